@@ -1,0 +1,79 @@
+//! The only place that asks for the time.
+//!
+//! Activity is stamped by a clock that does not step and counts suspension (`CLOCK_BOOTTIME`): a laptop that slept
+//! for an hour was idle for an hour, and a stepped wall clock, a timezone or DST change nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A moment of this replica's own time, in milliseconds since an arbitrary start. Means nothing elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// Milliseconds from `earlier` to here; 0 where `earlier` is later.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// The moment `milliseconds` later.
+    #[must_use]
+    pub fn plus(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_add(milliseconds))
+    }
+
+    /// The moment `milliseconds` earlier, the start of time at the most.
+    #[must_use]
+    pub fn minus(self, milliseconds: u64) -> Self {
+        Self(self.0.saturating_sub(milliseconds))
+    }
+}
+
+/// Gives the moment that is now. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock(Source);
+
+#[derive(Clone, Debug)]
+enum Source {
+    Boot,
+    Simulated(Arc<AtomicU64>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::Boot)
+    }
+
+    /// A clock that moves only when `milliseconds` is written: simulated time.
+    #[must_use]
+    pub fn simulated(milliseconds: Arc<AtomicU64>) -> Self {
+        Self(Source::Simulated(milliseconds))
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Moment {
+        match &self.0 {
+            Source::Boot => Moment(boot_milliseconds()),
+            Source::Simulated(milliseconds) => Moment(milliseconds.load(Ordering::Acquire)),
+        }
+    }
+}
+
+fn boot_milliseconds() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // Neither is negative for a clock that begins at boot.
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
+/// Milliseconds since the Unix epoch, by the wall clock. Read once, when a store of this process begins.
+#[must_use]
+pub fn epoch_milliseconds() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

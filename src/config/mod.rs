@@ -1,0 +1,89 @@
+//! The configuration, checked: every value present, in range, and in the type the rest of the program works with.
+
+use crate::route::PathSet;
+use crate::session::Activity;
+use crate::token::TokenRule;
+use http::{HeaderMap, StatusCode};
+use ipnet::IpNet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All of `proxy.toml`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `listen`: where clients connect. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// `upstream`: where the app listens.
+    pub upstream: Upstream,
+    /// `trusted_proxies`: peers whose `X-Forwarded-*` are believed and added to.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `deny`: paths answered 404.
+    pub deny: PathSet,
+    /// `upgrades`: protocols beside `websocket` that may be upgraded to, in lower case.
+    pub upgrades: Vec<String>,
+    /// `max_sessions`: how many live sessions are tracked at most.
+    pub max_sessions: usize,
+    /// `connect_timeout`: how long the app may take to accept a connection.
+    pub connect_timeout: Duration,
+    /// `response_timeout`: how long the app may take to begin its answer, counted from the last byte of the request.
+    pub response_timeout: Duration,
+    /// `log`: the least severe level that is logged.
+    pub log: tracing::level_filters::LevelFilter,
+    /// `[idle]`.
+    pub idle: Idle,
+    /// `[store]`.
+    pub store: Store,
+    /// `[activity]`, profile and overrides resolved.
+    pub activity: Activity,
+    /// `[[token]]`.
+    pub tokens: Vec<TokenRule>,
+    /// `[cut]`.
+    pub cut: Cut,
+}
+
+/// Where the app listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Upstream {
+    /// `http://host:port`, kept as `host:port`.
+    Tcp(String),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// `[idle]`: how long a session may last, in whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Idle {
+    /// `timeout`: the limit; a session is cut when it has been idle for more than this many seconds. At least 1.
+    pub timeout: u64,
+    /// `lifetime`: the absolute limit since the session began.
+    pub lifetime: Option<u64>,
+    /// `retention`: how long an ended session is remembered.
+    pub retention: u64,
+}
+
+/// `[store]`: where the truth about sessions is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Store {
+    /// `url = "memory"`: in this process, gone when it ends.
+    Memory,
+}
+
+/// `[cut]`: the goodbye, in the app's own words.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// `ws_message`: the text message a tunnel's client gets before the Close.
+    pub ws_message: Option<String>,
+    /// `ws_code`: the Close code, 1000–1014 as far as RFC 6455 §7.4 lets an endpoint send them, or 3000–4999.
+    pub ws_code: u16,
+    /// `ws_reason`: the Close reason, at most 123 bytes (RFC 6455 §5.5).
+    pub ws_reason: String,
+    /// `http_status`: the status of the answer to a dead token.
+    pub http_status: StatusCode,
+    /// `http_body`: its body.
+    pub http_body: String,
+    /// `http_headers`: more headers for it, CORS for one.
+    pub http_headers: HeaderMap,
+    /// `login_url`: where a page (not an API call) is redirected instead.
+    pub login_url: Option<http::HeaderValue>,
+}

@@ -1,0 +1,18 @@
+//! idlegate: a reverse proxy that gives a web app the idle timeout it gets wrong.
+//!
+//! ```text
+//!  accept ─► HTTP ─► route ─► find tokens ─► gate: may it pass? ─► forward ───────────► upstream
+//!                                               │ no                └─► upgrade ─► tunnel ⇄ upstream
+//!                                               ▼                                    │ frames, pongs
+//!                                             reject                                 ▼
+//!                                                          session (in memory) ◄── activity
+//!                                                              │ deadline   ▲
+//!                                                    cut ◄─────┘            │ flush (ages) / verdicts
+//!                                                                       store: memory
+//! ```
+pub mod clock;
+pub mod config;
+pub mod frame;
+pub mod route;
+pub mod session;
+pub mod token;

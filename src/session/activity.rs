@@ -1,0 +1,93 @@
+//! Activity: what refreshes a session, and which of it counts.
+
+use std::fmt;
+
+/// Where an activity came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Source {
+    /// A request began or ended, or its answer is still awaited.
+    Request = 0,
+    /// Body bytes moved.
+    Transfer = 1,
+    /// A data frame came from the client. Pings are nobody's activity.
+    ClientFrame = 2,
+    /// A data frame came from the app.
+    ServerFrame = 3,
+    /// The client answered a ping.
+    ClientPong = 4,
+    /// The app accepted the token: the session began.
+    Accepted = 5,
+}
+
+impl Source {
+    const ALL: [Self; 6] =
+        [Self::Request, Self::Transfer, Self::ClientFrame, Self::ServerFrame, Self::ClientPong, Self::Accepted];
+
+    /// The name in logs and in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Transfer => "transfer",
+            Self::ClientFrame => "client-frame",
+            Self::ServerFrame => "server-frame",
+            Self::ClientPong => "client-pong",
+            Self::Accepted => "accepted",
+        }
+    }
+
+    /// The source whose discriminant is `code`.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Which activity counts (`[activity]` of the configuration).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Activity {
+    /// Data frames from the client.
+    pub client_frames: bool,
+    /// Data frames from the app.
+    pub server_frames: bool,
+    /// Pongs from the client.
+    pub client_pongs: bool,
+    /// A request's start and end.
+    pub requests: bool,
+    /// Bytes of a request's body.
+    pub uploads: bool,
+    /// Bytes of an answer's body.
+    pub downloads: bool,
+}
+
+impl Activity {
+    /// `profile = "tab"`: an open tab whose browser answers pings keeps the session.
+    pub const TAB: Self = Self {
+        client_frames: true,
+        server_frames: true,
+        client_pongs: true,
+        requests: true,
+        uploads: true,
+        downloads: true,
+    };
+    /// `profile = "person"`: only what a person at the keyboard causes.
+    pub const PERSON: Self = Self { server_frames: false, client_pongs: false, downloads: false, ..Self::TAB };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_is_found_by_its_code() {
+        for source in Source::ALL {
+            assert_eq!(Source::from_code(source as u8), Some(source));
+        }
+        assert_eq!(Source::from_code(6), None);
+    }
+}

@@ -1,0 +1,77 @@
+//! The rules of the configuration: where tokens are carried.
+
+use super::json::Pointer;
+use crate::route::{NormalPath, PathSet};
+use http::HeaderName;
+
+/// One `[[token]]` of the configuration.
+#[derive(Clone, Debug)]
+pub struct TokenRule {
+    /// Where the token is carried.
+    pub place: Place,
+    /// `paths`: the rule applies only there; `None` means everywhere.
+    pub paths: Option<PathSet>,
+    /// `ends`: a 2xx answer ends the session (logout) instead of refreshing it.
+    pub ends: bool,
+    /// `accept_type`: a 2xx answer means "token accepted" only with this media type (in lower case, without
+    /// parameters). Many apps answer index.html with 200 to any path they do not know.
+    pub accept_type: Option<String>,
+}
+
+impl TokenRule {
+    /// Whether the rule applies to `path`.
+    #[must_use]
+    pub fn applies(&self, path: &NormalPath) -> bool {
+        self.paths.as_ref().is_none_or(|paths| paths.contains(path))
+    }
+}
+
+/// Where a token is carried (`from`).
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// `header`: the whole value of the request header `name`.
+    Header(HeaderName),
+    /// `bearer`: `Authorization: Bearer …` (RFC 6750 §2.1).
+    Bearer,
+    /// `cookie`: the cookie `name`.
+    Cookie(String),
+    /// `query`: the parameter `name` of the query.
+    Query(String),
+    /// `request-json`: at `pointer` in a JSON request body.
+    RequestJson(Pointer),
+    /// `response-json`: at `pointer` in a JSON answer with status 2xx: a login.
+    ResponseJson(Pointer),
+    /// `ws-client`: in a message of the client.
+    WsClient {
+        /// Where the token stands in a message that `when` means.
+        pointer: Pointer,
+        /// Which messages carry a token.
+        when: Conditions,
+        /// Which message of the app accepts the oldest token not yet answered.
+        accept_when: Conditions,
+        /// Which one rejects it.
+        reject_when: Option<Conditions>,
+    },
+    /// `ws-server`: in a message of the app, which so issues the token.
+    WsServer {
+        /// Where the token stands in a message that `when` means.
+        pointer: Pointer,
+        /// Which messages carry a token.
+        when: Conditions,
+    },
+}
+
+/// What must stand at some places of a message; all of it must hold. Never empty.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Conditions(pub Vec<(Pointer, Scalar)>);
+
+/// A JSON value that can be compared: `"authenticate"`, `true`, `7`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Scalar {
+    /// A string, unescaped.
+    Text(String),
+    /// A number, by its digits as they are written.
+    Number(String),
+    /// `true` or `false`.
+    Bool(bool),
+}
