@@ -1,0 +1,25 @@
+//! Masking (RFC 6455 §5.3): each byte XOR a byte of a key of four.
+
+/// Appends `payload` without its mask to `into`; `offset` is where in the frame's payload it begins (RFC 6455 §5.3).
+/// To mask is the same.
+pub fn unmask(mask: [u8; 4], offset: u64, payload: &[u8], into: &mut Vec<u8>) {
+    let mut key = mask;
+    // The remainder is less than 4.
+    #[allow(clippy::cast_possible_truncation)]
+    key.rotate_left((offset % 4) as usize);
+
+    let start = into.len();
+    into.extend_from_slice(payload);
+    // Blocks of a fixed size are what the compiler turns into vector instructions.
+    let (blocks, rest) = into.split_at_mut(start).1.as_chunks_mut::<16>();
+    let [a, b, c, d] = key;
+    let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];
+    for block in blocks {
+        for (byte, key) in block.iter_mut().zip(wide) {
+            *byte ^= key;
+        }
+    }
+    for (byte, key) in rest.iter_mut().zip(wide) {
+        *byte ^= key;
+    }
+}
