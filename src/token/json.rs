@@ -1,5 +1,12 @@
 //! Values at JSON pointers, found in text that no single parser has the last word on.
 
+mod encoding;
+mod scan;
+mod text;
+mod walk;
+
+use super::Scalar;
+use scan::{Scanner, Start};
 use std::fmt;
 
 /// A JSON pointer (RFC 6901), kept as its unescaped segments. The empty pointer means the whole document.
@@ -47,4 +54,78 @@ impl fmt::Debug for Pointer {
         }
         Ok(())
     }
+}
+
+/// A value that stands at a pointer.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A string, unescaped. Bytes that are not UTF-8, and halves of surrogate pairs that stand alone, are U+FFFD.
+    Text(String),
+    /// A number, by its digits as they are written, or `NaN`, `Infinity`, `-Infinity`.
+    Number(String),
+    /// `true` or `false`.
+    Bool(bool),
+    /// `null`, an object or an array.
+    Other,
+}
+
+impl From<Start<'_>> for Found {
+    fn from(start: Start<'_>) -> Self {
+        match start {
+            Start::Text(quoted) => Self::Text(quoted.unescaped().into_owned()),
+            Start::Number(digits) => Self::Number(String::from_utf8_lossy(digits).into_owned()),
+            Start::Bool(value) => Self::Bool(value),
+            Start::Null | Start::Object | Start::Array => Self::Other,
+        }
+    }
+}
+
+/// What a text or a number says may be a token, and is not shown.
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text(<{} bytes>)", text.len()),
+            Self::Number(digits) => write!(f, "Number(<{} bytes>)", digits.len()),
+            Self::Bool(value) => write!(f, "Bool({value})"),
+            Self::Other => f.write_str("Other"),
+        }
+    }
+}
+
+/// The document is not JSON to any parser in common use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NotJson;
+
+impl fmt::Display for NotJson {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not JSON")
+    }
+}
+
+impl std::error::Error for NotJson {}
+
+/// Every value that stands at each of the pointers, in the order of the document (RFC 8259, RFC 6901).
+///
+/// The proxy must see every token that the app behind it could see, whatever parser it uses. So of equal keys all
+/// values are given, since parsers differ in which one counts; and what common parsers accept beyond the standard is
+/// accepted, above all Python's: `NaN` and the infinities, control characters and broken UTF-8 in strings, escapes of
+/// lone surrogates, a byte order mark, UTF-16 and UTF-32.
+///
+/// It takes time in proportion to the document, and needs no stack, however deep the document is nested.
+///
+/// # Errors
+/// Where the document is not JSON, even by those lenient rules; an empty one is not.
+pub fn find(document: &[u8], wanted: &[&Pointer]) -> Result<Vec<Vec<Found>>, NotJson> {
+    let text = encoding::to_utf8(document);
+    walk::walk(&mut Scanner { rest: &text }, wanted).ok_or(NotJson)
+}
+
+/// Whether any of the values is `scalar`. Numbers are compared as they are written: `7` is not `7.0`.
+#[must_use]
+pub fn matches(found: &[Found], scalar: &Scalar) -> bool {
+    found.iter().any(|value| match (value, scalar) {
+        (Found::Text(a), Scalar::Text(b)) | (Found::Number(a), Scalar::Number(b)) => a == b,
+        (Found::Bool(a), Scalar::Bool(b)) => a == b,
+        _ => false,
+    })
 }
