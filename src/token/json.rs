@@ -2,6 +2,8 @@
 
 mod encoding;
 mod scan;
+#[cfg(test)]
+mod tests;
 mod text;
 mod walk;
 

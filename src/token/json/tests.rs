@@ -1,0 +1,342 @@
+//! What is found, what is accepted, and what is not.
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::{Map, Value};
+
+fn pointer(text: &str) -> Pointer {
+    Pointer::parse(text).unwrap()
+}
+
+/// What stands at one pointer, in a form that a failing test can show.
+fn at(place: &str, document: impl AsRef<[u8]>) -> Result<Vec<String>, NotJson> {
+    let found = find(document.as_ref(), &[&pointer(place)])?.remove(0);
+    Ok(found.into_iter().map(shown).collect())
+}
+
+fn shown(found: Found) -> String {
+    match found {
+        Found::Text(text) => format!("'{text}'"),
+        Found::Number(digits) => digits,
+        Found::Bool(value) => value.to_string(),
+        Found::Other => "other".to_owned(),
+    }
+}
+
+#[track_caller]
+fn finds(place: &str, document: impl AsRef<[u8]>, expected: &[&str]) {
+    let document = document.as_ref();
+    assert_eq!(at(place, document).as_deref(), Ok(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]));
+}
+
+#[test]
+fn a_value_of_each_kind() {
+    let document = r#" {"a": "text", "b": -1.50e+7, "c": true, "d": false, "e": null, "f": {}, "g": [ ]} "#;
+    let places = ["/a", "/b", "/c", "/d", "/e", "/f", "/g"].map(pointer);
+    let found = find(document.as_bytes(), &places.each_ref()).unwrap();
+    let all: Vec<_> = found.into_iter().flatten().map(shown).collect();
+    assert_eq!(all, ["'text'", "-1.50e+7", "true", "false", "other", "other", "other"]);
+}
+
+#[test]
+fn pointers_into_the_depths() {
+    let document = r#"{"user": {"tokens": ["x", {"id": "y"}], "a/b": {"c~d": 1}}, "": {"": 2}, "0": 3}"#;
+    finds("/user/tokens/0", document, &["'x'"]);
+    finds("/user/tokens/1/id", document, &["'y'"]);
+    finds("/user/a~1b/c~0d", document, &["1"]);
+    finds("//", document, &["2"]);
+    finds("/0", document, &["3"]);
+    finds("", document, &["other"]);
+    for nowhere in
+        ["/user/tokens/2", "/user/tokens/00", "/user/tokens/+1", "/user/tokens/-", "/tokens", "/id", "/user/id"]
+    {
+        finds(nowhere, document, &[]);
+    }
+    finds("/0/x", r#"[{"x": 1}, {"x": 2}]"#, &["1"]);
+    finds("/10", "[0,1,2,3,4,5,6,7,8,9,10]", &["10"]);
+    finds("", "\"alone\"", &["'alone'"]);
+}
+
+#[test]
+fn of_equal_keys_every_value() {
+    finds("/id", r#"{"id": "first", "id": 2, "\u0069d": "last"}"#, &["'first'", "2", "'last'"]);
+    finds(
+        "/user/id",
+        r#"{"user": {"id": 1}, "user": 0, "user": {"x": {"id": 9}, "id": 2, "id": 3}}"#,
+        &["1", "2", "3"],
+    );
+    finds("/a/b", r#"{"a": {"a": {"b": 0}}, "b": {"b": 0}}"#, &[]);
+}
+
+#[test]
+fn two_pointers_of_which_one_leads_further() {
+    let places = ["/a", "/a/b", "", "/a"].map(pointer);
+    let found = find(br#"{"a": {"b": 1}}"#, &places.each_ref()).unwrap();
+    assert_eq!(found, [vec![Found::Other], vec![Found::Number("1".into())], vec![Found::Other], vec![Found::Other]]);
+}
+
+#[test]
+fn keys_and_texts_are_unescaped() {
+    finds("/session_id", r#"{"session\u005fid": "\u0061b\/c\\\"\b\f\n\r\t"}"#, &["'ab/c\\\"\u{8}\u{c}\n\r\t'"]);
+    finds("/\u{1F600}", r#"{"\ud83d\uDE00": "\ud83d\ude00"}"#, &["'\u{1F600}'"]);
+}
+
+#[test]
+fn lone_surrogates_become_replacement_characters() {
+    finds("", r#""\ud83d""#, &["'\u{FFFD}'"]);
+    finds("", r#""\ude00\ud83d""#, &["'\u{FFFD}\u{FFFD}'"]);
+    finds("", r#""\ud83d\ud83d\ude00\ud83dx\ud83d\n""#, &["'\u{FFFD}\u{1F600}\u{FFFD}x\u{FFFD}\n'"]);
+    finds("/b", r#"{"\ud83d": 1, "b": 2}"#, &["2"]);
+}
+
+#[test]
+fn broken_utf8_becomes_replacement_characters() {
+    finds("/a", b"{\"\xFF\": 0, \"a\": \"x\xC3y\xED\xA0\x80\"}", &["'x\u{FFFD}y\u{FFFD}\u{FFFD}\u{FFFD}'"]);
+    finds("/a", b"{\"a\": \"\\n\xFF\\n\"}", &["'\n\u{FFFD}\n'"]);
+}
+
+#[test]
+fn control_characters_may_stand_in_strings() {
+    finds("/a", "{\"a\": \"x\n\t\u{0}\u{1f}\u{7f}\"}", &["'x\n\t\u{0}\u{1f}\u{7f}'"]);
+}
+
+#[test]
+fn numbers_that_only_lenient_parsers_know() {
+    finds("/0", "[NaN]", &["NaN"]);
+    finds("/1", "[NaN,Infinity]", &["Infinity"]);
+    finds("", "-Infinity", &["-Infinity"]);
+    finds("", "123456789012345678901234567890e999999999", &["123456789012345678901234567890e999999999"]);
+}
+
+#[test]
+fn byte_order_marks_and_wide_encodings() {
+    let document = "{\"cmd\": \"\u{4E22}\u{2222}\u{1F600}\", \"session_id\": \"t\"}";
+    let utf16: Vec<u16> = document.encode_utf16().collect();
+    let utf16_be: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+    let utf16_le: Vec<u8> = utf16.iter().flat_map(|unit| unit.to_le_bytes()).collect();
+    let utf32_be: Vec<u8> = document.chars().flat_map(|character| u32::from(character).to_be_bytes()).collect();
+    let utf32_le: Vec<u8> = document.chars().flat_map(|character| u32::from(character).to_le_bytes()).collect();
+    let encodings: [(&[u8], &[u8]); 5] = [
+        (b"\xEF\xBB\xBF", document.as_bytes()),
+        (b"\xFE\xFF", &utf16_be),
+        (b"\xFF\xFE", &utf16_le),
+        (b"\x00\x00\xFE\xFF", &utf32_be),
+        (b"\xFF\xFE\x00\x00", &utf32_le),
+    ];
+    for (mark, encoded) in encodings {
+        for bytes in [encoded.to_vec(), [mark, encoded].concat()] {
+            finds("/session_id", &bytes, &["'t'"]);
+            finds("/cmd", &bytes, &["'\u{4E22}\u{2222}\u{1F600}'"]);
+        }
+    }
+    finds("", b"7\0", &["7"]);
+    finds("", b"\x007", &["7"]);
+    finds("", b"\"\0\x3D\xD8\"\0", &["'\u{FFFD}'"]);
+    assert_eq!(at("", b"[\0]\0 "), Err(NotJson), "half a character");
+}
+
+#[test]
+fn what_is_not_json() {
+    let bad = [
+        "",
+        " ",
+        "\u{feff}",
+        "abc",
+        "nul",
+        "nulll",
+        "True",
+        "None",
+        "undefined",
+        "nan",
+        "inf",
+        "-NaN",
+        "+1",
+        "-",
+        "01",
+        "-01",
+        "1.",
+        ".5",
+        "1.e5",
+        "1e",
+        "1e+",
+        "0x10",
+        "1_000",
+        "--1",
+        "[",
+        "]",
+        "{",
+        "}",
+        "[1",
+        "[1,",
+        "[1,]",
+        "[,1]",
+        "[,]",
+        "[1 2]",
+        "[1}",
+        "{]",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{,}",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\" 1}",
+        "{a:1}",
+        "{'a':1}",
+        "{1:1}",
+        "{\"a\":1",
+        "{\"a\":1]",
+        "\"",
+        "\"a",
+        "\"\\",
+        "\"\\\"",
+        "\"\\x41\"",
+        "\"\\u12\"",
+        "\"\\u12g4\"",
+        "\"\\u+123\"",
+        "\"\\'\"",
+        "'a'",
+        "1 2",
+        "{} {}",
+        "[] ]",
+        "{},",
+        "1,",
+        "//x\n1",
+        "/**/1",
+        "[1]\u{0}",
+        "\u{b}1",
+        "\u{a0}1",
+        "null\u{c}",
+        "[-]",
+    ];
+    for document in bad {
+        assert_eq!(at("/a", document), Err(NotJson), "{document:?}");
+    }
+}
+
+#[test]
+fn nesting_does_not_reach_the_stack() {
+    const DEPTH: usize = 65_536;
+    let document = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
+    finds("/0/0/0", &document, &["other"]);
+    assert_eq!(at("", "[".repeat(DEPTH)), Err(NotJson));
+    let document = "{\"a\":".repeat(DEPTH) + "1" + &"}".repeat(DEPTH);
+    finds("/a/a", &document, &["other"]);
+    finds(&"/a".repeat(DEPTH), &document, &["1"]);
+}
+
+#[test]
+fn matching_is_by_kind_and_by_what_is_written() {
+    let found = [Found::Other, Found::Text("7".into()), Found::Number("7".into()), Found::Bool(true)];
+    assert!(matches(&found, &Scalar::Text("7".into())));
+    assert!(matches(&found, &Scalar::Number("7".into())));
+    assert!(matches(&found, &Scalar::Bool(true)));
+    assert!(!matches(&found, &Scalar::Number("7.0".into())));
+    assert!(!matches(&found, &Scalar::Bool(false)));
+    assert!(!matches(&found, &Scalar::Text("true".into())));
+    assert!(!matches(&[], &Scalar::Bool(true)));
+}
+
+#[test]
+fn nothing_secret_is_shown() {
+    let found = find(br#"["secret", 1234]"#, &[&pointer("/0"), &pointer("/1")]).unwrap();
+    assert_eq!(format!("{found:?}"), "[[Text(<6 bytes>)], [Number(<4 bytes>)]]");
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<String>().prop_map(Value::from),
+        key().prop_map(Value::from),
+    ]
+}
+
+/// Few enough to be met, and strange enough to need escapes, in JSON and in pointers.
+fn key() -> impl Strategy<Value = String> {
+    prop_oneof![
+        prop::sample::select(vec!["a", "b", "0", "1", "", "~", "/", "\"", "\\", "\n", "\u{1}", "\u{1F600}"])
+            .prop_map(str::to_owned),
+        "[ab/~\"]{0,2}"
+    ]
+}
+
+fn document() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(5, 64, 6, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::vec((key(), inner), 0..6)
+                .prop_map(|members| Value::from(members.into_iter().collect::<Map<_, _>>())),
+        ]
+    })
+}
+
+/// A place in a document, more often than not.
+fn place() -> impl Strategy<Value = String> {
+    prop::collection::vec(key(), 0..4).prop_map(|keys| {
+        keys.iter().fold(String::new(), |path, key| path + "/" + &key.replace('~', "~0").replace('/', "~1"))
+    })
+}
+
+fn expected(value: &Value) -> Found {
+    match value {
+        Value::String(text) => Found::Text(text.clone()),
+        Value::Number(number) => Found::Number(number.to_string()),
+        Value::Bool(value) => Found::Bool(*value),
+        Value::Null | Value::Array(_) | Value::Object(_) => Found::Other,
+    }
+}
+
+/// All the places of a document.
+fn places_of(value: &Value, here: &str, all: &mut Vec<String>) {
+    all.push(here.to_owned());
+    match value {
+        Value::Array(elements) => {
+            elements.iter().enumerate().for_each(|(i, inner)| places_of(inner, &format!("{here}/{i}"), all))
+        }
+        Value::Object(members) => members.iter().for_each(|(key, inner)| {
+            places_of(inner, &format!("{here}/{}", key.replace('~', "~0").replace('/', "~1")), all);
+        }),
+        _ => {}
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_strict_parser(document in document(), strange in prop::collection::vec(place(), 0..8), pretty: bool) {
+        let text = if pretty { serde_json::to_string_pretty(&document) } else { serde_json::to_string(&document) }.unwrap();
+        let mut places = strange;
+        places_of(&document, "", &mut places);
+        let pointers: Vec<_> = places.iter().map(|place| pointer(place)).collect();
+        let found = find(text.as_bytes(), &pointers.iter().collect::<Vec<_>>()).unwrap();
+        for (place, found) in places.iter().zip(found) {
+            let strict: Vec<_> = document.pointer(place).map(expected).into_iter().collect();
+            prop_assert!(found == strict, "{place:?} in {text}");
+        }
+    }
+
+    #[test]
+    fn accepts_what_a_strict_parser_accepts(text in "[\\[\\]{}\",:0-9eE+\\-. \\\\utrue\nnul]{0,12}") {
+        if serde_json::from_str::<Value>(&text).is_ok() {
+            prop_assert!(find(text.as_bytes(), &[]).is_ok());
+        }
+    }
+
+    #[test]
+    fn accepts_the_same_with_other_bytes_put_in(document in document(), place: prop::sample::Index, byte: u8) {
+        let mut text = serde_json::to_vec(&document).unwrap();
+        text.insert(place.index(text.len() + 1), byte);
+        if serde_json::from_slice::<Value>(&text).is_ok() {
+            prop_assert!(find(&text, &[]).is_ok());
+        }
+    }
+
+    #[test]
+    fn random_bytes_do_no_harm(bytes: Vec<u8>, pieces in prop::collection::vec(prop::sample::select(vec![
+        "{", "}", "[", "]", ",", ":", "\"a\"", "\"", "\\", "\\u", "d83d", "1", "-", ".", "e", "true", "NaN", " ", "\0", "\u{feff}",
+    ]), 0..24)) {
+        let _ = at("/a", &bytes);
+        let _ = at("/a/0", pieces.concat());
+    }
+}
