@@ -14,6 +14,8 @@ mod encode;
 mod follow;
 mod invalid;
 mod mask;
+#[cfg(test)]
+mod tests;
 
 pub use encode::{close, text};
 pub use follow::Follower;
