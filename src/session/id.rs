@@ -16,6 +16,15 @@ impl SessionId {
         id.copy_from_slice(&digest[..16]);
         Self(id)
     }
+
+    /// Reads a session id as it is shown: 32 hex digits.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        u128::from_str_radix(text, 16).ok().map(|number| Self(number.to_be_bytes()))
+    }
 }
 
 impl fmt::Display for SessionId {
@@ -38,5 +47,14 @@ mod tests {
     fn it_is_the_first_half_of_sha_256() {
         // echo -n abc | sha256sum | head -c 32
         assert_eq!(SessionId::of_token(b"abc").to_string(), "ba7816bf8f01cfea414140de5dae2223");
+    }
+
+    #[test]
+    fn it_is_read_as_it_is_shown() {
+        let id = SessionId::of_token(b"abc");
+        assert_eq!(SessionId::from_hex(&id.to_string()), Some(id));
+        for text in ["", "ba7816bf", "+a7816bf8f01cfea414140de5dae2223", "ga7816bf8f01cfea414140de5dae2223"] {
+            assert_eq!(SessionId::from_hex(text), None, "{text}");
+        }
     }
 }
