@@ -12,6 +12,7 @@
 //! ```
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod frame;
 pub mod route;
 pub mod session;

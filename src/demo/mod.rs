@@ -1,0 +1,74 @@
+//! The demo: a small app that has no idle timeout at all, and a page that shows what idlegate makes of it.
+//!
+//! ```text
+//!  browser ──► idlegate ──► this app
+//!    page        │           /api/…        logins, uploads          (app.rs, logins.rs)
+//!                │           /ws           in-band token, programs  (socket.rs, program.rs)
+//!                │           /demo/watch   what idlegate sees       (watch.rs)
+//!                └─ Watch ─► (same process)
+//! ```
+//! The app speaks the wire of the classroom app that idlegate was written for. A login lasts until its logout, and
+//! nothing here looks at idle time: whatever ends a session in the demo, it was the proxy.
+
+mod app;
+mod logins;
+mod page;
+mod program;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use crate::session::SessionId;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// The configuration of the demo. `listen` and `upstream` are for whoever starts it to override.
+pub const CONFIG: &str = include_str!("demo.toml");
+
+/// What the proxy knows of a session, for the page to show.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Glance {
+    /// `live` or `ended`.
+    pub state: &'static str,
+    /// The source of the last activity, `client-pong` for one.
+    pub source: &'static str,
+    /// Milliseconds since the last activity.
+    pub idle_ms: u64,
+    /// How many idle seconds are allowed.
+    pub limit_seconds: u64,
+    /// Open connections of the session.
+    pub connections: usize,
+}
+
+/// Looks a session up by its session id, without touching it.
+pub trait Watch: Send + Sync + 'static {
+    /// What is known of `session`; `None` where nothing is.
+    fn glance(&self, session: &SessionId) -> Option<Glance>;
+}
+
+/// Serves the bundled app on `listener` until the future is dropped.
+///
+/// # Errors
+/// None so far: a connection that cannot be accepted is waited out.
+pub async fn serve(listener: TcpListener, watch: Arc<dyn Watch>) -> std::io::Result<()> {
+    let stop = CancellationToken::new();
+    let _stops_every_connection_when_dropped = stop.clone().drop_guard();
+    let app = Arc::new(app::App::new(watch, stop.clone()));
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let connection = app::serve_connection(stream, Arc::clone(&app));
+                let stop = stop.clone();
+                tokio::spawn(async move { stop.run_until_cancelled(connection).await });
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: some connection has to end first.
+                tracing::warn!(%error, "the demo app could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+// The page: who is logged in, what they do, and what becomes of it.
+
+import { ReconnectingSocket, post, sessionIdOf, storage, upload } from "./client.js";
+import { Gauge } from "./gauge.js";
+import { prepare, retry } from "./retry.js";
+
+const element = (id) => document.getElementById(id);
+const EXAMPLES = {
+  short: '# Ada\'s program runs in the app.\nprint("Hello from the analytical engine")\nprint("B2 = 1/6")',
+  slow: `# Hands off: every line it prints is a message from the app.\n${[1, 2, 3, 4, 5].map((step) => `print("step ${step} of 5")\ntime.sleep(8)`).join("\n")}`,
+};
+const MOST_LOG_LINES = 200;
+
+/// The session of this tab: { token, username }; null when logged out.
+let session = null;
+/// Kept aside only to show that the old token is refused.
+let endedToken = null;
+let opened = 0;
+const notedAt = {};
+
+const gauge = new Gauge((source) => {
+  // What this page did itself is in the log already. A ping is answered by the browser alone.
+  if (source === "client-pong" || performance.now() - (notedAt[source] ?? -Infinity) > 3000) {
+    const words = { "client-pong": "The app pinged, and your browser answered by itself" };
+    log(words[source] ?? "idlegate saw an activity", source);
+  }
+});
+
+const socket = new ReconnectingSocket({
+  opened() {
+    opened += 1;
+    const again = opened > 1 ? "WebSocket open again" : "WebSocket open";
+    showConnection("open", "WebSocket open");
+    const stored = storage.load();
+    if (stored && session) {
+      socket.say({ cmd: "authenticate", session_id: stored.token });
+      log(`${again}; stored token sent`, "client-frame");
+    } else {
+      log(`${again}; no stored token to send, so nothing comes back to life`);
+    }
+  },
+  heard(message) {
+    if (message.type === "auth_success") {
+      log("The app accepted the token", "server-frame");
+    } else if (message.type === "output" || message.type === "finished") {
+      const text = message.type === "output" ? message.text : `(exit code ${message.exit_code})`;
+      element("output").append(`${text}\n`);
+      element("output").scrollTop = element("output").scrollHeight;
+      log(message.type === "output" ? `The app answered: ${text}` : "The program finished", "server-frame");
+    } else if (message.type === "error") {
+      log(`The app answered: ${message.message}`, "server-frame");
+    } else if (message.type === "session_terminated" && session) {
+      terminated(message.reason);
+    }
+  },
+  closed(code, reason, delay) {
+    log(`WebSocket closed (${[code, reason].filter(Boolean).join(" ")}); reconnecting in ${(delay / 1000).toFixed(1)} s`);
+    showConnection("closed", "WebSocket closed, reconnecting…");
+  },
+});
+
+/// As the real front end does: this message, and nothing else, logs the user out.
+function terminated(reason) {
+  const elsewhere = reason === "logged_in_elsewhere";
+  if (elsewhere) {
+    // The token is alive, in another tab that shares this storage. Two tabs would throw each other out for ever.
+    socket.stop();
+    log("The app closed this tab's WebSocket: you continued elsewhere", "cut");
+    showConnection("closed", "WebSocket closed");
+  } else {
+    storage.clear();
+    endedToken = session.token;
+    log("idlegate ended the session: session_terminated (inactivity)", "cut");
+    prepare(element("retry-results"));
+  }
+  session = null;
+  const limit = gauge.limit === 1 ? "1 second" : `${gauge.limit} seconds`;
+  element("expired-title").textContent = elsewhere
+    ? "You continued in another tab."
+    : `Your session expired due to inactivity (${limit}).`;
+  element("expired-text").textContent = elsewhere
+    ? "The app allows one connection per login, so it closed this one. The session itself is alive and well."
+    : "This page got the app's own goodbye, forgot its token and logged you out. It goes on reconnecting, as the real front end does, but nothing comes back to life.";
+  element("login-again").textContent = elsewhere ? "Continue here" : "Log in again";
+  element("retry").hidden = elsewhere;
+  element("retry-old-token").hidden = elsewhere;
+  element("retry-old-token").disabled = false;
+  element("expired-dialog").dataset.reason = reason;
+  element("expired-dialog").showModal();
+}
+
+async function enter(entered) {
+  session = entered;
+  element("who").textContent = entered.username;
+  element("initial").textContent = entered.username.slice(0, 1);
+  const sessionId = await sessionIdOf(entered.token);
+  element("session-id").textContent = `${sessionId.slice(0, 8)}…`;
+  element("session-id").title = sessionId;
+  element("output").textContent = "";
+  element("upload-result").textContent = "Not sent yet.";
+  document.body.dataset.view = "room";
+  opened = 0;
+  gauge.watch(sessionId);
+  socket.start();
+  element("run-button").focus({ preventScroll: true });
+}
+
+/// Back to the login, with a word why.
+function leave(notice = "") {
+  session = null;
+  endedToken = null;
+  socket.stop();
+  gauge.stop();
+  element("log").replaceChildren();
+  element("login-notice").textContent = notice;
+  document.body.dataset.view = "login";
+  element("login-button").focus({ preventScroll: true });
+}
+
+async function login(event) {
+  event.preventDefault();
+  const { username, password } = Object.fromEntries(new FormData(element("login-form")));
+  const { status, body } = await post("/api/login", { username, password });
+  if (!body.session_id) {
+    element("login-notice").textContent = `${status || "No answer"}: ${body.error ?? "the login failed"}.`;
+    return;
+  }
+  storage.save({ token: body.session_id, username: body.username });
+  log("You logged in; the app issued a token", "request");
+  await enter({ token: body.session_id, username: body.username });
+}
+
+async function logout() {
+  // The goodbye that idlegate sends to this socket is no news to a page that asked for it.
+  const { token } = session;
+  session = null;
+  storage.clear();
+  socket.stop();
+  const { status } = await post("/api/logout", { session_id: token });
+  leave(status === 200 ? "You logged out, and idlegate ended the session with you." : "You logged out.");
+}
+
+function run() {
+  const code = element("code").value;
+  element("output").textContent = "";
+  if (socket.say({ cmd: "run", code })) {
+    const lines = code.split("\n").length;
+    log(`You ran code (${lines} ${lines === 1 ? "line" : "lines"})`, "client-frame");
+  } else {
+    log("The WebSocket is not open: the code was not sent");
+  }
+}
+
+async function uploadFile() {
+  const file = element("file").files[0] ?? new Blob([new Uint8Array(256 * 1024)]);
+  element("upload-result").textContent = "Sending…";
+  log(`You upload ${size(file.size)}`, "request", "transfer");
+  const { status, body } = await upload(session.token, file);
+  const text = status === 200 ? `The app received ${size(body.bytes)}` : `${status || "No answer"}: ${body.error ?? "refused"}`;
+  element("upload-result").textContent = `${text}.`;
+  log(text, ...(status === 200 ? ["request"] : ["refused"]));
+}
+
+async function retryOldToken() {
+  element("retry-old-token").disabled = true;
+  await retry(element("retry-results"), endedToken, () => gauge.appHolds, (way, { refused, text }) =>
+    log(`Old token, ${way}: ${text}`, refused ? "refused" : "accepted"),
+  );
+  element("retry-old-token").disabled = false;
+}
+
+async function endDialog() {
+  element("expired-dialog").close();
+  const stored = storage.load();
+  await (stored && !endedToken ? resume(stored) : leave());
+}
+
+/// With a stored token: asks whether it is still good, as the real front end does when a page is loaded.
+async function resume(stored) {
+  const { status } = await post("/api/validate-session", { session_id: stored.token });
+  if (status === 200) {
+    log("Stored token found and still good", "request");
+    await enter(stored);
+  } else if (status === 401) {
+    storage.clear();
+    leave("401: your stored session had ended, so this page forgot it.");
+  } else {
+    leave("The app gave no answer.");
+  }
+}
+
+function log(text, ...sources) {
+  for (const source of sources) {
+    notedAt[source] = performance.now();
+    if (session) {
+      gauge.note(source);
+    }
+  }
+  const line = document.createElement("li");
+  const time = document.createElement("time");
+  time.textContent = new Date().toLocaleTimeString("en-GB");
+  const words = document.createElement("span");
+  words.textContent = text;
+  const tags = sources.map((source) => {
+    const tag = document.createElement("code");
+    tag.dataset.source = source;
+    tag.textContent = source;
+    return tag;
+  });
+  line.append(time, words, ...tags);
+  element("log").prepend(line);
+  element("log").children[MOST_LOG_LINES]?.remove();
+}
+
+function showConnection(state, text) {
+  element("connection-dot").dataset.state = state;
+  element("connection").textContent = text;
+}
+
+function size(bytes) {
+  return bytes < 1024 ? `${bytes} bytes` : bytes < 1024 ** 2 ? `${Math.round(bytes / 1024)} KB` : `${(bytes / 1024 ** 2).toFixed(1)} MB`;
+}
+
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.addEventListener("click", () => {
+    element("code").value = EXAMPLES[button.dataset.example];
+    document.querySelectorAll("[data-example]").forEach((other) => other.setAttribute("aria-pressed", other === button));
+  });
+}
+element("code").value = EXAMPLES.short;
+element("login-form").addEventListener("submit", login);
+element("logout-button").addEventListener("click", logout);
+element("run-button").addEventListener("click", run);
+element("upload-button").addEventListener("click", uploadFile);
+element("file").addEventListener("change", () => {
+  const file = element("file").files[0];
+  element("file-name").textContent = file ? `${file.name}, ${size(file.size)}` : "sample.bin, 256 KB";
+});
+element("retry-old-token").addEventListener("click", retryOldToken);
+element("login-again").addEventListener("click", endDialog);
+// Escape must not leave a logged-out page standing: the dialog wants an answer.
+element("expired-dialog").addEventListener("cancel", (event) => event.preventDefault());
+
+const stored = storage.load();
+await (stored?.token ? resume(stored) : leave());

@@ -1,0 +1,130 @@
+// The ring: what idlegate says of the session, twice a second, and the time in between.
+
+const element = (id) => document.getElementById(id);
+
+/// [source, its plain words, what it is]
+const SOURCES = [
+  ["client-frame", "a message you sent", "You send a message"],
+  ["server-frame", "a message from the app", "The app sends a message"],
+  ["client-pong", "your browser's answer to a ping", "Your browser answers a ping"],
+  ["request", "a request", "A request begins or ends"],
+  ["transfer", "bytes of a file or an answer", "A file or an answer moves"],
+];
+const WORDS = { accepted: "your login", ...Object.fromEntries(SOURCES.map(([source, words]) => [source, words])) };
+const SILENCE = 3500;
+
+export class Gauge {
+  limit = 30;
+  appHolds = false;
+  #events = null;
+  #heardAt = 0;
+  #seen = {};
+  #known = null;
+  #announced = false;
+
+  /// `refreshed(source)` is called when idlegate saw an activity.
+  constructor(refreshed) {
+    this.refreshed = refreshed;
+    element("sources").replaceChildren(...SOURCES.map(([source, , title]) => row(source, title)));
+    setInterval(() => this.#draw(), 200);
+  }
+
+  /// Begins to watch a session. The request carries the session id, no token, and so refreshes nothing.
+  watch(sessionId) {
+    this.stop();
+    this.#known = null;
+    this.#seen = {};
+    this.#heardAt = performance.now();
+    this.#events = new EventSource(`/demo/watch?session=${sessionId}`);
+    this.#events.onmessage = (event) => this.#hear(JSON.parse(event.data));
+    this.#draw();
+  }
+
+  stop() {
+    this.#events?.close();
+    this.#events = null;
+  }
+
+  /// The page itself saw this activity.
+  note(source) {
+    this.#seen[source] = performance.now();
+  }
+
+  #hear(news) {
+    const now = performance.now();
+    const before = this.#known;
+    this.#heardAt = now;
+    this.#known = { ...news, lastAt: now - (news.idle_ms ?? 0) };
+    this.appHolds = news.app_login;
+    if (news.limit_seconds) {
+      this.limit = news.limit_seconds;
+    }
+    // Without an activity the idle time grows from one event to the next.
+    if (news.state === "live" && (before?.state !== "live" || news.idle_ms < before.idle_ms + 150)) {
+      this.#seen[news.source] = Math.max(this.#seen[news.source] ?? 0, this.#known.lastAt);
+      this.#announced = false;
+      if (before) {
+        this.refreshed(news.source);
+      }
+    }
+    this.#draw();
+  }
+
+  #draw() {
+    if (!this.#events) {
+      return;
+    }
+    const now = performance.now();
+    const known = this.#known;
+    const live = known?.state === "live" && now - this.#heardAt < SILENCE;
+    const left = live ? Math.max(0, this.limit - (now - known.lastAt) / 1000) : 0;
+    const seconds = Math.ceil(left);
+    element("gauge").dataset.tone = !live ? (known?.state === "ended" ? "over" : "none") : seconds <= 5 ? "over" : seconds <= 10 ? "soon" : "calm";
+    element("ring").style.strokeDashoffset = 1 - left / this.limit;
+    element("seconds-left").textContent = live ? seconds : known?.state === "ended" ? "0" : "–";
+    element("seconds-label").textContent = label(known, live, now - this.#heardAt, seconds);
+    element("limit").textContent = `${this.limit} s`;
+    element("last-source").textContent = known?.source ? (WORDS[known.source] ?? known.source) : "…";
+    element("last-source").dataset.source = known?.source ?? "";
+    element("last-age").textContent = known?.source ? ago(now - known.lastAt) : "\u00a0";
+    for (const item of element("sources").children) {
+      const seenAt = this.#seen[item.dataset.source];
+      item.classList.toggle("latest", live && item.dataset.source === known.source);
+      item.lastElementChild.textContent = seenAt === undefined ? "not yet" : ago(now - seenAt);
+    }
+    if (live && seconds === 10 && !this.#announced) {
+      this.#announced = true;
+      element("announcement").textContent = "10 seconds left until the session ends.";
+    }
+  }
+
+  /// How many connections idlegate holds for the session.
+  get connections() {
+    return this.#known?.connections ?? 0;
+  }
+}
+
+function label(known, live, silence, seconds) {
+  if (silence >= SILENCE) {
+    return "no word from idlegate";
+  }
+  if (!known) {
+    return "asking idlegate…";
+  }
+  if (!live) {
+    return known.state === "ended" ? "session ended" : "not tracked";
+  }
+  return seconds === 0 ? "any moment now" : seconds === 1 ? "second left" : "seconds left";
+}
+
+function row(source, title) {
+  const item = document.createElement("li");
+  item.dataset.source = source;
+  item.innerHTML = "<i></i><span></span><span class=\"quiet\"></span>";
+  item.children[1].textContent = title;
+  return item;
+}
+
+function ago(milliseconds) {
+  return milliseconds < 1000 ? "just now" : `${Math.floor(milliseconds / 1000)} s ago`;
+}

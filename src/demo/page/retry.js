@@ -1,0 +1,84 @@
+// The old token once more, in each of the three ways it travels.
+
+import { newSocket, parse, post, upload } from "./client.js";
+
+const PATIENCE = 6000;
+
+const WAYS = [
+  ["http-json", "HTTP, in JSON", "POST /api/validate-session"],
+  ["http-header", "HTTP, in a header", "POST /api/upload-file"],
+  ["websocket", "WebSocket, in a message", "authenticate on /ws"],
+  ["app", "The app itself", "would it still take the token?"],
+];
+
+const TRIES = {
+  "http-json": async (token) => httpRow(await post("/api/validate-session", { session_id: token })),
+  "http-header": async (token) => httpRow(await upload(token, new Blob(["once more"]))),
+  websocket: authenticate,
+};
+
+function httpRow({ status, body }) {
+  return { refused: status === 401, text: `${status || "no answer"} ${body.error ?? "accepted"}` };
+}
+
+/// Sends the token in the first message, as a reconnecting client does, and tells what comes back.
+function authenticate(token) {
+  return new Promise((resolve) => {
+    const heard = [];
+    const socket = newSocket();
+    const finish = (end, refused) => {
+      clearTimeout(timer);
+      socket.onclose = null;
+      socket.close();
+      resolve({ refused, text: [...heard, end].join(", then ") });
+    };
+    const timer = setTimeout(() => finish("no Close", false), PATIENCE);
+    socket.onopen = () => socket.send(JSON.stringify({ cmd: "authenticate", session_id: token }));
+    socket.onmessage = (event) => {
+      const message = parse(event.data);
+      if (message.type === "session_terminated") {
+        heard.push(`message ${message.type} (${message.reason})`);
+      } else if (message.type === "auth_success") {
+        finish("accepted", false);
+      }
+    };
+    socket.onclose = (event) => finish(`Close ${event.code}`, heard.length > 0);
+  });
+}
+
+/// The rows as they stand before anything was tried: the list keeps its height.
+export function prepare(list) {
+  list.replaceChildren(
+    ...WAYS.map(([way, title, how]) => {
+      const row = document.createElement("li");
+      row.dataset.way = way;
+      row.innerHTML = "<i></i><span><b></b> <small></small></span><span class=\"outcome\"></span>";
+      row.querySelector("b").textContent = title;
+      row.querySelector("small").textContent = how;
+      show(row, "waiting", "not tried yet");
+      return row;
+    }),
+  );
+}
+
+/// Tries all three, and tells each outcome to `tell(way, { refused, text })`. `appHolds()` says whether the app itself still
+/// knows the login, asked through the demo's own watch.
+export async function retry(list, token, appHolds, tell) {
+  for (const [way, title] of WAYS) {
+    const row = list.querySelector(`[data-way="${way}"]`);
+    show(row, "busy", "trying…");
+    if (way === "app") {
+      const holds = appHolds();
+      show(row, holds ? "held" : "refused", holds ? "yes: it has no idle timeout" : "no: it forgot the login");
+    } else {
+      const outcome = await TRIES[way](token);
+      show(row, outcome.refused ? "refused" : "accepted", outcome.text);
+      tell(title, outcome);
+    }
+  }
+}
+
+function show(row, outcome, text) {
+  row.dataset.outcome = outcome;
+  row.querySelector(".outcome").textContent = text;
+}

@@ -1,0 +1,90 @@
+//! Programs, as the app runs them: it knows `print("…")` and `time.sleep(…)`, and passes over the rest.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::Sleep;
+
+/// What a running program sends.
+#[derive(PartialEq, Eq, Debug)]
+pub(super) enum Output {
+    /// It printed this.
+    Text(String),
+    /// It came to its end.
+    Finished,
+}
+
+/// The program a socket runs; there may be none.
+#[derive(Default)]
+pub(super) struct Program {
+    steps: VecDeque<Step>,
+    asleep: Option<Pin<Box<Sleep>>>,
+}
+
+enum Step {
+    Print(String),
+    Sleep(Duration),
+    Finish,
+}
+
+/// How long one `time.sleep` lasts at most.
+const LONGEST_SLEEP: f64 = 60.0;
+/// How many lines of a program are run.
+const MOST_LINES: usize = 500;
+
+impl Program {
+    /// Starts the program that `code` says.
+    pub(super) fn start(code: &str) -> Self {
+        let lines = code.lines().take(MOST_LINES).filter_map(step_of);
+        Self { steps: lines.chain([Step::Finish]).collect(), asleep: None }
+    }
+
+    /// Runs up to the next output; for ever where there is none. Loses nothing when dropped halfway.
+    pub(super) async fn run(&mut self) -> Output {
+        loop {
+            if let Some(sleep) = &mut self.asleep {
+                sleep.await;
+                self.asleep = None;
+            }
+            match self.steps.pop_front() {
+                Some(Step::Print(text)) => return Output::Text(text),
+                Some(Step::Sleep(duration)) => self.asleep = Some(Box::pin(tokio::time::sleep(duration))),
+                Some(Step::Finish) => return Output::Finished,
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+fn step_of(line: &str) -> Option<Step> {
+    let line = line.trim();
+    if let Some(argument) = argument_of(line, "print(") {
+        let unquoted = ['"', '\''].iter().find_map(|quote| argument.strip_prefix(*quote)?.strip_suffix(*quote));
+        return Some(Step::Print(unquoted.unwrap_or(argument).to_owned()));
+    }
+    let seconds: f64 = argument_of(line, "time.sleep(")?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds.min(LONGEST_SLEEP)).ok().map(Step::Sleep)
+}
+
+fn argument_of<'a>(line: &'a str, call: &str) -> Option<&'a str> {
+    line.strip_prefix(call)?.strip_suffix(')').map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn it_prints_and_sleeps_and_finishes() {
+        let code = "# a comment\nprint(\"one\")\ntime.sleep(0.02)\n  print( 'two' )\nprint(6 * 7)\ntime.sleep(-1)";
+        let mut program = Program::start(code);
+        assert_eq!(program.run().await, Output::Text("one".into()));
+        // Dropped in its sleep, it goes on from there.
+        assert_eq!(program.run().now_or_never(), None);
+        assert_eq!(program.run().await, Output::Text("two".into()));
+        assert_eq!(program.run().await, Output::Text("6 * 7".into()));
+        assert_eq!(program.run().await, Output::Finished);
+        assert_eq!(program.run().now_or_never(), None);
+    }
+}

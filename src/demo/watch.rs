@@ -1,0 +1,64 @@
+//! `GET /demo/watch`: what idlegate sees of a session, as Server-Sent Events, twice a second.
+//!
+//! The request carries a session id and no token, so it passes the proxy untracked, and watching keeps nobody alive.
+
+use super::app::App;
+use crate::session::SessionId;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Interval;
+
+const EVERY: Duration = Duration::from_millis(500);
+
+/// A body without end: one event at once, then one at every tick.
+pub(super) struct WatchBody {
+    app: Arc<App>,
+    session: Option<SessionId>,
+    tick: Interval,
+}
+
+impl WatchBody {
+    /// Watches the session that the `query` names by its session id.
+    pub(super) fn new(app: Arc<App>, query: &str) -> Self {
+        let session = query.split('&').find_map(|pair| pair.strip_prefix("session=")).and_then(SessionId::from_hex);
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        Self { app, session, tick }
+    }
+
+    /// `app_login` says whether the app itself would still take the token.
+    fn event(&self) -> Value {
+        let app_login = self.session.as_ref().is_some_and(|session| self.app.logins.holds(session));
+        match self.session.as_ref().and_then(|session| self.app.watch.glance(session)) {
+            Some(glance) => json!({
+                "state": glance.state,
+                "source": glance.source,
+                "idle_ms": glance.idle_ms,
+                "limit_seconds": glance.limit_seconds,
+                "connections": glance.connections,
+                "app_login": app_login,
+            }),
+            None => json!({ "state": "unknown", "app_login": app_login }),
+        }
+    }
+}
+
+impl Body for WatchBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.tick.poll_tick(context));
+        let event = format!("data: {}\n\n", self.event());
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(event)))))
+    }
+}
