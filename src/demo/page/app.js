@@ -106,15 +106,18 @@ async function enter(entered) {
 }
 
 /// Back to the login, with a word why.
-function leave(notice = "") {
+function leave(notice) {
   session = null;
   endedToken = null;
   socket.stop();
   gauge.stop();
   element("log").replaceChildren();
-  element("login-notice").textContent = notice;
+  element("login-notice").textContent = notice ?? "";
+  const first = document.body.dataset.view === "loading";
   document.body.dataset.view = "login";
-  element("login-button").focus({ preventScroll: true });
+  if (!first) {
+    element("login-button").focus({ preventScroll: true });
+  }
 }
 
 async function login(event) {
@@ -126,7 +129,7 @@ async function login(event) {
     return;
   }
   storage.save({ token: body.session_id, username: body.username });
-  log("You logged in; the app issued a token", "request");
+  log("You logged in; the app issued a token", "accepted");
   await enter({ token: body.session_id, username: body.username });
 }
 
@@ -169,8 +172,7 @@ async function retryOldToken() {
   element("retry-old-token").disabled = false;
 }
 
-async function endDialog() {
-  element("expired-dialog").close();
+async function afterDialog() {
   const stored = storage.load();
   await (stored && !endedToken ? resume(stored) : leave());
 }
@@ -237,9 +239,9 @@ element("file").addEventListener("change", () => {
   element("file-name").textContent = file ? `${file.name}, ${size(file.size)}` : "sample.bin, 256 KB";
 });
 element("retry-old-token").addEventListener("click", retryOldToken);
-element("login-again").addEventListener("click", endDialog);
-// Escape must not leave a logged-out page standing: the dialog wants an answer.
-element("expired-dialog").addEventListener("cancel", (event) => event.preventDefault());
+element("login-again").addEventListener("click", () => element("expired-dialog").close());
+// By its button or by Escape: either way no logged-out page is left standing.
+element("expired-dialog").addEventListener("close", afterDialog);
 
 const stored = storage.load();
 await (stored?.token ? resume(stored) : leave());

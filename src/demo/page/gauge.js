@@ -79,14 +79,15 @@ export class Gauge {
     const live = known?.state === "live" && now - this.#heardAt < SILENCE;
     const left = live ? Math.max(0, this.limit - (now - known.lastAt) / 1000) : 0;
     const seconds = Math.ceil(left);
-    element("gauge").dataset.tone = !live ? (known?.state === "ended" ? "over" : "none") : seconds <= 5 ? "over" : seconds <= 10 ? "soon" : "calm";
+    element("gauge").dataset.tone = tone(known, live, seconds);
     element("ring").style.strokeDashoffset = 1 - left / this.limit;
     element("seconds-left").textContent = live ? seconds : known?.state === "ended" ? "0" : "–";
     element("seconds-label").textContent = label(known, live, now - this.#heardAt, seconds);
     element("limit").textContent = `${this.limit} s`;
     element("last-source").textContent = known?.source ? (WORDS[known.source] ?? known.source) : "…";
     element("last-source").dataset.source = known?.source ?? "";
-    element("last-age").textContent = known?.source ? ago(now - known.lastAt) : "\u00a0";
+    element("last-age").textContent = known?.source ? ago(now - known.lastAt) : "";
+    element("connections").textContent = live ? `${known.connections} ${known.connections === 1 ? "connection" : "connections"}` : "";
     for (const item of element("sources").children) {
       const seenAt = this.#seen[item.dataset.source];
       item.classList.toggle("latest", live && item.dataset.source === known.source);
@@ -97,11 +98,13 @@ export class Gauge {
       element("announcement").textContent = "10 seconds left until the session ends.";
     }
   }
+}
 
-  /// How many connections idlegate holds for the session.
-  get connections() {
-    return this.#known?.connections ?? 0;
+function tone(known, live, seconds) {
+  if (!live) {
+    return known?.state === "ended" ? "over" : "none";
   }
+  return seconds <= 5 ? "over" : seconds <= 10 ? "soon" : "calm";
 }
 
 function label(known, live, silence, seconds) {

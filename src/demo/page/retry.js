@@ -5,9 +5,9 @@ import { newSocket, parse, post, upload } from "./client.js";
 const PATIENCE = 6000;
 
 const WAYS = [
-  ["http-json", "HTTP, in JSON", "POST /api/validate-session"],
-  ["http-header", "HTTP, in a header", "POST /api/upload-file"],
-  ["websocket", "WebSocket, in a message", "authenticate on /ws"],
+  ["http-json", "HTTP, JSON body", "POST /api/validate-session"],
+  ["http-header", "HTTP, header", "POST /api/upload-file"],
+  ["websocket", "WebSocket message", "authenticate on /ws"],
   ["app", "The app itself", "would it still take the token?"],
 ];
 
@@ -37,7 +37,7 @@ function authenticate(token) {
     socket.onmessage = (event) => {
       const message = parse(event.data);
       if (message.type === "session_terminated") {
-        heard.push(`message ${message.type} (${message.reason})`);
+        heard.push(`${message.type} (${message.reason})`);
       } else if (message.type === "auth_success") {
         finish("accepted", false);
       }
@@ -61,8 +61,8 @@ export function prepare(list) {
   );
 }
 
-/// Tries all three, and tells each outcome to `tell(way, { refused, text })`. `appHolds()` says whether the app itself still
-/// knows the login, asked through the demo's own watch.
+/// Tries all three, and tells each outcome to `tell(way, { refused, text })`. `appHolds()` says whether the app itself
+/// still knows the login; the demo's watch reports it.
 export async function retry(list, token, appHolds, tell) {
   for (const [way, title] of WAYS) {
     const row = list.querySelector(`[data-way="${way}"]`);
