@@ -123,6 +123,13 @@ async fn json_of(response: http::Response<Incoming>) -> (StatusCode, Value) {
     (status, serde_json::from_slice(&body).unwrap())
 }
 
+#[test]
+fn the_configuration_is_toml() {
+    let table: toml::Table = toml::from_str(super::CONFIG).unwrap();
+    assert_eq!(table["idle"]["timeout"].as_str(), Some("30s"));
+    assert_eq!(table["token"].as_array().map(Vec::len), Some(6));
+}
+
 #[tokio::test]
 async fn a_login_is_valid_until_the_logout() {
     let demo = Demo::start().await;
