@@ -1,0 +1,167 @@
+// The cut as a user meets it: a real Chromium, the demo, and nobody at the keyboard.
+//
+//   node tests/browser/cut.mjs target/release/idlegate
+//
+// SCREENSHOTS=<folder> keeps pictures of the page; CHROMIUM=<path> names another browser.
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import { Demo } from './demo.mjs';
+import { Report, eventually, indent, sleep } from './report.mjs';
+import { Traffic } from './traffic.mjs';
+
+// tests/run installs packages beside the sources, not among them.
+const require = createRequire(new URL('../.deps/browser/package.json', import.meta.url));
+const { chromium } = require('playwright-core');
+
+const LIMIT = 30; // seconds, the demo's
+const LATEST = 33; // decided within 2 s of the limit, and 1 s for the way to the screen
+const EARLY = 0.25; // a frame reaches the browser a little after the proxy has counted it
+const QUIET = 12; // longer than the slowest reconnect of a real front end
+const REFUSED = /\b(401|4002)\b/;
+const ARGUMENTS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+const binary = process.argv[2];
+if (!binary) {
+  console.error('usage: node cut.mjs <path of idlegate>');
+  process.exit(2);
+}
+
+const screenshots = process.env.SCREENSHOTS;
+const profile = await mkdtemp(join(tmpdir(), 'idlegate-browser-'));
+const demo = new Demo();
+let browser;
+
+async function picture(page, name) {
+  if (!screenshots) return;
+  await mkdir(screenshots, { recursive: true });
+  await page.screenshot({ path: join(screenshots, `${name}.png`) });
+}
+
+async function secondsLeft(page) {
+  const text = await page.locator('#seconds-left').innerText();
+  return Number(text.match(/\d+(\.\d+)?/)?.[0] ?? NaN);
+}
+
+// Table rows or list items, without the head of a table; plain children where there are neither.
+async function retryRows(page) {
+  return page.locator('#retry-results').evaluate((results) => {
+    const rows = [...results.querySelectorAll('tr, li')].filter((row) => !row.closest('thead'));
+    return (rows.length ? rows : [...results.children]).map((row) => row.innerText.replace(/\s+/g, ' ').trim());
+  });
+}
+
+function steps(report, page, traffic, url) {
+  let username;
+  let cutAt; // position in the traffic log
+
+  report.step('the page asks who we are', async () => {
+    await page.goto(url);
+    await page.locator('#login-button').waitFor({ state: 'visible' });
+    username = await page.locator('#username').inputValue();
+    assert.notEqual(username, '', '#username is filled in');
+    await picture(page, '1-login');
+  });
+
+  report.step('a click logs in', async () => {
+    await page.locator('#login-button').click();
+    const shown = (text) => text.toLowerCase().includes(username.toLowerCase());
+    await eventually(`#who shows ${username}`, 10, () => page.locator('#who').innerText(), shown);
+    assert.equal(await page.locator('#expired-dialog').isVisible(), false, 'no dialog yet');
+  });
+
+  report.step('the seconds count down', async () => {
+    const full = (left) => left > LIMIT - 5 && left <= LIMIT + 1;
+    const first = await eventually('#seconds-left is nearly the limit', 10, () => secondsLeft(page), full);
+    await eventually(`#seconds-left falls below ${first - 3}`, 10, () => secondsLeft(page), (left) => left <= first - 3);
+  });
+
+  report.step('work on the WebSocket fills them up again', async () => {
+    const before = await secondsLeft(page);
+    await page.locator('#run-button').click();
+    const after = await eventually('#seconds-left jumps up', 5, () => secondsLeft(page), (left) => left >= before + 2);
+    await picture(page, '2-live');
+    return `from ${before} to ${after}, source ${await page.locator('#last-source').innerText()}`;
+  });
+
+  report.step(`without a hand on it, the dialog comes after ${LIMIT} s, and not after ${LATEST}`, async () => {
+    await page.locator('#expired-dialog').waitFor({ state: 'visible', timeout: (LATEST + 60) * 1000 });
+    const idle = (Date.now() - traffic.lastActivity) / 1000;
+    cutAt = traffic.log.length;
+    await picture(page, '3-cut');
+    assert.ok(idle >= LIMIT - EARLY, `too early: ${idle} s after the last activity`);
+    assert.ok(idle <= LATEST, `too late: ${idle} s after the last activity`);
+    assert.match(await page.locator('#expired-dialog').innerText(), /inactiv/i, 'the dialog says why');
+    return `after ${idle.toFixed(2)} s`;
+  });
+
+  report.step(`the page does not come back to life in ${QUIET} s`, async () => {
+    await sleep(QUIET);
+    assert.equal(await page.locator('#expired-dialog').isVisible(), true, 'the dialog is still there');
+    assert.deepEqual(traffic.since(cutAt, /POST \/api\/login|auth_success/), [], 'no login after the cut');
+    assert.deepEqual(traffic.liveSockets, [], 'no live WebSocket');
+    assert.deepEqual(await page.evaluate(() => ({ ...localStorage })), {}, 'localStorage is empty');
+  });
+
+  report.step('the old token is refused wherever it is tried', async () => {
+    await page.locator('#retry-old-token').click();
+    const settled = (rows) => rows.length > 0 && rows.every((row) => REFUSED.test(row));
+    await eventually('every row of #retry-results is a refusal', 20, () => retryRows(page), settled);
+    await sleep(2); // a row may still be on its way
+    const rows = await retryRows(page);
+    assert.ok(settled(rows), `not every row is a refusal: ${JSON.stringify(rows)}`);
+    assert.deepEqual(traffic.since(cutAt, /auth_success/), [], 'the app never accepted it');
+    await picture(page, '4-refused');
+    return rows.join(' · ');
+  });
+
+  report.step('a reload asks for a new login', async () => {
+    await page.reload();
+    await page.locator('#login-button').waitFor({ state: 'visible' });
+    assert.equal(await page.locator('#expired-dialog').isVisible(), false, 'the dialog is gone');
+  });
+}
+
+async function main() {
+  const url = await demo.start(binary);
+  console.log(`demo at ${url}`);
+  browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
+    args: ARGUMENTS,
+    viewport: { width: 1280, height: 800 },
+  });
+  const page = browser.pages()[0] ?? (await browser.newPage());
+  page.setDefaultTimeout(10_000);
+  const traffic = new Traffic(page);
+  const report = new Report();
+  steps(report, page, traffic, url);
+  return report.run(async () => {
+    console.log(`  the page and its traffic:\n${indent(traffic.log.join('\n'))}`);
+    console.log(`  the demo said:\n${indent(demo.output)}`);
+    await picture(page, 'failed').catch(() => {});
+  });
+}
+
+async function cleanUp() {
+  await browser?.close().catch(() => {});
+  await demo.stop();
+  await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+}
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => cleanUp().finally(() => process.exit(1)));
+}
+try {
+  process.exitCode = (await main()) ? 0 : 1;
+} catch (error) {
+  console.log(`${error.stack ?? error}\n0 passed, 1 failed`);
+  process.exitCode = 1;
+} finally {
+  await cleanUp();
+}
