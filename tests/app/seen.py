@@ -1,6 +1,17 @@
 """What the app saw: one dict per event, kept in memory and, where asked for, appended to a file as JSON lines.
 
 Tokens are never written down, only the session id idlegate would show: the first 32 hex digits of SHA-256.
+Every event has `seen` (its kind) and `at` (epoch seconds), and beside them:
+
+    request          request (a number), method, path, query, headers, session, audit_ip; when its body is complete
+    answer           request, path, status
+    gone             request, path: the client's side closed before the answer was complete
+    ws-open          socket (a number), path, headers
+    ws-message       socket, kind (text, binary), bytes, cmd, session; the latter two null where there is none
+    ws-authenticate  socket, session, accepted
+    ws-pong          socket, payload
+    program-stopped  socket: a program was still running when its socket closed
+    ws-close         socket, code, reason; null where there was none
 """
 import hashlib
 import json
