@@ -37,6 +37,10 @@ class AppTest(unittest.IsolatedAsyncioTestCase):
         process, self.port = start("--port", "0", *self.options)
         self.addCleanup(stop, process)
 
+    async def asyncSetUp(self):
+        # unittest debugs its loop, which would remark on every message of 10 MiB.
+        asyncio.get_running_loop().slow_callback_duration = PATIENCE
+
     async def call(self, method, path, body=None, **headers):
         """Status, headers and body of an answer, whatever the status."""
         url = f"http://127.0.0.1:{self.port}{path}"

@@ -3,7 +3,7 @@
 export class Traffic {
   lastActivity = 0; // when a data frame or a request with a token last moved, in milliseconds
   log = [];
-  #live = new Set();
+  loggedIn = new Set(); // live WebSockets on which the app has accepted a token
 
   constructor(page) {
     page.on('websocket', (socket) => this.#follow(socket));
@@ -13,25 +13,23 @@ export class Traffic {
     page.on('pageerror', (error) => this.#write(`page error: ${error.stack ?? error}`));
   }
 
-  get liveSockets() {
-    return [...this.#live].map((socket) => socket.url());
-  }
-
   // Lines of the log from `position` on that match.
   since(position, pattern) {
     return this.log.slice(position).filter((line) => pattern.test(line));
   }
 
   #follow(socket) {
-    this.#live.add(socket);
     this.#write(`socket opened ${socket.url()}`);
     socket.on('close', () => {
-      this.#live.delete(socket);
+      this.loggedIn.delete(socket);
       this.#write(`socket closed ${socket.url()}`);
     });
     socket.on('socketerror', (error) => this.#write(`socket error ${error}`));
     socket.on('framesent', ({ payload }) => this.#frame('sent', payload));
-    socket.on('framereceived', ({ payload }) => this.#frame('received', payload));
+    socket.on('framereceived', ({ payload }) => {
+      if (String(payload).includes('auth_success')) this.loggedIn.add(socket);
+      this.#frame('received', payload);
+    });
   }
 
   #frame(direction, payload) {
