@@ -1,5 +1,19 @@
 //! The configuration, checked: every value present, in range, and in the type the rest of the program works with.
 
+mod cut;
+mod document;
+mod problem;
+mod read;
+mod section;
+mod stranger;
+#[cfg(test)]
+mod tests;
+mod token;
+mod upstream;
+mod value;
+
+pub use problem::{Fault, Origin, Problem, Problems};
+
 use crate::route::PathSet;
 use crate::session::Activity;
 use crate::token::TokenRule;

@@ -1,0 +1,118 @@
+//! The file and the environment, read as one document.
+//!
+//! The tables of it are [`Section`]s; here is what they share, and what is told of them in the end.
+
+use super::problem::{Origin, Problem, Problems};
+use super::section::Section;
+use super::stranger;
+use super::value::syntax_fault;
+use std::collections::{BTreeMap, BTreeSet};
+use toml::de::DeTable;
+
+/// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
+#[derive(Debug)]
+pub(super) struct Document<'a> {
+    file: &'a str,
+    text: &'a str,
+    pub(super) variables: &'a BTreeMap<String, String>,
+    pub(super) problems: Vec<Problem>,
+    syntax: Vec<Problem>,
+    /// Required things that are not there. They may only seem so while the syntax is broken.
+    pub(super) absent: Vec<Problem>,
+    /// The dotted paths of all keys asked for, whether present or not.
+    pub(super) known: BTreeSet<String>,
+    pub(super) unknown: Vec<(Origin, String)>,
+    pub(super) used_variables: BTreeSet<String>,
+}
+
+/// Where a value was read.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    File,
+    Variable(String),
+}
+
+/// The environment variable of a key: `IDLEGATE_IDLE_TIMEOUT` for `idle.timeout`.
+pub(super) fn variable_of(path: &str) -> String {
+    format!("IDLEGATE_{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn new(file: &'a str, text: &'a str, variables: &'a BTreeMap<String, String>) -> Self {
+        Self {
+            file,
+            text,
+            variables,
+            problems: Vec::new(),
+            syntax: Vec::new(),
+            absent: Vec::new(),
+            known: BTreeSet::new(),
+            unknown: Vec::new(),
+            used_variables: BTreeSet::new(),
+        }
+    }
+
+    /// Reads the whole document by `read`, which is given its top level.
+    pub(super) fn read<T>(&mut self, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            let start = error.span().map_or(0, |span| span.start);
+            let fault = syntax_fault(error.message());
+            self.syntax.push(Problem { origin: self.origin(&Source::File, Some(start)), key: None, fault });
+        }
+        // One slip often makes several errors; the first of a line says it best.
+        self.syntax.dedup_by(|next, first| next.origin == first.origin);
+        Section::read_with(self, String::new(), table.into_inner(), Source::File, None, read)
+    }
+
+    /// All that was wrong, the keys and variables that nobody asked for included.
+    pub(super) fn finish(mut self) -> Option<Problems> {
+        for (origin, path) in std::mem::take(&mut self.unknown) {
+            let fault = stranger::unknown_key(&path, &self.known);
+            self.problems.push(Problem { origin, key: Some(path), fault });
+        }
+        for name in self.variables.keys().filter(|name| !self.used_variables.contains(*name)) {
+            if !stranger::is_not_ours(name) {
+                let fault = stranger::unknown_variable(name, &self.known);
+                self.problems.push(Problem { origin: Origin::Variable(name.clone()), key: None, fault });
+            }
+        }
+        if self.syntax.is_empty() {
+            self.problems.append(&mut self.absent);
+        } else {
+            // What broken TOML seems to say is no ground for more complaints: not on the same line, and nowhere in
+            // the file once the head of a table is broken, for then keys seem to stand in other tables.
+            let headless = self.syntax.iter().any(|problem| self.is_head(&problem.origin));
+            self.problems.retain(|problem| match &problem.origin {
+                Origin::Variable(_) => true,
+                Origin::Line { .. } | Origin::File { .. } => {
+                    !headless && self.syntax.iter().all(|error| error.origin != problem.origin)
+                }
+            });
+            self.problems.append(&mut self.syntax);
+        }
+        Problems::of(self.problems)
+    }
+
+    /// The dotted paths of all keys that were asked for.
+    #[cfg(test)]
+    pub(super) fn known(&self) -> &BTreeSet<String> {
+        &self.known
+    }
+
+    fn is_head(&self, origin: &Origin) -> bool {
+        let Origin::Line { line, .. } = origin else { return false };
+        self.text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['))
+    }
+
+    pub(super) fn origin(&self, source: &Source, start: Option<usize>) -> Origin {
+        match (source, start) {
+            (Source::Variable(name), _) => Origin::Variable(name.clone()),
+            (Source::File, None) => Origin::File { file: self.file.to_owned() },
+            (Source::File, Some(start)) => {
+                let line = 1 + self.text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+                Origin::Line { file: self.file.to_owned(), line }
+            }
+        }
+    }
+}

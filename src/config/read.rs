@@ -1,0 +1,195 @@
+//! From `proxy.toml` and the environment to a checked [`Config`].
+
+use super::document::Document;
+use super::problem::{Fault, Origin, Problem, Problems, echo};
+use super::section::Section;
+use super::value::{boolean, duration, integer_in, is_token, seconds};
+use super::{Config, Idle, Store, Upstream, cut, token, upstream};
+use crate::route::{PathPattern, PathSet};
+use crate::session::Activity;
+use ipnet::IpNet;
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10086);
+const DEFAULT_IDLE: Idle = Idle { timeout: 3600, lifetime: None, retention: 48 * 3600 };
+
+impl Config {
+    /// Reads the file at `path`; `environment` goes before it. Variables of other programs are left alone.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place and its cure.
+    pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
+        let name = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &name, environment),
+            Err(error) => {
+                let cure = match error.kind() {
+                    ErrorKind::NotFound => "name another file with --config or IDLEGATE_CONFIG",
+                    ErrorKind::InvalidData => "save it as UTF-8",
+                    ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
+                    _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
+                };
+                let fault = Fault::new(format!("cannot be read: {error}"), cure);
+                Err(Problem { origin: Origin::File { file: name }, key: None, fault }.into())
+            }
+        }
+    }
+
+    /// Reads `text`, which problems call `name`; `environment` goes before it.
+    ///
+    /// # Errors
+    /// All that is wrong, each with its place and its cure.
+    pub fn parse(
+        text: &str,
+        name: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Problems> {
+        let variables: BTreeMap<_, _> =
+            environment.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect();
+        let mut document = Document::new(name, text, &variables);
+        let config = document.read(config);
+        document.finish().map_or(Ok(config), Err)
+    }
+}
+
+/// The whole configuration. What is wrong or missing is recorded in the document, and a stand-in takes its place:
+/// reading goes on, so that all problems are found.
+pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
+    let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
+    Config {
+        listen,
+        upstream: app(top, listen),
+        trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
+        deny: paths(top, "deny").unwrap_or_default(),
+        upgrades: upgrades(top),
+        max_sessions: top
+            .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
+            .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
+        response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
+        log: top.text("log", level).unwrap_or(LevelFilter::INFO),
+        idle: top.table("idle", idle),
+        store: top.table("store", |table| table.text("url", store).unwrap_or(Store::Memory)),
+        activity: top.table("activity", activity),
+        tokens: token::rules(top),
+        cut: top.table("cut", cut::cut),
+    }
+}
+
+fn app(top: &mut Section<'_, '_>, listen: SocketAddr) -> Upstream {
+    if !top.has("upstream") {
+        top.absent("upstream", "nothing says where the app listens", "add upstream = \"http://127.0.0.1:10087\"");
+    }
+    let app = top.text("upstream", upstream::upstream);
+    if app.as_ref().is_some_and(|app| upstream::is_loop(listen, app)) {
+        let what = "this is the address idlegate itself listens on";
+        top.fault("upstream", Fault::new(what, "move the app to another port and name that one here"));
+    }
+    app.unwrap_or_else(|| Upstream::Tcp(String::new()))
+}
+
+fn network(text: &str) -> Result<IpNet, Fault> {
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        let what = format!("{} is no IP address or network", echo(text));
+        Fault::new(what, "write it like \"10.0.0.7\" or \"10.0.0.0/8\"")
+    })
+}
+
+/// A list of path patterns.
+pub(super) fn paths(section: &mut Section<'_, '_>, key: &str) -> Option<PathSet> {
+    let patterns = section.list(key, |text| {
+        PathPattern::parse(text).map_err(|error| {
+            Fault::new(
+                format!("{} is not a path: {error}", echo(text)),
+                "write it like \"/api/login\" or \"/api/admin/*\"",
+            )
+        })
+    });
+    patterns.map(PathSet::from_iter)
+}
+
+fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
+    let protocols = top.list("upgrades", |text| {
+        let name = text.to_ascii_lowercase();
+        if !is_token(&name) {
+            let what = format!("{} is not the name of a protocol", echo(text));
+            return Err(Fault::new(what, "write the name as it stands in the Upgrade header, without a version"));
+        }
+        if name.starts_with("h2") || name.starts_with("http") || name == "tls" {
+            // Behind such an upgrade requests would pass that no rule has seen.
+            let what = format!("{} is never forwarded: requests inside it would be unseen", echo(text));
+            return Err(Fault::new(what, "remove it"));
+        }
+        Ok(name)
+    });
+    let mut protocols = protocols.unwrap_or_default();
+    protocols.retain(|name| name != "websocket");
+    protocols.sort();
+    protocols.dedup();
+    protocols
+}
+
+fn level(text: &str) -> Result<LevelFilter, Fault> {
+    Ok(match text.to_ascii_lowercase().as_str() {
+        "off" => LevelFilter::OFF,
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "info" => LevelFilter::INFO,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => {
+            let what = format!("{} is not a level", echo(text));
+            return Err(Fault::new(what, "write one of off, error, warn, info, debug, trace"));
+        }
+    })
+}
+
+fn idle(table: &mut Section<'_, '_>) -> Idle {
+    let lifetime = |text: &str| if text == "none" { Ok(None) } else { seconds(text).map(Some) };
+    Idle {
+        timeout: table.text("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
+        lifetime: table.text("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
+        retention: table.text("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),
+    }
+}
+
+fn store(text: &str) -> Result<Store, Fault> {
+    if text == "memory" {
+        return Ok(Store::Memory);
+    }
+    // The value is not repeated: URLs of stores have passwords in them.
+    Err(Fault::new("this version has no such store", "write \"memory\", the only store it has"))
+}
+
+fn activity(table: &mut Section<'_, '_>) -> Activity {
+    let profile = table.text("profile", |text| match text {
+        "tab" => Ok(Activity::TAB),
+        "person" => Ok(Activity::PERSON),
+        _ => {
+            let what = format!("{} is not a profile", echo(text));
+            let cure =
+                "write \"tab\" (an open tab keeps its session) or \"person\" (only someone who does something does)";
+            Err(Fault::new(what, cure))
+        }
+    });
+    let mut activity = profile.unwrap_or(Activity::TAB);
+    for (key, sources) in [
+        ("client_frames", vec![&mut activity.client_frames]),
+        ("server_frames", vec![&mut activity.server_frames]),
+        ("client_pongs", vec![&mut activity.client_pongs]),
+        ("requests", vec![&mut activity.requests]),
+        ("transfers", vec![&mut activity.uploads, &mut activity.downloads]),
+    ] {
+        if let Some(counts) = table.scalar(key, boolean) {
+            for source in sources {
+                *source = counts;
+            }
+        }
+    }
+    activity
+}

@@ -1,0 +1,239 @@
+//! One table of the document, whose keys are read one by one.
+//!
+//! Every key is looked up by one function, [`Section::find`], so that each of them has its environment variable,
+//! each is known when the unknown ones are told, and each problem names the place where its value stands.
+
+use super::document::{Document, Source, variable_of};
+use super::problem::{Fault, Origin, Problem};
+use super::stranger;
+use super::value::{Form, not_a, of_variable};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// One table of the document.
+#[derive(Debug)]
+pub(super) struct Section<'d, 'a> {
+    document: &'d mut Document<'a>,
+    /// Its dotted path, empty for the top level.
+    path: String,
+    table: DeTable<'a>,
+    source: Source,
+    /// Where its head stands, if it has one.
+    start: Option<usize>,
+}
+
+/// A value, and where it was read.
+struct Found<'a> {
+    value: DeValue<'a>,
+    source: Source,
+    start: Option<usize>,
+}
+
+impl<'a> Section<'_, 'a> {
+    pub(super) fn read_with<T>(
+        document: &mut Document<'a>,
+        path: String,
+        table: DeTable<'a>,
+        source: Source,
+        start: Option<usize>,
+        read: impl FnOnce(&mut Section<'_, 'a>) -> T,
+    ) -> T {
+        let mut section = Section { document, path, table, source, start };
+        let outcome = read(&mut section);
+        let Section { document, path, table, source, .. } = section;
+        for key in table.keys() {
+            let path = join(&path, key.get_ref());
+            if !document.known.contains(&path) {
+                let origin = document.origin(&source, Some(key.span().start));
+                document.unknown.push((origin, path));
+            }
+        }
+        outcome
+    }
+
+    /// The value of `key`: in its environment variable, or else in the table.
+    fn find(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
+        let path = join(&self.path, key);
+        let variable = variable_of(&path);
+        self.document.known.insert(path);
+        let variables = self.document.variables;
+        if let Some(raw) = variables.get(&variable) {
+            self.document.used_variables.insert(variable.clone());
+            let source = Source::Variable(variable);
+            return match of_variable(raw, form) {
+                Ok(value) => Some(Found { value, source, start: None }),
+                Err(fault) => {
+                    let origin = self.document.origin(&source, None);
+                    self.report(origin, key, fault);
+                    None
+                }
+            };
+        }
+        let value = self.table.get(key)?;
+        let start = Some(value.span().start);
+        Some(Found { value: value.get_ref().clone(), source: self.source.clone(), start })
+    }
+
+    /// Whether `key` has a value, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key) || self.document.variables.contains_key(&variable_of(&join(&self.path, key)))
+    }
+
+    /// Records a fault of `key`'s value, which may be a wrong one among right ones, or right but out of place.
+    pub(super) fn fault(&mut self, key: &str, fault: Fault) {
+        let found = self.find(key, Form::Text);
+        let origin = match &found {
+            Some(found) => self.document.origin(&found.source, found.start),
+            None => self.document.origin(&self.source, self.start),
+        };
+        self.report(origin, key, fault);
+    }
+
+    /// Records that `key` should be there; `cure` says how to write it.
+    pub(super) fn absent(&mut self, key: &str, what: &str, cure: &str) {
+        let origin = self.document.origin(&self.source, self.start);
+        let problem = Problem { origin, key: Some(join(&self.path, key)), fault: Fault::new(what, cure) };
+        self.document.absent.push(problem);
+    }
+
+    fn report(&mut self, origin: Origin, key: &str, fault: Fault) {
+        self.document.problems.push(Problem { origin, key: Some(join(&self.path, key)), fault });
+    }
+
+    fn check<T>(&mut self, key: &str, form: Form, check: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+        let found = self.find(key, form)?;
+        match check(&found.value) {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                let origin = self.document.origin(&found.source, found.start);
+                self.report(origin, key, fault);
+                None
+            }
+        }
+    }
+
+    /// Reads a key whose value is text. `None` where it is not there, or wrong, which is recorded.
+    pub(super) fn text<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, Fault>) -> Option<T> {
+        self.check(key, Form::Text, |value| match value {
+            DeValue::String(text) => check(text),
+            other => Err(not_a(other, "text", "write it in quotes")),
+        })
+    }
+
+    /// Reads a key whose value is any other scalar.
+    pub(super) fn scalar<T>(&mut self, key: &str, check: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+        self.check(key, Form::Toml, check)
+    }
+
+    /// Reads a key whose value is a list of texts; each wrong one is recorded.
+    pub(super) fn list<T>(&mut self, key: &str, mut check: impl FnMut(&str) -> Result<T, Fault>) -> Option<Vec<T>> {
+        let found = self.find(key, Form::List)?;
+        let DeValue::Array(items) = &found.value else {
+            self.fault(key, not_a(&found.value, "a list", "write it like [\"one\", \"two\"], or [] for none"));
+            return None;
+        };
+        let checked = items.iter().map(|item| match item.get_ref() {
+            DeValue::String(text) => check(text),
+            other => Err(not_a(other, "text", "write every element of the list in quotes")),
+        });
+        self.collect(key, &found.source, items.iter().zip(checked))
+    }
+
+    /// Reads a key whose value is a table of free names; each wrong entry is recorded.
+    pub(super) fn entries<T>(
+        &mut self,
+        key: &str,
+        mut check: impl FnMut(&str, &DeValue<'_>) -> Result<T, Fault>,
+    ) -> Option<Vec<T>> {
+        let found = self.find(key, Form::Toml)?;
+        let DeValue::Table(entries) = &found.value else {
+            self.fault(key, not_a(&found.value, "a table", "write it like { \"name\" = \"value\" }"));
+            return None;
+        };
+        let checked = entries.iter().map(|(name, value)| (value, check(name.get_ref(), value.get_ref())));
+        self.collect(key, &found.source, checked)
+    }
+
+    /// The right ones, if all are; the faults of the wrong ones are recorded.
+    fn collect<'v, T>(
+        &mut self,
+        key: &str,
+        source: &Source,
+        checked: impl Iterator<Item = (&'v Spanned<DeValue<'a>>, Result<T, Fault>)>,
+    ) -> Option<Vec<T>>
+    where
+        'a: 'v,
+    {
+        let mut right = Vec::new();
+        let mut all_right = true;
+        for (value, outcome) in checked {
+            match outcome {
+                Ok(one) => right.push(one),
+                Err(fault) => {
+                    let origin = self.document.origin(source, Some(value.span().start));
+                    self.report(origin, key, fault);
+                    all_right = false;
+                }
+            }
+        }
+        all_right.then_some(right)
+    }
+
+    /// Reads the table `key`, an empty one where there is none.
+    pub(super) fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
+        let path = join(&self.path, key);
+        let (table, source, start) = match self.find(key, Form::Toml) {
+            Some(Found { value: DeValue::Table(table), source, start }) => (table, source, start),
+            Some(Found { value, .. }) => {
+                self.fault(key, not_a(&value, "a table", &format!("write it as [{path}], its keys below")));
+                (DeTable::new(), Source::File, None)
+            }
+            None => (DeTable::new(), Source::File, None),
+        };
+        Section::read_with(self.document, path, table, source, start, read)
+    }
+
+    /// Reads the list of tables `key`, and those that stand in environment variables only.
+    pub(super) fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_, 'a>) -> T) -> Vec<T> {
+        let path = join(&self.path, key);
+        let cure = format!("write each of them as [[{path}]], its keys below");
+        let (items, source) = match self.find(key, Form::List) {
+            Some(Found { value: DeValue::Array(items), source, .. }) => (items.into_iter().collect(), source),
+            Some(Found { value, .. }) => {
+                self.fault(key, not_a(&value, "a list of tables", &cure));
+                (Vec::new(), Source::File)
+            }
+            None => (Vec::new(), Source::File),
+        };
+        let mut outcomes = Vec::new();
+        let mut items = items.into_iter();
+        for index in 0_usize.. {
+            let path = join(&path, &index.to_string());
+            let item = items.next();
+            let start = item.as_ref().map(|item| item.span().start);
+            let table = match item.map(Spanned::into_inner) {
+                Some(DeValue::Table(table)) => table,
+                Some(other) => {
+                    let origin = self.document.origin(&source, start);
+                    let fault = not_a(&other, "a table", &cure);
+                    self.document.problems.push(Problem { origin, key: Some(path), fault });
+                    continue;
+                }
+                None => {
+                    let prefix = variable_of(&path) + "_";
+                    let is_ours = |name: &String| name.starts_with(&prefix) && !stranger::is_not_ours(name);
+                    if !self.document.variables.keys().any(is_ours) {
+                        break;
+                    }
+                    DeTable::new()
+                }
+            };
+            outcomes.push(Section::read_with(self.document, path, table, source.clone(), start, &mut read));
+        }
+        outcomes
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}

@@ -1,0 +1,211 @@
+//! `[[token]]`: the rules that say where tokens are carried.
+
+use super::problem::{Fault, echo};
+use super::read::paths;
+use super::section::Section;
+use super::value::{boolean, integer, is_token, not_a};
+use crate::route::PathSet;
+use crate::token::json::Pointer;
+use crate::token::{Conditions, Place, Scalar, TokenRule};
+use http::HeaderName;
+use toml::de::DeValue;
+
+/// `from`: the kind of a rule.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    Header,
+    Bearer,
+    Cookie,
+    Query,
+    RequestJson,
+    ResponseJson,
+    WsClient,
+    WsServer,
+}
+
+/// Whether a kind of rule has a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Need {
+    Required,
+    Optional,
+    Refused,
+}
+
+impl Kind {
+    const ALL: [(&'static str, Self); 8] = [
+        ("header", Self::Header),
+        ("bearer", Self::Bearer),
+        ("cookie", Self::Cookie),
+        ("query", Self::Query),
+        ("request-json", Self::RequestJson),
+        ("response-json", Self::ResponseJson),
+        ("ws-client", Self::WsClient),
+        ("ws-server", Self::WsServer),
+    ];
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.into_iter().map(|(name, _)| name).collect();
+            let what = format!("{} is no place for a token", echo(text));
+            Fault::new(what, format!("write one of {}", names.join(", ")))
+        })
+    }
+
+    fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
+
+    /// Each key that only some kinds have, and how to write it.
+    fn needs(self) -> [(&'static str, Need, &'static str); 7] {
+        use Need::{Optional, Refused, Required};
+        let named = matches!(self, Self::Header | Self::Cookie | Self::Query);
+        let on_requests = named || matches!(self, Self::Bearer | Self::RequestJson);
+        let in_messages = matches!(self, Self::WsClient | Self::WsServer);
+        let required = |has: bool| if has { Required } else { Refused };
+        let optional = |has: bool| if has { Optional } else { Refused };
+        [
+            ("name", required(named), "add name = \"session-id\""),
+            (
+                "pointer",
+                required(in_messages || matches!(self, Self::RequestJson | Self::ResponseJson)),
+                "add pointer = \"/session_id\"",
+            ),
+            ("when", required(in_messages), "add when = { \"/cmd\" = \"authenticate\" }"),
+            ("accept_when", required(self == Self::WsClient), "add accept_when = { \"/type\" = \"auth_success\" }"),
+            ("reject_when", optional(self == Self::WsClient), ""),
+            ("ends", optional(on_requests), ""),
+            ("accept_type", optional(on_requests), ""),
+        ]
+    }
+}
+
+/// Reads all rules.
+pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
+    let mut count = 0;
+    let rules = top.tables("token", |table| {
+        count += 1;
+        rule(table)
+    });
+    if count == 0 {
+        let cure = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
+        top.absent("token", "no [[token]] rule: nothing would be tracked", cure);
+    }
+    rules.into_iter().flatten().collect()
+}
+
+/// Reads one rule; `None` where something is wrong that it cannot do without.
+fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
+    if !table.has("from") {
+        table.absent("from", "nothing says where the token is carried", "add from = \"cookie\", for example");
+    }
+    let kind = table.text("from", Kind::parse);
+    if let Some(kind) = kind {
+        check_needs(table, kind);
+    }
+    // All keys are read whatever the kind is, so that all that is wrong with them is told.
+    let name = table.text("name", |text| name(kind, text));
+    let pointer = table.text("pointer", pointer);
+    let [when, accept_when, reject_when] = ["when", "accept_when", "reject_when"].map(|key| conditions(table, key));
+    let paths = rule_paths(table);
+    let ends = table.scalar("ends", boolean).unwrap_or(false);
+    if ends && !table.has("paths") && kind.is_some() {
+        let what = "without paths, every request with a token would be a logout";
+        table.fault("ends", Fault::new(what, "add paths = [\"/api/logout\"]"));
+    }
+    let accept_type = table.text("accept_type", media_type);
+    let place = match kind? {
+        Kind::Header => Place::Header(HeaderName::from_bytes(name?.as_bytes()).ok()?),
+        Kind::Bearer => Place::Bearer,
+        Kind::Cookie => Place::Cookie(name?),
+        Kind::Query => Place::Query(name?),
+        Kind::RequestJson => Place::RequestJson(pointer?),
+        Kind::ResponseJson => Place::ResponseJson(pointer?),
+        Kind::WsClient => Place::WsClient { pointer: pointer?, when: when?, accept_when: accept_when?, reject_when },
+        Kind::WsServer => Place::WsServer { pointer: pointer?, when: when? },
+    };
+    Some(TokenRule { place, paths, ends, accept_type })
+}
+
+fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
+    for (key, need, cure) in kind.needs() {
+        match (need, table.has(key)) {
+            (Need::Required, false) => {
+                table.absent(key, &format!("a {} rule needs it", kind.name()), cure);
+            }
+            (Need::Refused, true) => {
+                let others: Vec<_> = Kind::ALL
+                    .into_iter()
+                    .filter(|(_, kind)| {
+                        kind.needs().iter().any(|(other, need, _)| *other == key && *need != Need::Refused)
+                    })
+                    .map(|(name, _)| name)
+                    .collect();
+                let what = format!("a {} rule has no such key", kind.name());
+                table.fault(key, Fault::new(what, format!("remove it; it is for {}", others.join(", "))));
+            }
+            (Need::Required | Need::Optional, true) | (Need::Optional | Need::Refused, false) => {}
+        }
+    }
+}
+
+fn name(kind: Option<Kind>, text: &str) -> Result<String, Fault> {
+    match kind {
+        Some(Kind::Header | Kind::Cookie) if !is_token(text) => {
+            let what = format!("{} is not the name of a header or cookie", echo(text));
+            Err(Fault::new(what, "write it like \"session-id\""))
+        }
+        _ if text.is_empty() => Err(Fault::new("a name is not empty", "write it like \"session-id\"")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn pointer(text: &str) -> Result<Pointer, Fault> {
+    Pointer::parse(text).filter(|pointer| !pointer.segments().is_empty()).ok_or_else(|| {
+        let what = format!("{} is not a JSON pointer to a field", echo(text));
+        Fault::new(what, "write it like \"/session_id\" or \"/user/token\" (~1 for /, ~0 for ~ in a name)")
+    })
+}
+
+fn conditions(table: &mut Section<'_, '_>, key: &str) -> Option<Conditions> {
+    let fields = table.entries(key, |name, value| Ok((pointer(name)?, scalar(value)?)))?;
+    if fields.is_empty() {
+        let cure = "name a field and its value: { \"/type\" = \"auth_success\" }";
+        table.fault(key, Fault::new("an empty table would mean every message", cure));
+        return None;
+    }
+    Some(Conditions(fields))
+}
+
+fn scalar(value: &DeValue<'_>) -> Result<Scalar, Fault> {
+    let cure = "compare with text, a number, true or false";
+    match value {
+        DeValue::String(text) => Ok(Scalar::Text(text.clone().into_owned())),
+        DeValue::Boolean(value) => Ok(Scalar::Bool(*value)),
+        DeValue::Integer(_) => Ok(Scalar::Number(integer(value)?.to_string())),
+        // The digits are compared as they are written in JSON, which has no leading "+" and no infinity.
+        DeValue::Float(number) if number.as_str().contains(|character: char| character.is_ascii_digit()) => {
+            Ok(Scalar::Number(number.as_str().trim_start_matches('+').to_owned()))
+        }
+        DeValue::Float(number) => Err(Fault::new(format!("JSON has no {number}"), cure)),
+        other => Err(not_a(other, "a single value", cure)),
+    }
+}
+
+fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
+    let paths = paths(table, "paths");
+    if paths.as_ref() == Some(&PathSet::default()) {
+        let what = "an empty list: the rule would apply nowhere";
+        table.fault("paths", Fault::new(what, "name paths, or leave out the key for everywhere"));
+    }
+    paths
+}
+
+fn media_type(text: &str) -> Result<String, Fault> {
+    let right =
+        text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype) && !text.contains('*'));
+    if right {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let what = format!("{} is not a media type", echo(text));
+    Err(Fault::new(what, "write it like \"application/json\", without parameters"))
+}

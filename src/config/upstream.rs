@@ -1,0 +1,106 @@
+//! Addresses: where to listen, and where the app listens.
+
+use super::Upstream;
+use super::problem::{Fault, echo};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// `listen`.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
+        let what = format!("{} is not an IP address and a port", echo(text));
+        let cure = match (port, text.rsplit_once(':').map_or("", |(host, _)| host)) {
+            (Some(port), "localhost") => format!("names are not looked up: write \"127.0.0.1:{port}\""),
+            (Some(port), "" | "*") => {
+                format!("write \"127.0.0.1:{port}\" for this host alone, or \"0.0.0.0:{port}\" for every network")
+            }
+            _ => "write it like \"127.0.0.1:10086\" or \"[::1]:10086\"".to_owned(),
+        };
+        Fault::new(what, cure)
+    })
+}
+
+/// `upstream`.
+pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
+    const CURE: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";
+    if let Some(path) = text.strip_prefix("unix:") {
+        return unix(path);
+    }
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let rest = match scheme.as_deref() {
+        Some("http") => &text["http://".len()..],
+        Some("https") => {
+            return Err(Fault::new(
+                "TLS to the app is not supported",
+                "write \"http://…\" and let idlegate stand beside the app, or a TLS client between the two",
+            ));
+        }
+        // Nothing is repeated here that could be a password before an "@".
+        Some(_) => return Err(Fault::new("only http:// and unix: are understood", CURE)),
+        None => return Err(Fault::new("it neither begins with http:// nor with unix:", CURE)),
+    };
+    let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains('@') {
+        return Err(Fault::new("a user or password before \"@\" is not supported", CURE));
+    }
+    if authority.contains(['/', '?', '#']) {
+        let cure = "leave out what follows host and port: paths are forwarded as they come";
+        return Err(Fault::new(format!("{} has a path or a query", echo(text)), cure));
+    }
+    let (host, port) = host_and_port(authority)
+        .ok_or_else(|| Fault::new(format!("{} is not a host and a port", echo(authority)), CURE))?;
+    Ok(Upstream::Tcp(format!("{host}:{port}")))
+}
+
+fn unix(path: &str) -> Result<Upstream, Fault> {
+    /// `sun_path` has 108 bytes, one of them for the end.
+    const LONGEST: usize = 107;
+    const CURE: &str = "write the absolute path of the app's socket, like \"unix:/run/app.sock\"";
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(Fault::new(format!("{} is not an absolute path", echo(path)), CURE));
+    }
+    // `unix:///run/app.sock` is the same path.
+    let path = format!("/{}", path.trim_start_matches('/'));
+    if path.len() > LONGEST {
+        return Err(Fault::new(format!("the path of a socket has {LONGEST} bytes at most"), CURE));
+    }
+    if path.ends_with('/') {
+        return Err(Fault::new(format!("{} is a directory", echo(&path)), CURE));
+    }
+    Ok(Upstream::Unix(PathBuf::from(path)))
+}
+
+fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+    let (host, port) = match authority.rfind(']') {
+        Some(end) => authority.split_at(end + 1),
+        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
+    };
+    let port = match port.strip_prefix(':') {
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse().ok().filter(|port| *port > 0)?
+        }
+        None if port.is_empty() => 80,
+        Some(_) | None => return None,
+    };
+    let right = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => {
+            !host.is_empty()
+                && host.len() <= 253
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+        }
+    };
+    right.then_some((host, port))
+}
+
+/// Whether `upstream` is where `listen` listens, so that requests would go round until something gives in.
+pub(super) fn is_loop(listen: SocketAddr, upstream: &Upstream) -> bool {
+    let Upstream::Tcp(address) = upstream else { return false };
+    let Some((host, port)) = host_and_port(address) else { return false };
+    let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+    let local = host.eq_ignore_ascii_case("localhost") || ip.is_some_and(|ip| ip.is_loopback() || ip.is_unspecified());
+    let here = ip == Some(listen.ip())
+        || local && (listen.ip().is_unspecified() || (ip.is_none() && listen.ip().is_loopback()));
+    listen.port() == port && here
+}

@@ -1,0 +1,129 @@
+//! Single values: their types, and the checks that several keys share.
+
+use super::problem::{Fault, echo};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// How the text of an environment variable becomes a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Form {
+    /// As it is.
+    Text,
+    /// A TOML array, or texts between commas.
+    List,
+    /// A TOML value.
+    Toml,
+}
+
+/// The fault of a value that has the wrong type.
+pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, cure: &str) -> Fault {
+    let found = match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    };
+    Fault::new(format!("{found} stands where {wanted} is needed"), cure)
+}
+
+/// What stands in an environment variable.
+pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, Fault> {
+    let text = |text: &'_ str| DeValue::String(text.to_owned().into());
+    let trimmed = raw.trim();
+    let compound = trimmed.starts_with(['[', '{']);
+    match form {
+        Form::Text => Ok(text(raw)),
+        Form::List if trimmed.is_empty() => Ok(DeValue::Array(std::iter::empty().collect())),
+        Form::List if !compound => {
+            Ok(DeValue::Array(trimmed.split(',').map(|item| Spanned::new(0..0, text(item.trim()))).collect()))
+        }
+        Form::List | Form::Toml => match DeValue::parse(trimmed) {
+            Ok(value) => Ok(value.into_inner()),
+            Err(error) if compound => Err(syntax_fault(error.message())),
+            // A word where a number is needed: the check of its type says it better.
+            Err(_) => Ok(text(raw)),
+        },
+    }
+}
+
+/// What the TOML parser found wrong.
+pub(super) fn syntax_fault(message: &str) -> Fault {
+    let message = message.lines().collect::<Vec<_>>().join(", ");
+    let cure = if message.contains("duplicate key") {
+        "keep one of them"
+    } else if message.contains("quoted") {
+        "write text in quotes: key = \"text\""
+    } else {
+        "write it as TOML: key = \"text\", key = 7, key = true, key = [\"a\", \"b\"], [table]"
+    };
+    Fault::new(format!("not valid TOML: {message}"), cure)
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+    match value {
+        DeValue::Boolean(value) => Ok(*value),
+        other => Err(not_a(other, "true or false", "write true or false, without quotes")),
+    }
+}
+
+/// A whole number.
+pub(super) fn integer(value: &DeValue<'_>) -> Result<i64, Fault> {
+    match value {
+        DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix())
+            .map_err(|_| Fault::new(format!("{value} is too large"), "write a smaller number")),
+        other => Err(not_a(other, "a whole number", "write digits only, without quotes")),
+    }
+}
+
+/// A whole number in `range`.
+pub(super) fn integer_in<T>(value: &DeValue<'_>, range: RangeInclusive<T>) -> Result<T, Fault>
+where
+    T: TryFrom<i64> + PartialOrd + std::fmt::Display,
+{
+    let value = integer(value)?;
+    T::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(|| {
+        let (first, last) = range.into_inner();
+        Fault::new(format!("{value} is out of range"), format!("write a number from {first} to {last}"))
+    })
+}
+
+/// The longest duration there is: longer ones can only be slips, and near the end of what a clock can count sums
+/// would overflow.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// A duration longer than none, such as `1h` or `500ms`.
+pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+    const CURE: &str = "write it like \"1h\" or \"45s\"";
+    // humantime panics where its sum exceeds a u64 of seconds by its last fraction; twelve digits cannot get there.
+    let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
+    match duration {
+        None => Err(Fault::new(format!("{} is not a duration", echo(text)), CURE)),
+        Some(Duration::ZERO) => Err(Fault::new("a duration of zero would end everything at once", CURE)),
+        Some(duration) if duration > LONGEST => {
+            Err(Fault::new(format!("{} is longer than ten years", echo(text)), CURE))
+        }
+        Some(duration) => Ok(duration),
+    }
+}
+
+/// A duration in whole seconds, 1 at least.
+pub(super) fn seconds(text: &str) -> Result<u64, Fault> {
+    let duration = duration(text)?;
+    if duration.subsec_nanos() == 0 {
+        return Ok(duration.as_secs());
+    }
+    let what = format!("{} is not a whole number of seconds", echo(text));
+    Err(Fault::new(what, "write it in seconds or more, like \"45s\" or \"1h\""))
+}
+
+/// Whether `text` is a token of RFC 9110 §5.6.2, as names of headers, cookies and protocols are.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
