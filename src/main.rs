@@ -1,1 +1,145 @@
-fn main() {}
+//! The command line: arguments, logging, signals, exit codes.
+
+use clap::{Parser, Subcommand};
+use idlegate::config::Config;
+use idlegate::server::Server;
+use idlegate::shutdown::Shutdown;
+use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// Gives a web app the idle timeout it gets wrong, without a change to the app.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// The configuration. Each of its keys is also an environment variable: `IDLEGATE_IDLE_TIMEOUT=30m`.
+    #[arg(long, global = true, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy (the default).
+    Run,
+    /// Check the configuration: all errors at once, each with its cure. Exit code 2 where there are any.
+    Check,
+    /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
+    Demo {
+        /// Where to listen [default: 127.0.0.1:10086, or a free port].
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+    },
+}
+
+/// The configuration has errors.
+const EXIT_CONFIG: u8 = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command.unwrap_or(Command::Run) {
+        Command::Run => with_config(&arguments.config, |config| {
+            log(config.log);
+            block_on(run(config))
+        }),
+        Command::Check => with_config(&arguments.config, |config| {
+            println!(
+                "{}: valid; {} token rules, limit {} s, listens on {}",
+                arguments.config.display(),
+                config.tokens.len(),
+                config.idle.timeout,
+                config.listen
+            );
+            ExitCode::SUCCESS
+        }),
+        Command::Demo { listen } => {
+            log(LevelFilter::WARN);
+            block_on(demo(listen))
+        }
+    }
+}
+
+fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    match Config::load(path, std::env::vars()) {
+        Ok(config) => then(config),
+        Err(problems) => {
+            eprintln!("{problems}");
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+fn log(level: LevelFilter) {
+    // What the libraries say below a warning is about themselves, not about sessions.
+    let targets = Targets::new().with_target("idlegate", level).with_default(level.min(LevelFilter::WARN));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+}
+
+fn block_on(serving: impl Future<Output = io::Result<()>>) -> ExitCode {
+    let served =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| runtime.block_on(serving));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("idlegate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(config: Config) -> io::Result<()> {
+    let (listen, limit, upstream) = (config.listen, config.idle.timeout, config.upstream.to_string());
+    let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, &error))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), upstream, limit, "listening on http://{}", server.address()?);
+    until_stopped(server).await
+}
+
+async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
+    let demo = idlegate::demo::start(listen).await?;
+    println!(
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n\n  Ctrl-C ends it.\n",
+        demo.url()
+    );
+    let stopped = signalled();
+    tokio::select! {
+        served = demo.run() => served,
+        stopped = stopped => stopped,
+    }
+}
+
+async fn until_stopped(server: Server) -> io::Result<()> {
+    let shutdown = Shutdown::default();
+    let keeper = std::sync::Arc::clone(server.keeper());
+    let stopper = async {
+        let signalled = signalled().await;
+        tracing::info!("stopping");
+        (shutdown.stop().await, signalled)
+    };
+    let ((), (left, signalled)) = tokio::join!(server.run(&shutdown), stopper);
+    tracing::info!(connections_left = left, counts = %keeper.counts, "stopped");
+    signalled
+}
+
+/// Resolves at SIGTERM or SIGINT.
+async fn signalled() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        interrupted = tokio::signal::ctrl_c() => interrupted,
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; is it taken? change `listen`"))
+}

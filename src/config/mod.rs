@@ -15,10 +15,11 @@ mod value;
 pub use problem::{Fault, Origin, Problem, Problems};
 
 use crate::route::PathSet;
-use crate::session::Activity;
+use crate::session::{Activity, Limits};
 use crate::token::TokenRule;
 use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,7 +46,7 @@ pub struct Config {
     /// `log`: the least severe level that is logged.
     pub log: tracing::level_filters::LevelFilter,
     /// `[idle]`.
-    pub idle: Idle,
+    pub idle: Limits,
     /// `[store]`.
     pub store: Store,
     /// `[activity]`, profile and overrides resolved.
@@ -65,15 +66,13 @@ pub enum Upstream {
     Unix(PathBuf),
 }
 
-/// `[idle]`: how long a session may last, in whole seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Idle {
-    /// `timeout`: the limit; a session is cut when it has been idle for more than this many seconds. At least 1.
-    pub timeout: u64,
-    /// `lifetime`: the absolute limit since the session began.
-    pub lifetime: Option<u64>,
-    /// `retention`: how long an ended session is remembered.
-    pub retention: u64,
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// `[store]`: where the truth about sessions is kept.

@@ -4,9 +4,9 @@ use super::document::Document;
 use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{Config, Idle, Store, Upstream, cut, token, upstream};
+use super::{Config, Store, Upstream, cut, token, upstream};
 use crate::route::{PathPattern, PathSet};
-use crate::session::Activity;
+use crate::session::{Activity, Limits};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10086);
-const DEFAULT_IDLE: Idle = Idle { timeout: 3600, lifetime: None, retention: 48 * 3600 };
+const DEFAULT_IDLE: Limits = Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 };
 
 impl Config {
     /// Reads the file at `path`; `environment` goes before it. Variables of other programs are left alone.
@@ -149,9 +149,9 @@ fn level(text: &str) -> Result<LevelFilter, Fault> {
     })
 }
 
-fn idle(table: &mut Section<'_, '_>) -> Idle {
+fn idle(table: &mut Section<'_, '_>) -> Limits {
     let lifetime = |text: &str| if text == "none" { Ok(None) } else { seconds(text).map(Some) };
-    Idle {
+    Limits {
         timeout: table.text("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
         lifetime: table.text("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
         retention: table.text("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),

@@ -37,8 +37,12 @@ pub(super) fn unknown_key(path: &str, known: &BTreeSet<String>) -> Fault {
         },
         (_, Some(nearest)) => format!("did you mean {nearest}?"),
         (_, None) => {
-            let beside: Vec<_> =
-                known.iter().map(|known| known.rsplit_once('.').unwrap_or(("", known))).filter(|(other, _)| *other == table).map(|(_, key)| key).collect();
+            let beside: Vec<_> = known
+                .iter()
+                .map(|known| known.rsplit_once('.').unwrap_or(("", known)))
+                .filter(|(other, _)| *other == table)
+                .map(|(_, key)| key)
+                .collect();
             format!("remove it, or use one of the keys that there are: {}", beside.join(", "))
         }
     };

@@ -15,9 +15,12 @@ mod logins;
 mod page;
 mod program;
 mod socket;
+mod start;
 #[cfg(test)]
 mod tests;
 mod watch;
+
+pub use start::{Demo, start};
 
 use crate::session::SessionId;
 use std::sync::Arc;

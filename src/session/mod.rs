@@ -2,6 +2,10 @@
 
 mod activity;
 mod id;
+mod pulse;
+mod rule;
 
 pub use activity::{Activity, Source};
 pub use id::SessionId;
+pub use pulse::{Beat, Pulse};
+pub use rule::{EpochSeconds, Limits, Reason, Verdict};

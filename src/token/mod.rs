@@ -1,6 +1,17 @@
 //! Tokens: the rules that say where they are carried, and the places they are found in.
+//!
+//! A token is turned into its session id where it is found, and dropped: nothing further on could leak it.
 
+mod http;
+mod in_band;
 pub mod json;
 mod rule;
+mod secret;
 
+pub use http::{Sighting, TokenRules};
+pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
 pub use rule::{Conditions, Place, Scalar, TokenRule};
+pub use secret::Token;
+
+/// How much of a body or message is examined, in bytes. Tokens stand in small ones.
+pub const EXAMINED_BYTES: usize = 64 * 1024;

@@ -1,0 +1,238 @@
+//! The sessions this replica knows, in memory: admitted from here, refreshed here, judged when their deadline falls due.
+//!
+//! A deadline only wakes. Whether a session is over is asked of the store each time, which merges what this replica
+//! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
+
+mod rounds;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use session::{Attached, Awaited, Session};
+
+use crate::clock::{Clock, Moment};
+use crate::session::{Beat, EpochSeconds, Reason, SessionId, Source};
+use crate::store::{Ended, Known, Live, Store, StoreError, Touch};
+use parking_lot::RwLock;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// What a token stands for, as far as it is known.
+#[derive(Clone, Debug)]
+pub enum Standing {
+    /// Nothing is known: the app has the say, and nothing is tracked until it accepts.
+    Unknown,
+    /// A live session.
+    Live(Arc<Session>),
+    /// An ended session: the token is dead.
+    Ended,
+}
+
+/// How often things happened since the start.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Sessions begun, or learned of from the store.
+    pub tracked: AtomicU64,
+    /// Sessions ended by this replica or heard to have ended.
+    pub ended: AtomicU64,
+    /// Requests, upgrades and in-band tokens refused because their session had ended.
+    pub refused: AtomicU64,
+    /// Tokens the app accepted that are not tracked, because there are `max_sessions` already.
+    pub over_capacity: AtomicU64,
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Self { tracked, ended, refused, over_capacity } = self;
+        let [tracked, ended, refused, over] = [tracked, ended, refused, over_capacity].map(count);
+        write!(f, "tracked {tracked}, ended {ended}, refused {refused}, over_capacity {over}")
+    }
+}
+
+/// Keeps the sessions of this replica.
+#[derive(Debug)]
+pub struct Keeper {
+    store: Box<dyn Store>,
+    clock: Clock,
+    /// The limit, in seconds, for those who explain.
+    limit: EpochSeconds,
+    max_sessions: usize,
+    sessions: RwLock<Sessions>,
+    full: AtomicBool,
+    /// For whoever asks how it went.
+    pub counts: Counts,
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    by_id: HashMap<SessionId, Entry>,
+    /// One deadline per session: when to judge a live one, when to forget an ended one.
+    deadlines: BTreeSet<(Moment, SessionId)>,
+    live: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Arc<Session>,
+    deadline: Moment,
+}
+
+impl Sessions {
+    fn arm(&mut self, id: SessionId, deadline: Moment) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            self.deadlines.remove(&(entry.deadline, id));
+            entry.deadline = deadline;
+            self.deadlines.insert((deadline, id));
+        }
+    }
+
+    fn insert(&mut self, session: &Arc<Session>, deadline: Moment) {
+        self.by_id.insert(session.id(), Entry { session: Arc::clone(session), deadline });
+        self.deadlines.insert((deadline, session.id()));
+        self.live += usize::from(session.ended().is_none());
+    }
+}
+
+impl Keeper {
+    /// A keeper that knows nobody yet. `limit` is the idle limit in seconds.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>, clock: Clock, limit: EpochSeconds, max_sessions: usize) -> Self {
+        Self {
+            store,
+            clock,
+            limit,
+            max_sessions,
+            sessions: RwLock::default(),
+            full: AtomicBool::new(false),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The clock all activity is stamped by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The idle limit, in seconds.
+    #[must_use]
+    pub fn limit(&self) -> EpochSeconds {
+        self.limit
+    }
+
+    /// What this replica has in memory about `id`, without asking the store.
+    #[must_use]
+    pub fn known(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions.read().by_id.get(&id).map(|entry| Arc::clone(&entry.session))
+    }
+
+    /// What the token with this session id stands for. A known session is answered from memory; the store is asked
+    /// only about a stranger.
+    pub async fn standing(&self, id: SessionId) -> Standing {
+        if let Some(session) = self.known(id) {
+            return standing_of(session);
+        }
+        let known = self.store.look_up(id).await;
+        self.adopt(id, known)
+    }
+
+    /// The app has accepted the token with this session id: its session begins, unless it is known already.
+    pub async fn accept(&self, id: SessionId) -> Standing {
+        if let Some(session) = self.known(id) {
+            return standing_of(session);
+        }
+        if self.sessions.read().live >= self.max_sessions {
+            self.note_full();
+            return Standing::Unknown;
+        }
+        let known = self.store.begin(Touch { id, age: 0, source: Source::Accepted }).await;
+        self.adopt(id, known)
+    }
+
+    /// Ends a session whatever its activity: its user logged out.
+    pub async fn end(&self, session: &Session, reason: Reason) {
+        match self.store.end(session.id(), reason).await {
+            Ok(Known::Ended(ended)) => self.close(session, ended),
+            Ok(Known::Live(_) | Known::Unknown) => {
+                tracing::warn!(session = %session.id(), "the store did not know the session that was to end");
+            }
+            Err(error) => tracing::warn!(session = %session.id(), %error, "the session could not be ended"),
+        }
+    }
+
+    /// Takes over what the store knows of a session that this replica did not know.
+    fn adopt(&self, id: SessionId, known: Result<Known, StoreError>) -> Standing {
+        let now = self.clock.now();
+        let (session, deadline) = match known {
+            Ok(Known::Unknown) => return Standing::Unknown,
+            Ok(Known::Live(Live { age, source, due_in })) => {
+                (Session::live(id, Beat { at: now.minus(age), source }), now.plus(due_in))
+            }
+            Ok(Known::Ended(ended)) => (Session::dead(id, now, ended), now.plus(ended.remembered_for)),
+            Err(error) => {
+                tracing::warn!(session = %id, %error, "a token could not be looked up and is admitted");
+                return Standing::Unknown;
+            }
+        };
+        let mut sessions = self.sessions.write();
+        // Another connection may have been faster: there is one object per session, or a cut would miss somebody.
+        if let Some(entry) = sessions.by_id.get(&id) {
+            return standing_of(Arc::clone(&entry.session));
+        }
+        if session.ended().is_none() {
+            self.counts.tracked.fetch_add(1, Ordering::Relaxed);
+        }
+        let session = Arc::new(session);
+        sessions.insert(&session, deadline);
+        drop(sessions);
+        standing_of(session)
+    }
+
+    /// Records the end and tells every connection of the session. The first end is the one that counts.
+    fn close(&self, session: &Session, ended: Ended) {
+        if !session.close(ended) {
+            return;
+        }
+        let mut sessions = self.sessions.write();
+        sessions.live = sessions.live.saturating_sub(1);
+        if sessions.live < self.max_sessions {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
+        drop(sessions);
+        self.counts.ended.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(
+            session = %session.id(),
+            reason = %ended.reason,
+            last_activity = ended.last_activity,
+            source = %ended.source,
+            created = ended.created,
+            now = ended.ended,
+            idle = ended.ended.saturating_sub(ended.last_activity),
+            limit = self.limit,
+            mode = "enforce",
+            watermark = ended.watermark,
+            connections = session.connections(),
+            "session ended"
+        );
+    }
+
+    /// Said once until there is room again: a full table must be seen, and must not fill the log.
+    fn note_full(&self) {
+        self.counts.over_capacity.fetch_add(1, Ordering::Relaxed);
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                max_sessions = self.max_sessions,
+                "as many sessions as max_sessions allows are tracked; further ones pass through untracked and are never \
+                 cut: raise max_sessions"
+            );
+        }
+    }
+}
+
+fn standing_of(session: Arc<Session>) -> Standing {
+    if session.ended().is_some() { Standing::Ended } else { Standing::Live(session) }
+}

@@ -1,0 +1,252 @@
+//! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
+
+use crate::clock::Clock;
+use crate::keeper::{Attached, Session};
+use crate::session::Source;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+/// Any body that passes through here.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
+
+/// Why a body broke off.
+pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body of text that is all there.
+pub(super) fn full(text: String) -> Body {
+    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// The beginning of a body, read to be examined.
+pub(super) struct Start {
+    frames: VecDeque<Frame<Bytes>>,
+    /// What was not read; `None` where the body is complete.
+    rest: Option<Body>,
+}
+
+impl Start {
+    /// Reads until the body ends or has more than `most` bytes.
+    pub(super) async fn read(mut body: Body, most: usize) -> Result<Self, Error> {
+        let mut frames = VecDeque::new();
+        let mut length = 0;
+        while let Some(frame) = body.frame().await {
+            let frame = frame?;
+            length += frame.data_ref().map_or(0, Bytes::len);
+            frames.push_back(frame);
+            if length > most {
+                return Ok(Self { frames, rest: Some(body) });
+            }
+        }
+        Ok(Self { frames, rest: None })
+    }
+
+    /// All bytes, where the body is complete.
+    pub(super) fn whole(&self) -> Option<Vec<u8>> {
+        self.rest.is_none().then(|| self.frames.iter().filter_map(Frame::data_ref).flatten().copied().collect())
+    }
+
+    /// The body as it came.
+    pub(super) fn replay(self) -> Body {
+        Replay(self).boxed_unsync()
+    }
+}
+
+/// A body whose start was read already.
+struct Replay(Start);
+
+impl http_body::Body for Replay {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(frame) = self.0.frames.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut self.0.rest {
+            Some(rest) => Pin::new(rest).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+/// Whom the movement of a body refreshes.
+#[derive(Clone, Debug)]
+pub(super) struct Refresh {
+    pub(super) clock: Clock,
+    pub(super) sessions: Vec<Arc<Session>>,
+}
+
+impl Refresh {
+    pub(super) fn touch(&self, source: Source) {
+        let now = self.clock.now();
+        self.sessions.iter().for_each(|session| session.touch(now, source));
+    }
+}
+
+/// How far the sending of a request has come: whose turn it is, and since when.
+#[derive(Debug)]
+pub(super) struct Progress {
+    clock: Clock,
+    moved: AtomicU64,
+    client_owes: AtomicBool,
+}
+
+impl Progress {
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
+        let moved = AtomicU64::new(clock.now().0);
+        Arc::new(Self { clock, moved, client_owes: AtomicBool::new(false) })
+    }
+
+    fn note(&self, client_owes: bool, moved: bool) {
+        self.client_owes.store(client_owes, Ordering::Release);
+        if moved {
+            self.moved.store(self.clock.now().0, Ordering::Release);
+        }
+    }
+
+    /// Milliseconds since something moved.
+    pub(super) fn still_for(&self) -> u64 {
+        self.clock.now().0.saturating_sub(self.moved.load(Ordering::Acquire))
+    }
+
+    /// Whether it is the client that sends nothing, rather than the app that answers nothing.
+    pub(super) fn client_owes(&self) -> bool {
+        self.client_owes.load(Ordering::Acquire)
+    }
+}
+
+/// Something to be waited for.
+pub(super) type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The body of a request on its way to the app.
+pub(super) struct Upload {
+    pub(super) inner: Body,
+    /// Where the client waits for `100 Continue`: until the app says so, the body is not asked for.
+    pub(super) wait: Option<Signal>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) refresh: Option<Refresh>,
+}
+
+impl http_body::Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if let Some(wait) = &mut self.wait {
+            if wait.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.wait = None;
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        self.progress.note(polled.is_pending(), polled.is_ready());
+        if let (Poll::Ready(Some(Ok(_))), Some(refresh)) = (&polled, &self.refresh) {
+            refresh.touch(Source::Transfer);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+/// The session of an answer was cut while it was being sent. Ends the connection without the body's end.
+#[derive(Debug)]
+struct Cut;
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the session of this answer was cut")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// The body of an answer on its way to the client, for as long as its sessions live.
+pub(super) struct Download {
+    pub(super) inner: Body,
+    /// Fire when a session of it is cut.
+    pub(super) cuts: Vec<Signal>,
+    /// Whom its bytes refresh.
+    pub(super) moving: Option<Refresh>,
+    /// Whom its end refreshes.
+    pub(super) end: Option<Refresh>,
+    /// The sessions that this is a connection of.
+    pub(super) attached: Vec<Attached>,
+    /// Ends the connection where a stuck client keeps this from being polled when the cut comes.
+    pub(super) watch: tokio::task::AbortHandle,
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        if self.cuts.iter_mut().any(|cut| cut.as_mut().poll(cx).is_ready()) {
+            self.cuts.clear();
+            return Poll::Ready(Some(Err(Box::new(Cut))));
+        }
+        let polled = Pin::new(&mut self.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(_))) => self.moving.iter().for_each(|refresh| refresh.touch(Source::Transfer)),
+            Poll::Ready(None) => self.finish(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        if self.inner.is_end_stream() {
+            self.finish();
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Download {
+    fn finish(&mut self) {
+        if let Some(refresh) = self.end.take() {
+            refresh.touch(Source::Request);
+        }
+        self.cuts.clear();
+        self.attached.clear();
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// Reads and drops what the client still sends, within bounds: a client whose upload is refused reads the answer only
+/// when it has sent its body, and would see a reset connection instead.
+pub(super) async fn discard(mut body: Body, most: usize, within: std::time::Duration) {
+    let discarding = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > most {
+                break;
+            }
+        }
+    };
+    // Whether it was all read or the bounds were reached, the answer follows.
+    let _ = tokio::time::timeout(within, discarding).await;
+}

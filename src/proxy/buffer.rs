@@ -1,0 +1,115 @@
+//! Bytes that cannot go on yet. A buffer holds memory only while it holds bytes, so an idle tunnel holds none.
+
+use std::cell::RefCell;
+
+/// How much is read at once.
+const CHUNK: usize = 64 * 1024;
+
+/// How many empty buffers a thread keeps for the next who needs one, and how large one may be.
+const SPARE_AT_MOST: usize = 16;
+const SPARE_BYTES: usize = 128 * 1024;
+
+thread_local! {
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lends the thread's reading space: all of its tunnels read into the same. Not to be nested.
+pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    SCRATCH.with_borrow_mut(|scratch| read(scratch))
+}
+
+/// A queue of bytes.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Buffer {
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.len() == self.start
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
+    pub(super) fn as_slice(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        self.grow().extend_from_slice(bytes);
+    }
+
+    /// The bytes, to be appended to.
+    pub(super) fn grow(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        &mut self.bytes
+    }
+
+    /// Drops the first `count` bytes.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start += count.min(self.len());
+        if self.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Drops all bytes but the last `count`.
+    pub(super) fn keep_last(&mut self, count: usize) {
+        self.consume(self.len().saturating_sub(count));
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.start = 0;
+        }
+    }
+
+    /// Drops all bytes, and gives the memory back.
+    pub(super) fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.start = 0;
+        if bytes.capacity() == 0 || bytes.capacity() > SPARE_BYTES {
+            return;
+        }
+        bytes.clear();
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_AT_MOST {
+                spare.push(bytes);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_buffer_holds_no_memory() {
+        let mut buffer = Buffer::default();
+        buffer.extend(b"abc");
+        buffer.consume(2);
+        assert_eq!(buffer.as_slice(), b"c");
+        buffer.extend(b"def");
+        buffer.consume(4);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.bytes.capacity(), 0);
+        assert_eq!(buffer.start, 0);
+    }
+
+    #[test]
+    fn the_last_bytes_can_be_kept() {
+        let mut buffer = Buffer::default();
+        buffer.extend(b"abcdef");
+        buffer.keep_last(2);
+        assert_eq!(buffer.as_slice(), b"ef");
+        buffer.keep_last(5);
+        assert_eq!(buffer.as_slice(), b"ef");
+        buffer.keep_last(0);
+        assert_eq!(buffer.bytes.capacity(), 0);
+    }
+}

@@ -1,0 +1,215 @@
+//! Forwarding a request to the app, and its answer back.
+
+use super::body::{Body, Progress, Start, Upload};
+use super::gate::Pass;
+use super::headers;
+use super::reject::Fault;
+use super::upstream::{Connector, Used};
+use super::{Client, Proxy};
+use crate::route::NormalPath;
+use crate::token::EXAMINED_BYTES;
+use http::{Method, Request, Response, Uri, Version, header, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The pool of connections to the app.
+pub(super) type Pool = legacy::Client<Connector, Body>;
+
+/// How long a connection may lie idle in the pool. Some servers close theirs after 5 s; a shorter time here means
+/// fewer requests that meet a closing connection.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// How long the client's body waits for the app's `100 Continue` (RFC 9110 §10.1.1 lets it go without).
+const CONTINUE_WAIT: Duration = Duration::from_secs(1);
+
+/// How often a request is tried again that met a connection the app was just closing.
+const RETRIES: usize = 2;
+
+pub(super) fn pool(connector: Connector) -> Pool {
+    legacy::Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_timer(TokioTimer::new())
+        .http1_preserve_header_case(true)
+        .http1_max_headers(super::HEADERS_AT_MOST)
+        .build(connector)
+}
+
+/// Forwards a request that may pass. Returns the app's answer.
+pub(super) async fn forward(
+    proxy: &Proxy,
+    client: &Client,
+    path: &NormalPath,
+    mut head: request::Parts,
+    body: Body,
+    mut pass: Pass<'_>,
+) -> Result<Response<Body>, Fault> {
+    let learns = proxy.tokens.look_into_answer(path);
+    if learns {
+        // A compressed answer could not be read. Being answered in plain is everybody's right (RFC 9110 §12.5.3).
+        head.headers.remove(header::ACCEPT_ENCODING);
+    }
+    let (mut head, mut body) = send(proxy, head, body, &pass).await?.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    if learns && head.status.is_success() {
+        body = learn(proxy, path, body).await?;
+    }
+    pass.answered(head.status, &head.headers).await;
+    Ok(Response::from_parts(head, pass.follow(body, client)))
+}
+
+/// Sends the request over a pooled connection and waits for the head of the answer.
+async fn send(proxy: &Proxy, mut head: request::Parts, body: Body, pass: &Pass<'_>) -> Result<Response<Body>, Fault> {
+    // The pool keys by authority; where to connect is the connector's affair, and `Host` stays the client's.
+    head.uri = target(&head.uri);
+    head.version = Version::HTTP_11;
+    let again = may_be_repeated(&head.method, &body).then(|| head.clone());
+    let mut attempt = attempt(proxy, Request::from_parts(head, body), pass).await;
+    for _ in 0..RETRIES {
+        match (&attempt, &again) {
+            (Err(Attempt::Stale(_)), Some(head)) => {
+                let request = Request::from_parts(head.clone(), super::body::full(String::new()));
+                attempt = self::attempt(proxy, request, pass).await;
+            }
+            _ => break,
+        }
+    }
+    attempt.map_err(|failed| match failed {
+        Attempt::Stale(cause) => Fault::BadAnswer(cause),
+        Attempt::Failed(fault) => fault,
+    })
+}
+
+/// Idempotent, and nothing of it is gone: only then is it safe to send a request twice (RFC 9110 §9.2.2).
+fn may_be_repeated(method: &Method, body: &Body) -> bool {
+    method.is_idempotent() && body.is_end_stream()
+}
+
+enum Attempt {
+    /// A connection that had been used before broke before any answer: the app was closing it.
+    Stale(String),
+    Failed(Fault),
+}
+
+async fn attempt(proxy: &Proxy, mut request: Request<Body>, pass: &Pass<'_>) -> Result<Response<Body>, Attempt> {
+    let progress = Progress::new(proxy.keeper.clock().clone());
+    let expects = headers::lists(request.headers(), &header::EXPECT, "100-continue");
+    let wait = expects.then(|| app_says_continue(&mut request));
+    let refresh = pass.uploading();
+    let request = request.map(|inner| Upload { inner, wait, progress: Arc::clone(&progress), refresh }.boxed_unsync());
+    let overdue = overdue(&progress, proxy.config.response_timeout);
+    let answer = tokio::select! {
+        answer = proxy.pool.request(request) => answer,
+        fault = overdue => return Err(Attempt::Failed(fault)),
+    };
+    match answer {
+        Ok(answer) => {
+            if let Some(used) = answer.extensions().get::<Used>() {
+                used.mark();
+            }
+            if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+                let cause = "it switched protocols without being asked to".to_owned();
+                return Err(Attempt::Failed(Fault::BadAnswer(cause)));
+            }
+            Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+        }
+        Err(error) => Err(failed(&error, &progress)),
+    }
+}
+
+fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
+    if error.is_connect() {
+        return Attempt::Failed(unreachable(error));
+    }
+    let mut extensions = http::Extensions::new();
+    if let Some(connection) = error.connect_info() {
+        connection.get_extras(&mut extensions);
+    }
+    if extensions.get::<Used>().is_some_and(Used::is) {
+        return Attempt::Stale(causes(error));
+    }
+    // hyper reports a client that broke off as the failure of the request's body.
+    if progress.client_owes() || is_of_the_body(error) {
+        return Attempt::Failed(Fault::ClientGone);
+    }
+    Attempt::Failed(Fault::BadAnswer(causes(error)))
+}
+
+fn is_of_the_body(error: &legacy::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
+    source.is_some_and(hyper::Error::is_user)
+}
+
+/// The fault of a connection that could not be made.
+pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Fault {
+    let mut source = Some(error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
+            return Fault::TimedOut;
+        }
+        source = cause.source();
+    }
+    Fault::Unreachable(causes(error))
+}
+
+/// An error and all it was caused by, in one line.
+pub(super) fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}
+
+/// Resolves when nothing has moved for `timeout`.
+pub(super) async fn overdue(progress: &Progress, timeout: Duration) -> Fault {
+    let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    loop {
+        let left = timeout.saturating_sub(progress.still_for());
+        if left == 0 {
+            return if progress.client_owes() { Fault::ClientStalled } else { Fault::TimedOut };
+        }
+        tokio::time::sleep(Duration::from_millis(left)).await;
+    }
+}
+
+/// Resolves when the app has said `100 Continue`, or has kept silent about it for long enough.
+fn app_says_continue(request: &mut Request<Body>) -> super::body::Signal {
+    let said = Arc::new(tokio::sync::Notify::new());
+    let heard = Arc::clone(&said);
+    hyper::ext::on_informational(request, move |answer| {
+        if answer.status() == http::StatusCode::CONTINUE {
+            heard.notify_one();
+        }
+    });
+    Box::pin(async move {
+        // Either way the body goes.
+        let _ = tokio::time::timeout(CONTINUE_WAIT, said.notified()).await;
+    })
+}
+
+/// What stands in the request line, with an authority for the pool to key by.
+fn target(uri: &Uri) -> Uri {
+    let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    Uri::builder().scheme("http").authority("app").path_and_query(path).build().unwrap_or_default()
+}
+
+/// Learns the tokens that a login's answer issues, before the client can use them.
+async fn learn(proxy: &Proxy, path: &NormalPath, body: Body) -> Result<Body, Fault> {
+    let start = Start::read(body, EXAMINED_BYTES).await.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
+    match start.whole() {
+        Some(whole) => {
+            for id in proxy.tokens.in_answer(path, &whole) {
+                proxy.keeper.accept(id).await;
+            }
+        }
+        None => tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used"),
+    }
+    Ok(start.replay())
+}

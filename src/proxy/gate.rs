@@ -1,0 +1,162 @@
+//! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
+
+use super::body::{Body, Download, Refresh, Signal};
+use super::reject::Fault;
+use super::{Client, FAREWELL};
+use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
+use crate::session::{Activity, Reason, Source};
+use crate::token::Sighting;
+use http::{HeaderMap, StatusCode, header};
+use http_body_util::BodyExt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// How many tokens of one request may begin a session. An honest request has one; a cookie may stand there twice.
+const BEGINNINGS_AT_MOST: usize = 4;
+
+/// A request that may pass: whose it is.
+#[derive(Debug)]
+pub(super) struct Pass<'p> {
+    keeper: &'p Keeper,
+    activity: Activity,
+    /// Live sessions that this request refreshes.
+    refreshed: Vec<Arc<Session>>,
+    /// Live sessions that a 2xx answer ends.
+    ending: Vec<Arc<Session>>,
+    /// Tokens nobody knows. The app has the say.
+    strangers: Vec<Sighting>,
+    /// Keeps the sessions alive until the answer begins.
+    awaited: Vec<Awaited>,
+    attached: Vec<Attached>,
+}
+
+/// Lets a request pass, or not: every token found is looked at, and a single dead one refuses.
+pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Sighting>) -> Result<Pass<'_>, Fault> {
+    let mut pass = Pass {
+        keeper,
+        activity,
+        refreshed: Vec::new(),
+        ending: Vec::new(),
+        strangers: Vec::new(),
+        awaited: Vec::new(),
+        attached: Vec::new(),
+    };
+    for sighting in sightings {
+        match keeper.standing(sighting.id).await {
+            Standing::Ended => {
+                keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(session = %sighting.id, "a dead token was refused");
+                return Err(Fault::Ended);
+            }
+            Standing::Live(session) if sighting.rule.ends => pass.ending.push(session),
+            Standing::Live(session) => pass.refreshed.push(session),
+            Standing::Unknown => pass.strangers.push(sighting),
+        }
+    }
+    let ending: Vec<_> = pass.ending.iter().map(|session| session.id()).collect();
+    pass.refreshed.retain(|session| !ending.contains(&session.id()));
+    pass.attached = pass.refreshed.iter().cloned().map(Attached::new).collect();
+    pass.awaited = pass.refreshed.iter().cloned().map(Awaited::new).collect();
+    pass.touch();
+    Ok(pass)
+}
+
+impl Pass<'_> {
+    /// A request begins, or its answer does.
+    fn touch(&self) {
+        if self.activity.requests {
+            self.refresh().touch(Source::Request);
+        }
+    }
+
+    fn refresh(&self) -> Refresh {
+        Refresh { clock: self.keeper.clock().clone(), sessions: self.refreshed.clone() }
+    }
+
+    /// Whom the bytes of the request's body refresh.
+    pub(super) fn uploading(&self) -> Option<Refresh> {
+        (self.activity.uploads && !self.refreshed.is_empty()).then(|| self.refresh())
+    }
+
+    /// The answer begins: with 2xx the app has accepted the tokens, or the logout.
+    pub(super) async fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.awaited.clear();
+        self.touch();
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            // An upgrade is the app's yes to whatever the handshake carried.
+            return self.begin(|_| true).await;
+        }
+        if !status.is_success() {
+            return;
+        }
+        for session in std::mem::take(&mut self.ending) {
+            self.keeper.end(&session, Reason::Logout).await;
+        }
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        self.begin(|wanted| wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind))).await;
+    }
+
+    async fn begin(&mut self, is_acceptance: impl Fn(Option<&str>) -> bool) {
+        for sighting in std::mem::take(&mut self.strangers).into_iter().take(BEGINNINGS_AT_MOST) {
+            if sighting.rule.ends || !is_acceptance(sighting.rule.accept_type.as_deref()) {
+                continue;
+            }
+            if let Standing::Live(session) = self.keeper.accept(sighting.id).await {
+                self.attached.push(Attached::new(Arc::clone(&session)));
+                self.refreshed.push(session);
+            }
+        }
+    }
+
+    /// The sessions that the connection belongs to from now on.
+    pub(super) fn into_attached(self) -> Vec<Attached> {
+        self.attached
+    }
+
+    /// The answer's body, as a connection of its sessions: refreshing them, and cut with them.
+    pub(super) fn follow(self, body: Body, client: &Client) -> Body {
+        if self.attached.is_empty() {
+            return body;
+        }
+        let refresh = self.refresh();
+        let cuts = self.attached.iter().map(|attached| signal(attached.session())).collect();
+        let kill = client.kill.clone();
+        let watched: Vec<Signal> = self.attached.iter().map(|attached| signal(attached.session())).collect();
+        let watch = tokio::spawn(async move {
+            first(watched).await;
+            tokio::time::sleep(FAREWELL).await;
+            kill.cancel();
+        });
+        Download {
+            inner: body,
+            cuts,
+            moving: self.activity.downloads.then(|| refresh.clone()),
+            end: self.activity.requests.then_some(refresh),
+            attached: self.attached,
+            watch: watch.abort_handle(),
+        }
+        .boxed_unsync()
+    }
+}
+
+/// Fires when the session is cut. Where it ended while its answer was awaited, the answer still gets its moment: a
+/// request is not cut before its answer has begun.
+fn signal(session: &Arc<Session>) -> Signal {
+    let late = session.ended().is_some();
+    let cut = session.cut();
+    Box::pin(async move {
+        cut.await;
+        if late {
+            tokio::time::sleep(FAREWELL).await;
+        }
+    })
+}
+
+async fn first(mut signals: Vec<Signal>) {
+    std::future::poll_fn(|cx| {
+        let fired = signals.iter_mut().any(|signal| signal.as_mut().poll(cx).is_ready());
+        if fired { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}

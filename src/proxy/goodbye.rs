@@ -1,0 +1,118 @@
+//! The end of a tunnel: what each side still gets, and both sockets closed, within [`FAREWELL`] whatever the peers do.
+
+use super::FAREWELL;
+use super::buffer::{Buffer, with_scratch};
+use super::lane::Lane;
+use super::upstream::Stream;
+use crate::frame::{self, Side};
+use std::io;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::time::timeout;
+
+/// How long a goodbye waits for the message on its way to end, before it goes without its text.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a tunnel says when it is ended from here.
+#[derive(Clone, Debug)]
+pub(super) struct Words<'w> {
+    /// A text message for the client.
+    pub(super) message: Option<&'w str>,
+    pub(super) code: u16,
+    pub(super) reason: &'w str,
+}
+
+/// Says goodbye to both: to the client the text at a message boundary, then Close at a frame boundary; to the app a
+/// masked Close. Then closes.
+pub(super) async fn say(client: &Stream, app: &Stream, up: &mut Lane, down: &mut Lane, words: &Words<'_>) {
+    let text = words.message.map(|message| frame::text(Side::Server, message));
+    let to_client = frame::close(Side::Server, words.code, words.reason);
+    let to_app = frame::close(Side::Client, words.code, words.reason);
+    let farewell = async {
+        // Both at once: a stuck app must not keep the client waiting, nor the other way round.
+        tokio::join!(part(down, app, client, text.as_deref(), &to_client), part(up, client, app, None, &to_app));
+        tokio::join!(drain(client), drain(app));
+    };
+    // A peer that is stuck loses its goodbye.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+/// One side has gone: what was read of it is delivered to `other`, which is then closed.
+pub(super) async fn pass_on(lane: &mut Lane, other: &Stream) {
+    lane.release();
+    let farewell = async {
+        // Where it cannot be written, `other` has gone as well.
+        let _ = write_out(&mut lane.unsent, other).await;
+        other.finish();
+        drain(other).await;
+    };
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+async fn part(lane: &mut Lane, from: &Stream, to: &Stream, text: Option<&[u8]>, close: &[u8]) {
+    lane.give_up_examining();
+    let boundary = if text.is_some() { Lane::at_message_boundary } else { Lane::at_frame_boundary };
+    // If the boundary does not come, what can be said is said without it.
+    let _ = timeout(SETTLE, settle(lane, from, to, boundary)).await;
+    if let Some(text) = text.filter(|_| lane.at_message_boundary()) {
+        lane.unsent.extend(text);
+    }
+    if lane.at_frame_boundary() {
+        lane.unsent.extend(close);
+    }
+    // Whether it was written or the peer has gone: nothing more is to be said.
+    let _ = write_out(&mut lane.unsent, to).await;
+    to.finish();
+}
+
+/// Relays until what was relayed ends at a boundary.
+async fn settle(lane: &mut Lane, from: &Stream, to: &Stream, boundary: fn(&Lane) -> bool) -> io::Result<()> {
+    loop {
+        write_out(&mut lane.unsent, to).await?;
+        if boundary(lane) || lane.is_opaque() {
+            return Ok(());
+        }
+        from.ready(Interest::READABLE).await?;
+        let read = with_scratch(|scratch| {
+            let count = from.try_read(scratch)?;
+            lane.take_until(scratch.get(..count).unwrap_or_default(), boundary);
+            Ok(count)
+        });
+        match read {
+            Ok(0) => return Ok(()),
+            Err(error) if !is_momentary(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+async fn write_out(buffer: &mut Buffer, to: &Stream) -> io::Result<()> {
+    while !buffer.is_empty() {
+        to.ready(Interest::WRITABLE).await?;
+        match to.try_write(buffer.as_slice()) {
+            Ok(count) => buffer.consume(count),
+            Err(error) if is_momentary(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the peer closes. A socket closed with unread bytes is reset, and the peer could lose our last words.
+async fn drain(stream: &Stream) {
+    loop {
+        if stream.ready(Interest::READABLE).await.is_err() {
+            return;
+        }
+        match with_scratch(|scratch| stream.try_read(scratch)) {
+            Ok(0) => return,
+            Err(error) if !is_momentary(&error) => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Whether an error only says that it is not the time.
+pub(super) fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

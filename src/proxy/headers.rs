@@ -1,0 +1,125 @@
+//! Header fields that change on the way: those of one hop only, and those that tell the app who the client is.
+
+use super::Client;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// What belongs to one hop whether `Connection` names it or not (RFC 9110 §7.6.1).
+const HOP_BY_HOP: [HeaderName; 6] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Takes out what was meant for this hop only. `TE: trailers` is said anew, since trailers are passed on; `Trailer`
+/// stays, since it declares them end to end (RFC 9110 §6.6.2).
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let trailers = lists(headers, &header::TE, "trailers");
+    let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
+        .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+        // Naming these would take the message itself apart.
+        .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TRAILER)
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
+        headers.remove(name);
+    }
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// The elements of a comma-separated field, over all its lines.
+pub(super) fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|element| !element.is_empty())
+}
+
+/// Whether a comma-separated field has this element, in any case.
+pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(wanted))
+}
+
+/// Tells the app who the client is. What the client itself says of it is believed only where the peer is trusted.
+pub(super) fn forwarded(headers: &mut HeaderMap, client: &Client, trusted: &[IpNet]) {
+    let peer = client.address.ip().to_canonical();
+    let trust = trusted.iter().any(|network| network.contains(&peer));
+    let mut chain = String::new();
+    if trust {
+        for element in elements(headers, &FORWARDED_FOR) {
+            chain.push_str(element);
+            chain.push_str(", ");
+        }
+    }
+    chain.push_str(&peer.to_string());
+    if let Ok(chain) = HeaderValue::from_str(&chain) {
+        headers.insert(FORWARDED_FOR, chain);
+    }
+    if !(trust && headers.contains_key(FORWARDED_PROTO)) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !(trust && headers.contains_key(FORWARDED_HOST)) {
+        match headers.get(header::HOST).cloned() {
+            Some(host) => headers.insert(FORWARDED_HOST, host),
+            None => headers.remove(FORWARDED_HOST),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn what_connection_names_stays_on_this_hop() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "5"),
+            ("te", "trailers, gzip;q=0.5"),
+            ("transfer-encoding", "chunked"),
+            ("trailer", "x-sum"),
+            ("x-kept", "1"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("trailer", "x-sum"), ("x-kept", "1"), ("te", "trailers")]));
+    }
+
+    #[test]
+    fn connection_cannot_take_the_message_apart() {
+        let mut headers = map(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, map(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn a_stranger_is_not_believed_who_he_says_he_is() {
+        let client = Client::at("127.0.0.1:5".parse().unwrap());
+        let said = [
+            ("host", "app"),
+            ("x-forwarded-for", "6.6.6.6"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "evil"),
+        ];
+        let mut headers = map(&said);
+        forwarded(&mut headers, &client, &[]);
+        assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "app");
+        let mut headers = map(&said);
+        forwarded(&mut headers, &client, &["127.0.0.0/8".parse().unwrap()]);
+        assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 127.0.0.1");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "evil");
+    }
+}

@@ -1,0 +1,261 @@
+//! One direction of a tunnel: bytes in, the same bytes out, with the frames among them followed.
+//!
+//! Where messages are examined, the last frame of each is held until it is known whether the message may pass: an app
+//! acts on a message only when it is complete. Everything else goes on at once, control frames too, so that the order
+//! of the bytes is never changed and nothing waits for a message that never ends.
+
+use super::buffer::Buffer;
+use crate::frame::{Control, Data, Follower, Head, Invalid, OpCode, Side, Step, unmask};
+use crate::token::EXAMINED_BYTES;
+
+/// What was seen of a piece of the stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    pub(super) data: bool,
+    pub(super) pong: bool,
+}
+
+impl Seen {
+    fn head(&mut self, head: &Head) {
+        self.data |= head.is_data();
+        self.pong |= head.opcode == OpCode::Control(Control::Pong);
+    }
+}
+
+/// Something to be examined, which stands in [`Lane::message`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Examined {
+    /// A whole message, whose last frame is held.
+    Message,
+    /// A piece of a message that is too long to be examined whole. It is not held.
+    Piece,
+}
+
+/// The message that is on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Message {
+    None,
+    Short,
+    Long,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    follower: Follower,
+    /// Neither followed nor examined: not a WebSocket.
+    opaque: bool,
+    pub(super) examining: bool,
+    /// May go on, and could not be written yet.
+    pub(super) unsent: Buffer,
+    /// Was read and may not go on yet: the beginning of a frame's head, or a last frame to be examined.
+    held: Buffer,
+    /// The payload of the message on its way, unmasked.
+    pub(super) message: Buffer,
+    state: Message,
+    head: Option<Head>,
+    /// Whether the frame on its way is held.
+    hold: bool,
+    /// Whether earlier frames of the message on its way have gone on.
+    open: bool,
+}
+
+impl Lane {
+    pub(super) fn new(side: Side, extensions: bool, examining: bool) -> Self {
+        Self {
+            follower: Follower::new(side, extensions),
+            opaque: false,
+            examining,
+            unsent: Buffer::default(),
+            held: Buffer::default(),
+            message: Buffer::default(),
+            state: Message::None,
+            head: None,
+            hold: false,
+            open: false,
+        }
+    }
+
+    /// A lane whose bytes mean nothing here.
+    pub(super) fn opaque(side: Side) -> Self {
+        Self { opaque: true, ..Self::new(side, true, false) }
+    }
+
+    pub(super) fn is_opaque(&self) -> bool {
+        self.opaque
+    }
+
+    pub(super) fn is_invalid(&self) -> Option<Invalid> {
+        self.follower.invalid()
+    }
+
+    /// Follows the frames in `input`, all of which goes on.
+    pub(super) fn follow(&mut self, mut input: &[u8], seen: &mut Seen) {
+        if self.opaque {
+            seen.data |= !input.is_empty();
+            return;
+        }
+        while !input.is_empty() {
+            let (taken, step) = self.follower.step(input);
+            self.notice(&step, seen);
+            input = input.get(taken.max(1)..).unwrap_or_default();
+        }
+    }
+
+    fn notice(&mut self, step: &Step, seen: &mut Seen) {
+        match step {
+            Step::Head(head) => {
+                seen.head(head);
+                self.head = Some(*head);
+            }
+            Step::Payload { .. } => seen.data |= self.in_data(),
+            Step::NeedMore | Step::Lost => {}
+        }
+    }
+
+    fn in_data(&self) -> bool {
+        self.head.is_some_and(|head| head.is_data())
+    }
+
+    /// Takes some of `input`, up to the end of what is to be examined next. What may go on is then in
+    /// [`Lane::unsent`].
+    pub(super) fn examine(&mut self, input: &[u8], seen: &mut Seen) -> (usize, Option<Examined>) {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            let (taken, step) = self.follower.step(rest);
+            let taken = taken.max(1);
+            let bytes = rest.get(..taken).unwrap_or(rest);
+            at += taken;
+            self.notice(&step, seen);
+            let examined = match step {
+                Step::NeedMore => {
+                    self.held.extend(bytes);
+                    None
+                }
+                Step::Lost => {
+                    self.release();
+                    self.unsent.extend(bytes);
+                    None
+                }
+                Step::Head(head) => {
+                    self.enter(&head);
+                    self.pass_on(bytes);
+                    if head.length == 0 { self.leave(&head) } else { None }
+                }
+                Step::Payload { offset, last, .. } => self.payload(bytes, offset, last),
+            };
+            if examined.is_some() {
+                return (at, examined);
+            }
+        }
+        (at, None)
+    }
+
+    /// A frame begins: is its message examined, and is it held?
+    fn enter(&mut self, head: &Head) {
+        self.hold = false;
+        if !head.is_data() {
+            return;
+        }
+        if head.opcode != OpCode::Data(Data::Continue) || self.state == Message::None {
+            self.message.clear();
+            self.state = Message::Short;
+        }
+        let most = EXAMINED_BYTES.saturating_sub(self.message.len());
+        if self.state == Message::Short && usize::try_from(head.length).map_or(true, |length| length > most) {
+            self.state = Message::Long;
+        }
+        self.hold = head.fin && self.state == Message::Short;
+        self.open |= !head.fin;
+    }
+
+    fn payload(&mut self, bytes: &[u8], offset: u64, last: bool) -> Option<Examined> {
+        self.pass_on(bytes);
+        let head = self.head?;
+        if head.is_data() {
+            unmask(head.mask.unwrap_or_default(), offset, bytes, self.message.grow());
+            if !last && self.state == Message::Long {
+                return Some(Examined::Piece);
+            }
+        }
+        if last { self.leave(&head) } else { None }
+    }
+
+    /// A frame is complete, and with it perhaps a message.
+    fn leave(&mut self, head: &Head) -> Option<Examined> {
+        if !head.is_data() {
+            return None;
+        }
+        if !head.fin {
+            return (self.state == Message::Long).then_some(Examined::Piece);
+        }
+        let state = std::mem::replace(&mut self.state, Message::None);
+        if state == Message::Long {
+            self.open = false;
+            return Some(Examined::Piece);
+        }
+        Some(Examined::Message)
+    }
+
+    fn pass_on(&mut self, bytes: &[u8]) {
+        if !self.hold && self.held.is_empty() {
+            return self.unsent.extend(bytes);
+        }
+        self.held.extend(bytes);
+        if !self.hold {
+            self.to_unsent();
+        }
+    }
+
+    fn to_unsent(&mut self) {
+        let Self { held, unsent, .. } = self;
+        unsent.extend(held.as_slice());
+        held.clear();
+    }
+
+    /// The message may pass.
+    pub(super) fn release(&mut self) {
+        self.to_unsent();
+        self.message.clear();
+        self.hold = false;
+        if self.state == Message::None {
+            self.open = false;
+        }
+    }
+
+    /// Whether the message on its way was too long to be examined, and has ended.
+    pub(super) fn has_ended_long(&self) -> bool {
+        self.state == Message::None
+    }
+
+    /// Makes ready for a goodbye: what was held goes only where the peer has seen the beginning of its message.
+    pub(super) fn give_up_examining(&mut self) {
+        if self.open {
+            self.to_unsent();
+        }
+        self.examining = false;
+    }
+
+    /// Whether a frame may be inserted after what has gone on.
+    pub(super) fn at_frame_boundary(&self) -> bool {
+        !self.opaque && (!self.held.is_empty() || self.follower.at_frame_boundary())
+    }
+
+    /// Whether a message may be inserted there.
+    pub(super) fn at_message_boundary(&self) -> bool {
+        if self.opaque {
+            return false;
+        }
+        if self.held.is_empty() { self.follower.at_message_boundary() } else { !self.open }
+    }
+
+    /// Takes as much of `input` as belongs to the frame, or message, on its way.
+    pub(super) fn take_until(&mut self, input: &[u8], boundary: fn(&Self) -> bool) {
+        let mut rest = input;
+        while !rest.is_empty() && !boundary(self) {
+            let (taken, _) = self.follower.step(rest);
+            let (bytes, left) = rest.split_at(taken.clamp(1, rest.len()));
+            self.unsent.extend(bytes);
+            rest = left;
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! An exchange, from the request to the answer or the tunnel.
+
+mod body;
+mod buffer;
+mod forward;
+mod gate;
+mod goodbye;
+mod headers;
+mod lane;
+mod reject;
+mod tunnel;
+mod upgrade;
+mod upstream;
+
+pub(crate) use body::Body;
+pub(crate) use upstream::Stream;
+
+use crate::config::Config;
+use crate::keeper::Keeper;
+use crate::route::NormalPath;
+use crate::shutdown::Shutdown;
+use crate::token::{EXAMINED_BYTES, Sighting, TokenRules};
+use body::Start;
+use forward::Pool;
+use http::{HeaderValue, Method, Request, Response, header, request};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use reject::{Asked, Fault};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use upgrade::Wanted;
+
+/// How long a connection that is to end may take: to deliver what was read, to say goodbye, to be closed by its peer.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How many header fields a message may have.
+pub(crate) const HEADERS_AT_MOST: usize = 256;
+
+/// How much of a refused upload is read before the answer.
+const DISCARDED_AT_MOST: usize = 16 * 1024 * 1024;
+
+/// The connection that a request came on.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) address: SocketAddr,
+    /// Ends the connection without further ado.
+    pub(crate) kill: CancellationToken,
+}
+
+impl Client {
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { address, kill: CancellationToken::new() }
+    }
+}
+
+/// All that an exchange needs.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    config: Config,
+    tokens: TokenRules,
+    keeper: Arc<Keeper>,
+    pool: Pool,
+    shutdown: Shutdown,
+}
+
+impl Proxy {
+    pub(crate) fn new(config: Config, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
+        let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
+        let tokens = TokenRules::new(config.tokens.clone());
+        Self { pool: forward::pool(connector), tokens, config, keeper, shutdown }
+    }
+
+    /// Answers one request; never fails, since every fault has an answer.
+    pub(crate) async fn exchange(self: Arc<Self>, client: Client, mut request: Request<Incoming>) -> Response<Body> {
+        let wanted = upgrade::wanted(&mut request, &self.config.upgrades);
+        let (head, body) = request.into_parts();
+        let asked = Asked::of(&head);
+        let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
+        let mut body = Some(body.map_err(Into::into).boxed_unsync());
+        match self.answer(&client, head, &mut body, wanted).await {
+            Ok(answer) => answer,
+            Err(fault) => {
+                // A client that waits for `100 Continue` has sent nothing that would have to be read.
+                if let Some(body) = body.filter(|body| !waits && !body.is_end_stream()) {
+                    body::discard(body, DISCARDED_AT_MOST, FAREWELL).await;
+                }
+                fault.answer(&asked, &self.config.cut)
+            }
+        }
+    }
+
+    /// The way of a request: route, find the tokens, gate, forward or upgrade. Leaves the body where it was not used.
+    async fn answer(
+        self: &Arc<Self>,
+        client: &Client,
+        mut head: request::Parts,
+        body: &mut Option<Body>,
+        wanted: Option<Wanted>,
+    ) -> Result<Response<Body>, Fault> {
+        let path = NormalPath::of(head.uri.path());
+        if head.method == Method::CONNECT {
+            return Err(Fault::Connect);
+        }
+        if self.config.deny.contains(&path) {
+            return Err(Fault::Denied);
+        }
+        to_app(&mut head, client, &self.config);
+        let mut sightings = self.tokens.in_head(&path, &head);
+        if self.tokens.look_into_request(&path) {
+            sightings.extend(self.in_body(&path, &head, body).await?);
+        }
+        let pass = gate::admit(&self.keeper, self.config.activity, sightings).await?;
+        match wanted {
+            Some(wanted) => upgrade::forward(self, client, &path, head, wanted, pass).await,
+            None => {
+                let body = body.take().unwrap_or_else(|| body::full(String::new()));
+                forward::forward(self, client, &path, head, body, pass).await
+            }
+        }
+    }
+
+    /// The tokens in a body, which is put back to be forwarded as it came.
+    async fn in_body(
+        &self,
+        path: &NormalPath,
+        head: &request::Parts,
+        body: &mut Option<Body>,
+    ) -> Result<Vec<Sighting>, Fault> {
+        // A preflight or a GET has no body, and so no token in it.
+        let Some(unread) = body.take().filter(|body| !body.is_end_stream()) else { return Ok(Vec::new()) };
+        let at_least = unread.size_hint().lower();
+        if at_least > u64::try_from(EXAMINED_BYTES).unwrap_or(u64::MAX) {
+            *body = Some(unread);
+            return Err(Fault::TooLarge);
+        }
+        let reading = tokio::time::timeout(self.config.response_timeout, Start::read(unread, EXAMINED_BYTES));
+        let start = reading.await.map_err(|_| Fault::ClientStalled)?.map_err(|_| Fault::ClientGone)?;
+        let found = match start.whole() {
+            None => Err(Fault::TooLarge),
+            Some(whole) if whole.is_empty() => Ok(Vec::new()),
+            // An app that unpacks it would see what is not seen here.
+            Some(_) if is_packed(head) => Err(Fault::NotJson),
+            Some(whole) => self.tokens.in_request(path, &whole).map_err(|_| Fault::NotJson),
+        };
+        *body = Some(start.replay());
+        found
+    }
+}
+
+/// Whether a body is compressed.
+fn is_packed(head: &request::Parts) -> bool {
+    headers::elements(&head.headers, &header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
+}
+
+/// Makes the head of a request what the app is to see.
+fn to_app(head: &mut request::Parts, client: &Client, config: &Config) {
+    headers::strip_hop_by_hop(&mut head.headers);
+    // The authority of an absolute target replaces Host (RFC 9112 §3.2.2).
+    if let Some(host) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
+        head.headers.insert(header::HOST, host);
+    }
+    headers::forwarded(&mut head.headers, client, &config.trusted_proxies);
+}

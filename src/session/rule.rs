@@ -1,0 +1,103 @@
+//! The rule: when a session is over.
+
+use std::fmt;
+
+/// Whole seconds since 1970-01-01T00:00:00Z. No timezone has a say in it.
+pub type EpochSeconds = u64;
+
+/// `[idle]`: how long a session may last, in whole seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// `timeout`: the limit; a session is over when it has been idle for more than this many seconds. At least 1.
+    pub timeout: u64,
+    /// `lifetime`: the absolute limit since the session began.
+    pub lifetime: Option<u64>,
+    /// `retention`: how long an ended session is remembered. Longer than the app would accept its token.
+    pub retention: u64,
+}
+
+/// Why a session ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reason {
+    /// Idle for more than the limit.
+    Idle,
+    /// Older than the lifetime.
+    Lifetime,
+    /// Its user logged out.
+    Logout,
+}
+
+impl Reason {
+    /// The name in logs and in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Lifetime => "lifetime",
+            Self::Logout => "logout",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the rule says of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Not over; can be over from `due` on, if nothing happens until then.
+    Live {
+        /// The first second in which the answer can be another one.
+        due: EpochSeconds,
+    },
+    /// Over, for this reason.
+    Over(Reason),
+}
+
+impl Limits {
+    /// Judges a session: over when `now - last_activity > timeout`, or `now - created > lifetime`.
+    ///
+    /// Stamps were floored to the second once and `now` is floored too, so a session is never over before more than
+    /// `timeout` seconds really passed: the floor of a difference of floors can only be late, by less than a second.
+    #[must_use]
+    pub fn judge(&self, created: EpochSeconds, last_activity: EpochSeconds, now: EpochSeconds) -> Verdict {
+        if now.saturating_sub(last_activity) > self.timeout {
+            return Verdict::Over(Reason::Idle);
+        }
+        let idle_due = last_activity.saturating_add(self.timeout).saturating_add(1);
+        match self.lifetime {
+            Some(lifetime) if now.saturating_sub(created) > lifetime => Verdict::Over(Reason::Lifetime),
+            Some(lifetime) => Verdict::Live { due: idle_due.min(created.saturating_add(lifetime).saturating_add(1)) },
+            None => Verdict::Live { due: idle_due },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Limits = Limits { timeout: 3600, lifetime: None, retention: 172_800 };
+
+    #[test]
+    fn over_is_more_than_the_limit_not_the_limit() {
+        assert_eq!(HOUR.judge(0, 1000, 4600), Verdict::Live { due: 4601 });
+        assert_eq!(HOUR.judge(0, 1000, 4601), Verdict::Over(Reason::Idle));
+    }
+
+    #[test]
+    fn a_stamp_in_the_future_is_no_idleness() {
+        assert_eq!(HOUR.judge(0, 5000, 1000), Verdict::Live { due: 8601 });
+    }
+
+    #[test]
+    fn the_lifetime_ends_an_active_session() {
+        let day = Limits { lifetime: Some(86_400), ..HOUR };
+        assert_eq!(day.judge(0, 86_399, 86_400), Verdict::Live { due: 86_401 });
+        assert_eq!(day.judge(0, 86_401, 86_401), Verdict::Over(Reason::Lifetime));
+        assert_eq!(day.judge(0, 0, 10), Verdict::Live { due: 3601 });
+    }
+}

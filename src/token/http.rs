@@ -1,0 +1,285 @@
+//! Tokens in requests and answers.
+
+use super::json::{self, Found, NotJson, Pointer};
+use super::{InBandRules, Place, Token, TokenRule};
+use crate::route::NormalPath;
+use crate::session::SessionId;
+use ::http::request;
+use ::http::{HeaderValue, header};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// A token that a rule found in a request.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    /// What the token stands for.
+    pub id: SessionId,
+    /// The rule.
+    pub rule: Arc<TokenRule>,
+}
+
+/// All rules of the configuration.
+#[derive(Clone, Debug)]
+pub struct TokenRules {
+    rules: Vec<Arc<TokenRule>>,
+    in_band: InBandRules,
+}
+
+impl TokenRules {
+    /// Makes the rules ready for use.
+    #[must_use]
+    pub fn new(rules: Vec<TokenRule>) -> Self {
+        let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
+        let in_band = InBandRules::new(&rules);
+        Self { rules, in_band }
+    }
+
+    /// Every token that the rules for `path` find in the head of a request.
+    #[must_use]
+    pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<Sighting> {
+        let mut found = Vec::new();
+        for rule in self.applying(path) {
+            let tokens = match &rule.place {
+                Place::Header(name) => values(head, name).filter_map(|value| Token::new(&value)).collect(),
+                Place::Bearer => values(head, &header::AUTHORIZATION).filter_map(|value| bearer(&value)).collect(),
+                Place::Cookie(name) => cookies(head, name),
+                Place::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+                Place::RequestJson(_) | Place::ResponseJson(_) | Place::WsClient { .. } | Place::WsServer { .. } => {
+                    continue;
+                }
+            };
+            add(&mut found, rule, &tokens);
+        }
+        found
+    }
+
+    /// Whether a rule for `path` looks into the bodies of requests.
+    #[must_use]
+    pub fn look_into_request(&self, path: &NormalPath) -> bool {
+        self.applying(path).any(|rule| matches!(rule.place, Place::RequestJson(_)))
+    }
+
+    /// Every token that the rules for `path` find in the body of a request.
+    ///
+    /// # Errors
+    /// Where the body is not JSON.
+    pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<Sighting>, NotJson> {
+        let mut found = Vec::new();
+        for rule in self.applying(path) {
+            if let Place::RequestJson(pointer) = &rule.place {
+                add(&mut found, rule, &tokens_at(body, pointer)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether a rule for `path` learns tokens from answers.
+    #[must_use]
+    pub fn look_into_answer(&self, path: &NormalPath) -> bool {
+        self.applying(path).any(|rule| matches!(rule.place, Place::ResponseJson(_)))
+    }
+
+    /// The session ids of the tokens that an answer with status 2xx issues.
+    #[must_use]
+    pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<SessionId> {
+        let rules = self.applying(path).filter_map(|rule| match &rule.place {
+            Place::ResponseJson(pointer) => Some(pointer),
+            _ => None,
+        });
+        rules.flat_map(|pointer| tokens_at(body, pointer).unwrap_or_default()).map(|token| token.session_id()).collect()
+    }
+
+    /// The rules for the messages of a tunnel at `path`.
+    #[must_use]
+    pub fn in_band(&self, path: &NormalPath) -> InBandRules {
+        self.in_band.applying(path)
+    }
+
+    fn applying<'a>(&'a self, path: &'a NormalPath) -> impl Iterator<Item = &'a Arc<TokenRule>> {
+        self.rules.iter().filter(move |rule| rule.applies(path))
+    }
+}
+
+fn add(found: &mut Vec<Sighting>, rule: &Arc<TokenRule>, tokens: &[Token]) {
+    for token in tokens {
+        let id = token.session_id();
+        // A token seen twice counts once, unless the other rule ends the session.
+        if !found.iter().any(|sighting| sighting.id == id && sighting.rule.ends == rule.ends) {
+            found.push(Sighting { id, rule: Arc::clone(rule) });
+        }
+    }
+}
+
+/// The values of a header, one per line.
+fn values<'a>(head: &'a request::Parts, name: &'a header::HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
+    head.headers.get_all(name).iter().map(text)
+}
+
+/// Header bytes as text: UTF-8 where they are, else as ISO-8859-1, which every byte string is.
+fn text(value: &HeaderValue) -> Cow<'_, str> {
+    match std::str::from_utf8(value.as_bytes()) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(value.as_bytes().iter().map(|byte| char::from(*byte)).collect()),
+    }
+}
+
+/// `Bearer` SP token (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
+fn bearer(value: &str) -> Option<Token> {
+    let (scheme, token) = value.trim_start().split_once([' ', '\t'])?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
+}
+
+/// The values of a cookie (RFC 6265 §5.4); several may have one name, for different paths.
+fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    for line in values(head, &header::COOKIE) {
+        for pair in line.split(';') {
+            let Some((key, value)) = pair.split_once('=') else { continue };
+            if key.trim() == name {
+                tokens.extend(Token::percent_encoded(&unquote(value.trim()), false));
+            }
+        }
+    }
+    tokens
+}
+
+/// Takes off the quotes of a quoted value and undoes its `\"` and `\141`, as Python's http.cookies does.
+fn unquote(value: &str) -> Cow<'_, str> {
+    let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(value);
+    };
+    let mut plain = String::with_capacity(inner.len());
+    let mut rest = inner;
+    while let Some((before, after)) = rest.split_once('\\') {
+        plain.push_str(before);
+        let octal = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let (character, length) = match octal {
+            Some(byte) => (char::from(byte), 3),
+            None => match after.chars().next() {
+                Some(character) => (character, character.len_utf8()),
+                None => ('\\', 0),
+            },
+        };
+        plain.push(character);
+        rest = &after[length..];
+    }
+    plain.push_str(rest);
+    Cow::Owned(plain)
+}
+
+/// The values of a query parameter. `;` separates like `&`: some frameworks still take it so.
+fn query(query: &str, name: &str) -> Vec<Token> {
+    let pairs = query.split(['&', ';']).filter_map(|pair| pair.split_once('='));
+    let named = pairs.filter(|(key, _)| {
+        percent_encoding::percent_decode_str(&key.replace('+', " ")).decode_utf8_lossy().as_ref() == name
+    });
+    named.filter_map(|(_, value)| Token::percent_encoded(value, true)).collect()
+}
+
+fn tokens_at(body: &[u8], pointer: &Pointer) -> Result<Vec<Token>, NotJson> {
+    let found = json::find(body, &[pointer])?;
+    Ok(found.into_iter().flatten().filter_map(|value| token_of(&value)).collect())
+}
+
+/// Tokens are strings; any other value is none.
+pub(super) fn token_of(value: &Found) -> Option<Token> {
+    match value {
+        Found::Text(text) => Token::new(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::{PathPattern, PathSet};
+    use ::http::{HeaderName, Request};
+
+    fn rules(places: Vec<Place>) -> TokenRules {
+        TokenRules::new(
+            places.into_iter().map(|place| TokenRule { place, paths: None, ends: false, accept_type: None }).collect(),
+        )
+    }
+
+    fn seen(place: Place, request: request::Builder) -> Vec<SessionId> {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let path = NormalPath::of(head.uri.path());
+        rules(vec![place]).in_head(&path, &head).into_iter().map(|sighting| sighting.id).collect()
+    }
+
+    fn id(token: &str) -> SessionId {
+        SessionId::of_token(token.as_bytes())
+    }
+
+    #[test]
+    fn a_header_is_a_token_on_each_of_its_lines() {
+        let place = || Place::Header(HeaderName::from_static("session-id"));
+        let request = Request::get("/").header("Session-Id", " one ").header("session-id", "two");
+        assert_eq!(seen(place(), request), [id("one"), id("two")]);
+        assert_eq!(seen(place(), Request::get("/").header("session-id", "")), []);
+    }
+
+    #[test]
+    fn bearer_in_any_case_and_nothing_else() {
+        for value in ["Bearer abc", "bearer  abc ", "BEARER\tabc"] {
+            assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [id("abc")], "{value}");
+        }
+        for value in ["Basic abc", "Bearer", "Bearer  ", "abc"] {
+            assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [], "{value}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_in_every_spelling_that_apps_undo() {
+        let spellings = [
+            "sid=abc",
+            "x=1; sid=abc; y=2",
+            "sid=\"abc\"",
+            "sid=\"\\141bc\"",
+            "sid=%61bc",
+            "a;sid = abc",
+            "sid=\"a\\bc\"",
+        ];
+        for cookie in spellings {
+            assert_eq!(
+                seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", cookie)),
+                [id("abc")],
+                "{cookie}"
+            );
+        }
+        let twice = Request::get("/").header("cookie", "sid=one; sid=two").header("cookie", "sid=three");
+        assert_eq!(seen(Place::Cookie("sid".into()), twice), [id("one"), id("two"), id("three")]);
+        assert_eq!(seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", "sid2=abc; asid=abc")), []);
+    }
+
+    #[test]
+    fn a_query_parameter_in_every_spelling() {
+        for uri in ["/?t=abc", "/?x=1&t=abc", "/?x=1;t=abc", "/?%74=%61bc", "/?t=abc+"] {
+            assert_eq!(seen(Place::Query("t".into()), Request::get(uri)), [id("abc")], "{uri}");
+        }
+        assert_eq!(seen(Place::Query("t".into()), Request::get("/?tt=abc&t=&t")), []);
+    }
+
+    #[test]
+    fn a_body_with_two_keys_of_one_name_has_two_tokens() {
+        let rules = rules(vec![Place::RequestJson(Pointer::parse("/session_id").unwrap())]);
+        let path = NormalPath::of("/");
+        let found = rules.in_request(&path, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
+        assert_eq!(found.iter().map(|sighting| sighting.id).collect::<Vec<_>>(), [id("one"), id("two")]);
+        assert!(rules.in_request(&path, b"{'session_id':'one'}").is_err());
+        assert!(rules.in_request(&path, br#"{"session_id":7}"#).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_rule_applies_on_its_paths_only() {
+        let paths = PathSet::from_iter([PathPattern::parse("/api/login").unwrap()]);
+        let pointer = Pointer::parse("/session_id").unwrap();
+        let rule =
+            TokenRule { place: Place::ResponseJson(pointer), paths: Some(paths), ends: false, accept_type: None };
+        let rules = TokenRules::new(vec![rule]);
+        assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [id("new")]);
+        assert!(rules.look_into_answer(&NormalPath::of("/api/login")));
+        assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));
+        assert!(rules.in_answer(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
+    }
+}

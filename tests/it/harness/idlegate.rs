@@ -1,0 +1,122 @@
+//! The binary under test.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// A running idlegate; ended when dropped.
+pub struct Idlegate {
+    child: Child,
+    pub address: SocketAddr,
+    log: Arc<Mutex<Vec<String>>>,
+    _folder: tempfile::TempDir,
+}
+
+/// The configuration of the first app, with which the binary is shipped.
+pub const SHIPPED: &str = include_str!("../../../proxy.toml");
+
+impl Idlegate {
+    /// Starts it with this configuration, on a port of the system's choice.
+    pub fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    /// Starts it with the shipped configuration in front of `upstream`, and these variables.
+    pub fn shipped(upstream: &str, environment: &[(&str, &str)]) -> Self {
+        let mut all = vec![("IDLEGATE_UPSTREAM", upstream)];
+        all.extend_from_slice(environment);
+        Self::start_with(SHIPPED, &all)
+    }
+
+    pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("proxy.toml");
+        std::fs::write(&path, config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_idlegate"))
+            .args(["run", "--config"])
+            .arg(&path)
+            .env("IDLEGATE_LISTEN", "127.0.0.1:0")
+            .env("IDLEGATE_LOG", "debug")
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line)));
+        let started = Instant::now();
+        let address = loop {
+            let found = log.lock().unwrap().iter().find_map(|line: &String| address_in(line));
+            if let Some(address) = found {
+                break address;
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("idlegate ended with {status}: {:#?}", log.lock().unwrap());
+            }
+            assert!(started.elapsed() < super::PATIENCE, "idlegate did not start: {:#?}", log.lock().unwrap());
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        Self { child, address, log, _folder: folder }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The log lines that contain `text`.
+    pub fn logged(&self, text: &str) -> Vec<String> {
+        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+    }
+
+    /// All of the log, for a failing test to show.
+    pub fn whole_log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
+    }
+
+    /// Asks it to stop (SIGTERM), and waits for it.
+    pub async fn stop(&mut self) -> ExitStatus {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        for _ in 0..1500 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("idlegate does not stop: {}", self.whole_log());
+    }
+
+    /// How many file descriptors it has open.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// How much memory it has had at most, in KiB.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Idlegate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.whole_log();
+        if std::thread::panicking() {
+            eprintln!("--- the log of idlegate:\n{log}");
+        } else {
+            assert!(!log.contains("panicked"), "idlegate panicked: {log}");
+        }
+    }
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("listening on http://")?;
+    rest.split_whitespace().next()?.parse().ok()
+}

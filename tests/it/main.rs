@@ -1,0 +1,4 @@
+//! The real binary, in front of real and faked apps.
+
+mod harness;
+mod session;

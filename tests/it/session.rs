@@ -1,0 +1,317 @@
+//! Sessions of the first app, in front of its stand-in: kept while something moves, cut when nothing does.
+
+use crate::harness::{App, Idlegate, Request, Socket, log_in, soon};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
+
+/// Pings so seldom that they do not come in a test.
+const QUIET: &[&str] = &["--ping", "600"];
+
+fn with_limit(app: &App, limit: &str) -> Idlegate {
+    Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", limit)])
+}
+
+fn goodbye() -> (Value, u16, String) {
+    let message = json!({"type": "session_terminated", "reason": "inactivity",
+        "message": "Session terminated due to inactivity."});
+    (message, 4002, "Session terminated: inactivity".to_owned())
+}
+
+async fn validate(proxy: &Idlegate, token: &str) -> u16 {
+    let answer = Request::post(proxy.address, "/api/validate-session").json(&json!({"session_id": token})).send().await;
+    answer.status.as_u16()
+}
+
+async fn upload(proxy: &Idlegate, token: &str) -> u16 {
+    let body = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.py\"\r\n\r\nprint()\r\n--b--\r\n";
+    let request = Request::post(proxy.address, "/api/upload-file")
+        .header("session-id", token)
+        .header("content-type", "multipart/form-data; boundary=b");
+    request.body(body).send().await.status.as_u16()
+}
+
+/// The session is cut not before `limit` after `last`, and at most 2 s later.
+async fn cut_in_time(socket: &mut Socket, last: Instant, limit: u64) {
+    let said = tokio::time::timeout(Duration::from_secs(limit + 8), socket.goodbye()).await.expect("no cut");
+    let idle = last.elapsed();
+    assert_eq!(said, goodbye());
+    assert!(idle > Duration::from_secs(limit), "cut early, after {idle:?}");
+    assert!(idle < Duration::from_secs(limit + 2), "cut late, after {idle:?}");
+}
+
+async fn whole_story(proxy_zone: &str, app_zone: &str) {
+    let app = App::start_in(app_zone, QUIET);
+    let zone = [("TZ", proxy_zone), ("IDLEGATE_IDLE_TIMEOUT", "3s")];
+    let proxy = Idlegate::shipped(&app.upstream, &zone);
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, answer) = Socket::authenticated(proxy.address, &token).await;
+    assert_eq!(answer["type"], "auth_success", "{answer}");
+    socket.say(&json!({"cmd": "echo", "data": "hello"})).await;
+    assert_eq!(socket.json().await["data"], "hello");
+    assert_eq!(upload(&proxy, &token).await, 200);
+    assert_eq!(validate(&proxy, &token).await, 200);
+    cut_in_time(&mut socket, Instant::now(), 3).await;
+    assert_eq!(validate(&proxy, &token).await, 401);
+    assert_eq!(upload(&proxy, &token).await, 401);
+    let closed = app.seen_of("ws-close");
+    assert_eq!(closed[0]["code"], 4002, "the app got its Close, masked: {closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_session_is_cut_and_a_timezone_has_no_say_in_it() {
+    tokio::join!(
+        whole_story("UTC", "UTC"),
+        whole_story("Pacific/Kiritimati", "America/St_Johns"),
+        whole_story("America/Los_Angeles", "Asia/Kathmandu"),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_touched_just_in_time_lives_on() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "2s");
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    let mut last = Instant::now();
+    for touch in 0..20 {
+        sleep(Duration::from_secs(1)).await;
+        // In turn by a frame and by a request.
+        if touch % 2 == 0 {
+            socket.say(&json!({"cmd": "echo", "data": touch})).await;
+            last = Instant::now();
+            assert_eq!(socket.json().await["data"], touch);
+        } else {
+            assert_eq!(validate(&proxy, &token).await, 200);
+            last = Instant::now();
+        }
+    }
+    cut_in_time(&mut socket, last, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_session_is_cut_early_or_late_whatever_the_phase_of_the_second() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "2s");
+    let lives = (0..20).map(|number| {
+        let address = proxy.address;
+        async move {
+            sleep(Duration::from_millis(number * 97)).await;
+            let token = log_in(address, "ada", "lovelace").await;
+            let (mut socket, answer) = Socket::authenticated(address, &token).await;
+            assert_eq!(answer["type"], "auth_success");
+            socket.say(&json!({"cmd": "echo", "data": 1})).await;
+            socket.json().await;
+            cut_in_time(&mut socket, Instant::now(), 2).await;
+        }
+    });
+    futures_util::future::join_all(lives).await;
+    assert_eq!(proxy.logged("session ended").len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pongs_alone_keep_an_open_tab_and_are_not_a_person() {
+    let app = App::start(&["--ping", "0.5"]);
+    let tab = with_limit(&app, "2s");
+    let person =
+        Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "2s"), ("IDLEGATE_ACTIVITY_PROFILE", "person")]);
+    let kept = async {
+        let token = log_in(tab.address, "ada", "lovelace").await;
+        let (mut socket, _) = Socket::authenticated(tab.address, &token).await;
+        assert!(tokio::time::timeout(Duration::from_secs(9), socket.next()).await.is_err(), "cut in spite of pongs");
+        assert_eq!(validate(&tab, &token).await, 200);
+    };
+    let left = async {
+        let token = log_in(person.address, "bob", "builder").await;
+        let (mut socket, _) = Socket::authenticated(person.address, &token).await;
+        cut_in_time(&mut socket, Instant::now(), 2).await;
+    };
+    tokio::join!(kept, left);
+    assert!(!app.seen_of("ws-pong").is_empty());
+    let cut = tab.logged("session ended");
+    assert!(cut.is_empty(), "{cut:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_stays_dead_and_a_new_login_works_at_once() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    for _ in 0..3 {
+        let mut again = Socket::open(proxy.address, "/ws").await;
+        again.say(&json!({"cmd": "authenticate", "session_id": token})).await;
+        let first = again.json().await;
+        let said = if first["type"] == "auth_required" { again.goodbye().await } else { panic!("{first}") };
+        assert_eq!(said, goodbye());
+        assert_eq!(validate(&proxy, &token).await, 401);
+    }
+    let attempts = app.seen_of("ws-authenticate");
+    assert_eq!(attempts.len(), 1, "the app saw a dead token: {attempts:?}");
+    let fresh = log_in(proxy.address, "ada", "lovelace").await;
+    let (_socket, answer) = Socket::authenticated(proxy.address, &fresh).await;
+    assert_eq!(answer["type"], "auth_success");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_gets_the_words_of_the_app() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    sleep(Duration::from_millis(2500)).await;
+    let request = Request::get(proxy.address, "/api/get-all-students").header("session-id", &token);
+    let answer = request.send().await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.json(), json!({"success": false, "error": "Invalid or expired session"}));
+    assert_eq!(answer.headers["content-type"], "application/json");
+    assert_eq!(answer.headers["access-control-allow-origin"], "*");
+    let paged = Idlegate::shipped(
+        &app.upstream,
+        &[("IDLEGATE_IDLE_TIMEOUT", "1s"), ("IDLEGATE_CUT_LOGIN_URL", "/login?why=idle")],
+    );
+    let token = log_in(paged.address, "ada", "lovelace").await;
+    sleep(Duration::from_millis(2500)).await;
+    let request = || Request::get(paged.address, "/api/get-all-students").header("session-id", &token);
+    let page = request().header("accept", "text/html,application/xhtml+xml").send().await;
+    assert_eq!((page.status.as_u16(), page.headers["location"].to_str().unwrap()), (302, "/login?why=idle"));
+    let call = request().header("accept", "application/json").send().await;
+    assert_eq!(call.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_ends_the_session_and_its_tunnels_but_nobody_elses() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1h");
+    let (token, other) =
+        (log_in(proxy.address, "ada", "lovelace").await, log_in(proxy.address, "bob", "builder").await);
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    let (mut other_socket, _) = Socket::authenticated(proxy.address, &other).await;
+    let answer = Request::post(proxy.address, "/api/logout").json(&json!({"session_id": token})).send().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(soon("the end of the tunnel", socket.goodbye()).await.1, 4002);
+    assert_eq!(validate(&proxy, &token).await, 401);
+    assert_eq!(validate(&proxy, &other).await, 200);
+    other_socket.say(&json!({"cmd": "echo", "data": 1})).await;
+    assert_eq!(other_socket.json().await["data"], 1);
+    assert!(proxy.logged("session ended")[0].contains("reason=logout"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_awaited_answer_is_never_cut_and_keeps_its_session() {
+    let app = App::start(QUIET);
+    let paths = r#"["/api/upload-file", "/test/*"]"#;
+    let proxy = Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1s"), ("IDLEGATE_TOKEN_0_PATHS", paths)]);
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    let answer = Request::get(proxy.address, "/test/slow?seconds=5").header("session-id", &token).send().await;
+    assert_eq!(answer.status, 200);
+    cut_in_time(&mut socket, Instant::now(), 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_absolute_lifetime_ends_even_an_active_session() {
+    let app = App::start(QUIET);
+    let proxy = Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1h"), ("IDLEGATE_IDLE_LIFETIME", "3s")]);
+    let begun = Instant::now();
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    while begun.elapsed() < Duration::from_millis(2800) {
+        socket.say(&json!({"cmd": "echo", "data": 1})).await;
+        socket.json().await;
+        sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    assert!(begun.elapsed() < Duration::from_secs(6));
+    assert!(proxy.logged("session ended")[0].contains("reason=lifetime"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_leave_no_trace() {
+    let app = App::start(QUIET);
+    let mut proxy =
+        Idlegate::shipped(&app.upstream, &[("IDLEGATE_TOKEN_0_PATHS", r#"["/api/upload-file", "/nowhere"]"#)]);
+    assert_eq!(validate(&proxy, "junk").await, 401);
+    assert_eq!(upload(&proxy, "junk").await, 401);
+    // The app answers index.html, 200, to a path it does not know.
+    let page = Request::get(proxy.address, "/nowhere").header("session-id", "junk").send().await;
+    assert_eq!(page.status, 200);
+    let (_socket, answer) = Socket::authenticated(proxy.address, "junk").await;
+    assert_eq!(answer["type"], "error");
+    assert!(proxy.stop().await.success());
+    let stopped = proxy.logged("stopped");
+    assert!(stopped[0].contains("tracked 0"), "{stopped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_allowed_pass_untracked_and_it_is_said_once() {
+    let app = App::start(QUIET);
+    let mut proxy =
+        Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1s"), ("IDLEGATE_MAX_SESSIONS", "1")]);
+    let tracked = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &tracked).await;
+    let untracked = log_in(proxy.address, "bob", "builder").await;
+    assert_eq!(validate(&proxy, &untracked).await, 200);
+    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    assert_eq!(validate(&proxy, &untracked).await, 200);
+    assert_eq!(proxy.logged("max_sessions allows").len(), 1);
+    assert!(proxy.stop().await.success());
+    assert!(proxy.logged("over_capacity 2").len() == 1, "{}", proxy.whole_log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_issued_on_the_tunnel_is_tracked() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let mut socket = Socket::open(proxy.address, "/ws").await;
+    socket.say(&json!({"cmd": "authenticate", "username": "ada", "password": "lovelace"})).await;
+    assert_eq!(socket.json().await["type"], "auth_required");
+    let answer = socket.json().await;
+    assert_eq!(answer["type"], "auth_success");
+    cut_in_time(&mut socket, Instant::now(), 1).await;
+    assert_eq!(validate(&proxy, answer["session_id"].as_str().unwrap()).await, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_without_a_token_is_nobodys_and_lives_on() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let mut socket = Socket::open(proxy.address, "/ws").await;
+    assert_eq!(socket.json().await["type"], "auth_required");
+    assert!(tokio::time::timeout(Duration::from_secs(4), socket.next()).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_admin_panel_has_sessions_of_its_own() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let login = json!({"username": "admin", "password": "secret"});
+    let answer = Request::post(proxy.address, "/api/admin/auth/login").json(&login).send().await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+    let ask = async || {
+        Request::get(proxy.address, "/api/admin/users").header("authorization", &bearer).send().await.status.as_u16()
+    };
+    assert_eq!(ask().await, 200);
+    sleep(Duration::from_millis(2500)).await;
+    assert_eq!(ask().await, 401);
+    assert_eq!(proxy.logged("session ended").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_is_explained_by_one_line_and_no_token_is_ever_logged() {
+    let app = App::start(QUIET);
+    let proxy = with_limit(&app, "1s");
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+    soon("the cut", socket.goodbye()).await;
+    assert_eq!(validate(&proxy, &token).await, 401);
+    let lines = proxy.logged("session ended");
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in
+        ["INFO", "session=", "reason=idle", "last_activity=", "source=", "now=", "idle=2", "limit=1", "connections=1"]
+    {
+        assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
+    }
+    assert!(!proxy.whole_log().contains(&token));
+}
