@@ -78,6 +78,7 @@ fn two_pointers_of_which_one_leads_further() {
 #[test]
 fn keys_and_texts_are_unescaped() {
     finds("/session_id", r#"{"session\u005fid": "\u0061b\/c\\\"\b\f\n\r\t"}"#, &["'ab/c\\\"\u{8}\u{c}\n\r\t'"]);
+    finds("", r#""\u0061\u0062\ud83d\ude00\u0063""#, &["'ab\u{1F600}c'"]);
     finds("/\u{1F600}", r#"{"\ud83d\uDE00": "\ud83d\ude00"}"#, &["'\u{1F600}'"]);
 }
 

@@ -95,6 +95,20 @@ proptest! {
     }
 
     #[test]
+    fn escapes_mean_what_they_stand_for(text: String, plain in prop::collection::vec(any::<bool>(), 0..32)) {
+        let mut written = String::from("\"");
+        for (character, plain) in text.chars().zip(plain.into_iter().chain(std::iter::repeat(false))) {
+            if plain && !matches!(character, '"' | '\\') {
+                written.push(character);
+            } else {
+                written.extend(character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+            }
+        }
+        written.push('"');
+        prop_assert!(find(written.as_bytes(), &[&pointer("")]) == Ok(vec![vec![Found::Text(text)]]), "{written}");
+    }
+
+    #[test]
     fn random_bytes_do_no_harm(bytes: Vec<u8>, pieces in prop::collection::vec(prop::sample::select(vec![
         "{", "}", "[", "]", ",", ":", "\"a\"", "\"", "\\", "\\u", "d83d", "1", "-", ".", "e", "true", "NaN", " ", "\0", "\u{feff}",
     ]), 0..24)) {
