@@ -61,6 +61,7 @@ impl<'a> Document<'a> {
             self.syntax.push(Problem { origin: self.origin(&Source::File, Some(start)), key: None, fault });
         }
         // One slip often makes several errors; the first of a line says it best.
+        self.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
         self.syntax.dedup_by(|next, first| next.origin == first.origin);
         Section::read_with(self, String::new(), table.into_inner(), Source::File, None, read)
     }
@@ -98,6 +99,12 @@ impl<'a> Document<'a> {
     #[cfg(test)]
     pub(super) fn known(&self) -> &BTreeSet<String> {
         &self.known
+    }
+
+    /// Whether a variable sets a key of the table `path`.
+    pub(super) fn has_variables_below(&self, path: &str) -> bool {
+        let prefix = variable_of(path) + "_";
+        self.variables.keys().any(|name| name.starts_with(&prefix) && !stranger::is_not_ours(name))
     }
 
     fn is_head(&self, origin: &Origin) -> bool {

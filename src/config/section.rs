@@ -4,9 +4,9 @@
 //! each is known when the unknown ones are told, and each problem names the place where its value stands.
 
 use super::document::{Document, Source, variable_of};
-use super::problem::{Fault, Origin, Problem};
-use super::stranger;
+use super::problem::{Fault, Origin, Problem, echo};
 use super::value::{Form, not_a, of_variable};
+use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,6 +20,9 @@ pub(super) struct Section<'d, 'a> {
     source: Source,
     /// Where its head stands, if it has one.
     start: Option<usize>,
+    /// The keys that were looked up here. Not their dotted paths: `"idle.timeout" = "1h"` at the top level is another key
+    /// than `timeout` in `[idle]`.
+    asked: BTreeSet<String>,
 }
 
 /// A value, and where it was read.
@@ -38,15 +41,12 @@ impl<'a> Section<'_, 'a> {
         start: Option<usize>,
         read: impl FnOnce(&mut Section<'_, 'a>) -> T,
     ) -> T {
-        let mut section = Section { document, path, table, source, start };
+        let mut section = Section { document, path, table, source, start, asked: BTreeSet::new() };
         let outcome = read(&mut section);
-        let Section { document, path, table, source, .. } = section;
-        for key in table.keys() {
-            let path = join(&path, key.get_ref());
-            if !document.known.contains(&path) {
-                let origin = document.origin(&source, Some(key.span().start));
-                document.unknown.push((origin, path));
-            }
+        let Section { document, path, table, source, asked, .. } = section;
+        for key in table.keys().filter(|key| !asked.contains(key.get_ref().as_ref())) {
+            let origin = document.origin(&source, Some(key.span().start));
+            document.unknown.push((origin, join(&path, &as_written(key.get_ref()))));
         }
         outcome
     }
@@ -55,6 +55,7 @@ impl<'a> Section<'_, 'a> {
     fn find(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
         let path = join(&self.path, key);
         let variable = variable_of(&path);
+        self.asked.insert(key.to_owned());
         self.document.known.insert(path);
         let variables = self.document.variables;
         if let Some(raw) = variables.get(&variable) {
@@ -81,19 +82,23 @@ impl<'a> Section<'_, 'a> {
 
     /// Records a fault of `key`'s value, which may be a wrong one among right ones, or right but out of place.
     pub(super) fn fault(&mut self, key: &str, fault: Fault) {
-        let found = self.find(key, Form::Text);
-        let origin = match &found {
-            Some(found) => self.document.origin(&found.source, found.start),
-            None => self.document.origin(&self.source, self.start),
-        };
+        let origin = self.origin_of(key);
         self.report(origin, key, fault);
     }
 
     /// Records that `key` should be there; `cure` says how to write it.
     pub(super) fn absent(&mut self, key: &str, what: &str, cure: &str) {
-        let origin = self.document.origin(&self.source, self.start);
+        let origin = self.origin_of(key);
         let problem = Problem { origin, key: Some(join(&self.path, key)), fault: Fault::new(what, cure) };
         self.document.absent.push(problem);
+    }
+
+    /// Where `key` stands, or the table it should stand in.
+    fn origin_of(&mut self, key: &str) -> Origin {
+        match self.find(key, Form::Text) {
+            Some(found) => self.document.origin(&found.source, found.start),
+            None => self.document.origin(&self.source, self.start),
+        }
     }
 
     fn report(&mut self, origin: Origin, key: &str, fault: Fault) {
@@ -193,45 +198,50 @@ impl<'a> Section<'_, 'a> {
         Section::read_with(self.document, path, table, source, start, read)
     }
 
-    /// Reads the list of tables `key`, and those that stand in environment variables only.
-    pub(super) fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_, 'a>) -> T) -> Vec<T> {
+    /// Reads the list of tables `key`, and those that stand in environment variables only. `None` where something in it
+    /// is no table, which is recorded.
+    pub(super) fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_, 'a>) -> T) -> Option<Vec<T>> {
         let path = join(&self.path, key);
         let cure = format!("write each of them as [[{path}]], its keys below");
         let (items, source) = match self.find(key, Form::List) {
-            Some(Found { value: DeValue::Array(items), source, .. }) => (items.into_iter().collect(), source),
+            Some(Found { value: DeValue::Array(items), source, .. }) => (items, source),
             Some(Found { value, .. }) => {
                 self.fault(key, not_a(&value, "a list of tables", &cure));
-                (Vec::new(), Source::File)
+                return None;
             }
-            None => (Vec::new(), Source::File),
+            // What is there and yet not found is broken, and recorded.
+            None if self.has(key) => return None,
+            None => (std::iter::empty().collect(), Source::File),
         };
-        let mut outcomes = Vec::new();
+        let mut outcomes = Some(Vec::new());
         let mut items = items.into_iter();
         for index in 0_usize.. {
             let path = join(&path, &index.to_string());
-            let item = items.next();
-            let start = item.as_ref().map(|item| item.span().start);
-            let table = match item.map(Spanned::into_inner) {
-                Some(DeValue::Table(table)) => table,
-                Some(other) => {
+            let (start, table) = match items.next().map(|item| (Some(item.span().start), item.into_inner())) {
+                Some((start, DeValue::Table(table))) => (start, table),
+                Some((start, other)) => {
                     let origin = self.document.origin(&source, start);
                     let fault = not_a(&other, "a table", &cure);
                     self.document.problems.push(Problem { origin, key: Some(path), fault });
+                    outcomes = None;
                     continue;
                 }
-                None => {
-                    let prefix = variable_of(&path) + "_";
-                    let is_ours = |name: &String| name.starts_with(&prefix) && !stranger::is_not_ours(name);
-                    if !self.document.variables.keys().any(is_ours) {
-                        break;
-                    }
-                    DeTable::new()
-                }
+                None if self.document.has_variables_below(&path) => (None, DeTable::new()),
+                None => break,
             };
-            outcomes.push(Section::read_with(self.document, path, table, source.clone(), start, &mut read));
+            let outcome = Section::read_with(self.document, path, table, source.clone(), start, &mut read);
+            if let Some(outcomes) = &mut outcomes {
+                outcomes.push(outcome);
+            }
         }
         outcomes
     }
+}
+
+/// A key as it stands in a dotted path: in quotes where it could be mistaken for several, or for the end of a line.
+fn as_written(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if bare { key.to_owned() } else { echo(key) }
 }
 
 fn join(path: &str, key: &str) -> String {

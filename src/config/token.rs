@@ -81,16 +81,12 @@ impl Kind {
 
 /// Reads all rules.
 pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
-    let mut count = 0;
-    let rules = top.tables("token", |table| {
-        count += 1;
-        rule(table)
-    });
-    if count == 0 {
+    let rules = top.tables("token", rule);
+    if rules.as_ref().is_some_and(Vec::is_empty) {
         let cure = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
         top.absent("token", "no [[token]] rule: nothing would be tracked", cure);
     }
-    rules.into_iter().flatten().collect()
+    rules.into_iter().flatten().flatten().collect()
 }
 
 /// Reads one rule; `None` where something is wrong that it cannot do without.
@@ -150,7 +146,7 @@ fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
 
 fn name(kind: Option<Kind>, text: &str) -> Result<String, Fault> {
     match kind {
-        Some(Kind::Header | Kind::Cookie) if !is_token(text) => {
+        Some(Kind::Header | Kind::Cookie) if !is_token(text) || HeaderName::from_bytes(text.as_bytes()).is_err() => {
             let what = format!("{} is not the name of a header or cookie", echo(text));
             Err(Fault::new(what, "write it like \"session-id\""))
         }
