@@ -1,0 +1,184 @@
+//! The environment: every key has a variable, and no variable is overlooked.
+
+use super::super::document::{Document, variable_of};
+use super::super::read;
+use super::*;
+use crate::route::NormalPath;
+use crate::token::Place;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A variable, a value that is neither the default nor in the file, and whether the configuration shows it.
+type Case = (&'static str, &'static str, fn(&Config) -> bool);
+
+const BASE: &str = r#"upstream = "http://app"
+[[token]]
+from = "ws-client"
+pointer = "/a"
+when = { "/a" = 1 }
+accept_when = { "/a" = 2 }
+[[token]]
+from = "header"
+name = "x"
+paths = ["/x"]
+"#;
+
+fn denies(set: &PathSet, path: &str) -> bool {
+    set.contains(&NormalPath::of(path))
+}
+
+fn shown(value: &impl std::fmt::Debug, what: &str) -> bool {
+    format!("{value:?}").contains(what)
+}
+
+const CASES: &[Case] = &[
+    ("LISTEN", "[::1]:7", |config| config.listen.port() == 7),
+    ("UPSTREAM", "http://other:8", |config| config.upstream == Upstream::Tcp("other:8".to_owned())),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", |config| config.trusted_proxies.len() == 2),
+    ("DENY", "/a, /b", |config| {
+        denies(&config.deny, "/a") && denies(&config.deny, "/b") && !denies(&config.deny, "/c")
+    }),
+    ("UPGRADES", "[\"tcp\"]", |config| config.upgrades == ["tcp"]),
+    ("MAX_SESSIONS", "7", |config| config.max_sessions == 7),
+    ("CONNECT_TIMEOUT", "7s", |config| config.connect_timeout == Duration::from_secs(7)),
+    ("RESPONSE_TIMEOUT", "7s", |config| config.response_timeout == Duration::from_secs(7)),
+    ("LOG", "debug", |config| config.log == LevelFilter::DEBUG),
+    ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),
+    ("IDLE_TIMEOUT", "7s", |config| config.idle.timeout == 7),
+    ("IDLE_LIFETIME", "7s", |config| config.idle.lifetime == Some(7)),
+    ("IDLE_RETENTION", "7s", |config| config.idle.retention == 7),
+    ("STORE", "{ url = \"memory\" }", |config| config.store == Store::Memory),
+    ("STORE_URL", "memory", |config| config.store == Store::Memory),
+    ("ACTIVITY", "{ profile = \"person\" }", |config| config.activity == Activity::PERSON),
+    ("ACTIVITY_PROFILE", "person", |config| config.activity == Activity::PERSON),
+    ("ACTIVITY_CLIENT_FRAMES", "false", |config| !config.activity.client_frames),
+    ("ACTIVITY_SERVER_FRAMES", "false", |config| !config.activity.server_frames),
+    ("ACTIVITY_CLIENT_PONGS", "false", |config| !config.activity.client_pongs),
+    ("ACTIVITY_REQUESTS", " false ", |config| !config.activity.requests),
+    ("ACTIVITY_TRANSFERS", "false", |config| !config.activity.uploads && !config.activity.downloads),
+    ("TOKEN", "[{from=\"cookie\",name=\"sid\"}]", |config| {
+        config.tokens.len() == 1 && matches!(&config.tokens[0].place, Place::Cookie(name) if name == "sid")
+    }),
+    ("TOKEN_0_POINTER", "/other", |config| shown(&config.tokens[0], "/other")),
+    ("TOKEN_0_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
+    ("TOKEN_0_ACCEPT_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
+    ("TOKEN_0_REJECT_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
+    ("TOKEN_1_FROM", "query", |config| matches!(&config.tokens[1].place, Place::Query(name) if name == "x")),
+    ("TOKEN_1_NAME", "other", |config| shown(&config.tokens[1], "other")),
+    ("TOKEN_1_PATHS", "/y,/z/*", |config| config.tokens[1].applies(&NormalPath::of("/z/1"))),
+    ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
+    ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept_type.as_deref() == Some("text/html")),
+    ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
+    ("CUT", "{ ws_code = 4000 }", |config| config.cut.ws_code == 4000),
+    ("CUT_WS_MESSAGE", "true", |config| config.cut.ws_message.as_deref() == Some("true")),
+    ("CUT_WS_CODE", "4000", |config| config.cut.ws_code == 4000),
+    ("CUT_WS_REASON", "7", |config| config.cut.ws_reason == "7"),
+    ("CUT_HTTP_STATUS", "403", |config| config.cut.http_status == StatusCode::FORBIDDEN),
+    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.cut.http_body == "{\"a\":1}"),
+    ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
+        config.cut.http_headers.get("vary").is_some_and(|value| value == "Origin")
+    }),
+    ("CUT_LOGIN_URL", "/login", |config| config.cut.login_url.as_ref().is_some_and(|url| url == "/login")),
+];
+
+#[test]
+fn each_variable_overrides_its_key() {
+    let before = parse(BASE).unwrap();
+    for (name, value, shows) in CASES {
+        let variable = format!("IDLEGATE_{name}");
+        let after = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|told| panic!("{variable}: {told:#?}"));
+        assert!(shows(&after), "{variable}: {after:?}");
+        // There is but one store, so nothing can show there.
+        assert!(name.starts_with("STORE") || !shows(&before), "{variable} proves nothing");
+    }
+}
+
+#[test]
+fn no_key_is_left_out_above() {
+    let variables = BTreeMap::new();
+    let mut document = Document::new("proxy.toml", BASE, &variables);
+    document.read(read::config);
+    let keys: Vec<_> = document.known().iter().map(|path| variable_of(path)).collect();
+    let names: BTreeSet<_> = keys.iter().cloned().collect();
+    assert_eq!(names.len(), keys.len(), "two keys with one variable");
+    let rules_key = |name: &str| name.strip_prefix("IDLEGATE_TOKEN_").map(|rest| rest[2..].to_owned());
+    for name in names {
+        let shown = CASES.iter().any(|(case, ..)| {
+            let case = format!("IDLEGATE_{case}");
+            case == name || rules_key(&name).is_some_and(|key| rules_key(&case) == Some(key))
+        });
+        assert!(shown, "{name}");
+    }
+}
+
+#[test]
+fn an_empty_variable_of_a_list_means_the_empty_list() {
+    let text = format!("deny = [\"/a\"]\ntrusted_proxies = [\"::1\"]\n{LEAST}");
+    for empty in ["", " ", "[]"] {
+        let config = parse_with(&text, &[("IDLEGATE_DENY", empty), ("IDLEGATE_TRUSTED_PROXIES", empty)]).unwrap();
+        assert_eq!((config.deny, config.trusted_proxies), (PathSet::default(), vec![]));
+    }
+    let told = parse_with(&text, &[("IDLEGATE_TOKEN", "")]).unwrap_err();
+    assert!(told.len() == 1 && told[0].contains("no [[token]] rule"), "{told:#?}");
+    let told = parse_with(&text, &[("IDLEGATE_TOKEN_0_PATHS", "")]).unwrap_err();
+    assert!(told.len() == 1 && told[0].contains("IDLEGATE_TOKEN_0_PATHS: token.0.paths: an empty list"), "{told:#?}");
+}
+
+#[test]
+fn a_wrong_variable_is_told_by_its_name() {
+    for (name, value, told) in [
+        (
+            "IDLEGATE_IDLE_TIMEOUT",
+            "1 hourr",
+            "idle.timeout: \"1 hourr\" is not a duration; write it like \"1h\" or \"45s\"",
+        ),
+        ("IDLEGATE_MAX_SESSIONS", "many", "max_sessions: text stands where a whole number is needed"),
+        ("IDLEGATE_MAX_SESSIONS", "", "max_sessions: text stands where a whole number is needed"),
+        ("IDLEGATE_DENY", "/a,b", "deny: \"b\" is not a path"),
+        ("IDLEGATE_DENY", "[\"/a\"", "deny: not valid TOML"),
+        ("IDLEGATE_DENY", "{a = 1}", "deny: a table stands where a list is needed"),
+        ("IDLEGATE_IDLE", "{ timout = \"1h\" }", "idle.timout: there is no such key; did you mean idle.timeout?"),
+        ("IDLEGATE_TOKEN", "[{from=\"cookie\"}]", "token.0.name: a cookie rule needs it"),
+        ("IDLEGATE_TOKEN", "bearer", "token.0: text stands where a table is needed"),
+        ("IDLEGATE_CUT_HTTP_HEADERS", "{ A = 1 }", "cut.http_headers: a whole number stands where text is needed"),
+        ("IDLEGATE_ACTIVITY_REQUESTS", "yes", "activity.requests: text stands where true or false is needed"),
+    ] {
+        let problems = parse_with(LEAST, &[(name, value)]).expect_err(name).join("\n");
+        assert!(problems.starts_with(&format!("environment variable {name}: {told}")), "{problems}");
+    }
+    // The wrong value in the file does not count once a variable overrides it.
+    assert!(parse_with(&format!("log = 7\n{LEAST}"), &[("IDLEGATE_LOG", "off")]).is_ok());
+}
+
+#[test]
+fn unknown_variables_are_told_and_those_of_others_are_not() {
+    for (name, cure) in [
+        ("IDLEGATE_IDLE_TIMOUT", "did you mean IDLEGATE_IDLE_TIMEOUT?"),
+        ("IDLEGATE_LISTN", "did you mean IDLEGATE_LISTEN?"),
+        ("IDLEGATE_DNEY", "did you mean IDLEGATE_DENY?"),
+        ("IDLEGATE_NOTHING_LIKE_IT", "unset it"),
+        ("IDLEGATE_", "unset it"),
+    ] {
+        let told = parse_with(LEAST, &[(name, "hunter2")]).expect_err(name);
+        assert_eq!(told.len(), 1, "{told:#?}");
+        assert!(
+            told[0].starts_with(&format!("environment variable {name}: no key has this variable; {cure}")),
+            "{told:#?}"
+        );
+        assert!(!told[0].contains("hunter2"));
+    }
+    let others = [
+        ("IDLEGATE_CONFIG", "proxy.toml"),
+        ("IDLEGATE_SERVICE_HOST", "10.0.0.1"),
+        ("IDLEGATE_SERVICE_PORT", "80"),
+        ("IDLEGATE_SERVICE_PORT_HTTP", "80"),
+        ("IDLEGATE_PORT", "tcp://10.0.0.1:80"),
+        ("IDLEGATE_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("IDLEGATE_PORT_80_TCP_ADDR", "10.0.0.1"),
+        ("IDLEGATE_METRICS_SERVICE_HOST", "10.0.0.1"),
+        ("IDLEGATE_METRICS_PORT_53_UDP_PROTO", "udp"),
+        ("IDLEGATE_TOKEN_1_SERVICE_HOST", "10.0.0.1"),
+        ("IDLEGATEX", "1"),
+        ("LISTEN", "1"),
+    ];
+    assert_eq!(parse_with(LEAST, &others).unwrap().tokens.len(), 1);
+}

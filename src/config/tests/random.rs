@@ -1,0 +1,110 @@
+//! No input makes it panic, and each refused one is explained.
+
+use super::*;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+const SHIPPED: &str = include_str!("../../../proxy.toml");
+
+/// One slip: cut something out, put something in, or say a line twice.
+#[derive(Clone, Debug)]
+enum Slip {
+    Remove(Index, usize),
+    Insert(Index, String),
+    Repeat(Index),
+    Drop(Index),
+}
+
+fn slip() -> impl Strategy<Value = Slip> {
+    let piece = prop_oneof![
+        "[\\[\\]{}\"'=.,#\n0-9a-z/:~é -]{1,6}",
+        proptest::sample::select(vec![
+            "[[",
+            "]]",
+            "\"\"\"",
+            "'''",
+            "= 7",
+            "= []",
+            "= {}",
+            "[idle]",
+            "\\",
+            "\0",
+            "1e999",
+            "99999999999999999999",
+            "nan",
+            "µs",
+            "\r"
+        ])
+        .prop_map(str::to_owned),
+        any::<char>().prop_map(String::from),
+    ];
+    prop_oneof![
+        (any::<Index>(), 1..40_usize).prop_map(|(at, count)| Slip::Remove(at, count)),
+        (any::<Index>(), piece).prop_map(|(at, text)| Slip::Insert(at, text)),
+        any::<Index>().prop_map(Slip::Repeat),
+        any::<Index>().prop_map(Slip::Drop),
+    ]
+}
+
+fn with_slips(slips: &[Slip]) -> String {
+    // Comments off, so that most slips hit something.
+    let mut text: String = SHIPPED.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect();
+    for slip in slips {
+        let mut characters: Vec<char> = text.chars().collect();
+        let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+        text = match slip {
+            Slip::Remove(at, count) => {
+                let at = at.index(characters.len() + 1);
+                let end = (at + count).min(characters.len());
+                characters.drain(at..end);
+                characters.into_iter().collect()
+            }
+            Slip::Insert(at, piece) => {
+                let at = at.index(characters.len() + 1);
+                characters.splice(at..at, piece.chars());
+                characters.into_iter().collect()
+            }
+            Slip::Repeat(at) if !lines.is_empty() => {
+                let at = at.index(lines.len());
+                lines.insert(at, lines[at]);
+                lines.concat()
+            }
+            Slip::Drop(at) if !lines.is_empty() => {
+                lines.remove(at.index(lines.len()));
+                lines.concat()
+            }
+            Slip::Repeat(_) | Slip::Drop(_) => text,
+        };
+    }
+    text
+}
+
+fn is_explained(outcome: Result<Config, Problems>) {
+    if let Err(problems) = outcome {
+        assert!(problems.iter().count() > 0);
+        for problem in problems.iter() {
+            assert!(!problem.fault.what.is_empty() && !problem.fault.cure.is_empty(), "{problem}");
+            assert_eq!(problem.to_string().lines().count(), 1, "{problem}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn slips_in_the_file_are_explained(slips in proptest::collection::vec(slip(), 1..6)) {
+        is_explained(Config::parse(&with_slips(&slips), "proxy.toml", []));
+    }
+
+    #[test]
+    fn any_text_is_explained(text in ".{0,200}") {
+        is_explained(Config::parse(&text, "proxy.toml", []));
+    }
+
+    #[test]
+    fn any_environment_is_explained(
+        name in "(LISTEN|UPSTREAM|DENY|IDLE|IDLE_TIMEOUT|MAX_SESSIONS|TOKEN|TOKEN_[0-9]_(FROM|PATHS|WHEN)|TOKEN_|CUT_HTTP_HEADERS|CUT_LOGIN_URL|[A-Z_0-9]{0,12})",
+        value in prop_oneof![".{0,40}", "[\\[{][\\[\\]{}\",=a-z0-9 ]{0,20}", "(http://|unix:)[\\[\\]:/a-z0-9@]{0,12}", "[0-9a-zµ. ]{0,30}"],
+    ) {
+        is_explained(Config::parse(SHIPPED, "proxy.toml", [(format!("IDLEGATE_{name}"), value)]));
+    }
+}

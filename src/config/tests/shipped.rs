@@ -1,0 +1,137 @@
+//! `proxy.toml`, as it is shipped for the app of `legacy-app.md`.
+
+use super::*;
+use crate::route::NormalPath;
+use std::path::PathBuf;
+
+/// The rules as they are printed, without the paths.
+fn rules(config: &Config) -> Vec<String> {
+    let rule = |rule: &TokenRule| format!("{:?} ends={} accept_type={:?}", rule.place, rule.ends, rule.accept_type);
+    config.tokens.iter().map(rule).collect()
+}
+
+fn shipped() -> Config {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
+    assert!(path.is_file(), "{} is not there", path.display());
+    Config::load(&path, []).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[test]
+fn the_shipped_file_means_what_the_app_needs() {
+    let config = shipped();
+    assert_eq!(config.listen, "127.0.0.1:10086".parse().unwrap());
+    assert_eq!(config.upstream, Upstream::Tcp("127.0.0.1:10087".to_owned()));
+    assert!(config.trusted_proxies.is_empty() && config.upgrades.is_empty());
+    assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 });
+    assert_eq!((config.store, config.activity), (Store::Memory, Activity::TAB));
+    let denied = |path: &str| config.deny.contains(&NormalPath::of(path));
+    for path in ["/ws-legacy", "/api/setup", "/api/reset-database", "/api/admin/migrate", "/api/admin/password"] {
+        assert!(denied(path), "{path}");
+    }
+    for path in ["/", "/ws", "/health", "/api/login", "/api/admin/auth/login", "/api/admin/users"] {
+        assert!(!denied(path), "{path}");
+    }
+    let cut = config.cut;
+    let message: serde_json::Value = serde_json::from_str(&cut.ws_message.unwrap()).unwrap();
+    assert_eq!((&message["type"], &message["reason"]), (&"session_terminated".into(), &"inactivity".into()));
+    assert_eq!((cut.ws_code, &cut.ws_reason[..]), (4002, "Session terminated: inactivity"));
+    let body: serde_json::Value = serde_json::from_str(&cut.http_body).unwrap();
+    assert_eq!((cut.http_status.as_u16(), &body["success"]), (401, &false.into()));
+    assert_eq!(cut.http_headers.len(), 1);
+    assert_eq!(cut.http_headers["access-control-allow-origin"], "*");
+    assert_eq!(cut.login_url, None);
+}
+
+#[test]
+fn the_shipped_rules_cover_every_place_of_the_token() {
+    let config = shipped();
+    let text = |field: &str, value: &str| format!("Conditions([({field}, Text({value:?}))])");
+    let (command, success, error) =
+        (text("/cmd", "authenticate"), text("/type", "auth_success"), text("/type", "error"));
+    let json = "accept_type=Some(\"application/json\")";
+    let expected = [
+        format!("Header(\"session-id\") ends=false {json}"),
+        format!(
+            "WsClient {{ pointer: /session_id, when: {command}, accept_when: {success}, reject_when: Some({error}) }} ends=false accept_type=None"
+        ),
+        format!("WsServer {{ pointer: /session_id, when: {success} }} ends=false accept_type=None"),
+        format!("RequestJson(/session_id) ends=false {json}"),
+        format!("RequestJson(/session_id) ends=true {json}"),
+        "ResponseJson(/session_id) ends=false accept_type=None".to_owned(),
+        "ResponseJson(/token) ends=false accept_type=None".to_owned(),
+        format!("Bearer ends=false {json}"),
+    ];
+    assert_eq!(rules(&config), expected);
+    let applying = |path: &str| -> Vec<usize> {
+        let path = NormalPath::of(path);
+        config.tokens.iter().enumerate().filter(|(_, rule)| rule.applies(&path)).map(|(index, _)| index).collect()
+    };
+    for (path, rules) in [
+        ("/api/upload-file", vec![0]),
+        ("/api/bulk-upload", vec![0]),
+        ("/api/get-all-students", vec![0]),
+        ("/ws", vec![1, 2]),
+        ("/api/validate-session", vec![3]),
+        ("/api/renew-session", vec![3]),
+        ("/api/change-password", vec![3]),
+        ("/api/logout", vec![4]),
+        ("/api/login", vec![5]),
+        ("/api/admin/auth/login", vec![6, 7]),
+        ("/api/admin/users", vec![7]),
+        ("/", vec![]),
+        ("/health", vec![]),
+        ("/ws-legacy", vec![]),
+    ] {
+        assert_eq!(applying(path), rules, "{path}");
+    }
+}
+
+#[test]
+fn the_shipped_file_explains_every_key() {
+    let text = include_str!("../../../proxy.toml");
+    for line in text.lines().map(|line| line.trim_start_matches("# ")) {
+        assert!(line.len() <= 125, "too long to read: {line}");
+    }
+    for key in [
+        "listen",
+        "upstream",
+        "trusted_proxies",
+        "deny",
+        "upgrades",
+        "max_sessions",
+        "connect_timeout",
+        "response_timeout",
+        "log",
+        "timeout",
+        "lifetime",
+        "retention",
+        "url",
+        "profile",
+        "client_frames",
+        "server_frames",
+        "client_pongs",
+        "requests",
+        "transfers",
+        "from",
+        "name",
+        "pointer",
+        "paths",
+        "when",
+        "accept_when",
+        "reject_when",
+        "ends",
+        "accept_type",
+        "ws_message",
+        "ws_code",
+        "ws_reason",
+        "http_status",
+        "http_body",
+        "http_headers",
+        "login_url",
+    ] {
+        let stands = text.lines().any(|line| {
+            line.trim_start_matches("# ").strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))
+        });
+        assert!(stands, "{key}");
+    }
+}

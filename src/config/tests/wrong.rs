@@ -1,0 +1,297 @@
+//! Single values, right and wrong, and the words for the wrong ones.
+
+use super::*;
+use crate::token::json::Pointer;
+use crate::token::{Conditions, Place, Scalar};
+
+/// The one problem of `LEAST` with `line` above its rule, or below `[table]`.
+fn problem(table: &str, line: &str) -> String {
+    let text = if table.is_empty() { format!("{line}\n{LEAST}") } else { format!("{LEAST}[{table}]\n{line}\n") };
+    let told = parse(&text).expect_err(line);
+    assert_eq!(told.len(), 1, "{line}: {told:#?}");
+    told.into_iter().next().unwrap()
+}
+
+fn rule(lines: &str) -> Result<Config, Vec<String>> {
+    parse(&format!("upstream = \"http://app\"\n[[token]]\n{lines}\n"))
+}
+
+fn upstream(text: &str) -> Result<Config, Vec<String>> {
+    parse_with(LEAST, &[("IDLEGATE_UPSTREAM", text)])
+}
+
+#[test]
+fn listen_is_an_address_and_a_port() {
+    for (value, cure) in [
+        ("localhost:8080", "write \"127.0.0.1:8080\""),
+        (":8080", "\"0.0.0.0:8080\" for every network"),
+        ("*:8080", "\"0.0.0.0:8080\" for every network"),
+        ("8080", "\"0.0.0.0:8080\" for every network"),
+        ("127.0.0.1", "write it like"),
+        ("", "write it like"),
+    ] {
+        let told = problem("", &format!("listen = \"{value}\""));
+        assert!(told.starts_with("proxy.toml:1: listen: ") && told.contains(cure), "{told}");
+    }
+}
+
+#[test]
+fn upstream_is_a_host_and_a_port_or_a_socket() {
+    for (text, address) in [
+        ("http://app:9", "app:9"),
+        ("HTTP://app/", "app:80"),
+        ("http://my_app.local", "my_app.local:80"),
+        ("http://[::1]:8080", "[::1]:8080"),
+        ("http://[::1]", "[::1]:80"),
+    ] {
+        assert_eq!(upstream(text).unwrap().upstream, Upstream::Tcp(address.to_owned()), "{text}");
+    }
+    for text in ["unix:/run/app.sock", "unix:///run/app.sock"] {
+        assert_eq!(upstream(text).unwrap().upstream, Upstream::Unix("/run/app.sock".into()), "{text}");
+    }
+    for (text, what) in [
+        ("https://app", "TLS to the app is not supported"),
+        ("ftp://app", "only http:// and unix:"),
+        ("app:9", "neither begins with http://"),
+        ("http://app/path", "has a path"),
+        ("http://app?x", "has a path or a query"),
+        ("http://user:hunter2@app", "before \"@\""),
+        ("http://", "not a host and a port"),
+        ("http://:9", "not a host and a port"),
+        ("http://app:", "not a host and a port"),
+        ("http://app:0", "not a host and a port"),
+        ("http://app:+9", "not a host and a port"),
+        ("http://app:65536", "not a host and a port"),
+        ("http://::1", "not a host and a port"),
+        ("http://[::1", "not a host and a port"),
+        ("http://[::1]x", "not a host and a port"),
+        ("http://a b", "not a host and a port"),
+        ("unix:app.sock", "not an absolute path"),
+        ("unix:/", "is a directory"),
+        ("unix:", "not an absolute path"),
+        ("http://127.0.0.1:10086", "idlegate itself"),
+        ("http://localhost:10086", "idlegate itself"),
+        ("", "neither begins"),
+    ] {
+        let told = upstream(text).expect_err(text).join("\n");
+        assert!(told.contains(what) && !told.contains("hunter2"), "{text}: {told}");
+    }
+    let long = format!("unix:/{}", "x".repeat(107));
+    assert!(upstream(&long).unwrap_err()[0].contains("107 bytes"));
+    let everywhere = [("IDLEGATE_LISTEN", "0.0.0.0:9"), ("IDLEGATE_UPSTREAM", "http://127.0.0.1:9")];
+    assert!(parse_with(LEAST, &everywhere).is_err());
+    let elsewhere = [("IDLEGATE_LISTEN", "127.0.0.1:9"), ("IDLEGATE_UPSTREAM", "http://127.0.0.2:9")];
+    assert!(parse_with(LEAST, &elsewhere).is_ok());
+}
+
+#[test]
+fn durations_are_positive_and_bounded() {
+    for (text, seconds) in
+        [("1h", 3600), ("45s", 45), ("1h 30m", 5400), ("2 days", 172_800), ("1000ms", 1), ("1.5m", 90)]
+    {
+        assert_eq!(parse(&format!("{LEAST}[idle]\ntimeout = \"{text}\"")).unwrap().idle.timeout, seconds, "{text}");
+    }
+    for text in [
+        "0s",
+        "0",
+        "",
+        "1",
+        "h",
+        "-1s",
+        "1500ms",
+        "500ms",
+        "none",
+        "11 years",
+        "18446744073709551615s 1000ms",
+        "1µ",
+        "９s",
+    ] {
+        for key in ["timeout", "lifetime", "retention"] {
+            if (key, text) != ("lifetime", "none") {
+                let told = problem("idle", &format!("{key} = \"{text}\""));
+                assert!(told.starts_with(&format!("proxy.toml:5: idle.{key}: ")), "{told}");
+            }
+        }
+    }
+    let config = parse(&format!("connect_timeout = \"250ms\"\n{LEAST}[idle]\nlifetime = \"8h\"")).unwrap();
+    assert_eq!((config.connect_timeout, config.idle.lifetime), (Duration::from_millis(250), Some(28_800)));
+    assert!(problem("", "response_timeout = \"0s\"").contains("zero"));
+}
+
+#[test]
+fn lists_and_levels_of_the_top_level() {
+    let text = format!(
+        "trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nupgrades = [\"WebSocket\", \"Tcp\", \"tcp\"]\nlog = \"WARN\"\nmax_sessions = 1_0\n{LEAST}"
+    );
+    let config = parse(&text).unwrap();
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse::<IpNet>().unwrap(), "::1/128".parse().unwrap()]);
+    assert_eq!((config.upgrades, config.log, config.max_sessions), (vec!["tcp".to_owned()], LevelFilter::WARN, 10));
+    for line in [
+        "trusted_proxies = [\"proxy.local\"]",
+        "trusted_proxies = [\"10.0.0.0/33\"]",
+        "trusted_proxies = \"10.0.0.1\"",
+        "upgrades = [\"h2c\"]",
+        "upgrades = [\"H2\"]",
+        "upgrades = [\"HTTP\"]",
+        "upgrades = [\"TLS\"]",
+        "upgrades = [\"a b\"]",
+        "upgrades = [\"\"]",
+        "deny = [\"/x?y\"]",
+        "log = \"loud\"",
+        "max_sessions = 10_000_001",
+        "max_sessions = -1",
+        "max_sessions = 99999999999999999999999",
+        "max_sessions = 1.5",
+        "\"idle.timeout\" = \"1h\"",
+        "\"a\\nb\" = 1",
+        "\"\" = 1",
+        "Listen = \"127.0.0.1:1\"",
+        "idle = 7",
+    ] {
+        problem("", line);
+    }
+}
+
+#[test]
+fn single_sources_go_before_the_profile() {
+    let activity = |lines: &str| parse(&format!("{LEAST}[activity]\n{lines}")).unwrap().activity;
+    assert_eq!(activity("profile = \"person\""), Activity::PERSON);
+    let one = activity("client_pongs = true\nprofile = \"person\"\ntransfers = false\nrequests = false");
+    assert_eq!(one, Activity { client_pongs: true, uploads: false, requests: false, ..Activity::PERSON });
+    assert_eq!(activity("transfers = true\nprofile = \"person\""), Activity { downloads: true, ..Activity::PERSON });
+    assert_eq!(
+        activity("client_frames = false\nserver_frames = false"),
+        Activity { client_frames: false, server_frames: false, ..Activity::TAB }
+    );
+}
+
+#[test]
+fn the_goodbye_is_one_that_can_be_sent() {
+    let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().cut;
+    for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4002, 4999] {
+        assert_eq!(cut(&format!("ws_code = {code}")).ws_code, code);
+    }
+    for code in [-1, 0, 999, 1004, 1005, 1006, 1010, 1015, 1016, 2999, 5000, 65536 + 1000] {
+        problem("cut", &format!("ws_code = {code}"));
+    }
+    assert_eq!(cut("ws_message = \"\"\nlogin_url = \"\"").ws_message, None);
+    assert_eq!(cut(&format!("ws_message = \"{}\"", "x".repeat(65_536))).ws_message.unwrap().len(), 65_536);
+    problem("cut", &format!("ws_message = \"{}\"", "x".repeat(65_537)));
+    assert_eq!(cut(&format!("ws_reason = \"{}\"", "x".repeat(123))).ws_reason.len(), 123);
+    problem("cut", &format!("ws_reason = \"{}ü\"", "x".repeat(122)));
+    for line in
+        ["http_status = 399", "http_status = 600", "http_status = \"401\"", "http_headers = 7", "ws_code = \"4002\""]
+    {
+        problem("cut", line);
+    }
+    for name in ["Content-Length", "transfer-encoding", "CONNECTION", "Upgrade", "Keep-Alive", "a b", ""] {
+        problem("cut", &format!("http_headers = {{ \"{name}\" = \"x\" }}"));
+    }
+    problem("cut", "http_headers = { \"A\" = \"x\\ny\" }");
+    let headers = cut("http_headers = { \"Vary\" = \"Origin\", A = \"b\" }").http_headers;
+    assert_eq!(
+        (headers.len(), &headers["vary"], &headers["a"]),
+        (2, &"Origin".parse().unwrap(), &"b".parse().unwrap())
+    );
+    for url in ["/", "/login?next=%2F", "https://app.example/login", "http://x"] {
+        assert_eq!(cut(&format!("login_url = \"{url}\"")).login_url.unwrap(), url);
+    }
+    for url in ["login", "//evil.example", "/\\\\evil.example", "javascript:x", "https://", "/ü", "/a b", "/a\\r\\nb"]
+    {
+        problem("cut", &format!("login_url = \"{url}\""));
+    }
+}
+
+#[test]
+fn each_kind_of_rule_has_its_keys() {
+    let texts = [
+        ("header", "name = \"a\""),
+        ("bearer", ""),
+        ("cookie", "name = \"a\""),
+        ("query", "name = \"a\""),
+        ("request-json", "pointer = \"/a\""),
+        ("response-json", "pointer = \"/a\""),
+        ("ws-client", "pointer = \"/a\"\nwhen = { \"/b\" = 1 }\naccept_when = { \"/b\" = 1 }"),
+        ("ws-server", "pointer = \"/a\"\nwhen = { \"/b\" = 1 }"),
+    ];
+    let keys = [
+        ("name = \"a\"", "name"),
+        ("pointer = \"/a\"", "pointer"),
+        ("when = { \"/b\" = 1 }", "when"),
+        ("accept_when = { \"/b\" = 1 }", "accept_when"),
+        ("reject_when = { \"/b\" = 1 }", "reject_when"),
+        ("ends = true", "ends"),
+        ("accept_type = \"a/b\"", "accept_type"),
+    ];
+    for (from, required) in texts {
+        let least = format!("from = \"{from}\"\npaths = [\"/x\"]\n{required}");
+        rule(&least).unwrap_or_else(|told| panic!("{least}: {told:#?}"));
+        for line in required.lines() {
+            let rest: Vec<_> = least.lines().filter(|other| *other != line).collect();
+            let told = rule(&rest.join("\n")).expect_err(&least).join("\n");
+            assert!(told.contains(&format!("a {from} rule needs it; add ")), "{told}");
+        }
+        let on_requests = !matches!(from, "response-json" | "ws-client" | "ws-server");
+        for (line, key) in keys {
+            if required.lines().all(|other| other != line) {
+                let optional =
+                    matches!(key, "ends" | "accept_type") && on_requests || (from, key) == ("ws-client", "reject_when");
+                let outcome = rule(&format!("{least}\n{line}"));
+                assert_eq!(outcome.is_ok(), optional, "{from} {key} {outcome:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_values_of_rules_are_checked() {
+    for (lines, what) in [
+        ("", "token.0.from: nothing says"),
+        ("from = \"body\"", "\"body\" is no place for a token; write one of header, bearer, "),
+        (&format!("from = \"header\"\nname = \"{}\"", "x".repeat(70_000)), "is not the name of a header"),
+        ("from = \"header\"\nname = \"a b\"", "token.0.name: \"a b\" is not the name"),
+        ("from = \"cookie\"\nname = \"\"", "token.0.name"),
+        ("from = \"query\"\nname = \"\"", "token.0.name: a name is not empty"),
+        ("from = \"request-json\"\npointer = \"\"", "token.0.pointer"),
+        ("from = \"request-json\"\npointer = \"/a~2\"", "token.0.pointer"),
+        ("from = \"ws-server\"\npointer = \"/a\"\nwhen = {}", "token.0.when: an empty table"),
+        ("from = \"ws-server\"\npointer = \"/a\"\nwhen = { \"/a\" = nan }", "token.0.when: JSON has no nan"),
+        ("from = \"ws-server\"\npointer = \"/a\"\nwhen = 1979-05-27", "a date stands where a table is needed"),
+        (
+            "from = \"bearer\"\nends = false\naccept_type = \"json\"",
+            "token.0.accept_type: \"json\" is not a media type",
+        ),
+        ("from = \"bearer\"\naccept_type = \"a/b; charset=utf-8\"", "token.0.accept_type"),
+        ("from = \"bearer\"\naccept_type = \"*/*\"", "token.0.accept_type"),
+        ("from = \"bearer\"\npaths = [\"x\"]", "token.0.paths: \"x\" is not a path"),
+        ("from = \"bearer\"\npath = [\"/x\"]", "token.0.path: there is no such key; did you mean token.0.paths?"),
+    ] {
+        let told = rule(lines).expect_err(lines);
+        assert!(told.len() == 1 && told[0].contains(what), "{lines}: {told:#?}");
+    }
+    let told = parse("upstream = \"http://app\"\n[token]\nfrom = \"bearer\"").unwrap_err().join("\n");
+    assert!(
+        told.contains(
+            "proxy.toml:2: token: a table stands where a list of tables is needed; write each of them as [[token]]"
+        ),
+        "{told}"
+    );
+    let told = parse("upstream = \"http://app\"\ntoken = [\n1]").unwrap_err().join("\n");
+    assert!(told.contains("proxy.toml:3: token.0: a whole number stands where a table is needed"), "{told}");
+}
+
+#[test]
+fn conditions_compare_with_scalars_of_json() {
+    let lines = "from = \"ws-server\"\npointer = \"/a/b~1c\"\nwhen = { \"/f\" = +1.50, \"/i\" = 0x1F, \"/s\" = \"x\", \"/t\" = true }";
+    let config = rule(lines).unwrap();
+    let Place::WsServer { pointer, when } = &config.tokens[0].place else { panic!("{config:?}") };
+    assert_eq!(pointer.segments(), ["a", "b/c"]);
+    let field = |name: &str, value| (Pointer::parse(name).unwrap(), value);
+    let expected = vec![
+        field("/f", Scalar::Number("1.50".to_owned())),
+        field("/i", Scalar::Number("31".to_owned())),
+        field("/s", Scalar::Text("x".to_owned())),
+        field("/t", Scalar::Bool(true)),
+    ];
+    assert_eq!(when, &Conditions(expected));
+}
