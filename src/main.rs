@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use idlegate::config::Config;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,10 @@ fn main() -> ExitCode {
 }
 
 fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(path, std::env::vars()) {
+    // A variable that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
+    match Config::load(path, environment) {
         Ok(config) => then(config),
         Err(problems) => {
             eprintln!("{problems}");

@@ -52,7 +52,7 @@ impl Keeper {
         match self.store.flush(&touches).await {
             Ok(()) => untold.iter().for_each(|(session, beat)| session.pulse().told(*beat)),
             Err(error) => {
-                tracing::warn!(%error, sessions = touches.len(), "activity is kept here until the store answers")
+                tracing::warn!(%error, sessions = touches.len(), "activity is kept here until the store answers");
             }
         }
     }

@@ -5,7 +5,7 @@ use super::reject::Fault;
 use super::{Client, FAREWELL};
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::session::{Activity, Reason, Source};
-use crate::token::Sighting;
+use crate::token::{Sighting, TokenRule};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) struct Pass<'p> {
     activity: Activity,
     /// Live sessions that this request refreshes.
     refreshed: Vec<Arc<Session>>,
-    /// Live sessions that a 2xx answer ends.
-    ending: Vec<Arc<Session>>,
+    /// Live sessions that the app's yes ends.
+    ending: Vec<(Arc<Session>, Arc<TokenRule>)>,
     /// Tokens nobody knows. The app has the say.
     strangers: Vec<Sighting>,
     /// Keeps the sessions alive until the answer begins.
@@ -48,12 +48,12 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
                 tracing::debug!(session = %sighting.id, "a dead token was refused");
                 return Err(Fault::Ended);
             }
-            Standing::Live(session) if sighting.rule.ends => pass.ending.push(session),
+            Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
             Standing::Live(session) => pass.refreshed.push(session),
             Standing::Unknown => pass.strangers.push(sighting),
         }
     }
-    let ending: Vec<_> = pass.ending.iter().map(|session| session.id()).collect();
+    let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));
     pass.attached = pass.refreshed.iter().cloned().map(Attached::new).collect();
     pass.awaited = pass.refreshed.iter().cloned().map(Awaited::new).collect();
@@ -78,7 +78,7 @@ impl Pass<'_> {
         (self.activity.uploads && !self.refreshed.is_empty()).then(|| self.refresh())
     }
 
-    /// The answer begins: with 2xx the app has accepted the tokens, or the logout.
+    /// The answer begins: with 2xx, of the type a rule asks for, the app has accepted the tokens, or the logout.
     pub(super) async fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.awaited.clear();
         self.touch();
@@ -89,17 +89,21 @@ impl Pass<'_> {
         if !status.is_success() {
             return;
         }
-        for session in std::mem::take(&mut self.ending) {
-            self.keeper.end(&session, Reason::Logout).await;
-        }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        self.begin(|wanted| wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind))).await;
+        let is_yes =
+            |rule: &TokenRule| rule.accept_type.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind));
+        for (session, rule) in std::mem::take(&mut self.ending) {
+            if is_yes(&rule) {
+                self.keeper.end(&session, Reason::Logout).await;
+            }
+        }
+        self.begin(is_yes).await;
     }
 
-    async fn begin(&mut self, is_acceptance: impl Fn(Option<&str>) -> bool) {
+    async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) {
         for sighting in std::mem::take(&mut self.strangers).into_iter().take(BEGINNINGS_AT_MOST) {
-            if sighting.rule.ends || !is_acceptance(sighting.rule.accept_type.as_deref()) {
+            if sighting.rule.ends || !is_yes(&sighting.rule) {
                 continue;
             }
             if let Standing::Live(session) = self.keeper.accept(sighting.id).await {

@@ -3,6 +3,8 @@
 //! Nobody tells the store what time it is. Callers say how long ago something was; the store turns that age into an
 //! epoch second with its own clock, in the same step in which it decides. So no two clocks are ever compared.
 
+#[cfg(test)]
+mod contract;
 mod memory;
 
 pub use memory::MemoryStore;

@@ -1,0 +1,99 @@
+//! What every store promises. One suite for all of them: it moves no clock, it only says how long ago things were.
+
+use super::{Ended, Known, Live, MemoryStore, Store, Touch};
+use crate::clock::{Clock, epoch_milliseconds};
+use crate::session::{Limits, Reason, SessionId, Source};
+
+const LIMITS: Limits = Limits { timeout: 10, lifetime: Some(40), retention: 60 };
+
+fn touch(token: &str, age: u64) -> Touch {
+    Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::Request }
+}
+
+fn live(known: Known) -> Live {
+    match known {
+        Known::Live(live) => live,
+        other => panic!("not live: {other:?}"),
+    }
+}
+
+fn ended(known: Known) -> Ended {
+    match known {
+        Known::Ended(ended) => ended,
+        other => panic!("not ended: {other:?}"),
+    }
+}
+
+/// Within a second above: the store floors, and a test takes its time.
+fn about(value: u64, wanted: u64) -> bool {
+    (wanted..=wanted + 1500).contains(&value)
+}
+
+async fn a_stranger_is_unknown_and_stays_so(store: &dyn Store) {
+    let id = touch("stranger", 0).id;
+    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
+    store.flush(&[touch("stranger", 0)]).await.unwrap();
+    assert_eq!(store.judge(touch("stranger", 0)).await.unwrap(), Known::Unknown);
+    assert_eq!(store.end(id, Reason::Logout).await.unwrap(), Known::Unknown);
+    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
+}
+
+async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
+    let id = touch("ages", 0).id;
+    assert!(about(live(store.begin(touch("ages", 8_000)).await.unwrap()).age, 8_000));
+    store.flush(&[touch("ages", 3_000)]).await.unwrap();
+    store.flush(&[touch("ages", 9_000)]).await.unwrap();
+    let known = live(store.look_up(id).await.unwrap());
+    assert!(about(known.age, 3_000), "{known:?}");
+    // Over when more than the limit has passed since the second of the last activity.
+    assert!(about(known.due_in + known.age, 11_000), "{known:?}");
+    let known = live(store.begin(touch("ages", 1_000)).await.unwrap());
+    assert!(about(known.age, 1_000), "{known:?}");
+}
+
+async fn only_the_idle_are_ended(store: &dyn Store) {
+    store.begin(touch("idle", 12_000)).await.unwrap();
+    let known = live(store.judge(touch("idle", 2_000)).await.unwrap());
+    assert!(about(known.age, 2_000), "{known:?}");
+    store.begin(touch("left", 12_000)).await.unwrap();
+    let record = ended(store.judge(touch("left", 12_000)).await.unwrap());
+    assert_eq!(record.reason, Reason::Idle);
+    assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
+}
+
+async fn the_lifetime_ends_the_active(store: &dyn Store) {
+    store.begin(touch("old", 45_000)).await.unwrap();
+    let record = ended(store.judge(touch("old", 0)).await.unwrap());
+    assert_eq!(record.reason, Reason::Lifetime);
+}
+
+async fn the_ended_stay_ended(store: &dyn Store) {
+    let id = touch("dead", 0).id;
+    store.begin(touch("dead", 0)).await.unwrap();
+    let record = ended(store.end(id, Reason::Logout).await.unwrap());
+    assert!(about(60_000 - record.remembered_for, 0) || record.remembered_for == 60_000, "{record:?}");
+    store.flush(&[touch("dead", 0)]).await.unwrap();
+    for known in [
+        store.look_up(id).await.unwrap(),
+        store.begin(touch("dead", 0)).await.unwrap(),
+        store.judge(touch("dead", 0)).await.unwrap(),
+        store.end(id, Reason::Idle).await.unwrap(),
+    ] {
+        let again = ended(known);
+        assert_eq!((again.reason, again.ended), (Reason::Logout, record.ended), "the first end counts");
+    }
+}
+
+/// Holds a store, which was opened with [`LIMITS`], to all of it.
+async fn keeps_its_promises(store: &dyn Store) {
+    a_stranger_is_unknown_and_stays_so(store).await;
+    ages_become_seconds_and_only_the_latest_counts(store).await;
+    only_the_idle_are_ended(store).await;
+    the_lifetime_ends_the_active(store).await;
+    the_ended_stay_ended(store).await;
+}
+
+#[tokio::test]
+async fn the_memory_store_keeps_its_promises() {
+    keeps_its_promises(&MemoryStore::new(LIMITS, Clock::system(), epoch_milliseconds())).await;
+}
