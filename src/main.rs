@@ -52,9 +52,10 @@ fn main() -> ExitCode {
         }),
         Command::Check => with_config(&arguments.config, |config| {
             println!(
-                "{}: valid; {} token rules, limit {} s, listens on {}",
+                "{}: valid; {} token rule{}, limit {} s, listens on {}",
                 arguments.config.display(),
                 config.tokens.len(),
+                if config.tokens.len() == 1 { "" } else { "s" },
                 config.idle.timeout,
                 config.listen
             );
@@ -104,13 +105,16 @@ fn block_on(serving: impl Future<Output = io::Result<()>>) -> ExitCode {
 
 async fn run(config: Config) -> io::Result<()> {
     let (listen, limit, upstream) = (config.listen, config.idle.timeout, config.upstream.to_string());
-    let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, &error))?;
+    let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, "`listen`", &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), upstream, limit, "listening on http://{}", server.address()?);
     until_stopped(server).await
 }
 
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
-    let demo = idlegate::demo::start(listen).await?;
+    let demo = idlegate::demo::start(listen).await.map_err(|error| match listen {
+        Some(listen) => cannot_listen(listen, "--listen", &error),
+        None => error,
+    })?;
     println!(
         "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n\n  Ctrl-C ends it.\n",
         demo.url()
@@ -144,6 +148,14 @@ async fn signalled() -> io::Result<()> {
     }
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; is it taken? change `listen`"))
+fn cannot_listen(address: SocketAddr, key: &str, error: &io::Error) -> io::Error {
+    let cure = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("another program has this port: end it, or change {key}"),
+        io::ErrorKind::AddrNotAvailable => format!("this host has no such address: change {key}"),
+        io::ErrorKind::PermissionDenied => {
+            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}")
+        }
+        _ => format!("change {key}"),
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; {cure}"))
 }
