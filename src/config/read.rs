@@ -61,6 +61,7 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
+    let tokens = token::rules(top);
     Config {
         listen,
         upstream: app(top, listen),
@@ -76,8 +77,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         idle: top.table("idle", idle),
         store: top.table("store", |table| table.text("url", store).unwrap_or(Store::Memory)),
         activity: top.table("activity", activity),
-        tokens: token::rules(top),
-        cut: top.table("cut", cut::cut),
+        cut: top.table("cut", |table| cut::cut(table, &tokens)),
+        tokens,
     }
 }
 
