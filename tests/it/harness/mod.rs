@@ -11,6 +11,7 @@ pub use client::{Answer, Request, Socket, log_in, text_of};
 pub use fake::Fake;
 pub use idlegate::Idlegate;
 pub use wire::Wire;
+pub use wire::{TEXT, masked, unmasked};
 
 use std::time::Duration;
 

@@ -1,0 +1,158 @@
+//! The command line, as a person meets it.
+#![allow(clippy::unwrap_used, reason = "what cannot go on fails the test")]
+
+use crate::harness::{Idlegate, PATIENCE, Request};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+
+const GOOD: &str = "upstream = \"http://127.0.0.1:9\"\n[[token]]\nfrom = \"bearer\"\n";
+
+fn idlegate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+    command.stdin(Stdio::null());
+    command
+}
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    file
+}
+
+fn with_file(command: &str, text: &str, environment: &[(&str, &str)]) -> Output {
+    let file = file(text);
+    idlegate()
+        .args([command, "--config"])
+        .arg(file.path())
+        .envs(environment.iter().copied())
+        .env("IDLEGATE_LISTEN", "127.0.0.1:0")
+        .output()
+        .unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn check_tells_all_errors_at_once_each_with_line_key_and_cure() {
+    let text = "upstream = \"https://app\"\n[idle]\ntimout = \"1h\"\n[[token]]\nfrom = \"cookie\"\n";
+    for command in ["check", "run"] {
+        let output = with_file(command, text, &[("IDLEGATE_CUT_WS_CODE", "1006")]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert_eq!(stdout(&output), "");
+        let told = stderr(&output);
+        let lines: Vec<_> = told.lines().collect();
+        assert_eq!(lines.len(), 4, "{told}");
+        for (line, place, key, cure) in [
+            (lines[0], ":1: ", "upstream: ", "; write \"http://"),
+            (lines[1], ":3: ", "idle.timout: ", "; did you mean idle.timeout?"),
+            (lines[2], ":4: ", "token.0.name: ", "; add name = "),
+            (lines[3], "environment variable IDLEGATE_CUT_WS_CODE: ", "cut.ws_code: ", "; write 1008"),
+        ] {
+            assert!(line.contains(&format!("{place}{key}")) && line.contains(cure), "{line}");
+        }
+    }
+}
+
+#[test]
+fn check_tells_that_all_is_well() {
+    let output = with_file("check", GOOD, &[]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(stdout(&output).contains(": valid; 1 token rule, limit 3600 s, listens on 127.0.0.1:0\n"), "{output:?}");
+}
+
+#[test]
+fn a_variable_goes_before_the_file_and_an_unknown_one_is_an_error() {
+    let output = with_file("check", GOOD, &[("IDLEGATE_IDLE_TIMEOUT", "15m")]);
+    assert!(stdout(&output).contains("limit 900 s"), "{output:?}");
+    let output = with_file("check", GOOD, &[("IDLEGATE_IDLE_TIMOUT", "15m")]);
+    assert_eq!(output.status.code(), Some(2));
+    let told =
+        "environment variable IDLEGATE_IDLE_TIMOUT: no key has this variable; did you mean IDLEGATE_IDLE_TIMEOUT?";
+    assert_eq!(stderr(&output).trim_end(), told);
+}
+
+#[test]
+fn variables_of_others_do_no_harm() {
+    use std::os::unix::ffi::OsStrExt;
+    let file = file(GOOD);
+    let output = idlegate()
+        .arg("check")
+        .env("IDLEGATE_CONFIG", file.path())
+        .env("IDLEGATE_SERVICE_HOST", "10.0.0.1")
+        .env("IDLEGATE_PORT_10086_TCP", "tcp://10.0.0.1:10086")
+        .env("ODD", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_missing_file_is_an_error_with_a_cure() {
+    for command in ["check", "run"] {
+        let output = idlegate().args([command, "--config", "/nowhere/proxy.toml"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        let told = stderr(&output);
+        assert!(told.starts_with("/nowhere/proxy.toml: cannot be read: ") && told.contains("--config"), "{told}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_told() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let file = file(GOOD);
+    let run = ["run", "--config", file.path().to_str().unwrap()];
+    for (arguments, key) in [(&run[..], "`listen`"), (&["demo", "--listen", &address][..], "--listen")] {
+        let output = idlegate().args(arguments).env("IDLEGATE_LISTEN", &address).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let told = stderr(&output);
+        let cure = format!("another program has this port: end it, or change {key}\n");
+        assert!(told.contains(&format!("idlegate: cannot listen on {address}: ")) && told.ends_with(&cure), "{told}");
+    }
+}
+
+#[test]
+fn it_tells_its_version_and_refuses_unknown_arguments() {
+    let output = idlegate().arg("--version").output().unwrap();
+    assert_eq!(stdout(&output), concat!("idlegate ", env!("CARGO_PKG_VERSION"), "\n"));
+    assert_eq!(idlegate().arg("chek").output().unwrap().status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_stops_when_told_to() {
+    let mut running = Idlegate::start(GOOD);
+    assert_eq!(running.stop().await.code(), Some(0));
+    assert_eq!(running.logged("stopped").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_prints_one_url_and_serves_the_page() {
+    struct Ended(std::process::Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let mut demo = Ended(idlegate().args(["demo", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap());
+    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let (sender, printed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || lines.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop));
+    let mut told = String::new();
+    while !told.contains("Ctrl-C") {
+        told.push_str(&printed.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only this was printed: {told}")));
+        told.push('\n');
+    }
+    assert_eq!(told.matches("http://").count(), 1, "{told}");
+    let address = told.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
+    let page = Request::get(address, "/").send().await;
+    assert_eq!(page.status, 200);
+    assert!(String::from_utf8_lossy(&page.body).contains("<title>idlegate demo</title>"));
+}

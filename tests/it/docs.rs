@@ -1,0 +1,225 @@
+//! What the documentation says, held against the binary: an example that does not work is worse than none.
+#![allow(clippy::unwrap_used, reason = "what cannot go on fails the test")]
+
+use crate::harness::{Answer, Fake, Idlegate, Request, TEXT, Wire, eventually, masked, unmasked};
+use serde_json::json;
+use std::io::Write;
+use std::process::{Command, Output};
+
+const README: &str = include_str!("../../README.md");
+const SIDECAR: &str = include_str!("../../deploy/sidecar.yaml");
+const UNIT: &str = include_str!("../../deploy/idlegate.service");
+
+/// The complete example that the README marks with this name.
+fn example(name: &str) -> &'static str {
+    let (_, rest) = README.split_once(&format!("<!-- example: {name} -->\n```toml\n")).expect("it is in the README");
+    rest.split_once("```").expect("it ends").0
+}
+
+/// The file in the `ConfigMap` of the sidecar.
+fn config_of_the_sidecar() -> String {
+    let (_, rest) = SIDECAR.split_once("  proxy.toml: |\n").expect("it is in the ConfigMap");
+    let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
+    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
+}
+
+fn idlegate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+    command.args(arguments);
+    command
+}
+
+fn check_with(text: &str, environment: &[(&str, &str)]) -> Output {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let mut command = idlegate(&["check", "--config"]);
+    command.arg(file.path()).envs(environment.iter().copied()).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn is_valid(text: &str, environment: &[(&str, &str)]) {
+    let output = check_with(text, environment);
+    assert!(output.status.success(), "{text}\n{environment:?}\n{}", told(&output));
+}
+
+#[test]
+fn every_example_is_valid() {
+    let mut count = 0;
+    for block in README.split("```toml\n").skip(1) {
+        is_valid(block.split("```").next().unwrap(), &[]);
+        count += 1;
+    }
+    assert_eq!(count, README.matches("<!-- example: ").count(), "each is complete, and marked");
+    let sidecar = config_of_the_sidecar();
+    assert!(sidecar.contains("[[token]]"), "{sidecar}");
+    is_valid(&sidecar, &[]);
+}
+
+/// The keys beside `table`'s unknown one, as the binary itself tells them.
+fn keys_of(table: &str) -> Vec<String> {
+    let told = told(&check_with(&format!("{table}\nxyzzyq = 1\n"), &[]));
+    let (_, rest) = told.split_once("the keys that there are: ").unwrap_or_else(|| panic!("{told}"));
+    rest.lines().next().unwrap().split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_is_in_the_reference() {
+    let tables = ["idle", "store", "activity", "cut"];
+    let mut keys = keys_of("");
+    keys.retain(|key| !tables.contains(&key.as_str()) && key != "token");
+    for table in tables {
+        keys.extend(keys_of(&format!("[{table}]")).into_iter().map(|key| format!("{table}.{key}")));
+    }
+    keys.extend(keys_of("[[token]]\nfrom = \"bearer\"").into_iter().map(|key| format!("token.N.{key}")));
+    assert!(keys.len() > 30, "{keys:?}");
+    let named: Vec<_> = README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    for key in &keys {
+        assert_eq!(named.iter().filter(|name| *name == key).count(), 1, "{key} is in the reference table once");
+    }
+    for key in named.iter().filter(|name| name.contains('.') && !name.contains(' ')) {
+        assert!(keys.iter().any(|known| known == key), "{key} is in the reference table and is no key");
+    }
+}
+
+#[test]
+fn every_variable_that_is_shown_works() {
+    let block = README.split("```text\n").find(|block| block.starts_with("IDLEGATE_")).unwrap();
+    let lines: Vec<_> = block.split("```").next().unwrap().lines().collect();
+    assert_eq!(lines.len(), 5);
+    let shipped = include_str!("../../proxy.toml");
+    for line in lines {
+        // Two spaces set the remark apart.
+        let (name, value) = line.split("  ").next().unwrap().split_once('=').unwrap();
+        is_valid(shipped, &[(name, value)]);
+        // It was read, rather than ignored: the same name with a value that no key takes is an error.
+        if !name.ends_with("WS_MESSAGE") {
+            let output = check_with(shipped, &[(name, "[7]")]);
+            assert!(told(&output).contains(&format!("environment variable {name}: ")), "{name}: {output:?}");
+        }
+    }
+    let (_, injected) = README.split_once("sets for a Service named").unwrap();
+    for name in injected.split('`').filter(|text| text.starts_with("IDLEGATE_")) {
+        is_valid(shipped, &[(name, "tcp://10.0.0.1:10086")]);
+    }
+}
+
+#[test]
+fn the_errors_in_the_readme_are_what_check_says() {
+    let bad = "listen = \"localhost:8080\"\nupstream = \"http://app\"\n\n[idle]\ntimeout = \"1500ms\"\ntimout = \"1h\"\n\n\
+               [activity]\nprofile = \"tab\"\n\n[[token]]\nfrom = \"cookie\"\n";
+    let output = check_with(bad, &[("IDLEGATE_IDLE_TIMEOUTS", "5m")]);
+    let (_, shown) = README.split_once("idlegate check --config bad.toml\n").unwrap();
+    let shown = shown.split("```").next().unwrap();
+    // The file's name is the only difference.
+    let nameless = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split_once(':').unwrap_or_default().1.to_owned()).collect()
+    };
+    assert_eq!(nameless(&told(&output)), nameless(shown));
+}
+
+#[test]
+fn the_unit_and_the_sidecar_call_what_there_is() {
+    let help = String::from_utf8(idlegate(&["--help"]).output().unwrap().stdout).unwrap();
+    let lines = UNIT.lines().filter_map(|line| line.strip_prefix("ExecStart")?.split_once('=').map(|(_, call)| call));
+    let mut calls: Vec<Vec<&str>> = lines.map(|call| call.split(' ').skip(1).collect()).collect();
+    assert_eq!(calls.len(), 2);
+    let (_, arguments) = SIDECAR.split_once("args: [").unwrap();
+    calls.push(arguments.split(']').next().unwrap().split(", ").map(|text| text.trim_matches('"')).collect());
+    for call in calls {
+        let [command, option, _file] = call[..] else { panic!("{call:?}") };
+        assert!(help.contains(&format!("\n  {command} ")) && help.contains(&format!(" {option} ")), "{call:?}\n{help}");
+    }
+}
+
+/// Answers one request of each connection: login with a token, anything else with an empty object.
+async fn http_app(_: usize, mut wire: Wire) {
+    let head = wire.head().await.to_ascii_lowercase();
+    let length = head.split_once("content-length: ").and_then(|(_, rest)| rest.split("\r\n").next()?.parse().ok());
+    wire.bytes(length.unwrap_or(0)).await;
+    let login = head.starts_with("post /api/login");
+    let body = if login { "{\"access_token\":\"secret-1\"}" } else { "{}" };
+    let fields = "Content-Type: application/json\r\nConnection: close";
+    wire.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+}
+
+async fn websocket_app(_: usize, mut wire: Wire) {
+    wire.accept_upgrade(b"").await;
+    if wire.frame().await == (TEXT, AUTH.into()) {
+        wire.send(unmasked(TEXT, br#"{"type":"auth_ok"}"#)).await;
+    }
+    wire.rest().await;
+}
+
+const AUTH: &[u8] = br#"{"type":"auth","token":"secret-1"}"#;
+
+fn proxy(name: &str, app: &Fake) -> Idlegate {
+    let shortened = [("IDLEGATE_UPSTREAM", app.upstream()), ("IDLEGATE_IDLE_TIMEOUT", "1s".to_owned())];
+    Idlegate::start_with(example(name), &shortened.each_ref().map(|(name, value)| (*name, value.as_str())))
+}
+
+async fn cut_of(proxy: &Idlegate) {
+    eventually("the cut", async || !proxy.logged("session ended").is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cookie_example_works() {
+    let app = Fake::start(http_app).await;
+    let proxy = proxy("cookie", &app);
+    let get = async |path: &str, cookie: &str, accept: &str| -> Answer {
+        let cookie = format!("sessionid={cookie}");
+        Request::get(proxy.address, path).header("cookie", &cookie).header("accept", accept).send().await
+    };
+    assert_eq!(get("/", "one", "*/*").await.status, 200);
+    cut_of(&proxy).await;
+    let refused = get("/data", "one", "*/*").await;
+    assert_eq!((refused.status.as_u16(), &refused.body[..]), (401, &br#"{"error":"session ended"}"#[..]));
+    let redirected = get("/", "one", "text/html").await;
+    assert_eq!((redirected.status.as_u16(), redirected.headers["location"].to_str().unwrap()), (302, "/login"));
+    for answer in [refused, redirected] {
+        assert_eq!(answer.headers["set-cookie"], "sessionid=; Path=/; Max-Age=0");
+    }
+    assert_eq!(get("/login", "two", "text/html").await.status, 200);
+    assert_eq!(Request::get(proxy.address, "/login").send().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_bearer_example_works() {
+    let app = Fake::start(http_app).await;
+    let proxy = proxy("bearer", &app);
+    let call = async |request: Request, token: &str| {
+        request.header("authorization", &format!("Bearer {token}")).send().await.status.as_u16()
+    };
+    let get = |path: &str| Request::get(proxy.address, path);
+    let login = || Request::post(proxy.address, "/api/login").json(&json!({"user": "ada"}));
+    assert_eq!(login().send().await.json()["access_token"], "secret-1");
+    cut_of(&proxy).await;
+    assert_eq!(call(get("/api/data/x"), "secret-1").await, 401);
+    assert_eq!(call(login(), "secret-1").await, 200, "a new login is open to who holds a dead token");
+    assert_eq!(call(get("/api/account"), "secret-2").await, 200);
+    assert_eq!(call(Request::post(proxy.address, "/api/logout"), "secret-2").await, 200);
+    assert_eq!(call(get("/api/account"), "secret-2").await, 401, "logged out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_websocket_example_works() {
+    let app = Fake::start(websocket_app).await;
+    let mut proxy = proxy("websocket", &app);
+    let goodbye = async |client: &mut Wire| {
+        assert_eq!(client.frame().await, (TEXT, br#"{"type":"session_expired"}"#.to_vec()));
+        assert_eq!(client.frame().await, (0x88, [&4002_u16.to_be_bytes()[..], b"Session expired"].concat()));
+    };
+    for answered in [true, false] {
+        let mut client = Wire::connect(proxy.address).await;
+        client.upgrade("/ws", "").await;
+        client.send(masked(TEXT, AUTH)).await;
+        if answered {
+            assert_eq!(client.frame().await, (TEXT, br#"{"type":"auth_ok"}"#.to_vec()));
+        }
+        goodbye(&mut client).await;
+    }
+    // Not killed while the app still waits for its own Close.
+    assert_eq!(proxy.stop().await.code(), Some(0));
+}
