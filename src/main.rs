@@ -135,6 +135,7 @@ async fn until_stopped(server: Server) -> io::Result<()> {
         (shutdown.stop().await, signalled)
     };
     let ((), (left, signalled)) = tokio::join!(server.run(&shutdown), stopper);
+    keeper.last_round().await;
     tracing::info!(connections_left = left, counts = %keeper.counts, "stopped");
     signalled
 }

@@ -5,7 +5,7 @@ use crate::config::{Config, Store as StoreConfig};
 use crate::keeper::Keeper;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::shutdown::Shutdown;
-use crate::store::MemoryStore;
+use crate::store::{FileStore, MemoryStore, Store};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -38,14 +38,18 @@ impl Server {
     /// Opens the store and begins to listen. Connections wait until [`Server::run`].
     ///
     /// # Errors
-    /// Where the address of `listen` cannot be had.
+    /// Where the address of `listen` cannot be had, or the store cannot be opened.
     pub async fn bind(config: Config) -> io::Result<Self> {
         let listener = TcpListener::bind(config.listen).await?;
         let clock = Clock::system();
-        let store = match config.store {
-            StoreConfig::Memory => MemoryStore::new(config.idle, clock.clone(), epoch_milliseconds()),
+        let epoch = epoch_milliseconds();
+        let store: Box<dyn Store> = match &config.store {
+            StoreConfig::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
+            StoreConfig::File(path) => {
+                Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(io::Error::other)?)
+            }
         };
-        let keeper = Keeper::new(Box::new(store), clock, config.idle.timeout, config.max_sessions);
+        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions);
         Ok(Self { listener, config, keeper: Arc::new(keeper) })
     }
 
@@ -63,7 +67,8 @@ impl Server {
         &self.keeper
     }
 
-    /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for.
+    /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for, and the keeper's
+    /// last round comes after them.
     pub async fn run(self, shutdown: &Shutdown) {
         let Self { listener, config, keeper } = self;
         let proxy = Arc::new(Proxy::new(config, Arc::clone(&keeper), shutdown.clone()));

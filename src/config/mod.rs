@@ -80,6 +80,8 @@ impl fmt::Display for Upstream {
 pub enum Store {
     /// `url = "memory"`: in this process, gone when it ends.
     Memory,
+    /// `url = "file:/path"`: in this process, and in a file that outlives it.
+    File(PathBuf),
 }
 
 /// `[cut]`: the goodbye, in the app's own words.

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -163,8 +163,15 @@ fn store(text: &str) -> Result<Store, Fault> {
     if text == "memory" {
         return Ok(Store::Memory);
     }
-    // The value is not repeated: URLs of stores have passwords in them.
-    Err(Fault::new("this version has no such store", "write \"memory\", the only store it has"))
+    const CURE: &str = "write \"memory\", or \"file:/var/lib/idlegate/sessions\" for sessions that outlive a restart";
+    match text.strip_prefix("file:") {
+        Some(path) if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
+            Ok(Store::File(PathBuf::from(path)))
+        }
+        Some(_) => Err(Fault::new("it does not name a file by its absolute path", CURE)),
+        // The value is not repeated: URLs of stores have passwords in them.
+        None => Err(Fault::new("this version has no such store", CURE)),
+    }
 }
 
 fn activity(table: &mut Section<'_, '_>) -> Activity {

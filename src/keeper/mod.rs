@@ -135,7 +135,11 @@ impl Keeper {
         if let Some(session) = self.known(id) {
             return standing_of(session);
         }
-        let known = self.store.look_up(id).await;
+        let known = match self.store.look_up(id).await {
+            // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
+            Ok(Known::Live(Live { age, source, due_in: 0 })) => self.store.judge(Touch { id, age, source }).await,
+            known => known,
+        };
         self.adopt(id, known)
     }
 

@@ -21,6 +21,14 @@ impl Keeper {
         }
     }
 
+    /// The last round: what the store has not been told, and what must outlive this process.
+    pub async fn last_round(&self) {
+        self.flush().await;
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store was not closed properly");
+        }
+    }
+
     /// One round. Returns when the next deadline falls due, [`ROUND_EVERY`] from now at most.
     pub async fn round(&self) -> Moment {
         self.flush().await;

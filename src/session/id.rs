@@ -17,6 +17,16 @@ impl SessionId {
         Self(id)
     }
 
+    /// The session id with these bytes, as a store keeps it.
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for a store to keep.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        self.0
+    }
+
     /// Reads a session id as it is shown: 32 hex digits.
     #[must_use]
     pub fn from_hex(text: &str) -> Option<Self> {

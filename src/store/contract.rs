@@ -4,7 +4,7 @@ use super::{Ended, Known, Live, MemoryStore, Store, Touch};
 use crate::clock::{Clock, epoch_milliseconds};
 use crate::session::{Limits, Reason, SessionId, Source};
 
-const LIMITS: Limits = Limits { timeout: 10, lifetime: Some(40), retention: 60 };
+pub(super) const LIMITS: Limits = Limits { timeout: 10, lifetime: Some(40), retention: 60 };
 
 fn touch(token: &str, age: u64) -> Touch {
     Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::Request }
@@ -85,7 +85,7 @@ async fn the_ended_stay_ended(store: &dyn Store) {
 }
 
 /// Holds a store, which was opened with [`LIMITS`], to all of it.
-async fn keeps_its_promises(store: &dyn Store) {
+pub(super) async fn keeps_its_promises(store: &dyn Store) {
     a_stranger_is_unknown_and_stays_so(store).await;
     ages_become_seconds_and_only_the_latest_counts(store).await;
     only_the_idle_are_ended(store).await;

@@ -5,8 +5,11 @@
 
 #[cfg(test)]
 mod contract;
+mod file;
 mod memory;
+mod table;
 
+pub use file::{FileError, FileStore};
 pub use memory::MemoryStore;
 
 use crate::session::{EpochSeconds, Reason, SessionId, Source};
@@ -105,4 +108,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
     /// no trace.
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known>;
+
+    /// Keeps what must outlive this process, before it ends. Nothing to do where nothing does.
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
 }

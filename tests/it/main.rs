@@ -3,4 +3,5 @@
 mod command_line;
 mod docs;
 mod harness;
+mod restart;
 mod session;

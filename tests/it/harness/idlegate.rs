@@ -34,8 +34,9 @@ impl Idlegate {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("proxy.toml");
         std::fs::write(&path, config).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_idlegate"))
-            .args(["run", "--config"])
+        // SIGXFSZ is ignored, so that a limit on files is an error of writing and not the end of the process.
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_idlegate"), "run", "--config"])
             .arg(&path)
             .env("IDLEGATE_LISTEN", "127.0.0.1:0")
             .env("IDLEGATE_LOG", "debug")
@@ -88,6 +89,13 @@ impl Idlegate {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("idlegate does not stop: {}", self.whole_log());
+    }
+
+    /// From now on its files can be written up to this many bytes, as on a disk that is full.
+    pub fn let_files_grow(&self, most: Option<u64>) {
+        let limits = rustix::process::Rlimit { current: most, maximum: None };
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limits).unwrap();
     }
 
     /// How many file descriptors it has open.

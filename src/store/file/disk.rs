@@ -1,0 +1,205 @@
+//! What stands in the file, and the transactions that put it there.
+
+use crate::session::{EpochSeconds, Reason, SessionId, Source};
+use crate::store::table::Record;
+use redb::backends::FileBackend;
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Session id → last activity, its source, created, ended (0 where live), reason (0 where live).
+const SESSIONS: TableDefinition<'_, [u8; 16], (u64, u8, u64, u64, u8)> = TableDefinition::new("sessions");
+/// Numbers about the whole.
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+
+/// The form of what stands in the file. A later form is refused by this version.
+const FORM: u64 = 1;
+
+/// How much of the file is kept in memory. The table has it all; this is for the file's own pages.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why a file cannot be the store.
+#[derive(Debug)]
+pub struct FileError {
+    path: PathBuf,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Open(std::io::Error),
+    InUse,
+    Form(u64),
+    Database(Box<redb::Error>),
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[store] url = \"file:{}\": ", self.path.display())?;
+        match &self.cause {
+            Cause::Open(error) => {
+                write!(f, "cannot be opened ({error}); make its folder, writable for the user idlegate runs as")
+            }
+            Cause::InUse => f.write_str("is in use by another process; each idlegate needs a file of its own"),
+            Cause::Form(form) => {
+                write!(f, "was written by a later version (form {form}); use that version, or another file")
+            }
+            Cause::Database(error) => {
+                write!(f, "is damaged or no store of idlegate ({error}); move it away to begin with an empty one")
+            }
+        }
+    }
+}
+
+impl std::error::Error for FileError {}
+
+/// All that was kept.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) records: HashMap<SessionId, Record>,
+    /// Since when counting was unbroken, and until when somebody counted.
+    pub(super) counting: EpochSeconds,
+    pub(super) counted_until: EpochSeconds,
+}
+
+/// How the database is opened; again after each failure, since after one redb refuses to go on.
+type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+
+/// The file.
+pub(super) struct Disk {
+    path: PathBuf,
+    open: Open,
+    database: Option<Database>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    /// The file at `path`, readable by its owner alone.
+    pub(super) fn at(path: &Path) -> Result<Self, FileError> {
+        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        options().map_err(|error| FileError { path: path.to_owned(), cause: Cause::Open(error) })?;
+        let file = path.to_owned();
+        let open = move || {
+            let file =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&file)?;
+            Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)
+        };
+        Self::opened_by(path, Box::new(open))
+    }
+
+    pub(super) fn opened_by(path: &Path, open: Open) -> Result<Self, FileError> {
+        let path = path.to_owned();
+        let database = open().map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => FileError { path: path.clone(), cause: Cause::InUse },
+            error => FileError { path: path.clone(), cause: Cause::Database(Box::new(error.into())) },
+        })?;
+        Ok(Self { path, open, database: Some(database) })
+    }
+
+    /// Reads all of it. Stamps that lie in the future, by a clock set back since, are taken for now.
+    pub(super) fn load(&self, now: EpochSeconds) -> Result<Kept, FileError> {
+        let failed = |cause| FileError { path: self.path.clone(), cause };
+        let kept = self.read(now).map_err(|error| failed(Cause::Database(Box::new(error))))?;
+        kept.map_err(|form| failed(Cause::Form(form)))
+    }
+
+    fn read(&self, now: EpochSeconds) -> Result<Result<Kept, u64>, redb::Error> {
+        let mut kept = Kept::default();
+        let Some(database) = &self.database else { return Ok(Ok(kept)) };
+        let reading = database.begin_read()?;
+        let about = match reading.open_table(ABOUT) {
+            Ok(about) => about,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Ok(kept)),
+            Err(error) => return Err(error.into()),
+        };
+        let number = |name| about.get(name).map(|value| value.map_or(0, |value| value.value()));
+        let form = number("form")?;
+        if form != FORM {
+            return Ok(Err(form));
+        }
+        kept.counting = number("counting")?.min(now);
+        kept.counted_until = number("counted_until")?.min(now);
+        for entry in reading.open_table(SESSIONS)?.iter()? {
+            let (id, value) = entry?;
+            let (last_activity, source, created, ended, reason) = value.value();
+            let record = Record {
+                last_activity: last_activity.min(now),
+                source: Source::from_code(source).unwrap_or(Source::Request),
+                created: created.min(now),
+                end: reason_of(reason).map(|reason| (ended.min(now), reason)),
+            };
+            kept.records.insert(SessionId::from_bytes(id.value()), record);
+        }
+        Ok(Ok(kept))
+    }
+
+    /// Writes changes in one transaction: after a crash all of them are there, or none.
+    pub(super) fn save(
+        &mut self,
+        changes: &[(SessionId, Option<Record>)],
+        counting: EpochSeconds,
+        now: EpochSeconds,
+    ) -> Result<(), redb::Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => (self.open)()?,
+        };
+        write(&database, changes, counting, now)?;
+        // Only a database that did not fail is kept.
+        self.database = Some(database);
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn write(
+    database: &Database,
+    changes: &[(SessionId, Option<Record>)],
+    counting: EpochSeconds,
+    now: EpochSeconds,
+) -> Result<(), redb::Error> {
+    let writing = database.begin_write()?;
+    {
+        let mut about = writing.open_table(ABOUT)?;
+        about.insert("form", FORM)?;
+        about.insert("counting", counting)?;
+        about.insert("counted_until", now)?;
+        let mut sessions = writing.open_table(SESSIONS)?;
+        for (id, record) in changes {
+            match record {
+                Some(Record { last_activity, source, created, end }) => {
+                    let (ended, reason) = end.map_or((0, 0), |(ended, reason)| (ended, code_of(reason)));
+                    sessions.insert(id.to_bytes(), (*last_activity, *source as u8, *created, ended, reason))?;
+                }
+                None => {
+                    sessions.remove(id.to_bytes())?;
+                }
+            }
+        }
+    }
+    writing.commit()?;
+    Ok(())
+}
+
+fn code_of(reason: Reason) -> u8 {
+    match reason {
+        Reason::Idle => 1,
+        Reason::Lifetime => 2,
+        Reason::Logout => 3,
+    }
+}
+
+fn reason_of(code: u8) -> Option<Reason> {
+    [Reason::Idle, Reason::Lifetime, Reason::Logout].into_iter().find(|reason| code_of(*reason) == code)
+}

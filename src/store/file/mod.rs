@@ -1,0 +1,99 @@
+//! The store of one machine: sessions in memory, and in a file that outlives the process.
+//!
+//! The table in memory decides; the file follows it within a second, written by a thread of its own, so that a slow
+//! or full disk never delays a verdict. What a crash can lose is what was not yet written: the last second. An end
+//! that is lost is decided again, since the session is as idle as it was.
+
+mod disk;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use disk::FileError;
+
+use super::table::Table;
+use super::{Answer, Known, Store, StoreError, Touch};
+use crate::clock::Clock;
+use crate::session::{Limits, Reason, SessionId};
+use disk::Disk;
+use std::future::ready;
+use std::path::Path;
+use writer::Writer;
+
+/// How long nobody may have counted, in seconds, for counting to be unbroken. After a longer gap idle time starts
+/// anew: nobody is cut for time in which idlegate did not see what they did.
+const GAP_AT_MOST: u64 = 60;
+
+/// Sessions in a file.
+#[derive(Debug)]
+pub struct FileStore {
+    writer: Writer,
+}
+
+impl FileStore {
+    /// Opens the store in the file at `path`, or creates it. `epoch` is now, in epoch milliseconds.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, is in use, or is not such a store.
+    pub fn open(path: &Path, limits: Limits, clock: Clock, epoch: u64) -> Result<Self, FileError> {
+        Self::on(Disk::at(path)?, limits, clock, epoch)
+    }
+
+    fn on(disk: Disk, limits: Limits, clock: Clock, epoch: u64) -> Result<Self, FileError> {
+        let now = epoch / 1000;
+        let kept = disk.load(now)?;
+        let unbroken = now.saturating_sub(kept.counted_until) <= GAP_AT_MOST;
+        let counting = if unbroken { kept.counting } else { now };
+        if !unbroken && !kept.records.is_empty() {
+            let seconds = now.saturating_sub(kept.counted_until);
+            tracing::info!(seconds, "nobody was counting for a while; idle time starts anew for every session");
+        }
+        let table = Table::holding(kept.records, limits, clock, epoch, counting);
+        Ok(Self { writer: Writer::start(table, disk, counting) })
+    }
+
+    /// Notes a change, for the writer to come for.
+    fn changed(&self, id: SessionId, known: Known) -> Answer<'_, Known> {
+        if known != Known::Unknown {
+            self.writer.note([id]);
+        }
+        Box::pin(ready(Ok(known)))
+    }
+}
+
+impl Store for FileStore {
+    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
+        Box::pin(ready(Ok(self.writer.table().look_up(id))))
+    }
+
+    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+        self.changed(touch.id, self.writer.table().begin(touch))
+    }
+
+    fn flush<'a>(&'a self, touches: &'a [Touch]) -> Answer<'a, ()> {
+        self.writer.table().flush(touches);
+        self.writer.note(touches.iter().map(|touch| touch.id));
+        self.writer.note(self.writer.table().sweep());
+        Box::pin(ready(Ok(())))
+    }
+
+    fn judge(&self, touch: Touch) -> Answer<'_, Known> {
+        self.changed(touch.id, self.writer.table().judge(touch))
+    }
+
+    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+        self.changed(id, self.writer.table().end(id, reason))
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async {
+            let closing = self.writer.close();
+            let written = tokio::task::spawn_blocking(closing).await;
+            match written {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(StoreError::Unavailable("its last changes could not be written".to_owned())),
+                Err(error) => Err(StoreError::Unavailable(error.to_string())),
+            }
+        })
+    }
+}

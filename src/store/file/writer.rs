@@ -1,0 +1,131 @@
+//! The thread that writes: once a second what has changed, and now and then that somebody is counting.
+
+use super::disk::Disk;
+use crate::session::{EpochSeconds, SessionId};
+use crate::store::table::Table;
+use parking_lot::{Condvar, Mutex};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long changes wait to be written together.
+const TOGETHER: Duration = Duration::from_secs(1);
+
+/// How many rounds without a change may pass until it is written that somebody counts. Well below the gap that would
+/// break counting.
+const IDLE_ROUNDS: u32 = 10;
+
+/// Writes what changes in a table to a disk.
+#[derive(Debug)]
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    table: Table,
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whose record changed. Never more than there are sessions; what is written is the record of that moment.
+    changed: HashSet<SessionId>,
+    closing: bool,
+    /// Whether all was written, once the thread has ended.
+    ended: Option<bool>,
+}
+
+impl Writer {
+    pub(super) fn start(table: Table, disk: Disk, counting: EpochSeconds) -> Self {
+        let shared = Arc::new(Shared { table, state: Mutex::default(), woken: Condvar::new() });
+        let writing = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            let written = writing.write_until_closed(disk, counting);
+            writing.state.lock().ended = Some(written);
+            writing.woken.notify_all();
+        });
+        Self { shared }
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.shared.table
+    }
+
+    /// Notes whose record changed.
+    pub(super) fn note(&self, ids: impl IntoIterator<Item = SessionId>) {
+        self.shared.state.lock().changed.extend(ids);
+    }
+
+    /// Asks for the last changes to be written. What is returned waits for it, and tells whether they were.
+    pub(super) fn close(&self) -> impl FnOnce() -> bool + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        move || shared.close()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+impl Shared {
+    fn close(&self) -> bool {
+        let mut state = self.state.lock();
+        state.closing = true;
+        self.woken.notify_all();
+        loop {
+            if let Some(written) = state.ended {
+                return written;
+            }
+            self.woken.wait(&mut state);
+        }
+    }
+
+    /// Returns whether the last changes were written.
+    fn write_until_closed(&self, mut disk: Disk, counting: EpochSeconds) -> bool {
+        let mut failing = false;
+        let mut idle_rounds = IDLE_ROUNDS;
+        loop {
+            let (changed, closing) = self.wait_for_changes();
+            idle_rounds += 1;
+            if changed.is_empty() && !closing && idle_rounds < IDLE_ROUNDS {
+                continue;
+            }
+            idle_rounds = 0;
+            let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
+            match disk.save(&changes, counting, self.table.now() / 1000) {
+                Ok(()) if failing => {
+                    failing = false;
+                    tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");
+                }
+                Ok(()) => {}
+                Err(error) => {
+                    self.state.lock().changed.extend(changed);
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::error!(
+                            file = %disk.path().display(),
+                            %error,
+                            "the store cannot be written; sessions are kept in memory, and a restart now would lose \
+                             what has changed since: free space, or mend the disk"
+                        );
+                    }
+                }
+            }
+            if closing {
+                return !failing;
+            }
+        }
+    }
+
+    /// Waits a round, shorter when closing.
+    fn wait_for_changes(&self) -> (HashSet<SessionId>, bool) {
+        let mut state = self.state.lock();
+        if !state.closing {
+            self.woken.wait_for(&mut state, TOGETHER);
+        }
+        (std::mem::take(&mut state.changed), state.closing)
+    }
+}

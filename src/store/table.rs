@@ -1,0 +1,200 @@
+//! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
+
+use super::{Ended, Known, Live, Touch};
+use crate::clock::{Clock, Moment};
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+
+/// How often records that may be forgotten are looked for, in milliseconds.
+const SWEEP_EVERY: u64 = 60_000;
+
+/// A table of sessions, and the clock that turns ages into epoch seconds. Every method is one atomic step.
+#[derive(Debug)]
+pub(super) struct Table {
+    limits: Limits,
+    clock: Clock,
+    /// The epoch millisecond at which `clock` read 0. Fixed at the start, so that a stepped wall clock moves nothing.
+    epoch_of_clock: u64,
+    /// Since when counting is unbroken. Nobody is idle from before: nobody was counting then.
+    counting: EpochSeconds,
+    shelf: Mutex<Shelf>,
+}
+
+#[derive(Debug, Default)]
+struct Shelf {
+    records: HashMap<SessionId, Record>,
+    swept: Moment,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record {
+    pub(super) last_activity: EpochSeconds,
+    pub(super) source: Source,
+    pub(super) created: EpochSeconds,
+    pub(super) end: Option<(EpochSeconds, Reason)>,
+}
+
+impl Record {
+    /// Last activity never moves back.
+    fn merge(&mut self, at: EpochSeconds, source: Source) {
+        if at > self.last_activity {
+            self.last_activity = at;
+            self.source = source;
+        }
+    }
+
+    /// The second from which on nobody needs this record: no app accepts the token any more.
+    fn forgotten_at(&self, limits: &Limits) -> EpochSeconds {
+        match self.end {
+            Some((ended, _)) => ended.saturating_add(limits.retention),
+            None => self.last_activity.saturating_add(limits.timeout).saturating_add(limits.retention),
+        }
+    }
+}
+
+impl Table {
+    /// An empty table, whose clock reads `epoch` (in milliseconds) now.
+    pub(super) fn new(limits: Limits, clock: Clock, epoch: u64) -> Self {
+        Self::holding(HashMap::new(), limits, clock, epoch, 0)
+    }
+
+    /// A table that holds `records` already, and has been counting since `counting`.
+    pub(super) fn holding(
+        records: HashMap<SessionId, Record>,
+        limits: Limits,
+        clock: Clock,
+        epoch: u64,
+        counting: EpochSeconds,
+    ) -> Self {
+        let now = clock.now();
+        let epoch_of_clock = epoch.saturating_sub(now.0);
+        Self { limits, clock, epoch_of_clock, counting, shelf: Mutex::new(Shelf { records, swept: now }) }
+    }
+
+    /// Now, in epoch milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        self.epoch_of_clock.saturating_add(self.clock.now().0)
+    }
+
+    /// What is remembered of a session.
+    pub(super) fn record(&self, id: SessionId) -> Option<Record> {
+        self.shelf.lock().records.get(&id).copied()
+    }
+
+    /// The second from which on a session has been idle.
+    fn idle_since(&self, record: &Record) -> EpochSeconds {
+        record.last_activity.max(self.counting)
+    }
+
+    fn judge_record(&self, record: &Record, now: u64) -> Verdict {
+        self.limits.judge(record.created, self.idle_since(record), now / 1000)
+    }
+
+    fn known(&self, record: Option<&Record>, now: u64) -> Known {
+        let Some(record) = record else { return Known::Unknown };
+        // Expiry is compared on every read; the sweep only frees memory.
+        let remembered_for = record.forgotten_at(&self.limits).saturating_mul(1000).saturating_sub(now);
+        if remembered_for == 0 {
+            return Known::Unknown;
+        }
+        if let Some((ended, reason)) = record.end {
+            return Known::Ended(Ended {
+                last_activity: record.last_activity,
+                source: record.source,
+                created: record.created,
+                ended,
+                reason,
+                // One process: what it knows is all there is.
+                watermark: ended,
+                remembered_for,
+            });
+        }
+        let due = match self.judge_record(record, now) {
+            Verdict::Live { due } => due,
+            Verdict::Over(_) => now / 1000,
+        };
+        Known::Live(Live {
+            age: now.saturating_sub(record.last_activity.saturating_mul(1000)),
+            source: record.source,
+            due_in: due.saturating_mul(1000).saturating_sub(now),
+        })
+    }
+
+    /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
+    fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut Record>, u64)) -> Known {
+        let mut shelf = self.shelf.lock();
+        let now = self.now();
+        if shelf.records.get(&id).is_some_and(|record| record.forgotten_at(&self.limits) <= now / 1000) {
+            shelf.records.remove(&id);
+        }
+        change(shelf.records.get_mut(&id), now);
+        self.known(shelf.records.get(&id), now)
+    }
+}
+
+/// Turns an age into the second in which it was: floored once, so rounding is only ever late.
+fn second_of(now: u64, age: u64) -> EpochSeconds {
+    now.saturating_sub(age) / 1000
+}
+
+impl Table {
+    pub(super) fn look_up(&self, id: SessionId) -> Known {
+        self.step(id, |_, _| {})
+    }
+
+    pub(super) fn begin(&self, touch: Touch) -> Known {
+        let mut shelf = self.shelf.lock();
+        let now = self.now();
+        let at = second_of(now, touch.age);
+        let fresh = Record { last_activity: at, source: touch.source, created: at, end: None };
+        let record = shelf.records.entry(touch.id).or_insert(fresh);
+        if record.forgotten_at(&self.limits) <= now / 1000 {
+            *record = fresh;
+        }
+        if record.end.is_none() {
+            record.merge(at, touch.source);
+        }
+        self.known(Some(record), now)
+    }
+
+    pub(super) fn flush(&self, touches: &[Touch]) {
+        let mut shelf = self.shelf.lock();
+        let now = self.now();
+        for touch in touches {
+            if let Some(record) = shelf.records.get_mut(&touch.id).filter(|record| record.end.is_none()) {
+                record.merge(second_of(now, touch.age), touch.source);
+            }
+        }
+    }
+
+    pub(super) fn judge(&self, touch: Touch) -> Known {
+        self.step(touch.id, |record, now| {
+            let Some(record) = record.filter(|record| record.end.is_none()) else { return };
+            record.merge(second_of(now, touch.age), touch.source);
+            if let Verdict::Over(reason) = self.judge_record(record, now) {
+                record.end = Some((now / 1000, reason));
+            }
+        })
+    }
+
+    pub(super) fn end(&self, id: SessionId, reason: Reason) -> Known {
+        self.step(id, |record, now| {
+            if let Some(record) = record {
+                record.end.get_or_insert((now / 1000, reason));
+            }
+        })
+    }
+
+    /// Drops, once a minute, what may be forgotten. Returns whose that was.
+    pub(super) fn sweep(&self) -> Vec<SessionId> {
+        let mut shelf = self.shelf.lock();
+        let moment = self.clock.now();
+        if moment.since(shelf.swept) < SWEEP_EVERY {
+            return Vec::new();
+        }
+        shelf.swept = moment;
+        let now = self.now() / 1000;
+        shelf.records.extract_if(|_, record| record.forgotten_at(&self.limits) <= now).map(|(id, _)| id).collect()
+    }
+}

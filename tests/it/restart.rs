@@ -1,0 +1,83 @@
+//! A store in a file: sessions outlive idlegate, however it ends.
+
+use crate::harness::{App, Idlegate, Request, Socket, eventually, log_in, soon};
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+fn start(app: &App, file: &Path, limit: &str) -> Idlegate {
+    let url = format!("file:{}", file.display());
+    Idlegate::shipped(&app.upstream, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_IDLE_TIMEOUT", limit)])
+}
+
+async fn validate(proxy: &Idlegate, token: &str) -> u16 {
+    let body = json!({"session_id": token});
+    Request::post(proxy.address, "/api/validate-session").json(&body).send().await.status.as_u16()
+}
+
+async fn log_out(proxy: &Idlegate, token: &str) {
+    let answer = Request::post(proxy.address, "/api/logout").json(&json!({"session_id": token})).send().await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_keeps_the_dead_dead_and_the_living_counted() {
+    let app = App::start(&["--ping", "600"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sessions");
+    let mut proxy = start(&app, &file, "4s");
+    let dead = log_in(proxy.address, "ada", "lovelace").await;
+    log_out(&proxy, &dead).await;
+    let idle = log_in(proxy.address, "bob", "builder").await;
+    assert!(proxy.stop().await.success());
+    let proxy = start(&app, &file, "4s");
+    assert_eq!(validate(&proxy, &dead).await, 401, "revived");
+    // Nobody touched this one since, and nobody but the file knew of it.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(validate(&proxy, &idle).await, 401, "its idle time was forgotten");
+    let (mut socket, answer) =
+        Socket::authenticated(proxy.address, &log_in(proxy.address, "ada", "lovelace").await).await;
+    assert_eq!(answer["type"], "auth_success");
+    soon("the cut", socket.goodbye()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_loses_a_second_at_the_most() {
+    let app = App::start(&["--ping", "600"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sessions");
+    let mut dead: Vec<String> = Vec::new();
+    for round in 0..6 {
+        let proxy = start(&app, &file, "1h");
+        for token in &dead {
+            assert_eq!(validate(&proxy, token).await, 401, "revived in round {round}");
+        }
+        let token = log_in(proxy.address, "ada", "lovelace").await;
+        log_out(&proxy, &token).await;
+        dead.push(token);
+        // The writer's second, and its time to write.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        drop(proxy);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_takes_nothing_is_reported_once_and_cuts_nobody() {
+    let app = App::start(&["--ping", "600"]);
+    let folder = tempfile::tempdir().unwrap();
+    let proxy = start(&app, &folder.path().join("sessions"), "1h");
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    proxy.let_files_grow(Some(4096));
+    let mut last = token.clone();
+    eventually("the error", async || {
+        last = log_in(proxy.address, "bob", "builder").await;
+        !proxy.logged("the store cannot be written").is_empty()
+    })
+    .await;
+    assert_eq!(validate(&proxy, &token).await, 200);
+    assert_eq!(validate(&proxy, &last).await, 200);
+    proxy.let_files_grow(None);
+    eventually("the store to be written again", async || !proxy.logged("the store can be written again").is_empty())
+        .await;
+    assert_eq!(proxy.logged("the store cannot be written").len(), 1, "said once");
+}
