@@ -160,10 +160,10 @@ fn idle(table: &mut Section<'_, '_>) -> Limits {
 }
 
 fn store(text: &str) -> Result<Store, Fault> {
+    const CURE: &str = "write \"memory\", or \"file:/var/lib/idlegate/sessions\" for sessions that outlive a restart";
     if text == "memory" {
         return Ok(Store::Memory);
     }
-    const CURE: &str = "write \"memory\", or \"file:/var/lib/idlegate/sessions\" for sessions that outlive a restart";
     match text.strip_prefix("file:") {
         Some(path) if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
             Ok(Store::File(PathBuf::from(path)))

@@ -1,17 +1,23 @@
 //! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
 
+use super::FAREWELL;
+use super::expect::Wait;
 use crate::clock::Clock;
 use crate::keeper::{Attached, Session};
 use crate::session::Source;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+/// For how long an unwanted upload is read.
+const DISCARDING: Duration = Duration::from_secs(30);
 
 /// Any body that passes through here.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
@@ -74,6 +80,10 @@ impl http_body::Body for Replay {
             None => Poll::Ready(None),
         }
     }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.frames.is_empty() && self.0.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
 }
 
 /// Whom the movement of a body refreshes.
@@ -129,7 +139,7 @@ pub(super) type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Upload {
     pub(super) inner: Body,
     /// Where the client waits for `100 Continue`: until the app says so, the body is not asked for.
-    pub(super) wait: Option<Signal>,
+    pub(super) wait: Option<Wait>,
     pub(super) progress: Arc<Progress>,
     pub(super) refresh: Option<Refresh>,
 }
@@ -140,8 +150,8 @@ impl http_body::Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Some(wait) = &mut self.wait {
-            if wait.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
+            if let Err(declined) = ready!(wait.as_mut().poll(cx)) {
+                return Poll::Ready(Some(Err(Box::new(declined))));
             }
             self.wait = None;
         }
@@ -159,6 +169,16 @@ impl http_body::Body for Upload {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        // The app did not want all of it: it has answered already, or broken off. A client that expects `100 Continue`
+        // and has not got it sends nothing.
+        if self.wait.is_none() {
+            discard(std::mem::replace(&mut self.inner, full(String::new())));
+        }
     }
 }
 
@@ -235,18 +255,16 @@ impl Drop for Download {
     }
 }
 
-/// Reads and drops what the client still sends, within bounds: a client whose upload is refused reads the answer only
-/// when it has sent its body, and would see a reset connection instead.
-pub(super) async fn discard(mut body: Body, most: usize, within: std::time::Duration) {
-    let discarding = async {
-        let mut length = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            length += frame.data_ref().map_or(0, Bytes::len);
-            if length > most {
-                break;
-            }
-        }
-    };
-    // Whether it was all read or the bounds were reached, the answer follows.
-    let _ = tokio::time::timeout(within, discarding).await;
+/// Reads and drops what the client still sends, while it gets its answer: a client that sends its whole body before it
+/// looks for an answer would be stopped by a reset connection instead.
+pub(super) fn discard(mut body: Body) {
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    if body.is_end_stream() {
+        return;
+    }
+    runtime.spawn(async move {
+        let sending = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(FAREWELL, body.frame()).await {} };
+        // Whether it was all read or took too long, the connection ends now.
+        let _ = tokio::time::timeout(DISCARDING, sending).await;
+    });
 }

@@ -1,6 +1,7 @@
 //! Forwarding a request to the app, and its answer back.
 
 use super::body::{Body, Progress, Start, Upload};
+use super::expect::Expectation;
 use super::gate::Pass;
 use super::headers;
 use super::reject::Fault;
@@ -8,9 +9,11 @@ use super::upstream::{Connector, Used};
 use super::{Client, Proxy};
 use crate::route::NormalPath;
 use crate::token::EXAMINED_BYTES;
-use http::{Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper_util::client::legacy;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::sync::Arc;
@@ -22,9 +25,6 @@ pub(super) type Pool = legacy::Client<Connector, Body>;
 /// How long a connection may lie idle in the pool. Some servers close theirs after 5 s; a shorter time here means
 /// fewer requests that meet a closing connection.
 const POOL_IDLE: Duration = Duration::from_secs(4);
-
-/// How long the client's body waits for the app's `100 Continue` (RFC 9110 §10.1.1 lets it go without).
-const CONTINUE_WAIT: Duration = Duration::from_secs(1);
 
 /// How often a request is tried again that met a connection the app was just closing.
 const RETRIES: usize = 2;
@@ -49,11 +49,10 @@ pub(super) async fn forward(
 ) -> Result<Response<Body>, Fault> {
     let learns = proxy.tokens.look_into_answer(path);
     if learns {
-        // A compressed answer could not be read. Being answered in plain is everybody's right (RFC 9110 §12.5.3).
-        head.headers.remove(header::ACCEPT_ENCODING);
+        // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let (mut head, mut body) = send(proxy, head, body, &pass).await?.into_parts();
-    headers::strip_hop_by_hop(&mut head.headers);
+    let (head, mut body) = send(proxy, head, body, &pass).await?.into_parts();
     if learns && head.status.is_success() {
         body = learn(proxy, path, body).await?;
     }
@@ -97,7 +96,8 @@ enum Attempt {
 async fn attempt(proxy: &Proxy, mut request: Request<Body>, pass: &Pass<'_>) -> Result<Response<Body>, Attempt> {
     let progress = Progress::new(proxy.keeper.clock().clone());
     let expects = headers::lists(request.headers(), &header::EXPECT, "100-continue");
-    let wait = expects.then(|| app_says_continue(&mut request));
+    let expectation = expects.then(|| Expectation::of(&mut request));
+    let wait = expectation.clone().map(Expectation::wait);
     let refresh = pass.uploading();
     let request = request.map(|inner| Upload { inner, wait, progress: Arc::clone(&progress), refresh }.boxed_unsync());
     let overdue = overdue(&progress, proxy.config.response_timeout);
@@ -114,13 +114,37 @@ async fn attempt(proxy: &Proxy, mut request: Request<Body>, pass: &Pass<'_>) -> 
                 let cause = "it switched protocols without being asked to".to_owned();
                 return Err(Attempt::Failed(Fault::BadAnswer(cause)));
             }
-            Ok(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+            if headers::is_coded(answer.headers()) {
+                let cause = "it chose a transfer coding that nobody offered".to_owned();
+                return Err(Attempt::Failed(Fault::BadAnswer(cause)));
+            }
+            Ok(passed_on(answer, expectation.as_deref()))
         }
-        Err(error) => Err(failed(&error, &progress)),
+        Err(error) => Err(failed(&error)),
     }
 }
 
-fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
+/// The answer as the app gave it, but for what it means to a client that waits to be asked for its body.
+fn passed_on(answer: Response<Incoming>, expectation: Option<&Expectation>) -> Response<Body> {
+    let (mut head, body) = answer.into_parts();
+    headers::strip_hop_by_hop(&mut head.headers);
+    // The framing towards the client follows this proxy's version, not the app's.
+    head.version = Version::HTTP_11;
+    if head.status.canonical_reason().is_none() && head.extensions.get::<ReasonPhrase>().is_none() {
+        // hyper keeps no empty phrase, and would write "<none>".
+        head.extensions.insert(ReasonPhrase::from_static(b""));
+    }
+    let body = body.map_err(Into::into).boxed_unsync();
+    let Some(expectation) = expectation else { return Response::from_parts(head, body) };
+    let body = expectation.answered(body).unwrap_or_else(|last| {
+        // The client may send its body all the same, or its next request: nobody could tell which.
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        last
+    });
+    Response::from_parts(head, body)
+}
+
+fn failed(error: &legacy::Error) -> Attempt {
     if error.is_connect() {
         return Attempt::Failed(unreachable(error));
     }
@@ -132,7 +156,7 @@ fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
         return Attempt::Stale(causes(error));
     }
     // hyper reports a client that broke off as the failure of the request's body.
-    if progress.client_owes() || is_of_the_body(error) {
+    if is_of_the_body(error) {
         return Attempt::Failed(Fault::ClientGone);
     }
     Attempt::Failed(Fault::BadAnswer(causes(error)))
@@ -179,21 +203,6 @@ pub(super) async fn overdue(progress: &Progress, timeout: Duration) -> Fault {
     }
 }
 
-/// Resolves when the app has said `100 Continue`, or has kept silent about it for long enough.
-fn app_says_continue(request: &mut Request<Body>) -> super::body::Signal {
-    let said = Arc::new(tokio::sync::Notify::new());
-    let heard = Arc::clone(&said);
-    hyper::ext::on_informational(request, move |answer| {
-        if answer.status() == http::StatusCode::CONTINUE {
-            heard.notify_one();
-        }
-    });
-    Box::pin(async move {
-        // Either way the body goes.
-        let _ = tokio::time::timeout(CONTINUE_WAIT, said.notified()).await;
-    })
-}
-
 /// What stands in the request line, with an authority for the pool to key by.
 fn target(uri: &Uri) -> Uri {
     let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
@@ -202,7 +211,8 @@ fn target(uri: &Uri) -> Uri {
 
 /// Learns the tokens that a login's answer issues, before the client can use them.
 async fn learn(proxy: &Proxy, path: &NormalPath, body: Body) -> Result<Body, Fault> {
-    let start = Start::read(body, EXAMINED_BYTES).await.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
+    let reading = tokio::time::timeout(proxy.config.response_timeout, Start::read(body, EXAMINED_BYTES));
+    let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
     match start.whole() {
         Some(whole) => {
             for id in proxy.tokens.in_answer(path, &whole) {

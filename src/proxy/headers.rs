@@ -1,7 +1,9 @@
 //! Header fields that change on the way: those of one hop only, and those that tell the app who the client is.
 
 use super::Client;
+use super::reject::Fault;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Version, request};
 use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -18,8 +20,27 @@ const HOP_BY_HOP: [HeaderName; 6] = [
     header::UPGRADE,
 ];
 
-/// Takes out what was meant for this hop only. `TE: trailers` is said anew, since trailers are passed on; `Trailer`
-/// stays, since it declares them end to end (RFC 9110 §6.6.2).
+/// Refuses a head that two readers could understand in two ways.
+pub(super) fn check(head: &request::Parts) -> Result<(), Fault> {
+    match head.headers.get_all(header::HOST).iter().count() {
+        0 if head.version >= Version::HTTP_11 && head.uri.authority().is_none() => {
+            return Err(Fault::Malformed("it has no Host"));
+        }
+        0 | 1 => {}
+        _ => return Err(Fault::Malformed("it has more than one Host")),
+    }
+    if is_coded(&head.headers) { Err(Fault::Coding) } else { Ok(()) }
+}
+
+/// Whether a body is more than chunked on its way. Taking the chunks off, as this hop does, would leave a body in a
+/// coding that nobody tells of.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    let codings: Vec<_> = elements(headers, &header::TRANSFER_ENCODING).collect();
+    !matches!(codings[..], []) && !matches!(codings[..], [one] if one.eq_ignore_ascii_case("chunked"))
+}
+
+/// Takes out what was meant for this hop only. `TE: trailers` is said anew, since trailers are passed on, and again for
+/// one hop (RFC 9110 §10.1.4); `Trailer` stays, since it declares them end to end (§6.6.2).
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = lists(headers, &header::TE, "trailers");
     let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
@@ -32,6 +53,7 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
     }
 }
 
@@ -92,7 +114,7 @@ mod tests {
             ("x-kept", "1"),
         ]);
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("trailer", "x-sum"), ("x-kept", "1"), ("te", "trailers")]));
+        assert_eq!(headers, map(&[("trailer", "x-sum"), ("x-kept", "1"), ("te", "trailers"), ("connection", "TE")]));
     }
 
     #[test]
@@ -100,6 +122,13 @@ mod tests {
         let mut headers = map(&[("connection", "host, content-length"), ("host", "a"), ("content-length", "3")]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("host", "a"), ("content-length", "3")]));
+    }
+
+    #[test]
+    fn chunked_is_the_only_coding_that_is_taken_off() {
+        let coded = |value| is_coded(&map(&[("transfer-encoding", value)]));
+        assert!(!is_coded(&HeaderMap::new()) && !coded("chunked") && !coded(" Chunked ,"));
+        assert!(coded("gzip, chunked") && coded("chunked, chunked") && coded("identity"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod body;
 mod buffer;
+mod expect;
 mod forward;
 mod gate;
 mod goodbye;
@@ -38,9 +39,6 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many header fields a message may have.
 pub(crate) const HEADERS_AT_MOST: usize = 256;
-
-/// How much of a refused upload is read before the answer.
-const DISCARDED_AT_MOST: usize = 16 * 1024 * 1024;
 
 /// The connection that a request came on.
 #[derive(Clone, Debug)]
@@ -84,8 +82,8 @@ impl Proxy {
             Ok(answer) => answer,
             Err(fault) => {
                 // A client that waits for `100 Continue` has sent nothing that would have to be read.
-                if let Some(body) = body.filter(|body| !waits && !body.is_end_stream()) {
-                    body::discard(body, DISCARDED_AT_MOST, FAREWELL).await;
+                if let Some(body) = body.filter(|_| !waits) {
+                    body::discard(body);
                 }
                 fault.answer(&asked, &self.config.cut)
             }
@@ -104,6 +102,7 @@ impl Proxy {
         if head.method == Method::CONNECT {
             return Err(Fault::Connect);
         }
+        headers::check(&head)?;
         if self.config.deny.contains(&path) {
             return Err(Fault::Denied);
         }
@@ -159,8 +158,15 @@ fn is_packed(head: &request::Parts) -> bool {
 fn to_app(head: &mut request::Parts, client: &Client, config: &Config) {
     headers::strip_hop_by_hop(&mut head.headers);
     // The authority of an absolute target replaces Host (RFC 9112 §3.2.2).
-    if let Some(host) = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
-        head.headers.insert(header::HOST, host);
+    if let Some(authority) = head.uri.authority().map(http::uri::Authority::as_str) {
+        let host = authority.rsplit('@').next().unwrap_or(authority);
+        if let Ok(host) = HeaderValue::from_str(host) {
+            head.headers.insert(header::HOST, host);
+        }
     }
     headers::forwarded(&mut head.headers, client, &config.trusted_proxies);
+    // Only HTTP/1.0 may leave it out, and it is never forwarded in that version.
+    if !head.headers.contains_key(header::HOST) {
+        head.headers.insert(header::HOST, upstream::host(&config.upstream));
+    }
 }

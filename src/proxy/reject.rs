@@ -12,6 +12,10 @@ pub(super) enum Fault {
     Denied,
     /// CONNECT is never forwarded.
     Connect,
+    /// It could be understood in two ways.
+    Malformed(&'static str),
+    /// Its body is in a transfer coding beyond chunked.
+    Coding,
     /// A token in it is dead.
     Ended,
     /// Its body is not JSON, where a rule has to read it.
@@ -35,6 +39,8 @@ impl fmt::Display for Fault {
         match self {
             Self::Denied => f.write_str("not found"),
             Self::Connect => f.write_str("CONNECT is not forwarded"),
+            Self::Malformed(what) => write!(f, "this request is not understood: {what}"),
+            Self::Coding => f.write_str("chunked is the only transfer coding that is understood"),
             Self::Ended => f.write_str("the session has ended; log in again"),
             Self::NotJson => f.write_str("the body of this request must be JSON"),
             Self::TooLarge => {
@@ -55,7 +61,8 @@ impl Fault {
             Self::Denied => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ended => cut.http_status,
-            Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::Unreachable(_) | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,

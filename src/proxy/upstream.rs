@@ -1,6 +1,7 @@
 //! Connections to the app.
 
 use crate::config::Upstream;
+use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use std::io;
@@ -68,6 +69,15 @@ impl Stream {
             Self::Tcp(stream) => rustix::net::shutdown(stream, how),
             Self::Unix(stream) => rustix::net::shutdown(stream, how),
         };
+    }
+}
+
+/// The `Host` of a request that has none.
+pub(super) fn host(upstream: &Upstream) -> HeaderValue {
+    const LOCAL: HeaderValue = HeaderValue::from_static("localhost");
+    match upstream {
+        Upstream::Tcp(authority) => HeaderValue::from_str(authority).unwrap_or(LOCAL),
+        Upstream::Unix(_) => LOCAL,
     }
 }
 
@@ -140,6 +150,20 @@ pub(super) struct Pooled {
     used: Used,
 }
 
+/// An app that refuses an upload answers, and closes without reading on. Then its answer is there to be read, but
+/// writing fails; and hyper, which may meet the failure first, would let it go before the answer. So what cannot be
+/// written is dropped, and reading tells how the connection ended.
+fn written(polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+    match polled {
+        Poll::Ready(Err(error)) if is_of_the_app(&error) => Poll::Ready(Ok(length)),
+        polled => polled,
+    }
+}
+
+fn is_of_the_app(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
+
 impl Connection for Pooled {
     fn connected(&self) -> Connected {
         Connected::new().extra(self.used.clone())
@@ -158,7 +182,7 @@ impl hyper::rt::Read for Pooled {
 
 impl hyper::rt::Write for Pooled {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        written(Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes), bytes.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,7 +198,8 @@ impl hyper::rt::Write for Pooled {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices)
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        written(Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices), length)
     }
 
     fn is_write_vectored(&self) -> bool {

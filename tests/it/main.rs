@@ -2,6 +2,9 @@
 
 mod command_line;
 mod docs;
+mod faults;
 mod harness;
+mod http;
 mod restart;
 mod session;
+mod streams;

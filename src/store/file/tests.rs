@@ -154,7 +154,7 @@ impl Weak {
 }
 
 fn full() -> BackendIoError {
-    std::io::Error::from(std::io::ErrorKind::StorageFull).into()
+    std::io::ErrorKind::StorageFull.into()
 }
 
 impl StorageBackend for Weak {

@@ -103,6 +103,17 @@ impl Idlegate {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// How many connections to `peer` there are on this host that are not closed by both sides. The system keeps no
+    /// list by process, but no other process knows the port of a test's own app.
+    pub fn open_sockets_to(&self, peer: SocketAddr) -> usize {
+        let SocketAddr::V4(peer) = peer else { panic!("{peer} is not IPv4") };
+        let peer = format!("{:08X}:{:04X}", u32::from_le_bytes(peer.ip().octets()), peer.port());
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.pid())).unwrap();
+        let established = ["01", "08"];
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        fields.filter(|fields| fields[2] == peer && established.contains(&fields[3])).count()
+    }
+
     /// How much memory it has had at most, in KiB.
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();

@@ -4,12 +4,14 @@ mod app;
 mod client;
 mod fake;
 mod idlegate;
+mod message;
 mod wire;
 
 pub use app::App;
 pub use client::{Answer, Request, Socket, log_in, text_of};
 pub use fake::Fake;
 pub use idlegate::Idlegate;
+pub use message::{Message, Recorder};
 pub use wire::Wire;
 pub use wire::{TEXT, masked, unmasked};
 

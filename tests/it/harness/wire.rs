@@ -32,7 +32,8 @@ impl Wire {
 
     /// Reads once. `false` at the end of the stream, a reset included.
     async fn fill(&mut self) -> bool {
-        let mut chunk = [0; 65536];
+        // On the heap: futures that hold it are moved about on the stack.
+        let mut chunk = vec![0; 65536];
         match soon("bytes", self.stream.read(&mut chunk)).await {
             Ok(0) | Err(_) => false,
             Ok(count) => {
@@ -44,26 +45,56 @@ impl Wire {
 
     /// Exactly `count` bytes.
     pub async fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let read = self.try_bytes(count).await;
+        read.unwrap_or_else(|| panic!("the stream ended after {:?}", String::from_utf8_lossy(&self.unread)))
+    }
+
+    /// Exactly `count` bytes; `None` where the stream ends before.
+    pub async fn try_bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         while self.unread.len() < count {
-            assert!(self.fill().await, "the stream ended after {:?}", String::from_utf8_lossy(&self.unread));
+            if !self.fill().await {
+                return None;
+            }
         }
-        self.unread.drain(..count).collect()
+        Some(self.unread.drain(..count).collect())
     }
 
     /// All up to and with `end`.
     pub async fn until(&mut self, end: &str) -> String {
+        let read = self.try_until(end).await;
+        read.unwrap_or_else(|| panic!("the stream ended after {:?}", String::from_utf8_lossy(&self.unread)))
+    }
+
+    /// All up to and with `end`; `None` where the stream ends before.
+    pub async fn try_until(&mut self, end: &str) -> Option<String> {
         loop {
             if let Some(at) = memchr::memmem::find(&self.unread, end.as_bytes()) {
                 let bytes = self.bytes(at + end.len()).await;
-                return String::from_utf8_lossy(&bytes).into_owned();
+                return Some(String::from_utf8_lossy(&bytes).into_owned());
             }
-            assert!(self.fill().await, "the stream ended after {:?}", String::from_utf8_lossy(&self.unread));
+            if !self.fill().await {
+                return None;
+            }
         }
     }
 
     /// The head of a message.
     pub async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await
+    }
+
+    /// The head of the next message; `None` where the peer closes instead.
+    pub async fn next_head(&mut self) -> Option<String> {
+        loop {
+            if memchr::memmem::find(&self.unread, b"\r\n\r\n").is_some() {
+                return Some(self.head().await);
+            }
+            let mut chunk = vec![0; 65536];
+            match self.stream.read(&mut chunk).await {
+                Ok(0) | Err(_) => return None,
+                Ok(count) => self.unread.extend_from_slice(&chunk[..count]),
+            }
+        }
     }
 
     /// All until the peer closes.

@@ -1,0 +1,101 @@
+//! `Expect: 100-continue` (RFC 9110 §10.1.1): the client sends its body when the app asks for it, or never.
+
+use super::body::{Body, Error};
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How long the client's body waits for the app's `100 Continue`. It may go without.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A client waits to be asked for its body.
+#[derive(Debug, Default)]
+pub(super) struct Expectation {
+    /// Decided, either way: whoever is first has it.
+    decided: AtomicBool,
+    asked: Notify,
+    /// The app has answered instead, and its answer has been passed on.
+    over: CancellationToken,
+}
+
+/// Until the body may go; or, where the app has declined it, until its answer has been passed on.
+pub(super) type Wait = Pin<Box<dyn Future<Output = Result<(), Declined>> + Send>>;
+
+impl Expectation {
+    /// Of a request that is about to be sent to the app.
+    pub(super) fn of(request: &mut Request<Body>) -> Arc<Self> {
+        let expectation = Arc::new(Self::default());
+        let told = Arc::clone(&expectation);
+        hyper::ext::on_informational(request, move |answer| {
+            if answer.status() == StatusCode::CONTINUE {
+                told.asked.notify_one();
+            }
+        });
+        expectation
+    }
+
+    pub(super) fn wait(self: Arc<Self>) -> Wait {
+        Box::pin(async move {
+            // Either way the body goes, unless the app has answered without it.
+            let _ = tokio::time::timeout(WAIT, self.asked.notified()).await;
+            if self.decided.swap(true, Ordering::AcqRel) {
+                self.over.cancelled().await;
+                return Err(Declined);
+            }
+            Ok(())
+        })
+    }
+
+    /// The app has answered. Where it has not asked for the body by now, it never will: returns its answer's body, at
+    /// whose end its connection is closed.
+    pub(super) fn answered(&self, answer: Body) -> Result<Body, Body> {
+        if self.decided.swap(true, Ordering::AcqRel) {
+            return Ok(answer);
+        }
+        Err(Last { inner: answer, _over: self.over.clone().drop_guard() }.boxed_unsync())
+    }
+}
+
+/// The app has answered without the body that the request had announced.
+#[derive(Debug)]
+pub(super) struct Declined;
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the app did not ask for the body")
+    }
+}
+
+impl std::error::Error for Declined {}
+
+/// The body of an answer that is the last one on its connection to the app.
+struct Last {
+    inner: Body,
+    _over: DropGuard,
+}
+
+impl http_body::Body for Last {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
