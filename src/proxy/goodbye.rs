@@ -31,27 +31,50 @@ pub(super) async fn say(client: &Stream, app: &Stream, up: &mut Lane, down: &mut
     let farewell = async {
         // Both at once: a stuck app must not keep the client waiting, nor the other way round.
         tokio::join!(part(down, app, client, text.as_deref(), &to_client), part(up, client, app, None, &to_app));
-        tokio::join!(drain(client), drain(app));
     };
     // A peer that is stuck loses its goodbye.
     let _ = timeout(FAREWELL, farewell).await;
 }
 
-/// One side has gone: what was read of it is delivered to `other`, which is then closed.
-pub(super) async fn pass_on(lane: &mut Lane, other: &Stream) {
-    lane.release();
+/// One side has gone: what was read of it is delivered to the `other`, which is told at once that nothing more comes.
+/// It still may have something to say, since who sends no more may listen yet.
+pub(super) async fn pass_on(gone: &Stream, other: &Stream, there: &mut Lane, back: &mut Lane) {
     let farewell = async {
         // Where it cannot be written, `other` has gone as well.
-        let _ = write_out(&mut lane.unsent, other).await;
+        let _ = write_out(&mut there.unsent, other).await;
         other.finish();
+        let _ = last_words(other, gone, back).await;
         drain(other).await;
     };
     let _ = timeout(FAREWELL, farewell).await;
 }
 
+/// What was read before, and, where it need not be examined, what else comes.
+async fn last_words(from: &Stream, to: &Stream, lane: &mut Lane) -> io::Result<()> {
+    loop {
+        write_out(&mut lane.unsent, to).await?;
+        if lane.examining {
+            return Ok(());
+        }
+        from.ready(Interest::READABLE).await?;
+        match with_scratch(|scratch| {
+            let count = from.try_read(scratch)?;
+            lane.unsent.extend(scratch.get(..count).unwrap_or_default());
+            Ok(count)
+        }) {
+            Ok(0) => {
+                to.finish();
+                return Ok(());
+            }
+            Err(error) if !is_momentary(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
 async fn part(lane: &mut Lane, from: &Stream, to: &Stream, text: Option<&[u8]>, close: &[u8]) {
-    lane.give_up_examining();
-    let boundary = if text.is_some() { Lane::at_message_boundary } else { Lane::at_frame_boundary };
+    let wants_text = text.is_some() && !lane.stays_open();
+    let boundary = if wants_text { Lane::at_message_boundary } else { Lane::at_frame_boundary };
     // If the boundary does not come, what can be said is said without it.
     let _ = timeout(SETTLE, settle(lane, from, to, boundary)).await;
     if let Some(text) = text.filter(|_| lane.at_message_boundary()) {
@@ -60,9 +83,13 @@ async fn part(lane: &mut Lane, from: &Stream, to: &Stream, text: Option<&[u8]>, 
     if lane.at_frame_boundary() {
         lane.unsent.extend(close);
     }
-    // Whether it was written or the peer has gone: nothing more is to be said.
-    let _ = write_out(&mut lane.unsent, to).await;
-    to.finish();
+    let speak = async {
+        // Whether it was written or the peer has gone: nothing more is to be said.
+        let _ = write_out(&mut lane.unsent, to).await;
+        to.finish();
+    };
+    // From here on nothing of `from` is relayed, and its own goodbye may not be lost by its bytes being left unread.
+    tokio::join!(speak, drain(from));
 }
 
 /// Relays until what was relayed ends at a boundary.

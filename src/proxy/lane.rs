@@ -227,12 +227,18 @@ impl Lane {
         self.state == Message::None
     }
 
-    /// Makes ready for a goodbye: what was held goes only where the peer has seen the beginning of its message.
-    pub(super) fn give_up_examining(&mut self) {
-        if self.open {
+    /// Makes ready for a goodbye. With `completes`, what is held goes on where the peer has seen the beginning of its
+    /// message; otherwise nothing of it does, and a message that was begun stays open.
+    pub(super) fn give_up_examining(&mut self, completes: bool) {
+        if completes && self.open {
             self.to_unsent();
         }
         self.examining = false;
+    }
+
+    /// Whether a message that the peer has seen the beginning of will not be completed.
+    pub(super) fn stays_open(&self) -> bool {
+        self.open && !self.held.is_empty()
     }
 
     /// Whether a frame may be inserted after what has gone on.
@@ -259,3 +265,6 @@ impl Lane {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

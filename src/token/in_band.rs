@@ -4,18 +4,23 @@
 //! offers wait in a queue and answers match them in order. An offer that cannot be read still takes its place in the
 //! queue: else the answer to it would be taken for the answer to the next one, and a dead token could hide behind it.
 
+mod literal;
+mod offers;
+mod plain;
+#[cfg(test)]
+mod tests;
+
+pub use offers::Offer;
+
 use super::http::token_of;
 use super::json::{self, Found, Pointer};
-use super::{Conditions, Place, Scalar, TokenRule};
+use super::{Conditions, Place, TokenRule};
 use crate::route::NormalPath;
 use crate::session::SessionId;
-use memchr::memmem::Finder;
-use std::borrow::Cow;
-use std::collections::VecDeque;
+use literal::Literal;
+use offers::Offers;
+use plain::is_plain;
 use std::sync::Arc;
-
-/// How many offers may wait for an answer. A client that offers more is guessing tokens.
-const OFFERS_AT_MOST: usize = 64;
 
 /// The rules for the messages of tunnels, ready for use.
 #[derive(Clone, Debug)]
@@ -37,16 +42,6 @@ pub enum ClientMessage {
     Other,
     /// It offers a token: these session ids were found, none where it could not be read.
     Offer(Offer),
-}
-
-/// A token offered by the client.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Offer {
-    /// Which rules saw it, by their positions.
-    rules: Vec<usize>,
-    /// The session ids of all tokens in it. Exactly one in the message of an honest client that sends a token; none
-    /// where it logs in with a password, or the message could not be read.
-    pub ids: Vec<SessionId>,
 }
 
 /// What the app says in a message.
@@ -101,24 +96,25 @@ impl Prepared {
     }
 }
 
-/// The offers of one tunnel.
+/// What is said about tokens on one tunnel.
 #[derive(Debug)]
 pub struct InBand {
     rules: InBandRules,
-    waiting: VecDeque<Offer>,
+    offers: Offers,
+    /// Whether the long message on its way was found to be an offer.
+    spotted: bool,
 }
 
 impl InBand {
     /// A tunnel on which nothing was offered yet.
     #[must_use]
     pub fn new(rules: InBandRules) -> Self {
-        Self { rules, waiting: VecDeque::new() }
+        Self { rules, offers: Offers::default(), spotted: false }
     }
 
-    /// Examines a whole message of the client. Changes nothing: an offer that may pass is then [`InBand::offered`].
-    #[must_use]
-    pub fn client_message(&self, message: &[u8]) -> ClientMessage {
-        let mut offer = Offer { rules: Vec::new(), ids: Vec::new() };
+    /// Examines a whole message of the client. An offer that may pass is then [`InBand::offered`].
+    pub fn client_message(&mut self, message: &[u8]) -> ClientMessage {
+        let mut offer = Offer { rules: Vec::new(), ids: Vec::new(), certain: true };
         for (position, prepared) in self.rules.0.iter().enumerate() {
             let Place::WsClient { pointer, when, .. } = &prepared.rule.place else { continue };
             if !prepared.when.may_be_in(message) {
@@ -135,20 +131,33 @@ impl InBand {
                 Read::Other => {}
             }
         }
+        if offer.rules.is_empty() {
+            self.offers.talked();
+            return ClientMessage::Other;
+        }
         offer.ids.sort_unstable();
         offer.ids.dedup();
-        if offer.rules.is_empty() { ClientMessage::Other } else { ClientMessage::Offer(offer) }
+        offer.certain = is_plain(message);
+        ClientMessage::Offer(offer)
     }
 
-    /// A piece of a message too long to be examined as a whole. Where it may offer a token, the offer that cannot be
-    /// read.
-    #[must_use]
-    pub fn client_piece(&self, piece: &[u8]) -> Option<Offer> {
-        let spotted = self.rules.0.iter().enumerate().filter(|(_, prepared)| {
-            matches!(prepared.rule.place, Place::WsClient { .. }) && prepared.when.is_written_in(piece)
-        });
-        let rules: Vec<usize> = spotted.map(|(position, _)| position).collect();
-        (!rules.is_empty()).then(|| Offer { rules, ids: Vec::new() })
+    /// Examines the next piece of a message too long to be examined as a whole, which gives one offer at most, that
+    /// cannot be read. `last` tells that the message ends with this piece.
+    pub fn client_piece(&mut self, piece: &[u8], last: bool) -> Option<Offer> {
+        let mut rules = Vec::new();
+        if !self.spotted {
+            let client = |prepared: &Prepared| matches!(prepared.rule.place, Place::WsClient { .. });
+            let spotted = self.rules.0.iter().enumerate();
+            let spotted = spotted.filter(|(_, prepared)| client(prepared) && prepared.when.may_be_in(piece));
+            rules.extend(spotted.map(|(position, _)| position));
+            self.spotted = !rules.is_empty();
+        }
+        if last {
+            // It may be a large message like any other.
+            self.offers.talked();
+            self.spotted = false;
+        }
+        (!rules.is_empty()).then(|| Offer::unreadable(rules))
     }
 
     /// How many bytes of one piece must be seen again with the next, so that nothing is missed between them.
@@ -161,11 +170,7 @@ impl InBand {
     /// refused.
     #[must_use]
     pub fn offered(&mut self, offer: Offer) -> bool {
-        if self.waiting.len() >= OFFERS_AT_MOST {
-            return false;
-        }
-        self.waiting.push_back(offer);
-        true
+        self.offers.add(offer)
     }
 
     /// Examines a whole message of the app, which may answer the oldest offer.
@@ -190,24 +195,14 @@ impl InBand {
             }
         }
         if !accepting.is_empty() {
-            let answered = self.answered(&accepting);
-            return match (issued, answered.as_ref().map(|offer| offer.ids.as_slice())) {
-                (Some(id), _) => ServerMessage::Accepted(id),
-                (None, Some([id])) => ServerMessage::Accepted(*id),
-                // Nothing readable was offered, or several tokens at once and nobody knows which the app took.
-                (None, _) => ServerMessage::Unrecognised,
-            };
+            let accepted = self.offers.accepted(&accepting);
+            // Where no single token can have been offered, nobody knows which one the app took.
+            return issued.or(accepted).map_or(ServerMessage::Unrecognised, ServerMessage::Accepted);
         }
         if !rejecting.is_empty() {
-            self.answered(&rejecting);
+            self.offers.rejected(&rejecting);
         }
         issued.map_or(ServerMessage::Other, ServerMessage::Accepted)
-    }
-
-    /// Takes the oldest offer that one of these rules saw.
-    fn answered(&mut self, rules: &[usize]) -> Option<Offer> {
-        let oldest = self.waiting.iter().position(|offer| offer.rules.iter().any(|rule| rules.contains(rule)))?;
-        self.waiting.remove(oldest)
     }
 }
 
@@ -233,61 +228,4 @@ fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
 fn says(message: &[u8], literal: Option<&Literal>, when: Option<&Conditions>) -> bool {
     let (Some(literal), Some(when)) = (literal, when) else { return false };
     literal.may_be_in(message) && matches!(read(message, when, None), Read::Holds(_))
-}
-
-/// Text that every message meant by some conditions contains: a string in its quotes, as it stands in JSON.
-///
-/// With its quotes it is not found in a program text that merely contains the word: there the quotes are escaped.
-#[derive(Debug)]
-struct Literal(Option<Finder<'static>>);
-
-impl Literal {
-    fn of(conditions: &Conditions) -> Self {
-        let strings = conditions.0.iter().filter_map(|(_, scalar)| match scalar {
-            Scalar::Text(text) => Some(text.as_str()),
-            Scalar::Number(_) | Scalar::Bool(_) => None,
-        });
-        let keys = conditions.0.iter().filter_map(|(pointer, _)| pointer.segments().last().map(String::as_str));
-        // Keys come second: `"type"` is in every message. One that is a number may be an array index, without quotes.
-        let keys = keys.filter(|key| key.parse::<usize>().is_err());
-        let plain = strings.chain(keys).find(|text| text.bytes().all(is_written_plainly));
-        Self(plain.map(|text| Finder::new(&format!("\"{text}\"")).into_owned()))
-    }
-
-    /// Whether a message may be meant; it is parsed then. `\u0061` could spell any of the letters.
-    fn may_be_in(&self, message: &[u8]) -> bool {
-        self.0.is_none() || self.is_written_in(message)
-    }
-
-    fn is_written_in(&self, text: &[u8]) -> bool {
-        let Some(finder) = &self.0 else { return false };
-        let text = without_nul(text);
-        finder.find(&text).is_some() || escapes_one_of(finder.needle(), &text)
-    }
-
-    /// How long it is, and an escape at the least.
-    fn length(&self) -> usize {
-        self.0.as_ref().map_or(0, |finder| finder.needle().len()).max(6)
-    }
-}
-
-/// Characters that JSON writers do not escape, none of them.
-fn is_written_plainly(byte: u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'/')
-}
-
-/// UTF-16 and UTF-32, which Python's json.loads takes from a binary message, are ASCII with NULs in between.
-fn without_nul(text: &[u8]) -> Cow<'_, [u8]> {
-    if memchr::memchr(0, text).is_none() {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(text.iter().copied().filter(|byte| *byte != 0).collect())
-}
-
-/// Whether one of these letters is written as `\u00xx`, which nobody does but to hide it.
-fn escapes_one_of(letters: &[u8], text: &[u8]) -> bool {
-    memchr::memmem::find_iter(text, b"\\u00").any(|at| {
-        let digits = text.get(at + 4..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());
-        digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()).is_some_and(|byte| letters.contains(&byte))
-    })
 }

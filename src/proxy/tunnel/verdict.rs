@@ -1,0 +1,122 @@
+//! Tokens on a tunnel: what the client offers waits for a look at its session, and what accepts it for the session.
+
+use super::{Bound, Ending, Tunnel};
+use crate::frame::Side;
+use crate::keeper::{Attached, Session, Standing};
+use crate::proxy::Proxy;
+use crate::proxy::lane::{Examined, Seen};
+use crate::session::SessionId;
+use crate::token::{ClientMessage, Offer, ServerMessage};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// What becomes of a message that had to wait for somebody's word.
+pub(super) enum Verdict {
+    /// It offers tokens that are not dead.
+    Offer(Offer),
+    /// It carries a dead token.
+    Refuse,
+    /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
+    Move(Option<Arc<Session>>),
+}
+
+impl Tunnel {
+    pub(super) fn client_says(&mut self, examined: Examined) -> Result<(), Ending> {
+        let lane = &mut self.up.lane;
+        if examined == Examined::Piece {
+            let last = lane.has_ended_long();
+            let offer = self.in_band.client_piece(lane.message.as_slice(), last);
+            lane.message.keep_last(if last { 0 } else { self.in_band.overlap() });
+            return offer.map_or(Ok(()), |offer| self.offer(offer));
+        }
+        match self.in_band.client_message(lane.message.as_slice()) {
+            ClientMessage::Other => lane.release(),
+            ClientMessage::Offer(offer) => {
+                lane.message.clear();
+                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer)));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
+        let lane = &mut self.down.lane;
+        if examined == Examined::Piece {
+            lane.message.clear();
+            return Ok(());
+        }
+        match self.in_band.server_message(lane.message.as_slice()) {
+            ServerMessage::Other => lane.release(),
+            ServerMessage::Accepted(id) => {
+                lane.message.clear();
+                self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id)));
+            }
+            ServerMessage::Unrecognised => {
+                self.proxy.keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!("the app accepted a token that no rule recognised; the tunnel is refused");
+                return Err(Ending::Refused);
+            }
+        }
+        Ok(())
+    }
+
+    fn offer(&mut self, offer: Offer) -> Result<(), Ending> {
+        if self.in_band.offered(offer) {
+            return Ok(());
+        }
+        tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
+        Err(Ending::Refused)
+    }
+
+    pub(super) fn decided_up(&mut self, verdict: Verdict) -> Result<(), Ending> {
+        self.up.verdict = None;
+        match verdict {
+            Verdict::Offer(offer) => self.offer(offer)?,
+            Verdict::Refuse => return Err(Ending::Refused),
+            Verdict::Move(_) => {}
+        }
+        self.up.lane.release();
+        let backlog = std::mem::take(&mut self.up.backlog);
+        self.take(Side::Client, backlog.as_slice())
+    }
+
+    pub(super) fn decided_down(&mut self, verdict: Verdict) -> Result<(), Ending> {
+        self.down.verdict = None;
+        match verdict {
+            Verdict::Move(session) => {
+                self.bound = session.map(Attached::new).map(Bound::new).into_iter().collect();
+                // The message that offered the token was its session's first activity on this tunnel.
+                self.refresh(Side::Client, Seen { data: true, pong: false });
+            }
+            Verdict::Refuse => return Err(Ending::Refused),
+            Verdict::Offer(_) => {}
+        }
+        self.down.lane.release();
+        let backlog = std::mem::take(&mut self.down.backlog);
+        self.take(Side::Server, backlog.as_slice())
+    }
+}
+
+/// Looks at every token of an offer: a single dead one refuses.
+async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
+    for id in &offer.ids {
+        if matches!(proxy.keeper.standing(*id).await, Standing::Ended) {
+            return refuse(&proxy, *id);
+        }
+    }
+    Verdict::Offer(offer)
+}
+
+async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
+    match proxy.keeper.accept(id).await {
+        Standing::Live(session) => Verdict::Move(Some(session)),
+        Standing::Unknown => Verdict::Move(None),
+        Standing::Ended => refuse(&proxy, id),
+    }
+}
+
+fn refuse(proxy: &Proxy, id: SessionId) -> Verdict {
+    proxy.keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(session = %id, "a dead token was refused on a tunnel");
+    Verdict::Refuse
+}

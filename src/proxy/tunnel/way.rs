@@ -1,0 +1,105 @@
+//! One direction of a tunnel: its lane, and what it waits for.
+
+use super::Verdict;
+use crate::clock::Moment;
+use crate::proxy::buffer::Buffer;
+use crate::proxy::goodbye::is_momentary;
+use crate::proxy::lane::{Lane, Seen};
+use crate::proxy::upstream::Stream;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use tokio::io::Interest;
+
+pub(super) type Waiting = Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>;
+
+pub(super) struct Way {
+    pub(super) lane: Lane,
+    pub(super) verdict: Waiting,
+    /// Was read behind a message that waits for its verdict.
+    pub(super) backlog: Buffer,
+    /// When the sender was seen to have gone, while the receiver was stuck.
+    deserted: Option<Moment>,
+    /// When the receiver was found to take nothing more.
+    closed: Option<Moment>,
+}
+
+impl Way {
+    pub(super) fn new(lane: Lane) -> Self {
+        Self { lane, verdict: None, backlog: Buffer::default(), deserted: None, closed: None }
+    }
+
+    pub(super) fn wants_input(&self) -> bool {
+        self.lane.unsent.is_empty() && self.verdict.is_none() && self.closed.is_none()
+    }
+
+    /// Passes on what need not be examined, directly where it can be written at once. What has to wait behind a
+    /// verdict waits in the backlog.
+    pub(super) fn pass(&mut self, rest: &[u8], to: &Stream, seen: &mut Seen) -> io::Result<()> {
+        if self.verdict.is_some() {
+            self.backlog.extend(rest);
+            return self.flush(to);
+        }
+        self.flush(to)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.lane.follow(rest, seen);
+        let written = if self.lane.unsent.is_empty() { try_write(rest, to)? } else { 0 };
+        if let Some(unwritten) = rest.get(written..).filter(|unwritten| !unwritten.is_empty()) {
+            self.lane.unsent.extend(unwritten);
+        }
+        Ok(())
+    }
+
+    pub(super) fn flush(&mut self, to: &Stream) -> io::Result<()> {
+        while !self.lane.unsent.is_empty() {
+            match try_write(self.lane.unsent.as_slice(), to)? {
+                0 => break,
+                count => self.lane.unsent.consume(count),
+            }
+        }
+        Ok(())
+    }
+
+    /// The receiver takes nothing more.
+    pub(super) fn stop_writing(&mut self, now: Moment) {
+        self.lane.unsent.clear();
+        self.closed.get_or_insert(now);
+    }
+
+    /// Whether something waits that no event may tell of.
+    pub(super) fn is_in_trouble(&self) -> bool {
+        !self.lane.unsent.is_empty() || self.closed.is_some()
+    }
+
+    /// Since when the receiver takes nothing more, or is stuck while the sender has gone. Reading stops then, so
+    /// nobody else would notice.
+    pub(super) fn deserted(&mut self, sender: &Stream, now: Moment) -> Option<Moment> {
+        if self.lane.unsent.is_empty() {
+            self.deserted = None;
+            return self.closed;
+        }
+        let mut context = Context::from_waker(Waker::noop());
+        let readiness = pin!(sender.ready(Interest::READABLE)).poll(&mut context);
+        if matches!(readiness, Poll::Ready(Ok(ready)) if ready.is_read_closed()) {
+            self.deserted.get_or_insert(now);
+        }
+        self.deserted
+    }
+
+    /// Nothing more comes: what was held may go, unless it waits for a verdict.
+    pub(super) fn release_unless_judged(&mut self) {
+        if self.verdict.is_none() {
+            self.lane.release();
+        }
+    }
+}
+
+/// Writes what can be written now; 0 where nothing can.
+fn try_write(bytes: &[u8], to: &Stream) -> io::Result<usize> {
+    match to.try_write(bytes) {
+        Err(error) if is_momentary(&error) => Ok(0),
+        written => written,
+    }
+}
