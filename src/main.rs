@@ -140,11 +140,13 @@ async fn until_stopped(server: Server) -> io::Result<()> {
     signalled
 }
 
-/// Resolves at SIGTERM or SIGINT.
+/// Resolves at SIGTERM, SIGINT or SIGHUP: each lets connections end properly.
 async fn signalled() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
         _ = terminate.recv() => Ok(()),
+        _ = hang_up.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted,
     }
 }

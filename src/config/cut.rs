@@ -4,8 +4,6 @@ use super::Cut;
 use super::problem::{Fault, echo};
 use super::section::Section;
 use super::value::{integer_in, not_a};
-use crate::route::NormalPath;
-use crate::token::{Place, TokenRule};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use toml::de::DeValue;
 
@@ -28,34 +26,8 @@ const FRAMING: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Reads `[cut]`. The token rules say which cookies would come back after the redirect to `login_url`.
-pub(super) fn cut(table: &mut Section<'_, '_>, tokens: &[TokenRule]) -> Cut {
-    let cut = read(table);
-    if let Some(name) = looping_cookie(&cut, tokens) {
-        let what = format!("a browser with a dead cookie {name:?} would be redirected here for ever");
-        let cure = format!(
-            "let the answer take the cookie away, http_headers = {{ \"Set-Cookie\" = \"{name}=; Path=/; Max-Age=0\" }}, \
-             or give its rule `paths` without this one"
-        );
-        table.fault("login_url", Fault::new(what, cure));
-    }
-    cut
-}
-
-/// The cookie that browsers would send to `login_url` too, and so be redirected again, and again.
-fn looping_cookie<'t>(cut: &Cut, tokens: &'t [TokenRule]) -> Option<&'t str> {
-    let login = cut.login_url.as_ref()?.to_str().ok().filter(|url| url.starts_with('/'))?;
-    if cut.http_headers.contains_key(header::SET_COOKIE) {
-        return None;
-    }
-    let path = NormalPath::of(login.split(['?', '#']).next().unwrap_or_default());
-    tokens.iter().filter(|rule| rule.applies(&path)).find_map(|rule| match &rule.place {
-        Place::Cookie(name) => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-fn read(table: &mut Section<'_, '_>) -> Cut {
+/// Reads `[cut]`.
+pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
     Cut {
         ws_message: table.text("ws_message", message).flatten(),
         ws_code: table.scalar("ws_code", code).unwrap_or(DEFAULT_CODE),

@@ -61,7 +61,6 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
-    let tokens = token::rules(top);
     Config {
         listen,
         upstream: app(top, listen),
@@ -77,8 +76,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         idle: top.table("idle", idle),
         store: top.table("store", |table| table.text("url", store).unwrap_or(Store::Memory)),
         activity: top.table("activity", activity),
-        cut: top.table("cut", |table| cut::cut(table, &tokens)),
-        tokens,
+        tokens: token::rules(top),
+        cut: top.table("cut", cut::cut),
     }
 }
 

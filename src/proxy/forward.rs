@@ -172,7 +172,7 @@ pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Fault {
     let mut source = Some(error);
     while let Some(cause) = source {
         if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
-            return Fault::TimedOut;
+            return Fault::ConnectTimedOut;
         }
         source = cause.source();
     }

@@ -5,7 +5,7 @@ use super::reject::Fault;
 use super::{Client, FAREWELL};
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::session::{Activity, Reason, Source};
-use crate::token::{Sighting, TokenRule};
+use crate::token::{Place, Sighting, TokenRule};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -41,17 +41,24 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
         awaited: Vec::new(),
         attached: Vec::new(),
     };
+    let mut dead = None;
     for sighting in sightings {
         match keeper.standing(sighting.id).await {
             Standing::Ended => {
                 keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::debug!(session = %sighting.id, "a dead token was refused");
-                return Err(Fault::Ended);
+                let cookies: &mut Vec<String> = dead.get_or_insert_default();
+                if let Place::Cookie(name) = &sighting.rule.place {
+                    cookies.push(name.clone());
+                }
             }
             Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
             Standing::Live(session) => pass.refreshed.push(session),
             Standing::Unknown => pass.strangers.push(sighting),
         }
+    }
+    if let Some(cookies) = dead {
+        return Err(Fault::Ended { cookies });
     }
     let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));
@@ -86,7 +93,9 @@ impl Pass<'_> {
             // An upgrade is the app's yes to whatever the handshake carried.
             return self.begin(|_| true).await;
         }
-        if !status.is_success() {
+        // A page's logout is answered by a redirect to where one can log in.
+        let redirects = matches!(status, StatusCode::FOUND | StatusCode::SEE_OTHER);
+        if !(status.is_success() || redirects) {
             return;
         }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -94,11 +103,13 @@ impl Pass<'_> {
         let is_yes =
             |rule: &TokenRule| rule.accept_type.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind));
         for (session, rule) in std::mem::take(&mut self.ending) {
-            if is_yes(&rule) {
+            if is_yes(&rule) || redirects {
                 self.keeper.end(&session, Reason::Logout).await;
             }
         }
-        self.begin(is_yes).await;
+        if status.is_success() {
+            self.begin(is_yes).await;
+        }
     }
 
     async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) {

@@ -2,7 +2,8 @@
 
 use super::body::{self, Body};
 use crate::config::Cut;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, request};
+use crate::route::NormalPath;
+use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use std::fmt;
 
 /// Why a request gets its answer from idlegate and not from the app.
@@ -17,7 +18,10 @@ pub(super) enum Fault {
     /// Its body is in a transfer coding beyond chunked.
     Coding,
     /// A token in it is dead.
-    Ended,
+    Ended {
+        /// The cookies that carried one.
+        cookies: Vec<String>,
+    },
     /// Its body is not JSON, where a rule has to read it.
     NotJson,
     /// Its body is larger than what is examined.
@@ -30,6 +34,8 @@ pub(super) enum Fault {
     Unreachable(String),
     /// The app broke off, or does not speak HTTP.
     BadAnswer(String),
+    /// The app did not accept a connection in time.
+    ConnectTimedOut,
     /// The app did not begin its answer in time.
     TimedOut,
 }
@@ -41,7 +47,7 @@ impl fmt::Display for Fault {
             Self::Connect => f.write_str("CONNECT is not forwarded"),
             Self::Malformed(what) => write!(f, "this request is not understood: {what}"),
             Self::Coding => f.write_str("chunked is the only transfer coding that is understood"),
-            Self::Ended => f.write_str("the session has ended; log in again"),
+            Self::Ended { .. } => f.write_str("the session has ended; log in again"),
             Self::NotJson => f.write_str("the body of this request must be JSON"),
             Self::TooLarge => {
                 write!(f, "the body of this request must not be larger than {} bytes", crate::token::EXAMINED_BYTES)
@@ -50,6 +56,7 @@ impl fmt::Display for Fault {
             Self::ClientGone => f.write_str("the request broke off"),
             Self::Unreachable(_) => f.write_str("the app behind this proxy cannot be reached"),
             Self::BadAnswer(_) => f.write_str("the app behind this proxy gave no proper answer"),
+            Self::ConnectTimedOut => f.write_str("the app behind this proxy did not accept a connection in time"),
             Self::TimedOut => f.write_str("the app behind this proxy did not answer in time"),
         }
     }
@@ -60,13 +67,13 @@ impl Fault {
         match self {
             Self::Denied => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Ended => cut.http_status,
+            Self::Ended { .. } => cut.http_status,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::Unreachable(_) | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
-            Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTimedOut | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
 
@@ -77,6 +84,9 @@ impl Fault {
             Self::Unreachable(cause) | Self::BadAnswer(cause) => {
                 tracing::warn!(%method, path, cause, "502: {self}; check that it runs and that `upstream` is right");
             }
+            Self::ConnectTimedOut => {
+                tracing::warn!(%method, path, "504: {self}; see whether it runs and keeps up, or raise connect_timeout");
+            }
             Self::TimedOut => tracing::warn!(%method, path, "504: {self}; see its log, or raise response_timeout"),
             _ => tracing::debug!(%method, path, "refused: {self}"),
         }
@@ -85,24 +95,54 @@ impl Fault {
     /// The answer.
     pub(super) fn answer(&self, asked: &Asked, cut: &Cut) -> Response<Body> {
         self.log(asked);
-        let (text, kind, more) = match self {
-            Self::Ended => match &cut.login_url {
-                Some(login) if asked.page => return redirect(login, &cut.http_headers),
-                _ => (cut.http_body.clone(), kind_of(&cut.http_body), Some(&cut.http_headers)),
-            },
-            _ => (format!("{self}\n"), "text/plain; charset=utf-8", None),
-        };
-        let mut answer = Response::new(body::full(text));
-        *answer.status_mut() = self.status(cut);
+        if let Self::Ended { cookies } = self {
+            return goodbye(asked, cut, cookies);
+        }
+        let mut answer = plain(self.status(cut), format!("{self}\n"), "text/plain; charset=utf-8");
         let headers = answer.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(self, Self::Connect) {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        overwrite(headers, more);
         answer
     }
+}
+
+/// The answer to a dead token, in the app's own words; for a page the way to the login.
+fn goodbye(asked: &Asked, cut: &Cut, cookies: &[String]) -> Response<Body> {
+    let mut answer = match &cut.login_url {
+        Some(login) if asked.page && !asked.is_for(login) => {
+            let mut answer = plain(StatusCode::FOUND, String::new(), "text/plain; charset=utf-8");
+            answer.headers_mut().insert(header::LOCATION, login.clone());
+            answer
+        }
+        _ => plain(cut.http_status, cut.http_body.clone(), kind_of(&cut.http_body)),
+    };
+    let headers = answer.headers_mut();
+    for (name, value) in &cut.http_headers {
+        headers.insert(name, value.clone());
+    }
+    if !cut.http_headers.contains_key(header::SET_COOKIE) {
+        for cookie in cookies.iter().filter_map(|name| taken_away(name)) {
+            headers.append(header::SET_COOKIE, cookie);
+        }
+    }
+    answer
+}
+
+/// Takes a dead cookie away from the browser: it would send it to the login as well, and be refused there.
+fn taken_away(name: &str) -> Option<HeaderValue> {
+    // Browsers take a `__Host-` or `__Secure-` cookie from nobody who does not say Secure.
+    let secure = if name.starts_with("__") { "; Secure" } else { "" };
+    HeaderValue::from_str(&format!("{name}=; Path=/; Max-Age=0{secure}")).ok()
+}
+
+fn plain(status: StatusCode, text: String, kind: &'static str) -> Response<Body> {
+    let mut answer = Response::new(body::full(text));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 /// What must be remembered of a request to answer it without the app.
@@ -125,21 +165,11 @@ impl Asked {
         let page = readable && html && navigates;
         Self { method: head.method.clone(), path: head.uri.path().to_owned(), page }
     }
-}
 
-fn redirect(login: &HeaderValue, more: &HeaderMap) -> Response<Body> {
-    let mut answer = Response::new(body::full(String::new()));
-    *answer.status_mut() = StatusCode::FOUND;
-    let headers = answer.headers_mut();
-    headers.insert(header::LOCATION, login.clone());
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    overwrite(headers, Some(more));
-    answer
-}
-
-fn overwrite(headers: &mut HeaderMap, more: Option<&HeaderMap>) {
-    for (name, value) in more.into_iter().flatten() {
-        headers.insert(name, value.clone());
+    /// Whether this is where `url` leads, on this host: sending it there again would never end.
+    fn is_for(&self, url: &HeaderValue) -> bool {
+        let path = url.to_str().ok().and_then(|url| url.split(['?', '#']).next());
+        path.is_some_and(|path| NormalPath::of(path) == NormalPath::of(&self.path))
     }
 }
 

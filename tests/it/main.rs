@@ -1,6 +1,7 @@
 //! The real binary, in front of real and faked apps.
 
 mod command_line;
+mod cookies;
 mod docs;
 mod faults;
 mod harness;

@@ -203,21 +203,6 @@ fn the_goodbye_is_one_that_can_be_sent() {
 }
 
 #[test]
-fn a_dead_cookie_is_not_redirected_for_ever() {
-    const COOKIE: &str = "upstream = \"http://app\"\n[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n";
-    let loops = |more: &str| {
-        let problems = parse(&format!("{COOKIE}{more}")).err().unwrap_or_default();
-        assert!(problems.iter().all(|problem| problem.contains("cut.login_url: a browser with a dead cookie \"sid\"")));
-        !problems.is_empty()
-    };
-    assert!(loops("[cut]\nlogin_url = \"/login?next=/\""));
-    assert!(loops("paths = [\"/app/*\"]\n[cut]\nlogin_url = \"/app/login\""));
-    assert!(!loops("paths = [\"/app/*\"]\n[cut]\nlogin_url = \"/login\""));
-    assert!(!loops("[cut]\nlogin_url = \"/login\"\nhttp_headers = { \"set-cookie\" = \"sid=; Max-Age=0\" }"));
-    assert!(!loops("[cut]\nlogin_url = \"https://login.example/\""));
-}
-
-#[test]
 fn each_kind_of_rule_has_its_keys() {
     let texts = [
         ("header", "name = \"a\""),
