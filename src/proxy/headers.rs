@@ -29,6 +29,9 @@ pub(super) fn check(head: &request::Parts) -> Result<(), Fault> {
         0 | 1 => {}
         _ => return Err(Fault::Malformed("it has more than one Host")),
     }
+    if head.uri.authority().is_some() && head.uri.scheme().is_none() {
+        return Err(Fault::Malformed("its target is neither a path nor a URL"));
+    }
     if is_coded(&head.headers) { Err(Fault::Coding) } else { Ok(()) }
 }
 

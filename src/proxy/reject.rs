@@ -100,6 +100,10 @@ impl Fault {
         }
         let mut answer = plain(self.status(cut), format!("{self}\n"), "text/plain; charset=utf-8");
         let headers = answer.headers_mut();
+        if matches!(self, Self::Malformed(_) | Self::Coding) {
+            // Where one thing was in doubt, where the next request begins is too.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         if matches!(self, Self::Connect) {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
