@@ -160,6 +160,10 @@ impl http_body::Body for Upload {
         if let (Poll::Ready(Some(Ok(_))), Some(refresh)) = (&polled, &self.refresh) {
             refresh.touch(Source::Transfer);
         }
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            // Nothing is left of it to be read.
+            self.inner = full(String::new());
+        }
         polled
     }
 

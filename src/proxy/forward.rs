@@ -213,13 +213,12 @@ fn target(uri: &Uri) -> Uri {
 async fn learn(proxy: &Proxy, path: &NormalPath, body: Body) -> Result<Body, Fault> {
     let reading = tokio::time::timeout(proxy.config.response_timeout, Start::read(body, EXAMINED_BYTES));
     let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
-    match start.whole() {
-        Some(whole) => {
-            for id in proxy.tokens.in_answer(path, &whole) {
-                proxy.keeper.accept(id).await;
-            }
+    if let Some(whole) = start.whole() {
+        for id in proxy.tokens.in_answer(path, &whole) {
+            proxy.keeper.accept(id).await;
         }
-        None => tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used"),
+    } else {
+        tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
     }
     Ok(start.replay())
 }

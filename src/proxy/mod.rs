@@ -112,13 +112,11 @@ impl Proxy {
             sightings.extend(self.in_body(&path, &head, body).await?);
         }
         let pass = gate::admit(&self.keeper, self.config.activity, sightings).await?;
-        match wanted {
-            Some(wanted) => upgrade::forward(self, client, &path, head, wanted, pass).await,
-            None => {
-                let body = body.take().unwrap_or_else(|| body::full(String::new()));
-                forward::forward(self, client, &path, head, body, pass).await
-            }
+        if let Some(wanted) = wanted {
+            return upgrade::forward(self, client, &path, head, wanted, pass).await;
         }
+        let body = body.take().unwrap_or_else(|| body::full(String::new()));
+        forward::forward(self, client, &path, head, body, pass).await
     }
 
     /// The tokens in a body, which is put back to be forwarded as it came.
