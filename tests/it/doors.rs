@@ -155,7 +155,7 @@ async fn heads_are_large_but_not_without_end() {
     let app = Recorder::answering(OK).await;
     let proxy = plain(&app.upstream());
     let field = |length: usize| format!("Cookie: {}\r\n", "x".repeat(length));
-    let many = |count: usize| (0..count).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
+    let many = |count: usize| (0..count).map(|number| format!("X-{number}: 1\r\n")).collect::<Vec<_>>().concat();
     let path = |length: usize| format!("/{}", "p".repeat(length));
     for (request, status) in [
         (get("/", &field(32 * 1024)), 200),

@@ -4,6 +4,7 @@
 
 mod command_line;
 mod cookies;
+mod crowds;
 mod cuts;
 mod docs;
 mod doors;
