@@ -145,14 +145,28 @@ impl Socket {
         }
     }
 
+    /// Waits for the goodbye, before which messages of these types may come.
+    pub async fn goodbye_after(&mut self, types: &[&str]) -> (Value, u16, String) {
+        let mut message = self.json().await;
+        while types.iter().any(|kind| message["type"] == *kind) {
+            message = self.json().await;
+        }
+        self.close_after(message).await
+    }
+
     /// Waits for the goodbye: the text message and the Close, then nothing. Returns both.
     pub async fn goodbye(&mut self) -> (Value, u16, String) {
         let message = text_of(self.next().await);
-        let Some(Message::Close(Some(close))) = soon("Close", self.next()).await else {
-            panic!("no Close after {message}")
+        self.close_after(serde_json::from_str(&message).unwrap()).await
+    }
+
+    async fn close_after(&mut self, message: Value) -> (Value, u16, String) {
+        let close = match soon("Close", self.next()).await {
+            Some(Message::Close(Some(close))) => close,
+            other => panic!("no Close after {message}, but {other:?}"),
         };
         assert!(soon("the end", self.next()).await.is_none());
-        (serde_json::from_str(&message).unwrap(), close.code.into(), close.reason.to_string())
+        (message, close.code.into(), close.reason.to_string())
     }
 }
 
