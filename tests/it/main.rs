@@ -2,6 +2,7 @@
 // A test that unwraps fails where it should; its clock is the one on the wall.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod bad_input;
 mod command_line;
 mod cookies;
 mod crowds;
@@ -11,7 +12,9 @@ mod doors;
 mod faults;
 mod harness;
 mod http;
+mod in_band;
 mod restart;
 mod session;
 mod streams;
 mod tokens;
+mod tunnel;

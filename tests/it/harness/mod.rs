@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+mod ends;
 mod fake;
 mod idlegate;
 mod message;
@@ -9,11 +10,11 @@ mod wire;
 
 pub use app::App;
 pub use client::{Answer, Request, Socket, log_in, text_of};
+pub use ends::{Ends, GOODBYE, switching};
 pub use fake::Fake;
 pub use idlegate::Idlegate;
 pub use message::{Message, Recorder};
-pub use wire::Wire;
-pub use wire::{TEXT, masked, unmasked};
+pub use wire::{PING, PONG, TEXT, Wire, handshake, masked, unmasked};
 
 use std::time::Duration;
 
@@ -36,4 +37,22 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     soon(what, asking).await;
+}
+
+/// Numbers that look random and are the same every time.
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    /// The next one, below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
+    }
+
+    pub fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
+    }
 }
