@@ -202,11 +202,11 @@ impl Lane {
         }
         self.held.extend(bytes);
         if !self.hold {
-            self.to_unsent();
+            self.let_go();
         }
     }
 
-    fn to_unsent(&mut self) {
+    fn let_go(&mut self) {
         let Self { held, unsent, .. } = self;
         unsent.extend(held.as_slice());
         held.clear();
@@ -214,7 +214,7 @@ impl Lane {
 
     /// The message may pass.
     pub(super) fn release(&mut self) {
-        self.to_unsent();
+        self.let_go();
         self.message.clear();
         self.hold = false;
         if self.state == Message::None {
@@ -231,7 +231,7 @@ impl Lane {
     /// message; otherwise nothing of it does, and a message that was begun stays open.
     pub(super) fn give_up_examining(&mut self, completes: bool) {
         if completes && self.open {
-            self.to_unsent();
+            self.let_go();
         }
         self.examining = false;
     }

@@ -135,8 +135,10 @@ async fn begin(
     let (Some((client, from_client)), Some((app, from_app))) = (plain(client), plain(app)) else {
         return tracing::error!("a tunnel did not begin: its socket could not be taken back; please report this");
     };
+    let shutdown = proxy.shutdown.clone();
     let tunnel = Tunnel::new(proxy, [client, app], lanes, InBand::new(rules), attached);
-    tunnel.run([from_client, from_app]).await;
+    // As a task of its own, so that an idle tunnel does not carry the room that only its beginning needs.
+    shutdown.spawn(Box::new(tunnel).run([from_client, from_app]));
 }
 
 fn plain(upgraded: Upgraded) -> Option<(Stream, Bytes)> {

@@ -19,9 +19,12 @@ fn violations(client: bool) -> Vec<(&'static str, Vec<u8>)> {
         ("a Close of one byte", right(0x88, b"x")),
         ("a continuation of nothing", right(0x80, b"wrong")),
         ("a message inside a message", [right(0x01, b"be"), right(0x81, b"gun")].concat()),
-        ("a length not in its shortest form", [&[0x81, mask | 126, 0, 5], key, b"wrong"].concat()),
-        ("a length of eight bytes where two do", [&[0x81, mask | 127, 0, 0, 0, 0, 0, 0, 0, 5], key, b"wrong"].concat()),
-        ("a length of 2^63", [&[0x82, mask | 127, 0x80, 0, 0, 0, 0, 0, 0, 0], key, b"lost"].concat()),
+        ("a length not in its shortest form", [&[0x81, mask | 0x7e, 0, 5], key, b"wrong"].concat()),
+        (
+            "a length of eight bytes where two do",
+            [&[0x81, mask | 0x7f, 0, 0, 0, 0, 0, 0, 0, 5], key, b"wrong"].concat(),
+        ),
+        ("a length of 2^63", [&[0x82, mask | 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0], key, b"lost"].concat()),
     ]
 }
 

@@ -87,7 +87,7 @@ impl Tunnel {
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.
-    pub(super) async fn run(mut self, first: [bytes::Bytes; 2]) {
+    pub(super) async fn run(mut self: Box<Self>, first: [bytes::Bytes; 2]) {
         let [from_client, from_app] = &first;
         let begun = self.take(Side::Client, from_client).and_then(|()| self.take(Side::Server, from_app));
         drop(first);
@@ -207,9 +207,9 @@ impl Tunnel {
         self.bound.iter().for_each(|bound| bound.attached.session().touch(now, source));
     }
 
-    async fn end(mut self, ending: Ending) {
+    async fn end(mut self: Box<Self>, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
-        let Self { proxy, client, app, up, down, .. } = &mut self;
+        let Self { proxy, client, app, up, down, .. } = &mut *self;
         let cut = &proxy.config.cut;
         let farewell = Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason };
         let words = match ending {
@@ -268,10 +268,7 @@ async fn readiness((stream, interest): (&Stream, Option<Interest>)) -> io::Resul
     }
 }
 
-async fn some<F: Future>(future: &mut Option<Pin<Box<F>>>) -> F::Output
-where
-    F: ?Sized,
-{
+async fn some<F: Future + ?Sized>(future: &mut Option<Pin<Box<F>>>) -> F::Output {
     match future {
         Some(future) => future.as_mut().await,
         None => std::future::pending().await,

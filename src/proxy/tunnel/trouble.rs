@@ -1,13 +1,14 @@
 //! Tunnels in trouble: a peer that is stuck, an invalid frame. Only these have a timer.
 
 use super::{Ending, Tunnel};
+use crate::proxy::FAREWELL;
 use std::time::Duration;
 
 /// How often a tunnel in trouble is looked after.
 const CHORES_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a tunnel may stay in trouble, in milliseconds: as long as a farewell.
-const TROUBLE_AT_MOST: u64 = crate::proxy::FAREWELL.as_millis() as u64;
+const TROUBLE_AT_MOST: u64 = FAREWELL.as_secs() * 1000;
 
 impl Tunnel {
     /// Starts the timer where something is wrong that no event would tell of.

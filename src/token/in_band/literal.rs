@@ -4,6 +4,9 @@ use crate::token::{Conditions, Scalar};
 use memchr::memmem::Finder;
 use std::borrow::Cow;
 
+/// How long `\u0061` is.
+const ESCAPE: usize = 6;
+
 /// Text that every message meant by some conditions contains: a string in its quotes, as it stands in JSON.
 ///
 /// With its quotes it is not found in a program text that merely contains the word: there the quotes are escaped.
@@ -27,12 +30,16 @@ impl Literal {
     pub(super) fn may_be_in(&self, text: &[u8]) -> bool {
         let Some(finder) = &self.0 else { return true };
         let text = without_nul(text);
-        finder.find(&text).is_some() || escapes_one_of(finder.needle(), &text)
+        finder.find(&text).is_some() || escapes_one_of(finder.needle(), &text, self.characters())
     }
 
     /// How many bytes it takes at most, in the widest encoding, or an escape of one of its letters does.
     pub(super) fn length(&self) -> usize {
-        self.0.as_ref().map_or(0, |finder| finder.needle().len()).max(6) * 4
+        self.characters() * 4
+    }
+
+    fn characters(&self) -> usize {
+        self.0.as_ref().map_or(0, |finder| finder.needle().len()).max(ESCAPE)
     }
 }
 
@@ -49,21 +56,23 @@ fn without_nul(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text.iter().copied().filter(|byte| *byte != 0).collect())
 }
 
-/// Whether one of these letters is written as `\u00xx`, which nobody does but to hide it.
-fn escapes_one_of(letters: &[u8], text: &[u8]) -> bool {
+/// Whether one of these letters is written as `\u00xx`, which nobody does but to hide it. Of a piece of a message, at
+/// least the first `seen` characters stood in the piece before.
+fn escapes_one_of(letters: &[u8], text: &[u8], seen: usize) -> bool {
     memchr::memmem::find_iter(text, b"\\u00").any(|at| {
-        let digits = text.get(at + 4..at + 6).and_then(|digits| std::str::from_utf8(digits).ok());
+        let digits = text.get(at + 4..at + ESCAPE).and_then(|digits| std::str::from_utf8(digits).ok());
         let letter = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        letter.is_some_and(|byte| letters.contains(&byte)) && is_escape(text, at)
+        letter.is_some_and(|byte| letters.contains(&byte)) && is_escape(text, at, seen)
     })
 }
 
 /// Whether the backslash at this place begins an escape, and is not escaped itself, as it is where a program text is
-/// sent. Where the backslashes before it begin with the text, there is no telling, and it may.
-fn is_escape(text: &[u8], at: usize) -> bool {
+/// sent. Where only backslashes stand before it, one more may have stood before the text, and it may be an escape, but
+/// for those that were seen in the piece before, with what stood there.
+fn is_escape(text: &[u8], at: usize, seen: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let run = before.iter().rev().take_while(|byte| **byte == b'\\').count();
-    run == before.len() || run % 2 == 0
+    if run == before.len() { run + ESCAPE > seen } else { run % 2 == 0 }
 }
 
 #[cfg(test)]
@@ -101,6 +110,9 @@ mod tests {
             serde_json::to_string("def authenticate(): print(\"authenticate\", '\\u0061', '\\\\u0065')").unwrap();
         assert!(!authenticate().may_be_in(program.as_bytes()), "{program}");
         assert!(!authenticate().may_be_in(br#"{"data":"\u001b[0m\u0000"}"#));
+        // A piece may begin between two backslashes; how many there were before so many is not known.
+        assert!(!authenticate().may_be_in(br"\u0061 and so on"));
+        assert!(authenticate().may_be_in(br"\\\\\\\\\\u0061 and so on"));
     }
 
     #[test]

@@ -172,6 +172,5 @@ fn head(first: u8, length: usize, mask: u8) -> Vec<u8> {
 }
 
 pub const TEXT: u8 = 0x81;
-pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 pub const PONG: u8 = 0x8a;

@@ -53,5 +53,5 @@ async fn idle_tunnels_do_no_work_and_need_little_memory() {
     let used = ticks(ends.proxy.pid()) - used;
     eprintln!("an idle tunnel has {each} bytes; 450 of them used {used} ticks in 3 s");
     assert!(used <= 3, "{used} ticks of 10 ms in 3 s, for {} idle tunnels", tunnels.len() + warm.len());
-    assert!(each < 10_000, "{each} bytes for each idle tunnel");
+    assert!(each < 8000, "{each} bytes for each idle tunnel");
 }

@@ -89,7 +89,7 @@ async fn peers_that_are_stuck_are_cut_within_two_seconds() {
     for path in ["/ws", "/plain"] {
         let (mut client, mut app) = ends.open_as(path, path).await;
         // Nobody reads, and both keep writing until nothing is taken any more.
-        let (up, down) = (masked(0x82, &[7; 60_000]), unmasked(0x82, &[7; 60_000]));
+        let (up, down) = (masked(0x82, &vec![7; 60_000]), unmasked(0x82, &vec![7; 60_000]));
         let stuffing = async |wire: &mut Wire, frame: &[u8]| {
             while tokio::time::timeout(Duration::from_millis(300), wire.stream.write_all(frame)).await.is_ok() {}
         };
@@ -105,7 +105,7 @@ async fn peers_that_are_stuck_are_cut_within_two_seconds() {
 async fn a_stuck_app_does_not_keep_the_client_waiting() {
     let mut ends = Ends::start().await;
     let (mut client, app) = ends.open_as("ada", "/plain").await;
-    let frame = masked(0x82, &[7; 60_000]);
+    let frame = masked(0x82, &vec![7; 60_000]);
     while tokio::time::timeout(Duration::from_millis(300), client.stream.write_all(&frame)).await.is_ok() {}
     let begun = Instant::now();
     ends.log_out("ada").await;
@@ -148,10 +148,13 @@ async fn ten_mebibytes_on_their_way_in_each_direction_are_cut_at_frames() {
         };
         let (at_client, at_app, _, _) = crate::harness::soon("the cut", all).await;
         let relayed = at_client.len() - GOODBYE.len();
-        assert!(at_client.ends_with(GOODBYE) && relayed % (down.len() / 1000) == 0, "{path}: {relayed}");
+        assert!(at_client.ends_with(GOODBYE) && relayed.is_multiple_of(down.len() / 1000), "{path}: {relayed}");
         assert!(at_client[..relayed] == down[..relayed], "{path}");
         let relayed = at_app.len() - 12;
-        assert!(at_app[relayed..].starts_with(&[0x88, 0x86]) && relayed % (up.len() / 1000) == 0, "{path}: {relayed}");
+        assert!(
+            at_app[relayed..].starts_with(&[0x88, 0x86]) && relayed.is_multiple_of(up.len() / 1000),
+            "{path}: {relayed}"
+        );
         assert!(at_app[..relayed] == up[..relayed], "{path}");
     }
 }
@@ -172,5 +175,5 @@ async fn stopping_tells_every_tunnel_that_idlegate_goes_away() {
     let hearing = futures_util::future::join_all(tunnels.into_iter().map(|(client, app)| hear(client, app)));
     let (status, _) = tokio::join!(ends.proxy.stop(), hearing);
     assert!(status.success(), "{status}");
-    assert!(begun.elapsed() < Duration::from_millis(1000), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
 }

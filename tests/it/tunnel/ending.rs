@@ -88,14 +88,14 @@ async fn a_stuck_peer_does_not_keep_a_tunnel_whose_other_side_has_gone() {
     let before = ends.proxy.open_files();
     for path in ["/ws", "/plain"] {
         let (mut client, app) = ends.open(path, "").await;
-        stuff(&mut client, &masked(0x82, &[7; 60_000])).await;
+        stuff(&mut client, &masked(0x82, &vec![7; 60_000])).await;
         // Only a reset gets past all that its system has not been able to send.
         reset_when_dropped(&client);
         drop(client);
         closed_within(&ends, before, FAREWELL + AT_ONCE).await;
         drop(app);
         let (client, mut app) = ends.open(path, "").await;
-        stuff(&mut app, &unmasked(0x82, &[7; 60_000])).await;
+        stuff(&mut app, &unmasked(0x82, &vec![7; 60_000])).await;
         reset_when_dropped(&app);
         drop(app);
         closed_within(&ends, before, FAREWELL + AT_ONCE).await;
