@@ -50,11 +50,11 @@ fn write_frame(into: &mut Vec<u8>, side: Side, first: u8, payload: &[u8], key: [
     match payload.len() {
         length @ 0..=125 => into.push(mask | u8::try_from(length).unwrap()),
         length @ 126..=65535 => {
-            into.push(mask | 126);
+            into.push(mask | 0x7e);
             into.extend(u16::try_from(length).unwrap().to_be_bytes());
         }
         length => {
-            into.push(mask | 127);
+            into.push(mask | 0x7f);
             into.extend((length as u64).to_be_bytes());
         }
     }
