@@ -125,7 +125,7 @@ async fn attempt(proxy: &Proxy, mut request: Request<Body>, pass: &Pass<'_>) -> 
 }
 
 /// The answer as the app gave it, but for what it means to a client that waits to be asked for its body.
-fn passed_on(answer: Response<Incoming>, expectation: Option<&Expectation>) -> Response<Body> {
+pub(super) fn passed_on(answer: Response<Incoming>, expectation: Option<&Expectation>) -> Response<Body> {
     let (mut head, body) = answer.into_parts();
     headers::strip_hop_by_hop(&mut head.headers);
     // The framing towards the client follows this proxy's version, not the app's.

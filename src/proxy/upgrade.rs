@@ -1,7 +1,7 @@
 //! Upgrading a connection: the handshake is forwarded on a connection of its own, and a tunnel begins with its 101.
 
 use super::body::{self, Body, Progress};
-use super::forward::{causes, overdue, unreachable};
+use super::forward::{causes, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
 use super::reject::Fault;
@@ -15,7 +15,6 @@ use crate::token::{InBand, InBandRules};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -66,10 +65,8 @@ pub(super) async fn forward(
     }
     let mut answer = shake_hands(proxy, head).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (mut head, body) = answer.into_parts();
-        headers::strip_hop_by_hop(&mut head.headers);
+        let (head, body) = passed_on(answer, None).into_parts();
         pass.answered(head.status, &head.headers).await;
-        let body = body.map_err(Into::into).boxed_unsync();
         return Ok(Response::from_parts(head, pass.follow(body, client)));
     }
     let app = hyper::upgrade::on(&mut answer);

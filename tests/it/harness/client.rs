@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 /// A request to be sent, on a connection of its own.
 pub struct Request {
     address: SocketAddr,
-    request: http::request::Builder,
+    head: http::request::Builder,
     body: Bytes,
 }
 
@@ -29,8 +29,8 @@ pub struct Answer {
 
 impl Request {
     pub fn new(address: SocketAddr, method: Method, path: &str) -> Self {
-        let request = http::Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
-        Self { address, request, body: Bytes::new() }
+        let head = http::Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
+        Self { address, head, body: Bytes::new() }
     }
 
     pub fn get(address: SocketAddr, path: &str) -> Self {
@@ -42,7 +42,7 @@ impl Request {
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.request = self.request.header(name, value);
+        self.head = self.head.header(name, value);
         self
     }
 
@@ -60,7 +60,7 @@ impl Request {
             let stream = TcpStream::connect(self.address).await.unwrap();
             let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
             tokio::spawn(connection);
-            let answer = sender.send_request(self.request.body(Full::new(self.body)).unwrap()).await.unwrap();
+            let answer = sender.send_request(self.head.body(Full::new(self.body)).unwrap()).await.unwrap();
             let (head, body) = answer.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             Answer { status: head.status, headers: head.headers, body }
@@ -170,7 +170,7 @@ impl Socket {
     }
 }
 
-pub fn text_of(message: Option<Message>) -> Utf8Bytes {
+fn text_of(message: Option<Message>) -> Utf8Bytes {
     match message {
         Some(Message::Text(text)) => text,
         other => panic!("expected a text message, got {other:?}"),

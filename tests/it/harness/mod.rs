@@ -9,7 +9,7 @@ mod message;
 mod wire;
 
 pub use app::App;
-pub use client::{Answer, Request, Socket, log_in, text_of};
+pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
 pub use fake::Fake;
 pub use idlegate::Idlegate;
@@ -23,10 +23,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what should come soon.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
-    }
+    let waiting = tokio::time::timeout(PATIENCE, future).await;
+    waiting.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
 }
 
 /// Asks again and again until the answer is yes.

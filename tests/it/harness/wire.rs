@@ -165,9 +165,9 @@ fn head(first: u8, length: usize, mask: u8) -> Vec<u8> {
         0..=125 => vec![first, mask | u8::try_from(length).unwrap()],
         126..=65535 => {
             let [high, low] = u16::try_from(length).unwrap().to_be_bytes();
-            vec![first, mask | 126, high, low]
+            vec![first, mask | 0x7e, high, low]
         }
-        _ => [&[first, mask | 127][..], &u64::try_from(length).unwrap().to_be_bytes()].concat(),
+        _ => [&[first, mask | 0x7f][..], &u64::try_from(length).unwrap().to_be_bytes()].concat(),
     }
 }
 
