@@ -1,7 +1,9 @@
 //! Stopping: no new connections, what is on its way may finish, tunnels are told to go.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 /// How long requests on their way may take to finish once idlegate is told to stop.
@@ -11,6 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     stopping: CancellationToken,
+    /// Says the same, without the lock of the token.
+    begun: Arc<AtomicBool>,
     tasks: TaskTracker,
 }
 
@@ -18,6 +22,16 @@ impl Shutdown {
     /// Resolves when stopping begins.
     pub async fn stopping(&self) {
         self.stopping.cancelled().await;
+    }
+
+    /// The same as a future of its own.
+    pub(crate) fn signal(&self) -> WaitForCancellationFutureOwned {
+        self.stopping.clone().cancelled_owned()
+    }
+
+    /// Whether stopping has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
     }
 
     /// Runs a connection that is waited for when stopping.
@@ -30,6 +44,8 @@ impl Shutdown {
 
     /// Tells all connections to stop, and waits for them, ten seconds at most. Returns how many were left.
     pub async fn stop(&self) -> usize {
+        // Before the signal: who is woken by it looks here.
+        self.begun.store(true, Ordering::Release);
         self.stopping.cancel();
         self.tasks.close();
         // The connections that are left end with the process.

@@ -3,6 +3,7 @@
 //! One task per tunnel, woken by its sockets, by the cut, and by nothing else while nothing moves. It reads into space
 //! that all tunnels of a thread share, and keeps bytes of its own only while a peer is too slow to take them.
 
+mod ends;
 mod trouble;
 mod verdict;
 mod way;
@@ -17,12 +18,12 @@ use crate::frame::Side;
 use crate::keeper::Attached;
 use crate::session::Source;
 use crate::token::InBand;
+use ends::Ends;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use tokio::io::{Interest, Ready};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use verdict::Verdict;
 use way::Way;
 
@@ -47,19 +48,6 @@ enum Ending {
     Stopping,
 }
 
-/// A session that the tunnel belongs to, and its cut.
-struct Bound {
-    attached: Attached,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Bound {
-    fn new(attached: Attached) -> Self {
-        let cut = Box::pin(attached.session().cut());
-        Self { attached, cut }
-    }
-}
-
 /// A tunnel being relayed.
 pub(super) struct Tunnel {
     proxy: Arc<Proxy>,
@@ -68,7 +56,7 @@ pub(super) struct Tunnel {
     up: Way,
     down: Way,
     in_band: InBand,
-    bound: Vec<Bound>,
+    ends: Ends,
     invalid: Option<Moment>,
     chores: Option<Pin<Box<tokio::time::Sleep>>>,
 }
@@ -81,9 +69,9 @@ impl Tunnel {
         in_band: InBand,
         attached: Vec<Attached>,
     ) -> Self {
-        let bound = attached.into_iter().map(Bound::new).collect();
+        let ends = Ends::new(attached, proxy.shutdown.clone());
         let (up, down) = (Way::new(up), Way::new(down));
-        Self { proxy, client, app, up, down, in_band, bound, invalid: None, chores: None }
+        Self { proxy, client, app, up, down, in_band, ends, invalid: None, chores: None }
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.
@@ -104,13 +92,12 @@ impl Tunnel {
         loop {
             // A pair of fast peers must leave room for the thread's other tunnels.
             tokio::task::coop::consume_budget().await;
-            let Self { proxy, client, app, up, down, bound, chores, .. } = self;
+            let Self { client, app, up, down, ends, chores, .. } = self;
             let from_client = interest(up.wants_input(), !down.lane.unsent.is_empty());
             let from_app = interest(down.wants_input(), !up.lane.unsent.is_empty());
             let step = tokio::select! {
                 biased;
-                () = any_cut(bound) => return Ending::Cut,
-                () = proxy.shutdown.stopping() => return Ending::Stopping,
+                ending = poll_fn(|cx| ends.poll(cx)) => return ending,
                 () = some(chores) => self.do_chores(),
                 verdict = some(&mut up.verdict) => self.decided_up(verdict),
                 verdict = some(&mut down.verdict) => self.decided_down(verdict),
@@ -200,11 +187,9 @@ impl Tunnel {
     }
 
     fn touch(&self, source: Source) {
-        if self.bound.is_empty() {
-            return;
+        if !self.ends.is_nobodys() {
+            self.ends.touch(self.proxy.keeper.clock().now(), source);
         }
-        let now = self.proxy.keeper.clock().now();
-        self.bound.iter().for_each(|bound| bound.attached.session().touch(now, source));
     }
 
     async fn end(mut self: Box<Self>, ending: Ending) {
@@ -273,12 +258,4 @@ async fn some<F: Future + ?Sized>(future: &mut Option<Pin<Box<F>>>) -> F::Output
         Some(future) => future.as_mut().await,
         None => std::future::pending().await,
     }
-}
-
-async fn any_cut(bound: &mut [Bound]) {
-    std::future::poll_fn(|cx| {
-        let cut = bound.iter_mut().any(|bound| bound.cut.as_mut().poll(cx).is_ready());
-        if cut { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

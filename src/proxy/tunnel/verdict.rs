@@ -1,8 +1,8 @@
 //! Tokens on a tunnel: what the client offers waits for a look at its session, and what accepts it for the session.
 
-use super::{Bound, Ending, Tunnel};
+use super::{Ending, Tunnel};
 use crate::frame::Side;
-use crate::keeper::{Attached, Session, Standing};
+use crate::keeper::{Session, Standing};
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
 use crate::session::SessionId;
@@ -84,7 +84,7 @@ impl Tunnel {
         self.down.verdict = None;
         match verdict {
             Verdict::Move(session) => {
-                self.bound = session.map(Attached::new).map(Bound::new).into_iter().collect();
+                self.ends.move_to(session);
                 // The message that offered the token was its session's first activity on this tunnel.
                 self.refresh(Side::Client, Seen { data: true, pong: false });
             }

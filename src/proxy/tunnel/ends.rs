@@ -1,0 +1,69 @@
+//! Whose a tunnel is, and what can end it from outside: a cut of its session, or the end of idlegate.
+
+use super::Ending;
+use crate::clock::Moment;
+use crate::keeper::{Attached, Session};
+use crate::session::Source;
+use crate::shutdown::Shutdown;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+type Signal = Pin<Box<WaitForCancellationFutureOwned>>;
+
+/// The sessions of a tunnel, with the signals that end it.
+pub(super) struct Ends {
+    bound: Vec<(Attached, Signal)>,
+    stopping: Signal,
+    shutdown: Shutdown,
+    /// Whether the tunnel's task is woken by all of the signals. Once it is, it stays so: its waker is always the same.
+    listening: bool,
+}
+
+impl Ends {
+    pub(super) fn new(attached: Vec<Attached>, shutdown: Shutdown) -> Self {
+        let bound = attached.into_iter().map(bind).collect();
+        Self { bound, stopping: Box::pin(shutdown.signal()), shutdown, listening: false }
+    }
+
+    /// From now on the tunnel is this session's, and no other's.
+    pub(super) fn move_to(&mut self, session: Option<Arc<Session>>) {
+        self.bound = session.map(Attached::new).map(bind).into_iter().collect();
+        self.listening = false;
+    }
+
+    pub(super) fn is_nobodys(&self) -> bool {
+        self.bound.is_empty()
+    }
+
+    pub(super) fn touch(&self, at: Moment, source: Source) {
+        self.bound.iter().for_each(|(attached, _)| attached.session().touch(at, source));
+    }
+
+    /// Ready when the tunnel is to end. On the way of every frame, so the signals, each of which takes a lock, are
+    /// polled only until they know whom to wake; whether they have fired is then read from an atomic.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        if self.bound.iter().any(|(attached, _)| attached.session().ended().is_some()) {
+            return Poll::Ready(Ending::Cut);
+        }
+        if self.shutdown.has_begun() {
+            return Poll::Ready(Ending::Stopping);
+        }
+        if !self.listening {
+            if self.bound.iter_mut().any(|(_, cut)| cut.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Ending::Cut);
+            }
+            if self.stopping.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ending::Stopping);
+            }
+            self.listening = true;
+        }
+        Poll::Pending
+    }
+}
+
+fn bind(attached: Attached) -> (Attached, Signal) {
+    let cut = Box::pin(attached.session().cut());
+    (attached, cut)
+}
