@@ -7,11 +7,35 @@
 use std::fmt;
 
 /// A path in normal form: percent-decoded, `//`, `.` and `..` resolved, `;parameters` and a trailing `/` taken off.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct NormalPath(Vec<u8>);
+///
+/// Not every app undoes all of that, nor in this order: to one that resolves nothing `/admin/../x` is below `/admin`, to
+/// another it is `/x`. So beside its normal form, which it is compared by, a path has all its other readings, and is
+/// matched by a pattern that means any of them.
+#[derive(Clone)]
+pub struct NormalPath {
+    normal: Vec<u8>,
+    others: Vec<Vec<u8>>,
+}
+
+impl PartialEq for NormalPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.normal == other.normal
+    }
+}
+
+impl Eq for NormalPath {}
+
+impl fmt::Debug for NormalPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NormalPath").field(&self.normal).finish()
+    }
+}
 
 /// How often a path is decoded at most: `%252e` is `.` to an application that decodes twice.
 const DECODE_ROUNDS: usize = 4;
+
+/// How much is kept of a reading that is not the normal form: patterns are shorter.
+const READING_AT_MOST: usize = 1024;
 
 impl NormalPath {
     /// Brings the path of a request target (without its query) into normal form.
@@ -19,28 +43,117 @@ impl NormalPath {
     pub fn of(path: &str) -> Self {
         let mut bytes = path.as_bytes().to_vec();
         for _ in 0..DECODE_ROUNDS {
-            let decoded: Vec<u8> = percent_encoding::percent_decode(&bytes).collect();
+            let decoded = decoded(&bytes);
             if decoded == bytes {
                 break;
             }
             bytes = decoded;
         }
-        let mut segments: Vec<&[u8]> = Vec::new();
-        for segment in bytes.split(|byte| matches!(byte, b'/' | b'\\')) {
-            // `;parameters` belong to one segment; the name before them is what servers route by.
-            let name = segment.split(|byte| *byte == b';').next().unwrap_or_default();
-            match name {
-                b"" | b"." => {}
-                b".." => {
-                    segments.pop();
+        let normal = Reader { backslashes: true, parameters: true, dots: Dots::Resolved }.read(&bytes);
+        let mut others = Vec::new();
+        if path.contains(['%', ';', '\\']) || path.contains("/.") {
+            let mut with = path.as_bytes().to_vec();
+            let mut without = with.clone();
+            for _ in 0..=DECODE_ROUNDS {
+                without = without_parameters(&without);
+                for reader in Reader::all() {
+                    for text in [&with, &without] {
+                        let mut reading = reader.read(text);
+                        reading.truncate(READING_AT_MOST);
+                        if reading != normal && !others.contains(&reading) {
+                            others.push(reading);
+                        }
+                    }
                 }
-                name => segments.push(name),
+                let next = (decoded(&with), decoded(&without));
+                if next == (with.clone(), without.clone()) {
+                    break;
+                }
+                (with, without) = next;
             }
         }
-        let mut normal = vec![b'/'];
-        normal.extend(segments.join(&b'/'));
-        Self(normal)
+        Self { normal, others }
     }
+
+    fn readings(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.normal).chain(&self.others).map(Vec::as_slice)
+    }
+}
+
+fn decoded(bytes: &[u8]) -> Vec<u8> {
+    percent_encoding::percent_decode(bytes).collect()
+}
+
+/// Takes `;parameters` off each segment.
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|byte| *byte == b'/').map(name_of);
+    names.collect::<Vec<_>>().join(&b'/')
+}
+
+/// `;parameters` belong to one segment; the name before them is what servers route by.
+fn name_of(segment: &[u8]) -> &[u8] {
+    segment.split(|byte| *byte == b';').next().unwrap_or_default()
+}
+
+/// One of the ways in which a path is taken apart.
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Whether `\` separates like `/`.
+    backslashes: bool,
+    /// Whether `;parameters` are taken off.
+    parameters: bool,
+    dots: Dots,
+}
+
+/// What becomes of `.` and `..`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Dots {
+    Kept,
+    /// `..` takes back the last segment that is not empty.
+    Resolved,
+    /// `..` takes back the last segment, if only the empty one of `//`.
+    ResolvedAmongEmpty,
+}
+
+impl Reader {
+    fn all() -> impl Iterator<Item = Self> {
+        let dots = [Dots::Kept, Dots::Resolved, Dots::ResolvedAmongEmpty];
+        dots.into_iter().flat_map(|dots| {
+            [(false, false), (false, true), (true, false), (true, true)].map(|(backslashes, parameters)| Self {
+                backslashes,
+                parameters,
+                dots,
+            })
+        })
+    }
+
+    fn read(self, path: &[u8]) -> Vec<u8> {
+        let mut segments: Vec<&[u8]> = Vec::new();
+        for segment in path.split(|byte| *byte == b'/' || (self.backslashes && *byte == b'\\')) {
+            let name = if self.parameters { name_of(segment) } else { segment };
+            match (self.dots, dots_in(name)) {
+                (Dots::Resolved | Dots::ResolvedAmongEmpty, Some(1)) => {}
+                (Dots::Resolved | Dots::ResolvedAmongEmpty, Some(_)) => {
+                    segments.pop();
+                }
+                (Dots::Kept | Dots::Resolved, None) if name.is_empty() => {}
+                _ => segments.push(name),
+            }
+        }
+        segments.retain(|name| !name.is_empty());
+        let mut path = vec![b'/'];
+        path.extend(segments.join(&b'/'));
+        path
+    }
+}
+
+/// How many dots a segment is, where it is `.` or `..`, or spells them `%2e`.
+fn dots_in(segment: &[u8]) -> Option<usize> {
+    if !matches!(segment.first(), Some(b'.' | b'%')) || segment.len() > 6 {
+        return None;
+    }
+    let plain = decoded(segment);
+    matches!(plain.as_slice(), b"." | b"..").then_some(plain.len())
 }
 
 /// A path as the configuration names it: `/api/login`, or `/api/admin/*` for `/api/admin` and all below it.
@@ -98,11 +211,12 @@ impl PathPattern {
     /// Whether `path` is meant by this pattern.
     #[must_use]
     pub fn matches(&self, path: &NormalPath) -> bool {
-        let (own, other) = (&self.path.0, &path.0);
-        if own == other {
-            return true;
-        }
-        self.below && (own == b"/" || (other.starts_with(own) && other.get(own.len()) == Some(&b'/')))
+        let own = self.path.normal.as_slice();
+        path.readings().any(|other| {
+            own == other
+                || self.below
+                    && (own == b"/" || other.strip_prefix(own).is_some_and(|rest| rest.first() == Some(&b'/')))
+        })
     }
 }
 
@@ -165,10 +279,43 @@ mod tests {
         for path in ["/api/admin", "/api/admin/", "/api/admin/users", "/api/admin/a/b", "/api//admin/%2e/x"] {
             assert!(shut("/api/admin/*", path), "{path}");
         }
-        for path in ["/api/administrator", "/api", "/api/admin/../x"] {
+        for path in ["/api/administrator", "/api", "/x/../api/administrator"] {
             assert!(!shut("/api/admin/*", path), "{path}");
         }
         assert!(shut("/*", "/anything") && shut("/*", "/"));
+    }
+
+    #[test]
+    fn what_some_readers_take_for_another_path_is_meant_by_both() {
+        for path in [
+            // Below it, where the app resolves nothing, or decodes less often.
+            "/api/admin/../x",
+            "/api/admin/%2e%2e/x",
+            "/api/admin/..%2fx",
+            "/api/admin/%252e%252e/x",
+            "/api/admin/..\\..\\x",
+            "/api/admin/..;/x",
+            // Below it, where `..` takes back the empty segment.
+            "/api/admin//../x",
+            "/api//../api/admin/x",
+            // Below it, where parameters go before anything is decoded.
+            "/api/admin;%2f..%2f../x",
+            "/api/%61dmin;%2f..%2f../x",
+        ] {
+            assert!(shut("/api/admin/*", path), "{path}");
+        }
+        for path in ["/ws-legacy;%2f..%2fx", "/ws%2dlegacy;%2f..%2fx", "/x//..%2f../ws-legacy"] {
+            assert!(shut("/ws-legacy", path), "{path}");
+        }
+        assert!(shut("/api/login", "/api/a%2fb/%2e%2e/login"));
+        assert!(NormalPath::of("/login") == NormalPath::of("/x/../login"));
+    }
+
+    #[test]
+    fn a_long_path_has_no_long_readings() {
+        let path = NormalPath::of(&"/a%2f..;x\\%252e".repeat(4000));
+        let kept: usize = path.others.iter().map(Vec::len).sum();
+        assert!(path.others.len() < 128 && kept <= path.others.len() * READING_AT_MOST, "{kept}");
     }
 
     #[test]
