@@ -11,13 +11,37 @@ use std::time::Duration;
 /// machine was suspended: timers stand still then, the clock of the deadlines does not.
 const ROUND_EVERY: u64 = 1000;
 
+/// How late a round may come, in milliseconds, before it is taken that the whole process stood still.
+const LATE: u64 = 500;
+
+/// How long everybody else is given then to read what waits in the sockets.
+const CATCH_UP: u64 = 500;
+
+/// How often in a row. A process that is late for ever must still cut.
+const CATCH_UPS: usize = 2;
+
 impl Keeper {
     /// Goes its rounds, for ever.
     pub async fn keep(&self) {
         loop {
             let next = self.round().await;
-            let wait = next.since(self.clock.now()).min(ROUND_EVERY);
+            self.wait(next).await;
+        }
+    }
+
+    /// Waits for the next round. Where it comes late, the process was stopped, the machine suspended, or overloaded,
+    /// and what clients said meanwhile lies unread: that is to count before anybody is judged.
+    async fn wait(&self, mut next: Moment) {
+        for _ in 0..=CATCH_UPS {
+            let begun = self.clock.now();
+            let wait = next.since(begun).min(ROUND_EVERY);
             tokio::time::sleep(Duration::from_millis(wait)).await;
+            let now = self.clock.now();
+            if now.since(begun.plus(wait)) < LATE {
+                return;
+            }
+            tracing::debug!(late = now.since(next), "a round came late; what waits is read first");
+            next = now.plus(CATCH_UP);
         }
     }
 
