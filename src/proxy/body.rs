@@ -40,15 +40,21 @@ pub(super) struct Start {
 impl Start {
     /// Reads until the body ends or has more than `most` bytes.
     pub(super) async fn read(mut body: Body, most: usize) -> Result<Self, Error> {
+        // In one piece: as many as it came in, down to a byte each, they could take a hundred times its length.
+        let mut data = Vec::new();
         let mut frames = VecDeque::new();
-        let mut length = 0;
         while let Some(frame) = body.frame().await {
-            let frame = frame?;
-            length += frame.data_ref().map_or(0, Bytes::len);
-            frames.push_back(frame);
-            if length > most {
+            match frame?.into_data() {
+                Ok(piece) => data.extend_from_slice(&piece),
+                Err(trailers) => frames.push_back(trailers),
+            }
+            if data.len() > most {
+                frames.push_front(Frame::data(data.into()));
                 return Ok(Self { frames, rest: Some(body) });
             }
+        }
+        if !data.is_empty() {
+            frames.push_front(Frame::data(data.into()));
         }
         Ok(Self { frames, rest: None })
     }
