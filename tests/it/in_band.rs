@@ -156,7 +156,7 @@ async fn of_an_accepted_token_that_was_not_recognised_the_client_hears_nothing()
     let padded = format!("{}{}", " ".repeat(70_000), offer("hidden"));
     let success = br#"{"type":"auth_success"}"#;
     for fragmented in [false, true] {
-        let (mut client, mut app) = ends.open("/ws", "").await;
+        let (mut client, mut app) = ends.open_as(&fragmented.to_string(), "/ws").await;
         client.send(masked(TEXT, padded.as_bytes())).await;
         app.frame().await;
         if fragmented {

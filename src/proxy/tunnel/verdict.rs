@@ -27,6 +27,14 @@ impl Tunnel {
             let last = lane.has_ended_long();
             let offer = self.in_band.client_piece(lane.message.as_slice(), last);
             lane.message.keep_last(if last { 0 } else { self.in_band.overlap() });
+            if offer.is_some() && self.bound.is_empty() {
+                // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
+                // could tell.
+                tracing::warn!(
+                    "a message too long to be examined seems to offer the first token of a tunnel; it is refused"
+                );
+                return Err(Ending::Refused);
+            }
             return offer.map_or(Ok(()), |offer| self.offer(offer));
         }
         match self.in_band.client_message(lane.message.as_slice()) {
