@@ -54,6 +54,7 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
             }
             Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
             Standing::Live(session) => pass.refreshed.push(session),
+            Standing::Unknown if sighting.loose => {}
             Standing::Unknown => pass.strangers.push(sighting),
         }
     }

@@ -7,7 +7,11 @@ use crate::session::SessionId;
 use ::http::request;
 use ::http::{HeaderValue, header};
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
+
+/// How many words of `Authorization` are looked at, beside the last.
+const WORDS_AT_MOST: usize = 4;
 
 /// A token that a rule found in a request.
 #[derive(Clone, Debug)]
@@ -16,6 +20,8 @@ pub struct Sighting {
     pub id: SessionId,
     /// The rule.
     pub rule: Arc<TokenRule>,
+    /// Whether only a careless reader would take it for a token: it can be refused, but begins nothing.
+    pub loose: bool,
 }
 
 /// All rules of the configuration.
@@ -37,7 +43,7 @@ impl TokenRules {
     /// Every token that the rules for `path` find in the head of a request.
     #[must_use]
     pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<Sighting> {
-        let mut found = Vec::new();
+        let mut found = Sightings::default();
         for rule in self.applying(path) {
             let tokens = match &rule.place {
                 Place::Header(name) => spellings(head, name).filter_map(|value| Token::new(&value)).collect(),
@@ -48,9 +54,17 @@ impl TokenRules {
                     continue;
                 }
             };
-            add(&mut found, rule, &tokens);
+            found.add(rule, &tokens, false);
+            match &rule.place {
+                Place::Header(name) => found.add(rule, &aliased(head, name), true),
+                Place::Bearer => {
+                    let values = values(head, &header::AUTHORIZATION);
+                    found.add(rule, &values.flat_map(|value| words(&value)).collect::<Vec<_>>(), true);
+                }
+                _ => {}
+            }
         }
-        found
+        found.found
     }
 
     /// Whether a rule for `path` looks into the bodies of requests.
@@ -64,13 +78,13 @@ impl TokenRules {
     /// # Errors
     /// Where the body is not JSON.
     pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<Sighting>, NotJson> {
-        let mut found = Vec::new();
+        let mut found = Sightings::default();
         for rule in self.applying(path) {
             if let Place::RequestJson(pointer) = &rule.place {
-                add(&mut found, rule, &tokens_at(body, pointer)?);
+                found.add(rule, &tokens_at(body, pointer)?, false);
             }
         }
-        Ok(found)
+        Ok(found.found)
     }
 
     /// Whether a rule for `path` learns tokens from answers.
@@ -100,12 +114,20 @@ impl TokenRules {
     }
 }
 
-fn add(found: &mut Vec<Sighting>, rule: &Arc<TokenRule>, tokens: &[Token]) {
-    for token in tokens {
-        let id = token.session_id();
-        // A token seen twice counts once, unless the other rule ends the session.
-        if !found.iter().any(|sighting| sighting.id == id && sighting.rule.ends == rule.ends) {
-            found.push(Sighting { id, rule: Arc::clone(rule) });
+#[derive(Default)]
+struct Sightings {
+    found: Vec<Sighting>,
+    seen: HashSet<(SessionId, bool)>,
+}
+
+impl Sightings {
+    fn add(&mut self, rule: &Arc<TokenRule>, tokens: &[Token], loose: bool) {
+        for token in tokens {
+            let id = token.session_id();
+            // A token seen twice counts once, unless the other rule ends the session.
+            if self.seen.insert((id, rule.ends)) {
+                self.found.push(Sighting { id, rule: Arc::clone(rule), loose });
+            }
         }
     }
 }
@@ -138,6 +160,18 @@ fn bearer(value: &str) -> Option<Token> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
 }
 
+/// The values of a header whose name has `_` for `-`: to an app behind CGI or WSGI both are one.
+fn aliased(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
+    let named = head.headers.iter().filter(|(other, _)| *other != name && *other.as_str().replace('_', "-") == *name);
+    named.filter_map(|(_, value)| Token::new(&text(value))).collect()
+}
+
+/// What of `Authorization` an app takes for the token that looks at no scheme, or at one word alone.
+fn words(value: &str) -> Vec<Token> {
+    let words = || value.split_ascii_whitespace();
+    words().take(WORDS_AT_MOST).chain(words().last()).filter_map(Token::new).collect()
+}
+
 /// The values of a cookie (RFC 6265 §5.4); several may have one name, for different paths.
 fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
@@ -161,7 +195,9 @@ fn unquote(value: &str) -> Cow<'_, str> {
     let mut rest = inner;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        let octal = after.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        // Not `\+12`, which is a number to Rust.
+        let octal = after.get(..3).filter(|digits| !digits.starts_with('+'));
+        let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         let (character, length) = match octal {
             Some(byte) => (char::from(byte), 3),
             None => match after.chars().next() {
@@ -213,11 +249,19 @@ mod tests {
     fn seen(place: Place, request: request::Builder) -> Vec<SessionId> {
         let (head, ()) = request.body(()).unwrap().into_parts();
         let path = NormalPath::of(head.uri.path());
-        rules(vec![place]).in_head(&path, &head).into_iter().map(|sighting| sighting.id).collect()
+        let found = rules(vec![place]).in_head(&path, &head);
+        found.into_iter().filter(|sighting| !sighting.loose).map(|sighting| sighting.id).collect()
     }
 
     fn id(token: &str) -> SessionId {
         SessionId::of_token(token.as_bytes())
+    }
+
+    /// What only a careless app would read.
+    fn loose(place: Place, request: request::Builder) -> Vec<SessionId> {
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let found = rules(vec![place]).in_head(&NormalPath::of(head.uri.path()), &head);
+        found.into_iter().filter(|sighting| sighting.loose).map(|sighting| sighting.id).collect()
     }
 
     #[test]
@@ -241,6 +285,16 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_token_is_seen_where_careless_apps_would_look() {
+        for value in ["Token abc", "abc", "Bearer abc x", "x y abc", "Bearer x y z w v abc"] {
+            let seen = loose(Place::Bearer, Request::get("/").header("authorization", value));
+            assert!(seen.contains(&id("abc")), "{value}");
+        }
+        let place = Place::Header(HeaderName::from_static("session-id"));
+        assert_eq!(loose(place, Request::get("/").header("session_id", "abc")), [id("abc")]);
+    }
+
+    #[test]
     fn a_cookie_in_every_spelling_that_apps_undo() {
         let spellings = [
             "sid=abc",
@@ -251,6 +305,8 @@ mod tests {
             "a;sid = abc",
             "sid=\"a\\bc\"",
         ];
+        let plus = Request::get("/").header("cookie", "sid=\"a\\+12\"");
+        assert_eq!(seen(Place::Cookie("sid".into()), plus), [id("a+12")]);
         for cookie in spellings {
             assert_eq!(
                 seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", cookie)),

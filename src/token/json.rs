@@ -122,11 +122,16 @@ pub fn find(document: &[u8], wanted: &[&Pointer]) -> Result<Vec<Vec<Found>>, Not
     walk::walk(&mut Scanner { rest: &text }, wanted).ok_or(NotJson)
 }
 
-/// Whether any of the values is `scalar`. Numbers are compared as they are written: `7` is not `7.0`.
+fn value_of(number: &str) -> Option<f64> {
+    number.parse().ok()
+}
+
+/// Whether any of the values is `scalar`. `7.0` and `70e-1` are `7`.
 #[must_use]
 pub fn matches(found: &[Found], scalar: &Scalar) -> bool {
     found.iter().any(|value| match (value, scalar) {
-        (Found::Text(a), Scalar::Text(b)) | (Found::Number(a), Scalar::Number(b)) => a == b,
+        (Found::Text(a), Scalar::Text(b)) => a == b,
+        (Found::Number(a), Scalar::Number(b)) => a == b || value_of(a).is_some_and(|a| value_of(b) == Some(a)),
         (Found::Bool(a), Scalar::Bool(b)) => a == b,
         _ => false,
     })

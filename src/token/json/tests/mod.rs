@@ -231,7 +231,8 @@ fn matching_is_by_kind_and_by_what_is_written() {
     assert!(matches(&found, &Scalar::Text("7".into())));
     assert!(matches(&found, &Scalar::Number("7".into())));
     assert!(matches(&found, &Scalar::Bool(true)));
-    assert!(!matches(&found, &Scalar::Number("7.0".into())));
+    assert!(matches(&found, &Scalar::Number("7.0".into())));
+    assert!(!matches(&found, &Scalar::Number("8".into())));
     assert!(!matches(&found, &Scalar::Bool(false)));
     assert!(!matches(&found, &Scalar::Text("true".into())));
     assert!(!matches(&[], &Scalar::Bool(true)));
