@@ -27,7 +27,7 @@ impl Tunnel {
             let last = lane.has_ended_long();
             let offer = self.in_band.client_piece(lane.message.as_slice(), last);
             lane.message.keep_last(if last { 0 } else { self.in_band.overlap() });
-            if offer.is_some() && self.bound.is_empty() {
+            if offer.is_some() && self.ends.is_nobodys() {
                 // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
                 // could tell.
                 tracing::warn!(
