@@ -6,7 +6,7 @@ import { prepare, retry } from "./retry.js";
 
 const element = (id) => document.getElementById(id);
 const EXAMPLES = {
-  short: '# Ada\'s program runs in the app.\nprint("Hello from the analytical engine")\nprint("B2 = 1/6")',
+  short: '# The app understands print and time.sleep.\nprint("Hello from the analytical engine")\nprint("B2 = 1/6")',
   slow: `# Hands off: every line it prints is a message from the app.\n${[1, 2, 3, 4, 5].map((step) => `print("step ${step} of 5")\ntime.sleep(8)`).join("\n")}`,
 };
 const MOST_LOG_LINES = 200;
@@ -79,8 +79,8 @@ function terminated(reason) {
     ? "You continued in another tab."
     : `Your session expired due to inactivity (${limit}).`;
   element("expired-text").textContent = elsewhere
-    ? "The app allows one connection per login, so it closed this one. The session itself is alive and well."
-    : "This page got the app's own goodbye, forgot its token and logged you out. It goes on reconnecting, as the real front end does, but nothing comes back to life.";
+    ? "The app allows one connection per login, so it closed this one. That did not end the session."
+    : "idlegate sent the app's own message for this and closed the WebSocket; so the page forgot its token. It has kept one copy for you, to try whether the old login still opens anything.";
   element("login-again").textContent = elsewhere ? "Continue here" : "Log in again";
   element("retry").hidden = elsewhere;
   element("retry-old-token").hidden = elsewhere;
