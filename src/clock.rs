@@ -64,10 +64,15 @@ impl Clock {
     }
 }
 
-fn boot_milliseconds() -> u64 {
+/// Microseconds of the machine's clock since its boot, to measure how long something takes.
+pub(crate) fn microseconds() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     // Neither is negative for a clock that begins at boot.
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000
+}
+
+fn boot_milliseconds() -> u64 {
+    microseconds() / 1000
 }
 
 /// Milliseconds since the Unix epoch, by the wall clock. Read once, when a store of this process begins.

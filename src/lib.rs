@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod config;
 pub mod demo;
+pub mod doctor;
 pub mod frame;
 pub mod keeper;
 mod proxy;

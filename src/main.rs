@@ -32,6 +32,8 @@ enum Command {
     Run,
     /// Check the configuration: all errors at once, each with its cure. Exit code 2 where there are any.
     Check,
+    /// Examine what idlegate stands on: the app and the store. Exit code 1 where something is wrong.
+    Doctor,
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
             );
             ExitCode::SUCCESS
         }),
+        Command::Doctor => with_config(&arguments.config, |config| block_on(doctor(config))),
         Command::Demo { listen } => {
             log(LevelFilter::WARN);
             block_on(demo(listen))
@@ -108,6 +111,17 @@ async fn run(config: Config) -> io::Result<()> {
     let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, "`listen`", &error))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), upstream, limit, "listening on http://{}", server.address()?);
     until_stopped(server).await
+}
+
+async fn doctor(config: Config) -> io::Result<()> {
+    let findings = idlegate::doctor::examine(&config).await;
+    for finding in &findings {
+        println!("{finding}");
+    }
+    match findings.iter().filter(|finding| finding.is_wrong()).count() {
+        0 => Ok(()),
+        wrong => Err(io::Error::other(format!("{wrong} of {} findings are wrong", findings.len()))),
+    }
 }
 
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {

@@ -5,7 +5,7 @@ use crate::config::{Config, Store as StoreConfig};
 use crate::keeper::Keeper;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::shutdown::Shutdown;
-use crate::store::{FileStore, MemoryStore, Store};
+use crate::store::{FileStore, MemoryStore, RedisStore, Store};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -45,11 +45,15 @@ impl Server {
         let epoch = epoch_milliseconds();
         let store: Box<dyn Store> = match &config.store {
             StoreConfig::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
+            StoreConfig::Redis(settings) => {
+                Box::new(RedisStore::new(settings.clone(), config.idle, clock.clone()).map_err(io::Error::other)?)
+            }
             StoreConfig::File(path) => {
                 Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(io::Error::other)?)
             }
         };
-        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions);
+        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
+            .with_unknown_tokens(config.unknown_tokens);
         Ok(Self { listener, config, keeper: Arc::new(keeper) })
     }
 
@@ -74,6 +78,7 @@ impl Server {
         let proxy = Arc::new(Proxy::new(config, Arc::clone(&keeper), shutdown.clone()));
         tokio::select! {
             () = keeper.keep() => {}
+            () = keeper.listen() => {}
             () = accept(listener, proxy, shutdown.clone()) => {}
         }
     }

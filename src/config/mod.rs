@@ -5,6 +5,7 @@ mod document;
 mod problem;
 mod read;
 mod section;
+mod store;
 mod stranger;
 #[cfg(test)]
 mod tests;
@@ -15,7 +16,8 @@ mod value;
 pub use problem::{Fault, Origin, Problem, Problems};
 
 use crate::route::PathSet;
-use crate::session::{Activity, Limits};
+use crate::session::{Activity, Limits, SessionIds};
+use crate::store::RedisSettings;
 use crate::token::TokenRule;
 use http::{HeaderMap, StatusCode};
 use ipnet::IpNet;
@@ -49,6 +51,10 @@ pub struct Config {
     pub idle: Limits,
     /// `[store]`.
     pub store: Store,
+    /// `store.unknown_tokens`.
+    pub unknown_tokens: UnknownTokens,
+    /// `store.secret`: how tokens become session ids.
+    pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
     pub activity: Activity,
     /// `[[token]]`.
@@ -82,6 +88,17 @@ pub enum Store {
     Memory,
     /// `url = "file:/path"`: in this process, and in a file that outlives it.
     File(PathBuf),
+    /// `url = "redis://…"`: in Redis, for any number of replicas.
+    Redis(RedisSettings),
+}
+
+/// What becomes of a token that this replica does not know, while the store does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownTokens {
+    /// The app has the say, as if the token were new. A dead one passes until the store answers.
+    Admit,
+    /// 503 until the store answers.
+    Refuse,
 }
 
 /// `[cut]`: the goodbye, in the app's own words.

@@ -4,14 +4,14 @@ use super::document::Document;
 use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{Config, Store, Upstream, cut, token, upstream};
+use super::{Config, Upstream, cut, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -61,6 +61,7 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
+    let (store, ids, unknown_tokens) = top.table("store", store::store);
     Config {
         listen,
         upstream: app(top, listen),
@@ -74,7 +75,9 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
         log: top.text("log", level).unwrap_or(LevelFilter::INFO),
         idle: top.table("idle", idle),
-        store: top.table("store", |table| table.text("url", store).unwrap_or(Store::Memory)),
+        store,
+        ids,
+        unknown_tokens,
         activity: top.table("activity", activity),
         tokens: token::rules(top),
         cut: top.table("cut", cut::cut),
@@ -155,21 +158,6 @@ fn idle(table: &mut Section<'_, '_>) -> Limits {
         timeout: table.text("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
         lifetime: table.text("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
         retention: table.text("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),
-    }
-}
-
-fn store(text: &str) -> Result<Store, Fault> {
-    const CURE: &str = "write \"memory\", or \"file:/var/lib/idlegate/sessions\" for sessions that outlive a restart";
-    if text == "memory" {
-        return Ok(Store::Memory);
-    }
-    match text.strip_prefix("file:") {
-        Some(path) if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') => {
-            Ok(Store::File(PathBuf::from(path)))
-        }
-        Some(_) => Err(Fault::new("it does not name a file by its absolute path", CURE)),
-        // The value is not repeated: URLs of stores have passwords in them.
-        None => Err(Fault::new("this version has no such store", CURE)),
     }
 }
 

@@ -3,6 +3,9 @@
 //! A deadline only wakes. Whether a session is over is asked of the store each time, which merges what this replica
 //! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
 
+#[cfg(test)]
+mod fleet_tests;
+mod hearsay;
 mod rounds;
 mod session;
 #[cfg(test)]
@@ -11,6 +14,7 @@ mod tests;
 pub use session::{Attached, Awaited, Session};
 
 use crate::clock::{Clock, Moment};
+use crate::config::UnknownTokens;
 use crate::session::{Beat, EpochSeconds, Reason, SessionId, Source};
 use crate::store::{Ended, Known, Live, Store, StoreError, Touch};
 use parking_lot::RwLock;
@@ -28,6 +32,8 @@ pub enum Standing {
     Live(Arc<Session>),
     /// An ended session: the token is dead.
     Ended,
+    /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
+    Undecided,
 }
 
 /// How often things happened since the start.
@@ -60,6 +66,7 @@ pub struct Keeper {
     /// The limit, in seconds, for those who explain.
     limit: EpochSeconds,
     max_sessions: usize,
+    unknown_tokens: UnknownTokens,
     sessions: RwLock<Sessions>,
     full: AtomicBool,
     /// For whoever asks how it went.
@@ -105,10 +112,17 @@ impl Keeper {
             clock,
             limit,
             max_sessions,
+            unknown_tokens: UnknownTokens::Admit,
             sessions: RwLock::default(),
             full: AtomicBool::new(false),
             counts: Counts::default(),
         }
+    }
+
+    /// What becomes of unknown tokens while the store does not answer; without this they are admitted.
+    #[must_use]
+    pub fn with_unknown_tokens(self, unknown_tokens: UnknownTokens) -> Self {
+        Self { unknown_tokens, ..self }
     }
 
     /// The clock all activity is stamped by.
@@ -137,7 +151,9 @@ impl Keeper {
         }
         let known = match self.store.look_up(id).await {
             // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
-            Ok(Known::Live(Live { age, source, due_in: 0 })) => self.store.judge(Touch { id, age, source }).await,
+            Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
+                self.store.judge(Touch { id, age, source, created_age }, 0).await
+            }
             known => known,
         };
         self.adopt(id, known)
@@ -152,19 +168,34 @@ impl Keeper {
             self.note_full();
             return Standing::Unknown;
         }
-        let known = self.store.begin(Touch { id, age: 0, source: Source::Accepted }).await;
-        self.adopt(id, known)
+        let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
+        let error = match self.store.begin(begun).await {
+            Ok(known) => return self.adopt(id, Ok(known)),
+            Err(error) => error,
+        };
+        tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
+        let here = Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() };
+        let standing = self.adopt(id, Ok(Known::Live(here)));
+        if let Standing::Live(session) = &standing {
+            session.pulse().untell();
+        }
+        standing
     }
 
-    /// Ends a session whatever its activity: its user logged out.
+    fn limit_ms(&self) -> u64 {
+        self.limit.saturating_mul(1000)
+    }
+
+    /// Ends a session whatever its activity: its user logged out. Where the store does not know it, or does not answer,
+    /// it ends here all the same, and the store is told with the next round that reaches it.
     pub async fn end(&self, session: &Session, reason: Reason) {
-        match self.store.end(session.id(), reason).await {
-            Ok(Known::Ended(ended)) => self.close(session, ended),
-            Ok(Known::Live(_) | Known::Unknown) => {
-                tracing::warn!(session = %session.id(), "the store did not know the session that was to end");
-            }
-            Err(error) => tracing::warn!(session = %session.id(), %error, "the session could not be ended"),
+        let asked = self.store.end(session.id(), reason).await;
+        if let Ok(Known::Ended(ended)) = asked {
+            return self.close(session, ended);
         }
+        tracing::debug!(session = %session.id(), ?asked, "the session ends here; the store is told when it answers");
+        session.set_unburied(true);
+        self.close(session, self.store.obituary(session.touch_for_store(self.clock.now()), reason));
     }
 
     /// Takes over what the store knows of a session that this replica did not know.
@@ -172,13 +203,17 @@ impl Keeper {
         let now = self.clock.now();
         let (session, deadline) = match known {
             Ok(Known::Unknown) => return Standing::Unknown,
-            Ok(Known::Live(Live { age, source, due_in })) => {
-                (Session::live(id, Beat { at: now.minus(age), source }), now.plus(due_in))
+            Ok(Known::Live(Live { age, source, created_age, due_in })) => {
+                let beat = Beat { at: now.minus(age), source };
+                (Session::live(id, beat, now.minus(created_age), now), now.plus(due_in))
             }
             Ok(Known::Ended(ended)) => (Session::dead(id, now, ended), now.plus(ended.remembered_for)),
             Err(error) => {
-                tracing::warn!(session = %id, %error, "a token could not be looked up and is admitted");
-                return Standing::Unknown;
+                tracing::debug!(session = %id, %error, choice = ?self.unknown_tokens, "a token could not be looked up");
+                return match self.unknown_tokens {
+                    UnknownTokens::Admit => Standing::Unknown,
+                    UnknownTokens::Refuse => Standing::Undecided,
+                };
             }
         };
         let mut sessions = self.sessions.write();
@@ -197,7 +232,7 @@ impl Keeper {
 
     /// Records the end and tells every connection of the session. The first end is the one that counts.
     fn close(&self, session: &Session, ended: Ended) {
-        if !session.close(ended) {
+        if !session.close(ended, self.clock.now()) {
             return;
         }
         let mut sessions = self.sessions.write();

@@ -7,9 +7,19 @@ use crate::store::{Known, Touch};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a round waits for the next at most, in milliseconds. Also the longest that a timer can oversleep when the
+/// How long a round waits for the next at most, in milliseconds. Less than the second that may pass between a deadline
+/// and the word of a replica that knows nothing of it. Also the longest that a timer can oversleep when the
 /// machine was suspended: timers stand still then, the clock of the deadlines does not.
-const ROUND_EVERY: u64 = 1000;
+const ROUND_EVERY: u64 = 800;
+
+/// How long a round waits for the next at least. Deadlines that lie close together are of one round.
+const ROUND_PAUSE: u64 = 50;
+
+/// How soon a session is judged again that is over by its own time, but not yet by that of all replicas.
+const ASKED_AGAIN: u64 = 100;
+
+/// How many sessions are judged or buried at once.
+const AT_ONCE: usize = 64;
 
 /// How late a round may come, in milliseconds, before it is taken that the whole process stood still.
 const LATE: u64 = 500;
@@ -34,7 +44,7 @@ impl Keeper {
     async fn wait(&self, mut next: Moment) {
         for _ in 0..=CATCH_UPS {
             let begun = self.clock.now();
-            let wait = next.since(begun).min(ROUND_EVERY);
+            let wait = next.since(begun).clamp(ROUND_PAUSE, ROUND_EVERY);
             tokio::time::sleep(Duration::from_millis(wait)).await;
             let now = self.clock.now();
             if now.since(begun.plus(wait)) < LATE {
@@ -48,6 +58,7 @@ impl Keeper {
     /// The last round: what the store has not been told, and what must outlive this process.
     pub async fn last_round(&self) {
         self.flush().await;
+        self.bury().await;
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed properly");
         }
@@ -56,37 +67,98 @@ impl Keeper {
     /// One round. Returns when the next deadline falls due, [`ROUND_EVERY`] from now at most.
     pub async fn round(&self) -> Moment {
         self.flush().await;
+        self.bury().await;
         let now = self.clock.now();
-        for session in self.due(now) {
-            match session.ended() {
-                Some(_) => self.forget(session.id()),
-                None => self.judge(&session).await,
-            }
+        let (ended, live): (Vec<_>, Vec<_>) = self.due(now).into_iter().partition(|session| session.ended().is_some());
+        for session in ended {
+            self.forget(session.id());
+        }
+        for some in live.chunks(AT_ONCE) {
+            futures_util::future::join_all(some.iter().map(|session| self.judge(session))).await;
         }
         let horizon = now.plus(ROUND_EVERY);
         self.sessions.read().deadlines.first().map_or(horizon, |(deadline, _)| horizon.min(*deadline))
     }
 
-    /// Tells the store the activity it has not been told of: at most one touch per session, as an age.
+    /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where
+    /// there is none: the store's other replicas wait for this one's word that it has told all.
     async fn flush(&self) {
-        let untold: Vec<(Arc<Session>, Beat)> = self
-            .sessions
-            .read()
-            .by_id
-            .values()
-            .filter_map(|entry| Some((Arc::clone(&entry.session), entry.session.pulse().untold()?)))
-            .collect();
-        if untold.is_empty() {
-            return;
-        }
+        // Before anything is collected: what happens from here on is not told yet.
+        let told = self.clock.now();
+        let untold = self.untold(told);
         let now = self.clock.now();
-        let touches: Vec<Touch> = untold.iter().map(|(session, beat)| touch(session.id(), *beat, now)).collect();
-        match self.store.flush(&touches).await {
-            Ok(()) => untold.iter().for_each(|(session, beat)| session.pulse().told(*beat)),
+        let touches: Vec<Touch> = untold.iter().map(|(session, _)| session.touch_for_store(now)).collect();
+        match self.store.flush(&touches, told).await {
+            Ok(flushed) => {
+                for (session, beat) in untold {
+                    session.pulse().told(beat);
+                }
+                for (id, ended) in flushed.ended {
+                    if let Some(session) = self.known(id) {
+                        self.close(&session, ended);
+                    }
+                }
+                if flushed.retell {
+                    self.retell();
+                }
+            }
             Err(error) => {
-                tracing::warn!(%error, sessions = touches.len(), "activity is kept here until the store answers");
+                tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
             }
         }
+    }
+
+    fn untold(&self, now: Moment) -> Vec<(Arc<Session>, Beat)> {
+        let sessions = self.sessions.read();
+        let live = sessions.by_id.values().map(|entry| &entry.session).filter(|session| session.ended().is_none());
+        live.filter_map(|session| {
+            // An answer that has not begun is activity that lasts.
+            if session.pulse().is_awaiting() {
+                session.touch(now, Source::Request);
+            }
+            Some((Arc::clone(session), session.pulse().untold()?))
+        })
+        .collect()
+    }
+
+    /// The store has lost what it was told. The living are told of with the next flush; the dead at once.
+    fn retell(&self) {
+        let all: Vec<Arc<Session>> = self.all();
+        tracing::info!(sessions = all.len(), "the store is told again what is known here");
+        for session in all {
+            if session.ended().is_some() {
+                session.set_unburied(true);
+            } else {
+                session.pulse().untell();
+            }
+        }
+    }
+
+    /// Tells of ends that the store does not know.
+    async fn bury(&self) {
+        let unburied: Vec<_> = {
+            let sessions = self.sessions.read();
+            let all = sessions.by_id.values().map(|entry| &entry.session);
+            all.filter(|session| session.is_unburied()).cloned().collect()
+        };
+        for some in unburied.chunks(AT_ONCE) {
+            futures_util::future::join_all(some.iter().map(|session| self.bury_one(session))).await;
+        }
+    }
+
+    async fn bury_one(&self, session: &Session) {
+        let Some(ended) = session.ended() else { return };
+        let now = self.clock.now();
+        match self.store.bury(session.touch_for_store(now), ended.reason, session.ended_for(now)).await {
+            Ok(_) => session.set_unburied(false),
+            Err(error) => {
+                tracing::debug!(session = %session.id(), %error, "an end is kept here until the store answers");
+            }
+        }
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Session>> {
+        self.sessions.read().by_id.values().map(|entry| Arc::clone(&entry.session)).collect()
     }
 
     fn due(&self, now: Moment) -> Vec<Arc<Session>> {
@@ -98,31 +170,23 @@ impl Keeper {
     /// Asks the store about a session whose deadline fell due.
     async fn judge(&self, session: &Arc<Session>) {
         let now = self.clock.now();
-        // An answer that has not begun is activity that lasts.
-        if session.pulse().is_awaiting() {
-            session.touch(now, Source::Request);
-        }
-        let verdict = self.store.judge(touch(session.id(), session.pulse().last(), now)).await;
+        let verdict = self.store.judge(session.touch_for_store(now), session.seen_idle(now)).await;
         match verdict {
             Ok(Known::Ended(ended)) => self.close(session, ended),
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
-                self.sessions.write().arm(session.id(), now.plus(live.due_in.max(1)));
+                self.sessions.write().arm(session.id(), now.plus(live.due_in.max(ASKED_AGAIN)));
             }
-            Ok(Known::Unknown) => self.restore(session, now).await,
+            Ok(Known::Unknown) => {
+                // Lost between two steps. It is begun again when it is told of.
+                session.pulse().untell();
+                self.sessions.write().arm(session.id(), now.plus(ROUND_EVERY));
+            }
             Err(error) => {
-                tracing::warn!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
+                tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
                 self.sessions.write().arm(session.id(), now.plus(ROUND_EVERY));
             }
         }
-    }
-
-    /// The store lost a session that is known here: write it back.
-    async fn restore(&self, session: &Arc<Session>, now: Moment) {
-        if let Err(error) = self.store.begin(touch(session.id(), session.pulse().last(), now)).await {
-            tracing::warn!(session = %session.id(), %error, "the session could not be written back");
-        }
-        self.sessions.write().arm(session.id(), now.plus(ROUND_EVERY));
     }
 
     fn forget(&self, id: SessionId) {
@@ -131,8 +195,4 @@ impl Keeper {
             sessions.deadlines.remove(&(entry.deadline, id));
         }
     }
-}
-
-fn touch(id: SessionId, beat: Beat, now: Moment) -> Touch {
-    Touch { id, age: now.since(beat.at), source: beat.source }
 }

@@ -1,9 +1,9 @@
 //! One session that this replica knows, shared by all of its connections.
 
 use crate::clock::Moment;
-use crate::session::{Beat, Pulse, SessionId, Source};
-use crate::store::Ended;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::session::{Beat, EpochSeconds, Pulse, SessionId, Source};
+use crate::store::{Ended, Touch};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -12,31 +12,46 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub struct Session {
     id: SessionId,
     pulse: Pulse,
+    /// When it began, by our clock.
+    created: Moment,
+    /// Since when this replica has seen what happens to it.
+    seen_since: Moment,
     /// Set once, before `cut` fires: who is woken by the cut finds the reason.
     ended: OnceLock<Ended>,
+    /// When this replica learned of the end.
+    closed: OnceLock<Moment>,
+    /// It has ended, and the store does not know it.
+    unburied: AtomicBool,
     cut: CancellationToken,
     connections: AtomicUsize,
 }
 
 impl Session {
-    pub(super) fn live(id: SessionId, beat: Beat) -> Self {
+    pub(super) fn live(id: SessionId, beat: Beat, created: Moment, seen_since: Moment) -> Self {
         Self {
             id,
             pulse: Pulse::new(beat),
+            created,
+            seen_since,
             ended: OnceLock::new(),
+            closed: OnceLock::new(),
+            unburied: AtomicBool::new(false),
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
         }
     }
 
     pub(super) fn dead(id: SessionId, now: Moment, ended: Ended) -> Self {
-        let session = Self::live(id, Beat { at: now, source: ended.source });
-        session.close(ended);
+        let ago = |second: EpochSeconds| now.minus(ended.ended.saturating_sub(second).saturating_mul(1000));
+        let beat = Beat { at: ago(ended.last_activity), source: ended.source };
+        let session = Self::live(id, beat, ago(ended.created), now);
+        session.close(ended, now);
         session
     }
 
     /// Returns whether this was the first end.
-    pub(super) fn close(&self, ended: Ended) -> bool {
+    pub(super) fn close(&self, ended: Ended, now: Moment) -> bool {
+        self.closed.get_or_init(|| now);
         let first = self.ended.set(ended).is_ok();
         self.cut.cancel();
         first
@@ -52,6 +67,31 @@ impl Session {
     #[must_use]
     pub fn pulse(&self) -> &Pulse {
         &self.pulse
+    }
+
+    /// Its last activity as an age, for the store to be told.
+    pub(super) fn touch_for_store(&self, now: Moment) -> Touch {
+        let Beat { at, source } = self.pulse.last();
+        Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created) }
+    }
+
+    /// How many milliseconds ago it ended, by our clock; 0 where it has not.
+    pub(super) fn ended_for(&self, now: Moment) -> u64 {
+        self.closed.get().map_or(0, |closed| now.since(*closed))
+    }
+
+    /// Whether the store is to be told of the end.
+    pub(super) fn is_unburied(&self) -> bool {
+        self.unburied.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_unburied(&self, unburied: bool) {
+        self.unburied.store(unburied, Ordering::Release);
+    }
+
+    /// For how many milliseconds this replica has itself seen it idle.
+    pub(super) fn seen_idle(&self, now: Moment) -> u64 {
+        now.since(self.pulse.last().at.max(self.seen_since))
     }
 
     /// Records activity. The hot path: one atomic operation.

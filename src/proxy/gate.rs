@@ -52,6 +52,7 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
                     cookies.push(name.clone());
                 }
             }
+            Standing::Undecided => return Err(Fault::Undecided),
             Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
             Standing::Live(session) => pass.refreshed.push(session),
             Standing::Unknown if sighting.loose => {}

@@ -67,7 +67,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     pub(crate) fn new(config: Config, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
         let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
-        let tokens = TokenRules::new(config.tokens.clone());
+        let tokens = TokenRules::new(config.tokens.clone(), config.ids.clone());
         Self { pool: forward::pool(connector), tokens, config, keeper, shutdown }
     }
 

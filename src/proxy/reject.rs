@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Unreachable(String),
     /// The app broke off, or does not speak HTTP.
     BadAnswer(String),
+    /// The store does not answer, and unknown tokens are refused meanwhile.
+    Undecided,
     /// The app did not accept a connection in time.
     ConnectTimedOut,
     /// The app did not begin its answer in time.
@@ -56,6 +58,7 @@ impl fmt::Display for Fault {
             Self::ClientGone => f.write_str("the request broke off"),
             Self::Unreachable(_) => f.write_str("the app behind this proxy cannot be reached"),
             Self::BadAnswer(_) => f.write_str("the app behind this proxy gave no proper answer"),
+            Self::Undecided => f.write_str("it cannot be told whether this session is over; try again in a moment"),
             Self::ConnectTimedOut => f.write_str("the app behind this proxy did not accept a connection in time"),
             Self::TimedOut => f.write_str("the app behind this proxy did not answer in time"),
         }
@@ -73,6 +76,7 @@ impl Fault {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
             Self::Unreachable(_) | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
+            Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimedOut | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -103,6 +107,9 @@ impl Fault {
         if matches!(self, Self::Malformed(_) | Self::Coding) {
             // Where one thing was in doubt, where the next request begins is too.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if matches!(self, Self::Undecided) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
         }
         if matches!(self, Self::Connect) {
             headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));

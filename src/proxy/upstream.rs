@@ -25,7 +25,7 @@ impl Stream {
     ///
     /// # Errors
     /// The system's, or `TimedOut` after `timeout`.
-    pub(super) async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Self> {
+    pub(crate) async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Self> {
         let connecting = async {
             match upstream {
                 Upstream::Tcp(authority) => {

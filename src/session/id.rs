@@ -1,7 +1,40 @@
 //! What may be shown of a session, and its key in the store.
 
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use std::fmt;
+use std::sync::Arc;
+
+/// How tokens become session ids: by SHA-256, or by HMAC-SHA-256 with a secret, which nobody can try tokens against
+/// who only sees the store or the log.
+#[derive(Clone, Default)]
+pub struct SessionIds {
+    keyed: Option<Arc<Hmac<Sha256>>>,
+}
+
+impl SessionIds {
+    /// Ids by HMAC-SHA-256 with this secret. All replicas need the same one, and with another all sessions are new.
+    #[must_use]
+    pub fn keyed(secret: &[u8]) -> Self {
+        // A key of any length is taken (RFC 2104 §2).
+        Self { keyed: Hmac::new_from_slice(secret).ok().map(Arc::new) }
+    }
+
+    /// The session id of the token with these bytes.
+    #[must_use]
+    pub fn of_token(&self, token: &[u8]) -> SessionId {
+        match &self.keyed {
+            None => SessionId::of_token(token),
+            Some(keyed) => SessionId::first_half_of(&Hmac::clone(keyed).chain_update(token).finalize().into_bytes()),
+        }
+    }
+}
+
+impl fmt::Debug for SessionIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.keyed.is_some() { "SessionIds(keyed)" } else { "SessionIds" })
+    }
+}
 
 /// The first 128 bits of SHA-256(token): 32 hex digits when shown. A token cannot be computed back from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -11,9 +44,14 @@ impl SessionId {
     /// The session id of the token with these bytes.
     #[must_use]
     pub fn of_token(token: &[u8]) -> Self {
-        let digest = Sha256::digest(token);
+        Self::first_half_of(&Sha256::digest(token))
+    }
+
+    fn first_half_of(digest: &[u8]) -> Self {
         let mut id = [0; 16];
-        id.copy_from_slice(&digest[..16]);
+        for (byte, digested) in id.iter_mut().zip(digest) {
+            *byte = *digested;
+        }
         Self(id)
     }
 
@@ -57,6 +95,15 @@ mod tests {
     fn it_is_the_first_half_of_sha_256() {
         // echo -n abc | sha256sum | head -c 32
         assert_eq!(SessionId::of_token(b"abc").to_string(), "ba7816bf8f01cfea414140de5dae2223");
+    }
+
+    #[test]
+    fn a_secret_makes_other_ids() {
+        // echo -n abc | openssl dgst -sha256 -hmac 'between us' | cut -c1-32
+        let ids = SessionIds::keyed(b"between us");
+        assert_eq!(ids.of_token(b"abc").to_string(), "f314fe2d04f3b6fcdd68dc0fb9206185");
+        assert_eq!(SessionIds::default().of_token(b"abc"), SessionId::of_token(b"abc"));
+        assert_eq!(format!("{ids:?}"), "SessionIds(keyed)");
     }
 
     #[test]

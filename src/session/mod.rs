@@ -6,6 +6,6 @@ mod pulse;
 mod rule;
 
 pub use activity::{Activity, Source};
-pub use id::SessionId;
+pub use id::{SessionId, SessionIds};
 pub use pulse::{Beat, Pulse};
 pub use rule::{EpochSeconds, Limits, Reason, Verdict};

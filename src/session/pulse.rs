@@ -61,6 +61,11 @@ impl Pulse {
         (last > self.told.load(Ordering::Acquire)).then(|| Beat::from_word(last))
     }
 
+    /// The store has lost what it was told.
+    pub fn untell(&self) {
+        self.told.store(0, Ordering::Release);
+    }
+
     /// The store has been told of `beat`. Later activity stays untold.
     pub fn told(&self, beat: Beat) {
         self.told.fetch_max(beat.to_word(), Ordering::AcqRel);

@@ -28,6 +28,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason with this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        [Self::Idle, Self::Lifetime, Self::Logout].into_iter().find(|reason| reason.name() == name)
+    }
+
     /// The name in logs and in the store.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -1,14 +1,17 @@
 //! What every store promises. One suite for all of them: it moves no clock, it only says how long ago things were.
 
 use super::{Ended, Known, Live, MemoryStore, Store, Touch};
-use crate::clock::{Clock, epoch_milliseconds};
+use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::session::{Limits, Reason, SessionId, Source};
 
 pub(super) const LIMITS: Limits = Limits { timeout: 10, lifetime: Some(40), retention: 60 };
 
 fn touch(token: &str, age: u64) -> Touch {
-    Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::Request }
+    Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::Request, created_age: age }
 }
+
+/// Up to when all was told: means nothing to a store of one replica, and a first report begins now.
+const NOBODY: Moment = Moment(0);
 
 fn live(known: Known) -> Live {
     match known {
@@ -32,17 +35,25 @@ fn about(value: u64, wanted: u64) -> bool {
 async fn a_stranger_is_unknown_and_stays_so(store: &dyn Store) {
     let id = touch("stranger", 0).id;
     assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
-    store.flush(&[touch("stranger", 0)]).await.unwrap();
-    assert_eq!(store.judge(touch("stranger", 0)).await.unwrap(), Known::Unknown);
     assert_eq!(store.end(id, Reason::Logout).await.unwrap(), Known::Unknown);
     assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
+}
+
+async fn what_was_lost_is_written_back(store: &dyn Store) {
+    store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NOBODY).await.unwrap();
+    let known = live(store.look_up(touch("lost", 0).id).await.unwrap());
+    assert!(about(known.age, 2_000) && about(known.created_age, 30_000), "{known:?}");
+    let dead = store.bury(Touch { created_age: 30_000, ..touch("buried", 20_000) }, Reason::Logout, 5_000).await;
+    let record = ended(dead.unwrap());
+    assert_eq!((record.reason, record.ended - record.last_activity), (Reason::Logout, 15));
+    ended(store.look_up(touch("buried", 0).id).await.unwrap());
 }
 
 async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
     let id = touch("ages", 0).id;
     assert!(about(live(store.begin(touch("ages", 8_000)).await.unwrap()).age, 8_000));
-    store.flush(&[touch("ages", 3_000)]).await.unwrap();
-    store.flush(&[touch("ages", 9_000)]).await.unwrap();
+    store.flush(&[touch("ages", 3_000)], NOBODY).await.unwrap();
+    store.flush(&[touch("ages", 9_000)], NOBODY).await.unwrap();
     let known = live(store.look_up(id).await.unwrap());
     assert!(about(known.age, 3_000), "{known:?}");
     // Over when more than the limit has passed since the second of the last activity.
@@ -53,17 +64,17 @@ async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
 
 async fn only_the_idle_are_ended(store: &dyn Store) {
     store.begin(touch("idle", 12_000)).await.unwrap();
-    let known = live(store.judge(touch("idle", 2_000)).await.unwrap());
+    let known = live(store.judge(touch("idle", 2_000), 0).await.unwrap());
     assert!(about(known.age, 2_000), "{known:?}");
     store.begin(touch("left", 12_000)).await.unwrap();
-    let record = ended(store.judge(touch("left", 12_000)).await.unwrap());
+    let record = ended(store.judge(touch("left", 12_000), 0).await.unwrap());
     assert_eq!(record.reason, Reason::Idle);
     assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
 }
 
 async fn the_lifetime_ends_the_active(store: &dyn Store) {
     store.begin(touch("old", 45_000)).await.unwrap();
-    let record = ended(store.judge(touch("old", 0)).await.unwrap());
+    let record = ended(store.judge(touch("old", 0), 0).await.unwrap());
     assert_eq!(record.reason, Reason::Lifetime);
 }
 
@@ -72,11 +83,12 @@ async fn the_ended_stay_ended(store: &dyn Store) {
     store.begin(touch("dead", 0)).await.unwrap();
     let record = ended(store.end(id, Reason::Logout).await.unwrap());
     assert!(about(60_000 - record.remembered_for, 0) || record.remembered_for == 60_000, "{record:?}");
-    store.flush(&[touch("dead", 0)]).await.unwrap();
+    let flushed = store.flush(&[touch("dead", 0)], NOBODY).await.unwrap();
+    assert_eq!(flushed.ended.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id]);
     for known in [
         store.look_up(id).await.unwrap(),
         store.begin(touch("dead", 0)).await.unwrap(),
-        store.judge(touch("dead", 0)).await.unwrap(),
+        store.judge(touch("dead", 0), 0).await.unwrap(),
         store.end(id, Reason::Idle).await.unwrap(),
     ] {
         let again = ended(known);
@@ -87,6 +99,7 @@ async fn the_ended_stay_ended(store: &dyn Store) {
 /// Holds a store, which was opened with [`LIMITS`], to all of it.
 pub(super) async fn keeps_its_promises(store: &dyn Store) {
     a_stranger_is_unknown_and_stays_so(store).await;
+    what_was_lost_is_written_back(store).await;
     ages_become_seconds_and_only_the_latest_counts(store).await;
     only_the_idle_are_ended(store).await;
     the_lifetime_ends_the_active(store).await;

@@ -1,8 +1,8 @@
 //! The store of this process: gone when it ends.
 
 use super::table::Table;
-use super::{Answer, Known, Store, Touch};
-use crate::clock::Clock;
+use super::{Answer, Ended, Flushed, Known, Store, Touch};
+use crate::clock::{Clock, Moment};
 use crate::session::{Limits, Reason, SessionId};
 use std::future::ready;
 
@@ -27,17 +27,25 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.0.begin(touch))))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch]) -> Answer<'a, ()> {
-        self.0.flush(touches);
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment) -> Answer<'a, Flushed> {
+        let flushed = self.0.flush(touches);
         self.0.sweep();
-        Box::pin(ready(Ok(())))
+        Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, _: u64) -> Answer<'_, Known> {
         Box::pin(ready(Ok(self.0.judge(touch))))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
         Box::pin(ready(Ok(self.0.end(id, reason))))
+    }
+
+    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
+        Box::pin(ready(Ok(self.0.bury(touch, reason, ended_age))))
+    }
+
+    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+        self.0.obituary(touch, reason)
     }
 }

@@ -7,12 +7,17 @@
 mod contract;
 mod file;
 mod memory;
+mod redis;
+mod secret;
 mod table;
 
 pub use file::{FileError, FileStore};
 pub use memory::MemoryStore;
+pub use redis::{RedisSettings, RedisStore};
+pub use secret::Secret;
 
-use crate::session::{EpochSeconds, Reason, SessionId, Source};
+use crate::clock::Moment;
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source};
 use std::fmt;
 use std::pin::Pin;
 
@@ -24,11 +29,14 @@ pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Se
 pub enum StoreError {
     /// It cannot be reached, or did not answer in time.
     Unavailable(String),
+    /// It can never be reached by these settings.
+    Settings(String),
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Settings(cause) => write!(f, "[store]: {cause}"),
             Self::Unavailable(cause) => {
                 write!(f, "the store does not answer ({cause}); check [store] url and that the store is running")
             }
@@ -47,6 +55,8 @@ pub struct Touch {
     pub age: u64,
     /// What it was.
     pub source: Source,
+    /// How many milliseconds ago the session began, for a store that has lost it.
+    pub created_age: u64,
 }
 
 /// What a store knows of a session.
@@ -67,6 +77,8 @@ pub struct Live {
     pub age: u64,
     /// What it was.
     pub source: Source,
+    /// How long ago it began.
+    pub created_age: u64,
     /// When the session can be over, if nothing happens until then.
     pub due_in: u64,
 }
@@ -90,6 +102,35 @@ pub struct Ended {
     pub remembered_for: u64,
 }
 
+impl Ended {
+    /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows.
+    pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits) -> Self {
+        let second = |age: u64| now.saturating_sub(age) / 1000;
+        let (last_activity, ended) = (second(touch.age), now / 1000);
+        let created = second(touch.created_age).min(last_activity);
+        let remembered_for = limits.retention.saturating_mul(1000);
+        Self { last_activity, source: touch.source, created, ended, reason, watermark: ended, remembered_for }
+    }
+}
+
+/// What came of telling a store.
+#[derive(Clone, Debug, Default)]
+pub struct Flushed {
+    /// Sessions it was told of that have ended.
+    pub ended: Vec<(SessionId, Ended)>,
+    /// It has lost what it was told before: all of it is to be told again.
+    pub retell: bool,
+}
+
+/// What a store tells by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Heard {
+    /// Some replica has ended this session.
+    Ended(SessionId),
+    /// Something may have been missed: known sessions are to be looked up again.
+    Gap,
+}
+
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
     /// What is known of `id`.
@@ -98,16 +139,29 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
     fn begin(&self, touch: Touch) -> Answer<'_, Known>;
 
-    /// Merges activity, by maximum. Sessions that have ended, or are unknown, are left as they are.
-    fn flush<'a>(&'a self, touches: &'a [Touch]) -> Answer<'a, ()>;
+    /// Merges activity, by maximum: all that this replica saw up to `told`. A session that the store has lost is
+    /// begun again; one that has ended stays so, and is told of.
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment) -> Answer<'a, Flushed>;
 
     /// Merges the activity of `touch`, then compares and ends: the session is over for all, or the newer activity
-    /// that forbids it comes back.
-    fn judge(&self, touch: Touch) -> Answer<'_, Known>;
+    /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle.
+    fn judge(&self, touch: Touch, seen_idle: u64) -> Answer<'_, Known>;
 
     /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
     /// no trace.
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known>;
+
+    /// Tells of an end, `ended_age` milliseconds ago, that the store has lost.
+    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known>;
+
+    /// The record of an end that is decided here and now, though the store does not answer. It is to be buried there
+    /// when the store is back.
+    fn obituary(&self, touch: Touch, reason: Reason) -> Ended;
+
+    /// The next thing that the store tells by itself. Never, where there is one replica only.
+    fn heard(&self) -> Answer<'_, Heard> {
+        Box::pin(std::future::pending())
+    }
 
     /// Keeps what must outlive this process, before it ends. Nothing to do where nothing does.
     fn close(&self) -> Answer<'_, ()> {

@@ -1,6 +1,6 @@
 //! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
 
-use super::{Ended, Known, Live, Touch};
+use super::{Ended, Flushed, Known, Live, Touch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
 use parking_lot::Mutex;
@@ -36,6 +36,13 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// A session of which nothing but `touch` is known.
+    fn told(touch: Touch, now: u64) -> Self {
+        let last_activity = second_of(now, touch.age);
+        let created = second_of(now, touch.created_age).min(last_activity);
+        Self { last_activity, source: touch.source, created, end: None }
+    }
+
     /// Last activity never moves back.
     fn merge(&mut self, at: EpochSeconds, source: Source) {
         if at > self.last_activity {
@@ -117,6 +124,7 @@ impl Table {
         Known::Live(Live {
             age: now.saturating_sub(record.last_activity.saturating_mul(1000)),
             source: record.source,
+            created_age: now.saturating_sub(record.created.saturating_mul(1000)),
             due_in: due.saturating_mul(1000).saturating_sub(now),
         })
     }
@@ -146,26 +154,44 @@ impl Table {
     pub(super) fn begin(&self, touch: Touch) -> Known {
         let mut shelf = self.shelf.lock();
         let now = self.now();
-        let at = second_of(now, touch.age);
-        let fresh = Record { last_activity: at, source: touch.source, created: at, end: None };
+        self.tell(&mut shelf, touch, now)
+    }
+
+    /// Merges the activity of one session, which begins with it where it is not known.
+    fn tell(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
+        let fresh = Record::told(touch, now);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
         if record.forgotten_at(&self.limits) <= now / 1000 {
             *record = fresh;
         }
         if record.end.is_none() {
-            record.merge(at, touch.source);
+            record.merge(fresh.last_activity, fresh.source);
         }
         self.known(Some(record), now)
     }
 
-    pub(super) fn flush(&self, touches: &[Touch]) {
+    pub(super) fn flush(&self, touches: &[Touch]) -> Flushed {
         let mut shelf = self.shelf.lock();
         let now = self.now();
+        let mut flushed = Flushed::default();
         for touch in touches {
-            if let Some(record) = shelf.records.get_mut(&touch.id).filter(|record| record.end.is_none()) {
-                record.merge(second_of(now, touch.age), touch.source);
+            if let Known::Ended(ended) = self.tell(&mut shelf, *touch, now) {
+                flushed.ended.push((touch.id, ended));
             }
         }
+        flushed
+    }
+
+    pub(super) fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
+        let mut shelf = self.shelf.lock();
+        let now = self.now();
+        let record = shelf.records.entry(touch.id).or_insert_with(|| Record::told(touch, now));
+        record.end.get_or_insert((second_of(now, ended_age), reason));
+        self.known(Some(record), now)
+    }
+
+    pub(super) fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+        Ended::of(touch, reason, self.now(), &self.limits)
     }
 
     pub(super) fn judge(&self, touch: Touch) -> Known {

@@ -3,7 +3,7 @@
 use super::json::{self, Found, NotJson, Pointer};
 use super::{InBandRules, Place, Token, TokenRule};
 use crate::route::NormalPath;
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionIds};
 use ::http::request;
 use ::http::{HeaderValue, header};
 use std::borrow::Cow;
@@ -29,21 +29,22 @@ pub struct Sighting {
 pub struct TokenRules {
     rules: Vec<Arc<TokenRule>>,
     in_band: InBandRules,
+    ids: SessionIds,
 }
 
 impl TokenRules {
     /// Makes the rules ready for use.
     #[must_use]
-    pub fn new(rules: Vec<TokenRule>) -> Self {
+    pub fn new(rules: Vec<TokenRule>, ids: SessionIds) -> Self {
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
-        let in_band = InBandRules::new(&rules);
-        Self { rules, in_band }
+        let in_band = InBandRules::new(&rules, &ids);
+        Self { rules, in_band, ids }
     }
 
     /// Every token that the rules for `path` find in the head of a request.
     #[must_use]
     pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<Sighting> {
-        let mut found = Sightings::default();
+        let mut found = Sightings::of(&self.ids);
         for rule in self.applying(path) {
             let tokens = match &rule.place {
                 Place::Header(name) => spellings(head, name).filter_map(|value| Token::new(&value)).collect(),
@@ -78,7 +79,7 @@ impl TokenRules {
     /// # Errors
     /// Where the body is not JSON.
     pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<Sighting>, NotJson> {
-        let mut found = Sightings::default();
+        let mut found = Sightings::of(&self.ids);
         for rule in self.applying(path) {
             if let Place::RequestJson(pointer) = &rule.place {
                 found.add(rule, &tokens_at(body, pointer)?, false);
@@ -100,7 +101,10 @@ impl TokenRules {
             Place::ResponseJson(pointer) => Some(pointer),
             _ => None,
         });
-        rules.flat_map(|pointer| tokens_at(body, pointer).unwrap_or_default()).map(|token| token.session_id()).collect()
+        rules
+            .flat_map(|pointer| tokens_at(body, pointer).unwrap_or_default())
+            .map(|token| token.session_id(&self.ids))
+            .collect()
     }
 
     /// The rules for the messages of a tunnel at `path`.
@@ -114,16 +118,21 @@ impl TokenRules {
     }
 }
 
-#[derive(Default)]
-struct Sightings {
+/// What was found so far, each token once.
+struct Sightings<'r> {
+    ids: &'r SessionIds,
     found: Vec<Sighting>,
     seen: HashSet<(SessionId, bool)>,
 }
 
-impl Sightings {
+impl<'r> Sightings<'r> {
+    fn of(ids: &'r SessionIds) -> Self {
+        Self { ids, found: Vec::new(), seen: HashSet::new() }
+    }
+
     fn add(&mut self, rule: &Arc<TokenRule>, tokens: &[Token], loose: bool) {
         for token in tokens {
-            let id = token.session_id();
+            let id = token.session_id(self.ids);
             // A token seen twice counts once, unless the other rule ends the session.
             if self.seen.insert((id, rule.ends)) {
                 self.found.push(Sighting { id, rule: Arc::clone(rule), loose });
@@ -243,6 +252,7 @@ mod tests {
     fn rules(places: Vec<Place>) -> TokenRules {
         TokenRules::new(
             places.into_iter().map(|place| TokenRule { place, paths: None, ends: false, accept_type: None }).collect(),
+            SessionIds::default(),
         )
     }
 
@@ -343,7 +353,7 @@ mod tests {
         let pointer = Pointer::parse("/session_id").unwrap();
         let rule =
             TokenRule { place: Place::ResponseJson(pointer), paths: Some(paths), ends: false, accept_type: None };
-        let rules = TokenRules::new(vec![rule]);
+        let rules = TokenRules::new(vec![rule], SessionIds::default());
         assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [id("new")]);
         assert!(rules.look_into_answer(&NormalPath::of("/api/login")));
         assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));

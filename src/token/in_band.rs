@@ -14,9 +14,9 @@ pub use offers::Offer;
 
 use super::http::token_of;
 use super::json::{self, Found, Pointer};
-use super::{Conditions, Place, TokenRule};
+use super::{Conditions, Place, Token, TokenRule};
 use crate::route::NormalPath;
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionIds};
 use literal::Literal;
 use offers::Offers;
 use plain::is_plain;
@@ -29,6 +29,7 @@ pub struct InBandRules(Vec<Arc<Prepared>>);
 #[derive(Debug)]
 struct Prepared {
     rule: Arc<TokenRule>,
+    ids: SessionIds,
     /// Looks for what every message that `when` means must contain, before anything is parsed.
     when: Literal,
     accept: Option<Literal>,
@@ -56,8 +57,8 @@ pub enum ServerMessage {
 }
 
 impl InBandRules {
-    pub(super) fn new(rules: &[Arc<TokenRule>]) -> Self {
-        Self(rules.iter().filter_map(|rule| Prepared::new(rule).map(Arc::new)).collect())
+    pub(super) fn new(rules: &[Arc<TokenRule>], ids: &SessionIds) -> Self {
+        Self(rules.iter().filter_map(|rule| Prepared::new(rule, ids).map(Arc::new)).collect())
     }
 
     pub(super) fn applying(&self, path: &NormalPath) -> Self {
@@ -84,7 +85,7 @@ impl InBandRules {
 }
 
 impl Prepared {
-    fn new(rule: &Arc<TokenRule>) -> Option<Self> {
+    fn new(rule: &Arc<TokenRule>, ids: &SessionIds) -> Option<Self> {
         let (when, accept, reject) = match &rule.place {
             Place::WsClient { when, accept_when, reject_when, .. } => {
                 (when, Some(Literal::of(accept_when)), reject_when.as_ref().map(Literal::of))
@@ -92,7 +93,7 @@ impl Prepared {
             Place::WsServer { when, .. } => (when, None, None),
             _ => return None,
         };
-        Some(Self { rule: Arc::clone(rule), when: Literal::of(when), accept, reject })
+        Some(Self { rule: Arc::clone(rule), ids: ids.clone(), when: Literal::of(when), accept, reject })
     }
 }
 
@@ -123,7 +124,7 @@ impl InBand {
             match read(message, when, Some(pointer)) {
                 Read::Holds(tokens) => {
                     offer.rules.push(position);
-                    offer.ids.extend(tokens);
+                    offer.ids.extend(tokens.iter().map(|token| token.session_id(&prepared.ids)));
                 }
                 // Not JSON to us, yet it contains what a token's message contains: an app that can read it may
                 // accept it.
@@ -181,7 +182,7 @@ impl InBand {
             match &prepared.rule.place {
                 Place::WsServer { pointer, when } if prepared.when.may_be_in(message) => {
                     if let Read::Holds(tokens) = read(message, when, Some(pointer)) {
-                        issued = issued.or(tokens.first().copied());
+                        issued = issued.or(tokens.first().map(|token| token.session_id(&prepared.ids)));
                     }
                 }
                 Place::WsClient { accept_when, reject_when, .. } => {
@@ -208,7 +209,7 @@ impl InBand {
 
 /// What a message is to a rule.
 enum Read {
-    Holds(Vec<SessionId>),
+    Holds(Vec<Token>),
     Other,
     NotJson,
 }
@@ -222,7 +223,7 @@ fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
         return Read::Other;
     }
     let values: &[Found] = found.get(when.0.len()).map_or(&[], Vec::as_slice);
-    Read::Holds(values.iter().filter_map(token_of).map(|token| token.session_id()).collect())
+    Read::Holds(values.iter().filter_map(token_of).collect())
 }
 
 fn says(message: &[u8], literal: Option<&Literal>, when: Option<&Conditions>) -> bool {

@@ -1,6 +1,6 @@
 //! A token while it is in hand.
 
-use crate::session::SessionId;
+use crate::session::{SessionId, SessionIds};
 use percent_encoding::percent_decode_str;
 use std::fmt;
 
@@ -29,8 +29,8 @@ impl Token {
 
     /// Its session id.
     #[must_use]
-    pub fn session_id(&self) -> SessionId {
-        SessionId::of_token(self.0.as_bytes())
+    pub fn session_id(&self, ids: &SessionIds) -> SessionId {
+        ids.of_token(self.0.as_bytes())
     }
 }
 

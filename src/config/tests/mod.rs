@@ -64,7 +64,7 @@ timeout = "1 hourr"
 timout = "1h"
 lifetime = 3600
 [store]
-url = "redis://:hunter2@redis"
+url = "valkey://:hunter2@redis"
 [activity]
 profile = "human"
 client_pongs = "yes"
@@ -100,7 +100,7 @@ key = 1
         r#":11: idle.timeout: "1 hourr" is not a duration; write it like "1h" or "45s""#,
         r":12: idle.timout: there is no such key; did you mean idle.timeout?",
         r":13: idle.lifetime: a whole number stands where text is needed; write it in quotes",
-        r#":15: store.url: this version has no such store; write "memory", or "file:/var/lib/idlegate/sessions" for sessions that outlive a restart"#,
+        r#":15: store.url: this version has no such store; write "memory", "file:/var/lib/idlegate/sessions" or "redis://127.0.0.1:6379""#,
         r#":17: activity.profile: "human" is not a profile; write "tab" (an open tab keeps its session) or "person" (only someone who does something does)"#,
         r":18: activity.client_pongs: text stands where true or false is needed; write true or false, without quotes",
         r#":19: token.0.name: a header rule needs it; add name = "session-id""#,

@@ -29,6 +29,7 @@ use way::Way;
 
 /// What is wrong with a tunnel whose client, or app, sent an invalid frame (RFC 6455 §7.4.1).
 const PROTOCOL_ERROR: Words<'static> = Words { message: None, code: 1002, reason: "Protocol error" };
+const TRY_AGAIN_LATER: Words<'static> = Words { message: None, code: 1013, reason: "Try again later" };
 const GOING_AWAY: Words<'static> = Words { message: None, code: 1001, reason: "Going away" };
 
 /// Why a tunnel ended.
@@ -42,6 +43,8 @@ enum Ending {
     Cut,
     /// A dead token, or one that could not be recognised, was offered on it.
     Refused,
+    /// A token was offered that may be dead, and the store does not answer.
+    Undecided,
     /// An invalid frame was relayed and the app did not close.
     Invalid,
     /// idlegate stops.
@@ -208,12 +211,13 @@ impl Tunnel {
                 return goodbye::pass_on(app, client, &mut down.lane, &mut up.lane).await;
             }
             Ending::Cut | Ending::Refused => farewell,
+            Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,
             Ending::Stopping => GOING_AWAY,
         };
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.
-        let completes = ending != Ending::Refused && down.verdict.is_none();
+        let completes = !matches!(ending, Ending::Refused | Ending::Undecided) && down.verdict.is_none();
         down.lane.give_up_examining(completes);
         up.lane.give_up_examining(false);
         goodbye::say(client, app, &mut up.lane, &mut down.lane, &words).await;

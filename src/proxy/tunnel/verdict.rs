@@ -16,6 +16,8 @@ pub(super) enum Verdict {
     Offer(Offer),
     /// It carries a dead token.
     Refuse,
+    /// It carries a token that may be dead, and nobody can tell now.
+    Undecided,
     /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
     Move(Option<Arc<Session>>),
 }
@@ -81,6 +83,7 @@ impl Tunnel {
         match verdict {
             Verdict::Offer(offer) => self.offer(offer)?,
             Verdict::Refuse => return Err(Ending::Refused),
+            Verdict::Undecided => return Err(Ending::Undecided),
             Verdict::Move(_) => {}
         }
         self.up.lane.release();
@@ -97,7 +100,7 @@ impl Tunnel {
                 self.refresh(Side::Client, Seen { data: true, pong: false });
             }
             Verdict::Refuse => return Err(Ending::Refused),
-            Verdict::Offer(_) => {}
+            Verdict::Offer(_) | Verdict::Undecided => {}
         }
         self.down.lane.release();
         let backlog = std::mem::take(&mut self.down.backlog);
@@ -108,8 +111,10 @@ impl Tunnel {
 /// Looks at every token of an offer: a single dead one refuses.
 async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
     for id in &offer.ids {
-        if matches!(proxy.keeper.standing(*id).await, Standing::Ended) {
-            return refuse(&proxy, *id);
+        match proxy.keeper.standing(*id).await {
+            Standing::Ended => return refuse(&proxy, *id),
+            Standing::Undecided => return Verdict::Undecided,
+            Standing::Live(_) | Standing::Unknown => {}
         }
     }
     Verdict::Offer(offer)
@@ -118,7 +123,7 @@ async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
 async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
     match proxy.keeper.accept(id).await {
         Standing::Live(session) => Verdict::Move(Some(session)),
-        Standing::Unknown => Verdict::Move(None),
+        Standing::Unknown | Standing::Undecided => Verdict::Move(None),
         Standing::Ended => refuse(&proxy, id),
     }
 }

@@ -12,8 +12,8 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Answer, Known, Store, StoreError, Touch};
-use crate::clock::Clock;
+use super::{Answer, Ended, Flushed, Known, Store, StoreError, Touch};
+use crate::clock::{Clock, Moment};
 use crate::session::{Limits, Reason, SessionId};
 use disk::Disk;
 use std::future::ready;
@@ -70,19 +70,27 @@ impl Store for FileStore {
         self.changed(touch.id, self.writer.table().begin(touch))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch]) -> Answer<'a, ()> {
-        self.writer.table().flush(touches);
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment) -> Answer<'a, Flushed> {
+        let flushed = self.writer.table().flush(touches);
         self.writer.note(touches.iter().map(|touch| touch.id));
         self.writer.note(self.writer.table().sweep());
-        Box::pin(ready(Ok(())))
+        Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, _: u64) -> Answer<'_, Known> {
         self.changed(touch.id, self.writer.table().judge(touch))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
         self.changed(id, self.writer.table().end(id, reason))
+    }
+
+    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
+        self.changed(touch.id, self.writer.table().bury(touch, reason, ended_age))
+    }
+
+    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+        self.writer.table().obituary(touch, reason)
     }
 
     fn close(&self) -> Answer<'_, ()> {

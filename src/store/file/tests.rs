@@ -20,7 +20,7 @@ fn id(token: &str) -> SessionId {
 }
 
 fn touch(token: &str) -> Touch {
-    Touch { id: id(token), age: 0, source: Source::ClientFrame }
+    Touch { id: id(token), age: 0, source: Source::ClientFrame, created_age: 0 }
 }
 
 fn clock() -> Clock {
@@ -79,7 +79,7 @@ async fn nobody_is_cut_for_time_when_nobody_was_counting() {
         time.fetch_add(3_590_000, Ordering::Relaxed);
         drop(store);
         let store = open(&path, NOON + 3_590_000 + gap);
-        store.judge(Touch { age: 3_590_000 + gap, ..touch("ada") }).await.unwrap();
+        store.judge(Touch { age: 3_590_000 + gap, ..touch("ada") }, 0).await.unwrap();
         assert_eq!(is_live(&store, "ada").await, still_live, "after {gap} ms");
     }
 }

@@ -24,7 +24,9 @@ fn tunnel() -> InBand {
     };
     let server = Place::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
     let rule = |place| TokenRule { place, paths: None, ends: false, accept_type: None };
-    InBand::new(TokenRules::new(vec![rule(client), rule(server)]).in_band(&NormalPath::of("/ws")))
+    InBand::new(
+        TokenRules::new(vec![rule(client), rule(server)], SessionIds::default()).in_band(&NormalPath::of("/ws")),
+    )
 }
 
 fn id(token: &str) -> SessionId {

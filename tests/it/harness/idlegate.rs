@@ -80,8 +80,7 @@ impl Idlegate {
 
     /// Asks it to stop (SIGTERM), and waits for it.
     pub async fn stop(&mut self) -> ExitStatus {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         for _ in 0..1500 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -89,6 +88,19 @@ impl Idlegate {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("idlegate does not stop: {}", self.whole_log());
+    }
+
+    /// It stands still, as on a machine that is suspended.
+    pub fn freeze(&self) {
+        self.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(rustix::process::Signal::CONT);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// From now on its files can be written up to this many bytes, as on a disk that is full.

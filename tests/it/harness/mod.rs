@@ -6,6 +6,7 @@ mod ends;
 mod fake;
 mod idlegate;
 mod message;
+mod redis;
 mod wire;
 
 pub use app::App;
@@ -14,6 +15,7 @@ pub use ends::{Ends, GOODBYE, switching};
 pub use fake::Fake;
 pub use idlegate::Idlegate;
 pub use message::{Message, Recorder};
+pub use redis::{Redis, Tunnel, replica};
 pub use wire::{PING, PONG, TEXT, Wire, handshake, masked, unmasked};
 
 use std::time::Duration;

@@ -1,0 +1,76 @@
+//! `idlegate doctor`: whether what idlegate stands on is sound, and what to do where it is not.
+
+use crate::clock::{Clock, epoch_milliseconds};
+use crate::config::{Config, Store};
+use crate::proxy::Stream;
+use crate::store::{FileStore, RedisStore};
+use std::fmt;
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// As it should be.
+    Good(String),
+    /// Not wrong, and worth knowing.
+    Note(String),
+    /// Wrong, with what to do about it.
+    Wrong {
+        /// What was found.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
+}
+
+impl Finding {
+    pub(crate) fn wrong(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Wrong { what: what.into(), cure: cure.into() }
+    }
+
+    /// Whether something has to be done.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong { .. })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(what) => write!(f, "good   {what}"),
+            Self::Note(what) => write!(f, "note   {what}"),
+            Self::Wrong { what, cure } => write!(f, "WRONG  {what}; {cure}"),
+        }
+    }
+}
+
+/// Looks at the app and the store.
+pub async fn examine(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![app(config).await];
+    match &config.store {
+        Store::Memory => findings.push(Finding::Note(
+            "sessions are kept in memory: a restart forgets who was live and who was ended".to_owned(),
+        )),
+        Store::File(path) => {
+            findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds()) {
+                Ok(_) => Finding::Good(format!("the store {} can be opened", path.display())),
+                Err(error) => Finding::wrong(error.to_string(), "stop idlegate first if it is its own"),
+            });
+        }
+        Store::Redis(settings) => match RedisStore::new(settings.clone(), config.idle, Clock::system()) {
+            Ok(store) => findings.extend(store.examine().await),
+            Err(error) => findings.push(Finding::wrong(error.to_string(), "mend [store]")),
+        },
+    }
+    findings
+}
+
+async fn app(config: &Config) -> Finding {
+    match Stream::connect(&config.upstream, config.connect_timeout).await {
+        Ok(_) => Finding::Good(format!("the app accepts connections at {}", config.upstream)),
+        Err(error) => Finding::wrong(
+            format!("the app at {} does not accept connections ({error})", config.upstream),
+            "start it, or correct `upstream`",
+        ),
+    }
+}

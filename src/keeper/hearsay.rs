@@ -1,0 +1,51 @@
+//! Ends that other replicas have decided: heard of, or found by looking again.
+
+use super::{Keeper, Session};
+use crate::store::{Heard, Known};
+use std::time::Duration;
+
+/// How often known sessions are looked up again, for an end that was not heard of.
+const LOOKED_AGAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// How many look-ups are under way at once then.
+const LOOKED_UP_AT_ONCE: usize = 64;
+
+impl Keeper {
+    /// Hears, for ever, what the store tells by itself. Beside the rounds: looking up all sessions may take longer than
+    /// a report may be late.
+    pub async fn listen(&self) {
+        loop {
+            match tokio::time::timeout(LOOKED_AGAIN_EVERY, self.store.heard()).await {
+                Ok(Ok(Heard::Ended(id))) => {
+                    if let Some(session) = self.known(id).filter(|session| session.ended().is_none()) {
+                        self.look_again(&session).await;
+                    }
+                }
+                Ok(Ok(Heard::Gap)) | Err(_) => self.look_again_at_all().await,
+                Ok(Err(error)) => tracing::debug!(%error, "the store cannot be heard"),
+            }
+        }
+    }
+
+    /// Looks up again what may have ended elsewhere.
+    pub(super) async fn look_again(&self, session: &Session) {
+        match self.store.look_up(session.id()).await {
+            Ok(Known::Ended(ended)) => self.close(session, ended),
+            Ok(Known::Live(_)) => {}
+            // Lost there, known here: it is written back with the next round.
+            Ok(Known::Unknown) => session.pulse().untell(),
+            Err(error) => {
+                tracing::debug!(session = %session.id(), %error, "a session could not be looked up again");
+                // A round has more patience than a look-up, and it comes again until there is an answer.
+                self.sessions.write().arm(session.id(), self.clock.now());
+            }
+        }
+    }
+
+    pub(super) async fn look_again_at_all(&self) {
+        let live: Vec<_> = self.all().into_iter().filter(|session| session.ended().is_none()).collect();
+        for some in live.chunks(LOOKED_UP_AT_ONCE) {
+            futures_util::future::join_all(some.iter().map(|session| self.look_again(session))).await;
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What `idlegate doctor` looks at in a Redis server.
+
+use super::RedisStore;
+use crate::clock::epoch_milliseconds;
+use crate::doctor::Finding;
+use crate::session::{Reason, SessionId, Source};
+use crate::store::{Known, Store, Touch};
+use redis::{Cmd, RedisResult};
+use std::collections::HashMap;
+
+/// How often the way to the server and back is measured.
+const ROUND_TRIPS: usize = 5;
+
+/// A flush a second, with look-ups between, should never have to wait, in microseconds.
+const SLOW: u64 = 50_000;
+
+/// How far this host's clock may be from the server's, in milliseconds, before logs are hard to compare.
+const APART: u64 = 2_000;
+
+impl RedisStore {
+    /// Looks at the server: the way there, its clock, its settings, and what it lets us do.
+    pub(crate) async fn examine(&self) -> Vec<Finding> {
+        let mut findings = match self.round_trip().await {
+            Ok(microseconds) if microseconds > SLOW => vec![Finding::wrong(
+                format!("Redis answers after {} ms", microseconds / 1000),
+                "bring it nearer, or see what keeps it busy (SLOWLOG GET)",
+            )],
+            Ok(microseconds) => vec![Finding::Good(format!("Redis answers after {microseconds} µs"))],
+            Err(error) => {
+                let cure = "see that it runs, that `store.url` is right, and the user and password in it";
+                return vec![Finding::wrong(format!("Redis does not answer ({error})"), cure)];
+            }
+        };
+        findings.push(self.clocks().await);
+        findings.push(self.steps().await);
+        findings.push(self.hearing().await);
+        findings.extend(self.settings().await);
+        findings
+    }
+
+    /// The median of a few.
+    async fn round_trip(&self) -> RedisResult<u64> {
+        let mut taken = Vec::new();
+        for _ in 0..ROUND_TRIPS {
+            let begun = crate::clock::microseconds();
+            self.link.run(|_| redis::cmd("PING")).await?;
+            taken.push(crate::clock::microseconds().saturating_sub(begun));
+        }
+        taken.sort_unstable();
+        Ok(taken.get(ROUND_TRIPS / 2).copied().unwrap_or_default())
+    }
+
+    async fn clocks(&self) -> Finding {
+        let asked = self.link.run(|_| redis::cmd("TIME")).await.and_then(|time| Ok(redis::from_redis_value(time)?));
+        let (seconds, microseconds): (u64, u64) = match asked {
+            Ok(time) => time,
+            Err(error) => return Finding::wrong(format!("the server's time cannot be read ({error})"), allow("TIME")),
+        };
+        let apart = epoch_milliseconds().abs_diff(seconds * 1000 + microseconds / 1000);
+        if apart <= APART {
+            return Finding::Good(format!("this host's clock and the store's are {apart} ms apart"));
+        }
+        // Wrong for people only: no decision compares the two.
+        Finding::Note(format!(
+            "this host's clock and the store's are {} s apart: no session is cut wrongly by it, but times in the log \
+             will not match those in the store; see NTP on both",
+            apart / 1000
+        ))
+    }
+
+    /// Goes through a session's whole life, under a name that no token has.
+    async fn steps(&self) -> Finding {
+        let id = SessionId::of_token(&rand::random::<[u8; 32]>());
+        let touch = Touch { id, age: 0, source: Source::Request, created_age: 0 };
+        let life = async {
+            self.begin(touch).await?;
+            self.flush(&[touch], self.clock.now()).await?;
+            self.end(id, Reason::Logout).await
+        };
+        let lived = life.await;
+        // Or the replicas would wait for this one's next word.
+        let left = self.leave().await;
+        let key = self.key(id);
+        let forgotten = self.link.run(|_| delete(&key)).await;
+        match (lived, left.and(forgotten)) {
+            (Ok(Known::Ended(_)), Ok(_)) => Finding::Good("a session can be begun, told of and ended".to_owned()),
+            (Ok(Known::Ended(_)), Err(error)) => {
+                Finding::Note(format!("the session of this test could not be deleted ({error}); it will expire"))
+            }
+            (Ok(known), _) => Finding::wrong(format!("a session that was ended is {known:?}"), "please report this"),
+            (Err(error), _) => Finding::wrong(
+                format!("no session can be kept ({error})"),
+                allow("EVALSHA, EVAL, TIME, HMGET, HSET, HGETALL, HDEL, SET, EXPIRE, PUBLISH"),
+            ),
+        }
+    }
+
+    async fn hearing(&self) -> Finding {
+        match self.link.subscribe().await {
+            Ok(_) => Finding::Good("ends on other replicas can be heard".to_owned()),
+            Err(error) => Finding::wrong(
+                format!("ends on other replicas cannot be heard ({error})"),
+                format!("{}, on the channel {}", allow("SUBSCRIBE"), self.link.channel()),
+            ),
+        }
+    }
+
+    async fn settings(&self) -> Vec<Finding> {
+        let asked = self.link.run(|_| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg("maxmemory-policy").arg("maxmemory").arg("appendonly").arg("save");
+            command
+        });
+        let settings: HashMap<String, String> = match asked.await.and_then(|value| Ok(redis::from_redis_value(value)?))
+        {
+            Ok(settings) => settings,
+            Err(error) => {
+                return vec![Finding::Note(format!(
+                    "its settings cannot be read ({error}): see yourself that maxmemory-policy is noeviction and that \
+                     it writes to a disk"
+                ))];
+            }
+        };
+        let of = |name: &str| settings.get(name).map_or("", String::as_str);
+        vec![eviction(of("maxmemory-policy"), of("maxmemory")), persistence(of("appendonly"), of("save"))]
+    }
+}
+
+fn eviction(policy: &str, most: &str) -> Finding {
+    if policy == "noeviction" || most == "0" {
+        return Finding::Good("no session is evicted from its memory".to_owned());
+    }
+    Finding::wrong(
+        format!("maxmemory-policy is {policy}: when memory is short, sessions are lost, and the dead live again"),
+        "CONFIG SET maxmemory-policy noeviction, or give idlegate a server of its own",
+    )
+}
+
+fn persistence(append_only: &str, save: &str) -> Finding {
+    if append_only == "yes" || !save.is_empty() {
+        return Finding::Good("it writes to a disk".to_owned());
+    }
+    Finding::wrong(
+        "it writes nothing to a disk: when it restarts, the dead are known only where a replica has seen them",
+        "set appendonly yes",
+    )
+}
+
+fn delete(key: &str) -> Cmd {
+    let mut command = redis::cmd("DEL");
+    command.arg(key);
+    command
+}
+
+fn allow(commands: &str) -> String {
+    format!("allow idlegate's user {commands}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_lose_sessions_is_wrong() {
+        assert!(eviction("allkeys-lru", "1000").is_wrong());
+        assert!(eviction("volatile-ttl", "1000").is_wrong(), "all keys of sessions expire");
+        assert!(!eviction("allkeys-lru", "0").is_wrong());
+        assert!(!eviction("noeviction", "1000").is_wrong());
+        assert!(persistence("no", "").is_wrong());
+        assert!(!persistence("yes", "").is_wrong() && !persistence("no", "3600 1").is_wrong());
+    }
+}

@@ -1,0 +1,223 @@
+//! Redis: the one truth of any number of replicas.
+//!
+//! What a replica saw goes there as ages, about once a second, and then its mark: "all told up to here". A session is
+//! ended by one step in the server, and only when the oldest mark of the live replicas lies beyond its limit. While the
+//! server does not answer, nobody is ended, and what was seen is told later.
+
+mod examine;
+mod link;
+mod report;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use super::{Answer, Ended, Flushed, Heard, Known, Live, Store, StoreError, Touch};
+use crate::clock::{Clock, Moment, epoch_milliseconds};
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
+use link::{Link, Naming};
+use parking_lot::Mutex;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use view::View;
+
+/// How the store is reached, and what it keeps.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RedisSettings {
+    /// `redis://…`.
+    pub url: super::Secret,
+    /// What all keys begin with.
+    pub prefix: String,
+    /// How long a look-up may take.
+    pub lookup_timeout: Duration,
+    /// Holds the password, which goes before that of the URL.
+    pub password_file: Option<PathBuf>,
+    /// The certificate authority of a `rediss://` server, in PEM; else those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// How long a replica may be silent before it is struck off.
+    pub replica_grace: Duration,
+}
+
+/// Sessions in Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    link: Link,
+    limits: Limits,
+    clock: Clock,
+    settings: RedisSettings,
+    /// This replica, among the marks.
+    replica: String,
+    view: Mutex<View>,
+    up: AtomicBool,
+    /// Whether it answers at all, be it by refusing to write.
+    answers: AtomicBool,
+}
+
+impl RedisStore {
+    /// A store at the URL of `settings`. Nothing is connected yet: a server that is down is no reason not to start.
+    ///
+    /// # Errors
+    /// Where the URL is none of Redis, or a file that is named cannot be read.
+    pub fn new(settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+        let link = Link::new(&settings)?;
+        let replica = format!("{:016x}", rand::random::<u64>());
+        let [up, answers] = [true; 2].map(AtomicBool::new);
+        Ok(Self { link, limits, clock, settings, replica, view: Mutex::default(), up, answers })
+    }
+
+    fn key(&self, id: SessionId) -> String {
+        format!("{}:session:{id}", self.settings.prefix)
+    }
+
+    /// Runs one step for a session.
+    async fn step(&self, step: Step, touch: Touch) -> Result<Known, StoreError> {
+        // A server that refuses to write still knows who is dead.
+        let (within, known_down) = if matches!(step, Step::Look) {
+            (self.settings.lookup_timeout, !self.answers.load(Ordering::Acquire))
+        } else {
+            (link::RESPONSE_TIMEOUT, !self.up.load(Ordering::Acquire))
+        };
+        if known_down {
+            return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
+        }
+        let started = self.clock.now();
+        // Where the script was forgotten, the step is tried again; the ages are taken anew then.
+        let waited = || self.clock.now().since(started);
+        let run = self.link.run(|naming| self.command(naming, step, touch, waited()));
+        match tokio::time::timeout(within, run).await {
+            Ok(answer) => {
+                self.known(&answer.map_err(|error| unavailable(&error))?).map_err(|error| unavailable(&error))
+            }
+            Err(_) => Err(StoreError::Unavailable(format!("no answer within {within:?}"))),
+        }
+    }
+
+    fn command(&self, naming: Naming, step: Step, touch: Touch, waited: u64) -> ::redis::Cmd {
+        let view = *self.view.lock();
+        let measure = view.measure(view.told, self.clock.now());
+        let not_after = if measure.base < 0 { 0 } else { measure.base.cast_unsigned() + measure.sent + measure.slack };
+        let Limits { timeout, lifetime, retention } = self.limits;
+        let (name, reason, ended_age) = match step {
+            Step::Look => ("look", "", 0),
+            Step::Tell => ("tell", "", 0),
+            Step::Judge => ("judge", "", 0),
+            Step::End(reason) => ("end", reason.name(), 0),
+            Step::Bury { reason, age } => ("bury", reason.name(), age),
+        };
+        let mut command = self.link.session.command(naming, 1);
+        command.arg(self.key(touch.id)).arg(name);
+        command.arg(touch.age + waited).arg(touch.source.name()).arg(touch.created_age + waited);
+        command.arg(timeout).arg(lifetime.map_or(-1, u64::cast_signed)).arg(retention);
+        command.arg(view.watermark).arg(view.counting).arg(reason);
+        command.arg(self.link.channel()).arg(touch.id.to_string()).arg(ended_age + waited).arg(not_after);
+        command
+    }
+
+    fn known(&self, answer: &Value) -> RedisResult<Known> {
+        let Value::Array(parts) = answer else { return Ok(Known::Unknown) };
+        let number =
+            |at: usize| parts.get(at).map_or(Ok(0), |value| u64::from_redis_value_ref(value).map_err(RedisError::from));
+        let text = |at: usize| {
+            parts
+                .get(at)
+                .map_or(Ok(String::new()), |value| String::from_redis_value_ref(value).map_err(RedisError::from))
+        };
+        if parts.len() < 6 {
+            return Ok(Known::Unknown);
+        }
+        let (now, last_activity, created, ended) = (number(0)?, number(1)?, number(3)?, number(4)?);
+        let source = Source::from_name(&text(2)?).unwrap_or(Source::Request);
+        let view = *self.view.lock();
+        let age_of = |second: EpochSeconds| now.saturating_sub(second.saturating_mul(1000));
+        if ended > 0 {
+            let reason = Reason::from_name(&text(5)?).unwrap_or(Reason::Idle);
+            let remembered = ended.saturating_add(self.limits.retention).saturating_mul(1000);
+            let remembered_for = remembered.saturating_sub(now);
+            let watermark = view.watermark;
+            let record = Ended { last_activity, source, created, ended, reason, watermark, remembered_for };
+            return Ok(Known::Ended(record));
+        }
+        let due = match self.limits.judge(created, last_activity.max(view.counting), now / 1000) {
+            Verdict::Live { due } => due.saturating_mul(1000),
+            Verdict::Over(_) => now,
+        };
+        Ok(Known::Live(Live {
+            age: age_of(last_activity),
+            source,
+            created_age: age_of(created),
+            due_in: due.saturating_sub(now),
+        }))
+    }
+}
+
+/// What is to be done in the server.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Look,
+    Tell,
+    Judge,
+    End(Reason),
+    Bury { reason: Reason, age: u64 },
+}
+
+fn unavailable(error: &RedisError) -> StoreError {
+    StoreError::Unavailable(error.to_string())
+}
+
+impl Store for RedisStore {
+    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
+        Box::pin(self.step(Step::Look, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
+    }
+
+    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+        Box::pin(async move {
+            match self.step(Step::Tell, touch).await? {
+                Known::Unknown => Err(StoreError::Unavailable("it took too long to hear of the session".to_owned())),
+                known => Ok(known),
+            }
+        })
+    }
+
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment) -> Answer<'a, Flushed> {
+        Box::pin(async move {
+            let reported = self.report(touches, told).await;
+            self.note(reported.as_ref().err());
+            if reported.is_err() {
+                self.link.renew();
+            }
+            reported.map_err(|error| unavailable(&error))
+        })
+    }
+
+    fn judge(&self, touch: Touch, seen_idle: u64) -> Answer<'_, Known> {
+        let view = *self.view.lock();
+        if let Some(held) = self.held_back(&view, touch) {
+            return Box::pin(std::future::ready(Ok(Known::Live(held))));
+        }
+        // After a step of the server's clock only what this replica has itself seen counts.
+        let sure = !view.guarded || seen_idle > self.limits.timeout.saturating_mul(1000);
+        Box::pin(self.step(if sure { Step::Judge } else { Step::Tell }, touch))
+    }
+
+    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+        Box::pin(self.step(Step::End(reason), Touch { id, age: 0, source: Source::Request, created_age: 0 }))
+    }
+
+    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
+        Box::pin(self.step(Step::Bury { reason, age: ended_age }, touch))
+    }
+
+    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+        let now = self.view.lock().server_now(self.clock.now()).unwrap_or_else(epoch_milliseconds);
+        Ended::of(touch, reason, now, &self.limits)
+    }
+
+    fn heard(&self) -> Answer<'_, Heard> {
+        Box::pin(async { Ok(self.link.heard().await) })
+    }
+
+    fn close(&self) -> Answer<'_, ()> {
+        Box::pin(async { self.leave().await.map_err(|error| unavailable(&error)) })
+    }
+}

@@ -1,0 +1,76 @@
+-- A replica reports up to when it has told all activity. KEYS[1] holds the marks of all replicas, and since when
+-- counting is unbroken; KEYS[2] says the latter once more, for people.
+local id, mode = ARGV[1], ARGV[2]
+-- What this server's clock said at the replica's earlier report (-1: there was none), and how long before now that was
+-- for the replica: up to where all is told, and up to the sending of this. `slack` is what the way may have taken.
+local base, told, sent, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local confirmed, steps_known, stepped_now = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+local grace, gap, limit = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0 }, {}
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local number, rest = string.match(all[i + 1], '^(%d+)(.*)$')
+  if facts[all[i]] then facts[all[i]] = tonumber(number) else marks[all[i]] = { tonumber(number), rest } end
+end
+local counting, steps = facts.counting, facts.steps
+local before = marks[id] and marks[id][1]
+marks[id] = nil
+
+-- This server's clock against that of the replica, which does not step. A replica that knows of fewer steps than are
+-- noted here measures from before the last one: that one is no news.
+local measured = base >= 0 and steps_known == steps
+local drift = measured and now - (base + sent) or 0
+if drift > -2000 and drift < slack then drift = 0 end
+if drift ~= 0 or stepped_now then
+  steps, facts.stepped = steps + 1, math.floor(now / 1000)
+  redis.call('HSET', KEYS[1], 'steps', steps, 'stepped', facts.stepped)
+end
+if drift ~= 0 then
+  -- What was written by the clock as it was is written anew: no replica has become older by this, and nobody idle.
+  for field, mark in pairs(marks) do
+    mark[1] = math.max(mark[1] + drift, 0)
+    redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
+  end
+  counting = math.max(counting + math.floor(drift / 1000), 0)
+  redis.call('HSET', KEYS[1], 'counting', counting)
+end
+
+-- The mark lies in this server's own time: what it said at an earlier report, and how long ago that was for the
+-- replica. So it lies a message's way before the moment of the report, never after it. A replica of which nothing is
+-- known, or less than it has told, has to tell all first; until then it holds verdicts back, but not for long.
+local known = measured and before ~= nil and before >= confirmed
+local mark = before and math.min(before + drift, now) or now - grace + 2000
+if known then mark = math.min(base + told + drift, now) end
+
+local newest, oldest, struck = math.max(before and before + drift or 0, facts.left), mark, {}
+for field, other in pairs(marks) do
+  local at = math.min(other[1], now)
+  newest = math.max(newest, at)
+  if measured and now - at > grace then
+    redis.call('HDEL', KEYS[1], field)
+    struck[#struck + 1] = field
+  else oldest = math.min(oldest, at) end
+end
+
+if newest == 0 or now - newest > gap or counting == 0 or counting * 1000 > now then
+  counting = math.floor(now / 1000)
+  redis.call('HSET', KEYS[1], 'counting', counting)
+  redis.call('SET', KEYS[2], counting)
+end
+if facts.stepped > 0 and math.abs(now / 1000 - facts.stepped) > limit then
+  redis.call('HDEL', KEYS[1], 'stepped')
+  facts.stepped = 0
+end
+if mode == 'left' then
+  -- It has told all and goes: nobody waits for it. Counting was unbroken up to here.
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('HSET', KEYS[1], 'left', string.format('%.0f', now))
+else
+  -- The mark goes with its mode: "1759431600123 enforce".
+  redis.call('HSET', KEYS[1], id, string.format('%.0f %s', mark, mode))
+end
+return { now, math.floor(oldest), counting, facts.stepped, steps, known and 1 or 0, math.floor(mark), struck }

@@ -1,0 +1,134 @@
+//! The Redis store before a real server.
+
+use super::{RedisSettings, RedisStore};
+use crate::clock::Clock;
+use crate::keeper::{Keeper, Standing};
+use crate::session::{Limits, SessionId, Source};
+use crate::store::{Known, Secret, Store, Touch, contract};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A server of our own, on a socket in a folder of its own.
+struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let child = Command::new("redis-server")
+            .args(["--port", "0", "--save", "", "--unixsocket"])
+            .arg(folder.path().join("s"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server, which tests/run installs");
+        while !folder.path().join("s").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Self { child, folder }
+    }
+
+    fn url(&self) -> String {
+        format!("redis+unix://{}", self.folder.path().join("s").display())
+    }
+
+    fn store(&self, limits: Limits) -> RedisStore {
+        let url = Secret::new(&self.url());
+        let settings = RedisSettings {
+            url,
+            prefix: "test".to_owned(),
+            lookup_timeout: Duration::from_secs(5),
+            password_file: None,
+            ca_file: None,
+            replica_grace: Duration::from_secs(30),
+        };
+        RedisStore::new(settings, limits, Clock::system()).unwrap()
+    }
+
+    async fn ask(&self, command: &[&str]) -> redis::Value {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let mut asked = redis::cmd(command[0]);
+        asked.arg(&command[1..]);
+        asked.query_async(&mut connection).await.unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const LIMITS: Limits = contract::LIMITS;
+
+fn touch(token: &str, age: u64) -> Touch {
+    Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::ClientPong, created_age: age }
+}
+
+/// The store as it is when this replica has been counting for long.
+async fn counting(server: &Server, limits: Limits) -> RedisStore {
+    let store = server.store(limits);
+    store.flush(&[], store.clock.now()).await.unwrap();
+    server.ask(&["HSET", "test:replicas", "counting", "1"]).await;
+    store.flush(&[], store.clock.now()).await.unwrap();
+    store
+}
+
+#[tokio::test]
+async fn it_keeps_the_promises_of_every_store() {
+    let server = Server::start();
+    contract::keeps_its_promises(&counting(&server, LIMITS).await).await;
+    // And once more for a server that forgets its scripts between.
+    server.ask(&["SCRIPT", "FLUSH"]).await;
+    server.ask(&["FLUSHALL"]).await;
+    contract::keeps_its_promises(&counting(&server, LIMITS).await).await;
+}
+
+#[tokio::test]
+async fn nobody_is_ended_before_every_replica_has_reported() {
+    let server = Server::start();
+    let here = counting(&server, LIMITS).await;
+    let there = counting(&server, LIMITS).await;
+    here.begin(touch("ada", 10_000)).await.unwrap();
+    // Two seconds later it is over by its own time. But `there` has said nothing since.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    here.flush(&[], here.clock.now()).await.unwrap();
+    let known = here.judge(touch("ada", 12_100), 12_100).await.unwrap();
+    assert!(matches!(known, Known::Live(_)), "{known:?}");
+    there.flush(&[touch("ada", 500)], there.clock.now()).await.unwrap();
+    here.flush(&[], here.clock.now()).await.unwrap();
+    let Known::Live(live) = here.judge(touch("ada", 12_100), 12_100).await.unwrap() else { panic!("cut early") };
+    assert!(live.age < 2_000, "{live:?}");
+}
+
+#[tokio::test]
+async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
+    let server = Server::start();
+    let store = server.store(Limits { timeout: 3600, ..LIMITS });
+    let keeper = Keeper::new(Box::new(store), Clock::system(), 3600, 10_000);
+    keeper.round().await;
+    let mut sessions = Vec::new();
+    for number in 0..1_000 {
+        let id = SessionId::of_token(format!("token-{number}").as_bytes());
+        let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+        sessions.push(session);
+    }
+    server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
+    for _ in 0..5 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for session in &sessions {
+            session.touch(keeper.clock().now(), Source::ClientFrame);
+        }
+        keeper.round().await;
+    }
+    server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+    server.ask(&["CONFIG", "RESETSTAT"]).await;
+    keeper.round().await;
+    keeper.round().await;
+    let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };
+    let stats = String::from_utf8(stats).unwrap();
+    assert!(stats.contains("cmdstat_evalsha:calls=1002,"), "a touch each, and two marks: {stats}");
+}

@@ -1,0 +1,187 @@
+//! What this replica has last heard of all replicas, and of the server's clock.
+
+use crate::clock::Moment;
+use crate::session::EpochSeconds;
+
+/// How much the server's clock may seem to have moved against ours before it is a step, in milliseconds.
+const STEP: u64 = 2_000;
+
+/// How long after its sending a message may arrive at most, for the server to take it for one of now: the longest that
+/// an answer is waited for, connecting and loading scripts included, and some more. In milliseconds.
+const SLACK: u64 = 5_000;
+
+/// A reading of the server's clock, taken between two moments of ours.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Reading {
+    /// The server's time, in epoch milliseconds.
+    pub(super) server: u64,
+    pub(super) sent: Moment,
+    pub(super) received: Moment,
+}
+
+impl Reading {
+    /// Whether the server's clock was stepped between an earlier reading and this one. Only what no delay on the way
+    /// can explain is a step.
+    fn is_step_after(&self, earlier: &Self) -> bool {
+        let least = earlier.server.saturating_add(self.sent.since(earlier.received));
+        let most = earlier.server.saturating_add(self.received.since(earlier.sent));
+        self.server.saturating_add(STEP) < least || self.server > most.saturating_add(STEP)
+    }
+}
+
+/// The answer to a report.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Report {
+    pub(super) reading: Reading,
+    /// The oldest mark of the live replicas, in epoch milliseconds.
+    pub(super) oldest: u64,
+    /// Since when counting is unbroken.
+    pub(super) counting: EpochSeconds,
+    /// When the server's clock was last seen to be stepped, within one limit; else 0.
+    pub(super) stepped: EpochSeconds,
+    /// How many steps of its clock the server knows of.
+    pub(super) steps: u64,
+    /// Whether the server still knew all that this replica had told.
+    pub(super) known: bool,
+    /// This replica's mark, as it stands now.
+    pub(super) mark: u64,
+}
+
+/// What a report means for this replica.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct News {
+    /// The server's clock was stepped.
+    pub(super) stepped: bool,
+    /// The server has lost what it was told, or was never told: tell it all again.
+    pub(super) retell: bool,
+}
+
+/// What a mark is made of, in the server's time: all in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Measure {
+    /// What the server's clock said at the last report; -1 where there was none.
+    pub(super) base: i64,
+    /// From then to where all is told.
+    pub(super) told: u64,
+    /// From then to the sending.
+    pub(super) sent: u64,
+    /// What the way may have taken, then and now.
+    pub(super) slack: u64,
+}
+
+/// The state between reports.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct View {
+    last: Option<Reading>,
+    /// The second up to which all activity is known.
+    pub(super) watermark: EpochSeconds,
+    pub(super) counting: EpochSeconds,
+    /// Whether the server's clock was stepped less than a limit ago.
+    pub(super) guarded: bool,
+    /// A step that the server has not been told of.
+    pub(super) step_to_tell: bool,
+    /// How many steps of the server's clock this replica knows of.
+    pub(super) steps: u64,
+    /// This replica's mark, which the server has confirmed.
+    pub(super) confirmed: u64,
+    /// Up to when all was told at the last report.
+    pub(super) told: Moment,
+}
+
+impl View {
+    /// What a report is made of that is sent now and tells everything up to `told`.
+    pub(super) fn measure(&self, told: Moment, now: Moment) -> Measure {
+        let Some(last) = self.last else { return Measure { base: -1, told: 0, sent: 0, slack: 0 } };
+        Measure {
+            base: last.server.cast_signed(),
+            told: told.since(last.received),
+            sent: now.since(last.received),
+            slack: last.received.since(last.sent) + SLACK,
+        }
+    }
+
+    /// The server's time, as far as it is known.
+    pub(super) fn server_now(&self, now: Moment) -> Option<u64> {
+        self.last.map(|last| last.server.saturating_add(now.since(last.received)))
+    }
+
+    /// Takes in the answer to a report that told all up to `told`.
+    pub(super) fn hear(&mut self, report: &Report, told: Moment) -> News {
+        let first = self.last.is_none();
+        let noted = report.steps > self.steps;
+        let seen = self.last.is_some_and(|last| report.reading.is_step_after(&last));
+        // The step that was told with this report is no news any more.
+        let stepped = !first && (seen || (noted && !self.step_to_tell));
+        self.step_to_tell = seen && !noted;
+        self.last = Some(report.reading);
+        self.watermark = report.oldest / 1000;
+        self.counting = report.counting;
+        self.steps = report.steps;
+        self.confirmed = report.mark;
+        self.told = told;
+        self.guarded = stepped || report.stepped > 0;
+        News { stepped, retell: stepped || (!first && !report.known) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(server: u64, sent: u64, received: u64) -> Reading {
+        Reading { server, sent: Moment(sent), received: Moment(received) }
+    }
+
+    fn report(reading: Reading) -> Report {
+        let mark = reading.server;
+        Report { reading, oldest: mark, counting: 1, stepped: 0, steps: 0, known: true, mark }
+    }
+
+    #[test]
+    fn a_slow_way_is_no_step_and_a_step_is() {
+        let first = reading(1_000_000, 0, 10);
+        // An answer that took nine seconds; the server may have read its clock at any moment of them.
+        for server in [1_000_990, 1_010_000] {
+            assert!(!reading(server, 1_000, 10_000).is_step_after(&first), "{server}");
+        }
+        for server in [998_000, 1_004_000, 8_200_000] {
+            assert!(reading(server, 1_000, 1_010).is_step_after(&first), "{server}");
+        }
+    }
+
+    #[test]
+    fn a_mark_never_lies_after_what_was_told() {
+        let mut view = View::default();
+        assert_eq!(view.measure(Moment(5), Moment(6)).base, -1);
+        view.hear(&report(reading(1_000_000, 5, 300)), Moment(5));
+        // The server's time at 1,300 of ours is at least this.
+        let measure = view.measure(Moment(1_300), Moment(1_350));
+        assert_eq!(measure, Measure { base: 1_000_000, told: 1_000, sent: 1_050, slack: 5_295 });
+    }
+
+    #[test]
+    fn a_server_that_forgot_us_is_told_all_again() {
+        let mut view = View::default();
+        let strange = Report { known: false, ..report(reading(1_000_000, 0, 1)) };
+        assert_eq!(view.hear(&strange, Moment(0)), News::default());
+        let forgotten = Report { known: false, ..report(reading(1_001_000, 1_000, 1_001)) };
+        let news = view.hear(&forgotten, Moment(1_000));
+        assert!(news.retell && !news.stepped);
+    }
+
+    #[test]
+    fn a_step_is_told_once_whoever_sees_it_first() {
+        let mut view = View::default();
+        view.hear(&report(reading(1_000_000, 0, 1)), Moment(0));
+        // Too small for the server to be sure of; we are.
+        let news = view.hear(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
+        assert!(news.retell && news.stepped && view.guarded && view.step_to_tell);
+        let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };
+        assert_eq!(view.hear(&noted, Moment(2_000)), News::default());
+        assert!(view.guarded && !view.step_to_tell);
+        // Seen by another replica, or by the server.
+        let elsewhere = Report { steps: 2, stepped: 8_006, ..report(reading(8_006_000, 3_000, 3_001)) };
+        let news = view.hear(&elsewhere, Moment(3_000));
+        assert!(news.stepped && news.retell && !view.step_to_tell);
+    }
+}

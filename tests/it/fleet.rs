@@ -1,0 +1,173 @@
+//! Several replicas in front of one app: one session, one end.
+
+use crate::harness::{App, Idlegate, Redis, Tunnel, eventually, replica};
+use http::StatusCode;
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const QUIET: &[&str] = &["--ping", "600"];
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+fn fleet<const N: usize>(app: &App, redis: &Redis, limit: &str) -> [Idlegate; N] {
+    std::array::from_fn(|_| replica(app, &redis.url(), limit, &[("IDLEGATE_STORE_REPLICA_GRACE", "6s")]))
+}
+
+async fn is_refused(proxy: &Idlegate, token: &str) -> bool {
+    Tunnel::try_open(proxy.address, token).await.err() == Some(StatusCode::UNAUTHORIZED)
+}
+
+/// All tunnels are cut: by whoever decides between `limit` and 2 s later, by the others within one more second.
+async fn all_are_cut(tunnels: &mut [Tunnel], last: Instant, limit: f64) {
+    let cuts = futures_util::future::join_all(tunnels.iter_mut().map(|tunnel| tunnel.cut(seconds(limit + 8.0)))).await;
+    let (first, last_cut) = (*cuts.iter().min().unwrap() - last, *cuts.iter().max().unwrap() - last);
+    println!("limit {limit} s: decided after {first:?}, all cut {:?} later", last_cut.saturating_sub(first));
+    assert!(first > seconds(limit), "cut early, after {first:?}");
+    assert!(first < seconds(limit + 2.0), "decided late, after {first:?}");
+    assert!(
+        last_cut.saturating_sub(first) < seconds(1.0),
+        "the last tunnel lived {:?} longer than the first",
+        last_cut.saturating_sub(first)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_on_one_replica_keep_a_session_on_all_and_silence_cuts_it_on_all() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let replicas: [Idlegate; 3] = fleet(&app, &redis, "3s");
+    let [a, b, c] = &replicas;
+    let mut tunnels =
+        [Tunnel::open(a, "shared").await, Tunnel::open(b, "shared").await, Tunnel::open(c, "shared").await];
+    tunnels[0].busy_for(seconds(7.5)).await;
+    for proxy in &replicas {
+        assert!(proxy.logged("session ended").is_empty(), "cut early: {}", proxy.whole_log());
+    }
+    tunnels[0].echo().await;
+    all_are_cut(&mut tunnels, Instant::now(), 3.0).await;
+    for proxy in &replicas {
+        assert!(is_refused(proxy, "shared").await);
+        let ended = proxy.logged("session ended");
+        assert!(ended.len() == 1 && ended[0].contains("reason=idle"), "{ended:?}");
+    }
+    let late = fleet::<1>(&app, &redis, "3s");
+    assert!(is_refused(&late[0], "shared").await, "a replica that started later revived it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_is_never_early_or_late_whoever_saw_the_last_frame_and_whoever_knows_of_it() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let replicas: [Idlegate; 3] = fleet(&app, &redis, "2s");
+    let lives = (0..12_u32).map(|number| {
+        let (a, b) = (&replicas[number as usize % 3], &replicas[(number as usize + 1) % 3]);
+        async move {
+            tokio::time::sleep(Duration::from_millis(u64::from(number) * 137)).await;
+            let token = format!("token-{number}");
+            let mut tunnels = vec![Tunnel::open(a, &token).await];
+            if number % 2 == 0 {
+                tunnels.push(Tunnel::open(b, &token).await);
+            }
+            tunnels.last_mut().unwrap().echo().await;
+            all_are_cut(&mut tunnels, Instant::now(), 2.0).await;
+        }
+    });
+    futures_util::future::join_all(lives).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_logout_on_one_replica_closes_the_tunnels_on_another_and_kills_the_token_everywhere() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [a, b, c]: [Idlegate; 3] = fleet(&app, &redis, "1h");
+    let token = crate::harness::log_in(a.address, "ada", "lovelace").await;
+    let mut there = Tunnel::open(&b, &token).await;
+    let body = json!({"session_id": token});
+    let answer = crate::harness::Request::post(a.address, "/api/logout").json(&body).send().await;
+    let ended = Instant::now();
+    assert_eq!(answer.status, 200);
+    let took = there.cut(seconds(5.0)).await - ended;
+    assert!(took < seconds(1.0), "closed only after {took:?}");
+    for proxy in [&a, &b, &c] {
+        assert!(is_refused(proxy, &token).await);
+    }
+    assert_eq!(redis.session(&token).await["reason"], "logout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_restarts_loses_nothing_and_holds_nobody_up() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [mut a]: [Idlegate; 1] = fleet(&app, &redis, "5s");
+    drop(Tunnel::open(&a, "idle").await);
+    let mut dead = Tunnel::open(&a, "dead").await;
+    dead.echo().await;
+    let last = Instant::now();
+    tokio::time::sleep(seconds(1.0)).await;
+    assert!(a.stop().await.success());
+    let [a]: [Idlegate; 1] = fleet(&app, &redis, "5s");
+    // A look-up of the one makes its idle time this replica's business; the other is nobody's.
+    let mut tunnel = Tunnel::open(&a, "other").await;
+    tunnel.echo().await;
+    tokio::time::sleep_until((last + seconds(7.5)).into()).await;
+    for token in ["idle", "dead"] {
+        assert!(is_refused(&a, token).await, "{token} began anew with the replica: {:?}", redis.session(token).await);
+    }
+    assert!(a.logged("struck off").is_empty(), "who leaves properly is not missed: {}", a.whole_log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "2s");
+    let (mut here, mut there) = (Tunnel::open(&a, "shared").await, Tunnel::open(&b, "shared").await);
+    there.echo().await;
+    let last = Instant::now();
+    b.freeze();
+    here.stays_open_for(seconds(5.0)).await;
+    let calls = redis.calls().await["evalsha"];
+    let idle = here.cut(seconds(9.0)).await - last;
+    assert!(idle > seconds(5.0) && idle < seconds(9.5), "struck off after 6 s, cut after {idle:?}");
+    assert_eq!(a.logged("is struck off").len(), 1, "{}", a.whole_log());
+    let asked = redis.calls().await["evalsha"] - calls;
+    assert!(asked < 60, "{asked} scripts while one verdict was held back");
+    b.thaw();
+    there.cut(seconds(3.0)).await;
+    assert!(is_refused(&b, "shared").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_replica_that_comes_back_in_time_is_heard_before_any_verdict() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "3s");
+    let (mut here, mut there) = (Tunnel::open(&a, "shared").await, Tunnel::open(&b, "shared").await);
+    there.busy_for(seconds(2.0)).await;
+    // It still sees this frame, but is frozen before it can tell of it, or soon after.
+    there.echo().await;
+    b.freeze();
+    here.stays_open_for(seconds(4.5)).await;
+    b.thaw();
+    there.busy_for(seconds(3.0)).await;
+    assert!(a.logged("session ended").is_empty(), "{}", a.whole_log());
+    there.echo().await;
+    all_are_cut(&mut [here, there], Instant::now(), 3.0).await;
+    assert!(a.logged("struck off").is_empty() && b.logged("struck off").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_was_not_heard_is_found_after_subscribing_again() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "1h");
+    let mut there = Tunnel::open(&b, "shared").await;
+    eventually("all to listen", async || {
+        let subscribed: (String, u64) = redis.ask("PUBSUB NUMSUB idlegate:ended").await;
+        subscribed.1 == 2
+    })
+    .await;
+    // Nobody is told of this end: it is written as a script would, without the message.
+    let id = idlegate::session::SessionId::of_token(b"shared");
+    let now = redis.now().await;
+    redis.ask::<u64>(&format!("HSET idlegate:session:{id} ended {now} reason logout")).await;
+    there.echo().await;
+    redis.ask::<u64>("CLIENT KILL TYPE pubsub").await;
+    there.cut(seconds(2.0)).await;
+    assert!(is_refused(&a, "shared").await);
+}

@@ -1,0 +1,266 @@
+//! A Redis server of the test's own, and what stands in front of it.
+
+use super::{App, Idlegate, Socket, soon};
+use futures_util::SinkExt;
+use http::StatusCode;
+use redis::{FromRedisValue, RedisResult, Value};
+use rustix::process::{Pid, Signal};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixStream};
+use tokio_tungstenite::tungstenite::Message;
+
+/// A running server on a socket in a folder of its own; ended when dropped.
+pub struct Redis {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+    arguments: Vec<String>,
+    password: Option<String>,
+    /// A library for it to be started with.
+    clock: Option<PathBuf>,
+}
+
+impl Redis {
+    /// Starts one that forgets all when it ends.
+    pub fn start() -> Self {
+        Self::start_with(&["--save", ""])
+    }
+
+    pub fn start_with(arguments: &[&str]) -> Self {
+        let mut redis = Self::absent();
+        redis.arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        redis.start_again();
+        redis
+    }
+
+    /// One that is still to be started.
+    pub fn absent() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self { child: None, folder, arguments: vec!["--save".to_owned(), String::new()], password: None, clock: None }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("redis.sock")
+    }
+
+    /// As `[store] url` says it.
+    pub fn url(&self) -> String {
+        format!("redis+unix://{}", self.socket().display())
+    }
+
+    pub fn start_again(&mut self) {
+        let _ = std::fs::remove_file(self.socket());
+        let mut command = Command::new("redis-server");
+        command.args(["--port", "0", "--unixsocket"]).arg(self.socket()).arg("--dir").arg(self.folder.path());
+        command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(library) = &self.clock {
+            command.env("LD_PRELOAD", library).env("CLOCK_STEP", self.step());
+        }
+        self.child = Some(command.spawn().expect("redis-server, which tests/run installs"));
+        let started = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(started.elapsed() < super::PATIENCE, "redis-server did not start");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn step(&self) -> PathBuf {
+        self.folder.path().join("step")
+    }
+
+    /// One whose wall clock can be stepped.
+    pub fn with_clock() -> Self {
+        let mut redis = Self::absent();
+        let library = redis.folder.path().join("stepped_clock.so");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/harness/stepped_clock.c");
+        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status().unwrap();
+        assert!(compiled.success());
+        redis.clock = Some(library);
+        redis.start_again();
+        redis
+    }
+
+    /// Steps its wall clock to so many hours from ours.
+    pub fn step_clock(&self, hours: i64) {
+        let next = self.folder.path().join("next-step");
+        std::fs::write(&next, (hours * 3600).to_string()).unwrap();
+        std::fs::rename(next, self.step()).unwrap();
+    }
+
+    /// Ends it without any warning.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// From now on it accepts connections and never answers.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(self.child.as_ref().unwrap());
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Sends one command, on a connection of its own.
+    pub async fn ask<T: FromRedisValue>(&self, command: &str) -> T {
+        self.try_ask(command).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+    }
+
+    pub async fn try_ask<T: FromRedisValue>(&self, command: &str) -> RedisResult<T> {
+        let login = self.password.as_ref().map_or(String::new(), |password| format!("?pass={password}"));
+        let client = redis::Client::open(self.url() + &login)?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut words = command.split(' ');
+        let mut asked = redis::cmd(words.next().unwrap());
+        asked.arg(words.collect::<Vec<_>>());
+        soon(command, asked.query_async(&mut connection)).await
+    }
+
+    /// Demands another password from all who come, and hangs up on those who are there.
+    pub async fn change_password(&mut self, password: &str) {
+        self.ask::<()>(&format!("CONFIG SET requirepass {password}")).await;
+        self.password = (!password.is_empty()).then(|| password.to_owned());
+        self.ask::<Value>("CLIENT KILL TYPE normal SKIPME yes").await;
+    }
+
+    /// What `HGETALL` shows of a token's session.
+    /// The fields of a hash.
+    pub async fn hash(&self, key: &str) -> BTreeMap<String, String> {
+        self.ask(&format!("HGETALL {key}")).await
+    }
+
+    pub async fn session(&self, token: &str) -> BTreeMap<String, String> {
+        self.ask(&format!("HGETALL {}", key(token))).await
+    }
+
+    /// The server's own time.
+    pub async fn now(&self) -> u64 {
+        let (seconds, _): (u64, u64) = self.ask("TIME").await;
+        seconds
+    }
+
+    /// How often each command was run so far, but for those of the tests' own making.
+    pub async fn calls(&self) -> BTreeMap<String, u64> {
+        let stats: String = self.ask("INFO commandstats").await;
+        let lines = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
+        lines.map(|(name, rest)| (name.to_owned(), rest.split(',').next().unwrap().parse().unwrap())).collect()
+    }
+}
+
+impl Redis {
+    /// Another way to it, on which every message takes so long in either direction.
+    pub async fn slow_url(&self, delay: Duration) -> String {
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, socket) = (door.local_addr().unwrap(), self.socket());
+        tokio::spawn(async move {
+            while let Ok((client, _)) = door.accept().await {
+                let server = UnixStream::connect(&socket).await.unwrap();
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::spawn(carry(from_client, to_server, delay));
+                tokio::spawn(carry(from_server, to_client, delay));
+            }
+        });
+        format!("redis://{address}")
+    }
+}
+
+/// Passes bytes on, each after so long.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, delay: Duration) {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let reading = async move {
+        let mut chunk = vec![0; 65536];
+        while let Ok(count @ 1..) = from.read(&mut chunk).await {
+            sender.send((tokio::time::Instant::from_std(Instant::now()) + delay, chunk[..count].to_vec())).unwrap();
+        }
+    };
+    let writing = async move {
+        while let Some((due, bytes)) = receiver.recv().await {
+            tokio::time::sleep_until(due).await;
+            if to.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+    };
+    tokio::join!(reading, writing);
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The key of a token's session.
+fn key(token: &str) -> String {
+    format!("idlegate:session:{}", idlegate::session::SessionId::of_token(token.as_bytes()))
+}
+
+/// A replica that takes any token in the handshake of a tunnel to `/ws-legacy`, which echoes.
+pub fn replica(app: &App, url: &str, limit: &str, more: &[(&str, &str)]) -> Idlegate {
+    let mut environment = vec![
+        ("IDLEGATE_STORE_URL", url),
+        ("IDLEGATE_IDLE_TIMEOUT", limit),
+        ("IDLEGATE_TOKEN_0_PATHS", r#"["/ws-legacy", "/api/get-all-students"]"#),
+        ("IDLEGATE_DENY", r#"["/nothing"]"#),
+    ];
+    environment.extend_from_slice(more);
+    Idlegate::shipped(&app.upstream, &environment)
+}
+
+/// A tunnel of the session of a token.
+pub struct Tunnel(pub Socket);
+
+impl Tunnel {
+    pub async fn open(proxy: &Idlegate, token: &str) -> Self {
+        Self::try_open(proxy.address, token).await.unwrap_or_else(|status| panic!("{token} was answered {status}"))
+    }
+
+    pub async fn try_open(address: SocketAddr, token: &str) -> Result<Self, StatusCode> {
+        Socket::open_with(address, "/ws-legacy", &[("session-id", token)]).await.map(Self)
+    }
+
+    /// Sends a message and awaits its echo. Returns how long that took.
+    pub async fn echo(&mut self) -> Duration {
+        let sent = Instant::now();
+        self.0.0.send(Message::text("still here")).await.unwrap_or_else(|error| panic!("the tunnel is gone: {error}"));
+        let answer = soon("the echo", self.0.next()).await;
+        assert_eq!(answer, Some(Message::text("still here")), "the tunnel is gone");
+        sent.elapsed()
+    }
+
+    /// Echoes every 100 ms or so, for so long. Returns the longest time that an echo took.
+    pub async fn busy_for(&mut self, time: Duration) -> Duration {
+        let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+        while begun.elapsed() < time {
+            longest = longest.max(self.echo().await);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        longest
+    }
+
+    /// Waits for the cut. Returns when that was.
+    pub async fn cut(&mut self, within: Duration) -> Instant {
+        let goodbye = tokio::time::timeout(within, self.0.goodbye()).await;
+        let (_, code, _) = goodbye.unwrap_or_else(|_| panic!("not cut within {within:?}"));
+        assert_eq!(code, 4002);
+        Instant::now()
+    }
+
+    /// That nothing comes for so long.
+    pub async fn stays_open_for(&mut self, time: Duration) {
+        let came = tokio::time::timeout(time, self.0.next()).await;
+        assert!(came.is_err(), "in a quiet tunnel: {came:?}");
+    }
+}

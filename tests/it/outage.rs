@@ -1,0 +1,232 @@
+//! The store dies, hangs, refuses, forgets: nobody is cut for that, nothing is delayed, and nothing is lost.
+
+use crate::harness::{App, Idlegate, Redis, Request, Tunnel, eventually, log_in, replica};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const QUIET: &[&str] = &["--ping", "600"];
+const LIMIT: &str = "4s";
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+/// What happens to the server, and what it still knows when that is over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fault {
+    KilledAndBack,
+    KilledAndBackEmpty,
+    Hangs,
+    AnotherPassword,
+    OutOfMemory,
+    ReadOnly,
+}
+
+impl Fault {
+    fn server(self) -> Redis {
+        match self {
+            Self::KilledAndBack => Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]),
+            _ => Redis::start(),
+        }
+    }
+
+    async fn begin(self, redis: &mut Redis) {
+        match self {
+            Self::KilledAndBack | Self::KilledAndBackEmpty => redis.kill(),
+            Self::Hangs => redis.freeze(),
+            Self::AnotherPassword => redis.change_password("other").await,
+            Self::OutOfMemory => redis.ask("CONFIG SET maxmemory 1").await,
+            Self::ReadOnly => redis.ask("REPLICAOF 127.0.0.1 1").await,
+        }
+    }
+
+    async fn end(self, redis: &mut Redis) {
+        match self {
+            Self::KilledAndBack | Self::KilledAndBackEmpty => redis.start_again(),
+            Self::Hangs => redis.thaw(),
+            Self::AnotherPassword => redis.change_password("").await,
+            Self::OutOfMemory => redis.ask("CONFIG SET maxmemory 0").await,
+            Self::ReadOnly => redis.ask("REPLICAOF NO ONE").await,
+        }
+    }
+}
+
+async fn log_out(proxy: &Idlegate, token: &str) {
+    let answer = Request::post(proxy.address, "/api/logout").json(&json!({"session_id": token})).send().await;
+    assert_eq!(answer.status, 200);
+}
+
+async fn is_refused(proxy: &Idlegate, token: &str) -> bool {
+    Tunnel::try_open(proxy.address, token).await.is_err()
+}
+
+/// A token whose session was logged out.
+async fn dead_token(proxy: &Idlegate) -> String {
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    log_out(proxy, &token).await;
+    token
+}
+
+/// The echo of a frame is not waited for longer than without a fault.
+fn is_not_delayed(longest: Duration, what: &str) {
+    println!("{what}: the longest echo took {longest:?}");
+    assert!(longest < Duration::from_millis(100), "{what}: an echo took {longest:?}");
+}
+
+async fn is_outlived(fault: Fault) {
+    let (app, mut redis) = (App::start(QUIET), fault.server());
+    let proxy = replica(&app, &redis.url(), LIMIT, &[]);
+    let dead = dead_token(&proxy).await;
+    let left = log_in(proxy.address, "bob", "builder").await;
+    let (mut busy, mut idle) = (Tunnel::open(&proxy, "busy").await, Tunnel::open(&proxy, "idle").await);
+    busy.echo().await;
+    eventually("sessions to be told", async || redis.session("busy").await.contains_key("last_activity")).await;
+
+    fault.begin(&mut redis).await;
+    let mut longest = busy.busy_for(seconds(2.5)).await;
+    let mut fresh = Tunnel::open(&proxy, "fresh").await;
+    log_out(&proxy, &left).await;
+    longest = longest.max(busy.busy_for(seconds(4.0)).await);
+    fresh.echo().await;
+    is_not_delayed(longest, &format!("{fault:?}"));
+    idle.stays_open_for(seconds(0.05)).await;
+    for token in [&dead, &left] {
+        assert!(is_refused(&proxy, token).await, "{fault:?}: revived meanwhile");
+    }
+    assert_eq!(proxy.logged("the store does not answer;").len(), 1, "{fault:?}: {}", proxy.whole_log());
+
+    fault.end(&mut redis).await;
+    let back = Instant::now();
+    eventually("the store to answer again", async || !proxy.logged("the store answers again").is_empty()).await;
+    // What was seen meanwhile counts; what was not is made up for, or counts anew where the server forgot since when.
+    let idle_until = idle.cut(seconds(9.0));
+    let (idle_cut, longest) = tokio::join!(idle_until, busy.busy_for(seconds(2.0)));
+    is_not_delayed(longest, &format!("{fault:?}, when it is over"));
+    let waited = idle_cut - back;
+    if fault == Fault::KilledAndBackEmpty {
+        assert!(waited > seconds(4.0), "{fault:?}: cut for time that nobody counted, after {waited:?}");
+    } else {
+        assert!(waited < seconds(3.0), "{fault:?}: cut {waited:?} after the end of the outage");
+        busy.echo().await;
+    }
+    for token in [&dead, &left] {
+        eventually("its end to be told", async || redis.session(token).await.contains_key("ended")).await;
+    }
+    assert!(redis.session("fresh").await.contains_key("last_activity"), "{fault:?}: begun meanwhile, and lost");
+    let later = replica(&app, &redis.url(), LIMIT, &[]);
+    for token in [&dead, &left, "idle"] {
+        assert!(is_refused(&later, token).await, "{fault:?}: revived: {:?}", redis.session(token).await);
+    }
+    for (line, times) in [("the store does not answer;", 1), ("the store answers again", 1), ("clock was stepped", 0)] {
+        assert_eq!(proxy.logged(line).len(), times, "{fault:?}: {line}: {}", proxy.whole_log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_killed_and_comes_back_with_its_data_or_empty() {
+    tokio::join!(is_outlived(Fault::KilledAndBack), is_outlived(Fault::KilledAndBackEmpty));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_hangs_or_wants_another_password() {
+    tokio::join!(is_outlived(Fault::Hangs), is_outlived(Fault::AnotherPassword));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_to_write() {
+    tokio::join!(is_outlived(Fault::OutOfMemory), is_outlived(Fault::ReadOnly));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_comes_later_than_the_proxy() {
+    let (app, mut redis) = (App::start(QUIET), Redis::absent());
+    let proxy = replica(&app, &redis.url(), LIMIT, &[]);
+    let mut busy = Tunnel::open(&proxy, "busy").await;
+    let mut quiet = Tunnel::open(&proxy, "quiet").await;
+    is_not_delayed(busy.busy_for(seconds(5.5)).await, "before its start");
+    redis.start_again();
+    for token in ["busy", "quiet"] {
+        eventually("it to be told", async || redis.session(token).await.contains_key("last_activity")).await;
+    }
+    busy.busy_for(seconds(2.0)).await;
+    // Counting began with the server.
+    let (cut, _) = tokio::join!(quiet.cut(seconds(9.0)), busy.busy_for(seconds(4.0)));
+    busy.echo().await;
+    let last = Instant::now();
+    let idle = busy.cut(seconds(9.0)).await - last;
+    assert!(cut < last + seconds(1.0));
+    assert!(idle > seconds(4.0) && idle < seconds(6.0), "{idle:?}");
+    assert_eq!((proxy.logged("the store does not answer;").len(), proxy.logged("answers again").len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_forgotten_everything_is_told_again() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, &[]));
+    let dead = dead_token(&one).await;
+    let (mut busy, mut idle) = (Tunnel::open(&one, "shared").await, Tunnel::open(&two, "shared").await);
+    busy.busy_for(seconds(3.0)).await;
+    redis.ask::<()>("FLUSHALL").await;
+    let forgotten = Instant::now();
+    eventually("the dead to be told of", async || redis.session(&dead).await.contains_key("ended")).await;
+    eventually("the living to be told of", async || redis.session("shared").await.contains_key("created")).await;
+    assert!(forgotten.elapsed() < seconds(3.0));
+    is_not_delayed(busy.busy_for(seconds(5.0)).await, "FLUSHALL");
+    busy.echo().await;
+    let last = Instant::now();
+    let (one_cut, two_cut) = tokio::join!(busy.cut(seconds(9.0)), idle.cut(seconds(9.0)));
+    let idle = one_cut.min(two_cut) - last;
+    assert!(idle > seconds(4.0) && idle < seconds(6.0), "{idle:?}");
+    let later = replica(&app, &redis.url(), LIMIT, &[]);
+    assert!(is_refused(&later, &dead).await && is_refused(&later, "shared").await);
+    assert!(one.logged("the store does not answer;").is_empty(), "{}", one.whole_log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_server_delays_no_frame_and_hardly_a_cut() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let slow = redis.slow_url(Duration::from_millis(150)).await;
+    let [one, two] = std::array::from_fn(|_| replica(&app, &slow, LIMIT, &[]));
+    let (mut busy, mut idle) = (Tunnel::open(&one, "shared").await, Tunnel::open(&two, "shared").await);
+    is_not_delayed(busy.busy_for(seconds(6.0)).await, "300 ms to the store");
+    busy.echo().await;
+    let last = Instant::now();
+    let (one_cut, two_cut) = tokio::join!(busy.cut(seconds(9.0)), idle.cut(seconds(9.0)));
+    let (first, other) = (one_cut.min(two_cut) - last, one_cut.max(two_cut) - last);
+    println!("300 ms to the store: cut after {first:?} and {other:?}");
+    assert!(first > seconds(4.0) && first < seconds(7.0) && other < first + seconds(1.5), "{first:?}, {other:?}");
+    assert!(one.logged("the store does not answer;").is_empty(), "{}", one.whole_log());
+}
+
+async fn a_step_of(hours: i64) {
+    let (app, redis) = (App::start(QUIET), Redis::with_clock());
+    let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, &[]));
+    let dead = dead_token(&one).await;
+    // The busy one is idle on the replica that may decide.
+    let (mut busy, mut watching) = (Tunnel::open(&one, "shared").await, Tunnel::open(&two, "shared").await);
+    busy.busy_for(seconds(3.0)).await;
+    let mut idle = Tunnel::open(&two, "idle").await;
+    let begun = Instant::now();
+    busy.busy_for(seconds(1.0)).await;
+    redis.step_clock(hours);
+    let (idle_cut, longest) = tokio::join!(idle.cut(seconds(12.0)), busy.busy_for(seconds(8.0)));
+    is_not_delayed(longest, &format!("{hours:+} h"));
+    let idle = idle_cut - begun;
+    assert!(idle > seconds(4.0) && idle < seconds(8.0), "{hours:+} h: cut after {idle:?}");
+    assert!(is_refused(&one, &dead).await && is_refused(&two, &dead).await);
+    watching.stays_open_for(seconds(0.05)).await;
+    busy.echo().await;
+    let last = Instant::now();
+    let idle = busy.cut(seconds(12.0)).await - last;
+    assert!(idle > seconds(4.0) && idle < seconds(6.0), "{hours:+} h: cut after {idle:?}");
+    for proxy in [&one, &two] {
+        for (line, times) in [("clock was stepped", 1), ("struck off", 0), ("the store does not answer;", 0)] {
+            assert_eq!(proxy.logged(line).len(), times, "{hours:+} h: {line}: {}", proxy.whole_log());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_clock_is_stepped_by_two_hours() {
+    tokio::join!(a_step_of(2), a_step_of(-2));
+}

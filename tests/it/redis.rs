@@ -1,0 +1,140 @@
+//! What Redis holds: sessions that a person can read, no token, and no more work than needed.
+
+use crate::harness::{App, Redis, Request, Tunnel, eventually, replica, soon};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::sleep;
+
+const QUIET: &[&str] = &["--ping", "600"];
+
+fn names(hash: &BTreeMap<String, String>) -> Vec<&str> {
+    hash.keys().map(String::as_str).collect()
+}
+
+async fn time_to_live(redis: &Redis, token: &str) -> u64 {
+    let id = idlegate::session::SessionId::of_token(token.as_bytes());
+    redis.ask(&format!("TTL idlegate:session:{id}")).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_a_hash_that_a_person_can_read() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let proxy = replica(&app, &redis.url(), "2s", &[("IDLEGATE_IDLE_RETENTION", "100s")]);
+    let begun = redis.now().await;
+    let mut tunnel = Tunnel::open(&proxy, "ada's-token").await;
+    eventually("a frame to be told", async || {
+        tunnel.echo().await;
+        redis.session("ada's-token").await["source"] != "accepted"
+    })
+    .await;
+    let live = redis.session("ada's-token").await;
+    assert_eq!(names(&live), ["created", "last_activity", "source"], "{live:?}");
+    assert!(["client-frame", "server-frame"].contains(&live["source"].as_str()), "{live:?}");
+    for field in ["created", "last_activity"] {
+        let second: u64 = live[field].parse().unwrap();
+        assert!((begun..=begun + 2).contains(&second), "{field} of {live:?} is not about {begun}");
+    }
+    let lives = time_to_live(&redis, "ada's-token").await;
+    assert!((99..=102).contains(&lives), "limit + retention, but {lives}");
+    soon("the cut", tunnel.cut(Duration::from_secs(9))).await;
+    let ended = redis.session("ada's-token").await;
+    assert_eq!(names(&ended), ["created", "ended", "last_activity", "reason", "source"], "{ended:?}");
+    let [last, end] = ["last_activity", "ended"].map(|field| ended[field].parse::<u64>().unwrap());
+    assert!(ended["reason"] == "idle" && (3..=4).contains(&(end - last)), "{ended:?}");
+    let lives = time_to_live(&redis, "ada's-token").await;
+    assert!((98..=100).contains(&lives), "retention, but {lives}");
+}
+
+/// All keys and values of the server, as text.
+async fn everything(redis: &Redis) -> Vec<String> {
+    let keys: Vec<String> = redis.ask("KEYS *").await;
+    let mut all = keys.clone();
+    for key in keys {
+        let kind: String = redis.ask(&format!("TYPE {key}")).await;
+        match kind.as_str() {
+            "hash" => all.extend(redis.ask::<Vec<String>>(&format!("HGETALL {key}")).await),
+            "string" => all.push(redis.ask(&format!("GET {key}")).await),
+            other => panic!("{key} is a {other}"),
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_stored_and_a_stranger_leaves_no_key() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let proxy = replica(&app, &redis.url(), "1h", &[]);
+    let _tunnel = Tunnel::open(&proxy, "the-only-token").await;
+    for number in 0..20 {
+        let request =
+            Request::get(proxy.address, "/api/get-all-students").header("session-id", &format!("no-{number}"));
+        assert_eq!(request.send().await.status, 401);
+    }
+    let sessions: Vec<String> = redis.ask("KEYS idlegate:session:*").await;
+    assert_eq!(sessions.len(), 1, "{sessions:?}");
+    let all = everything(&redis).await;
+    assert!(!all.iter().any(|text| text.contains("token") || text.contains("no-")), "{all:?}");
+    let mut others: Vec<String> = redis.ask("KEYS *").await;
+    others.retain(|key| !key.contains(":session:"));
+    others.sort();
+    assert_eq!(others, ["idlegate:counting", "idlegate:replicas"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_prefixes_are_two_worlds() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let one = replica(&app, &redis.url(), "2s", &[("IDLEGATE_STORE_PREFIX", "one")]);
+    let other = replica(&app, &redis.url(), "1h", &[("IDLEGATE_STORE_PREFIX", "other")]);
+    let mut cut = Tunnel::open(&one, "shared").await;
+    let mut kept = Tunnel::open(&other, "shared").await;
+    cut.cut(Duration::from_secs(9)).await;
+    assert!(Tunnel::try_open(one.address, "shared").await.is_err());
+    kept.echo().await;
+    let mut keys: Vec<String> = redis.ask("KEYS *:session:*").await;
+    keys.sort();
+    assert!(keys.len() == 2 && keys[0].starts_with("one:") && keys[1].starts_with("other:"), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_a_known_session_costs_no_round_trip() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let proxy = replica(&app, &redis.url(), "1h", &[]);
+    let mut tunnel = Tunnel::open(&proxy, "busy").await;
+    eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
+    let (before, begun) = (redis.calls().await, std::time::Instant::now());
+    for _ in 0..200 {
+        tunnel.echo().await;
+        Request::get(proxy.address, "/api/get-all-students").header("session-id", "busy").send().await;
+    }
+    let (after, took) = (redis.calls().await, begun.elapsed());
+    let scripts = after["evalsha"] - before["evalsha"];
+    // A touch and a mark per round; a round is not more often than every 0.8 s.
+    let rounds = 2 + u64::try_from(took.as_millis()).unwrap() / 800;
+    assert!(scripts <= 2 * rounds, "{scripts} scripts in {took:?} of 400 frames and requests: {before:?}, {after:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scripts_that_the_server_forgets_in_the_middle_of_traffic_are_loaded_again() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let proxy = replica(&app, &redis.url(), "2s", &[]);
+    let mut busy = Tunnel::open(&proxy, "busy").await;
+    let forgetting = async {
+        for _ in 0..40 {
+            redis.ask::<()>("SCRIPT FLUSH").await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let traffic = async {
+        for number in 0..20 {
+            let mut tunnel = Tunnel::open(&proxy, &format!("token-{number}")).await;
+            tunnel.echo().await;
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(forgetting, traffic, busy.busy_for(Duration::from_secs(4)));
+    let last = std::time::Instant::now();
+    let idle = busy.cut(Duration::from_secs(6)).await - last;
+    assert!(idle < Duration::from_secs(4), "cut late, after {idle:?}");
+    assert!(proxy.logged("the store does not answer;").is_empty(), "{}", proxy.whole_log());
+    assert_eq!(redis.ask::<Vec<String>>("KEYS idlegate:session:*").await.len(), 21);
+}

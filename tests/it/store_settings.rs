@@ -1,0 +1,149 @@
+//! `[store]`: secrets, certificates, unknown tokens, and what `doctor` says of it all.
+
+use crate::harness::{App, Idlegate, Redis, Request, Socket, eventually, log_in, replica, soon};
+use serde_json::json;
+use std::path::Path;
+use std::process::{Command, Output};
+use tokio_tungstenite::tungstenite::Message;
+
+const QUIET: &[&str] = &["--ping", "600"];
+
+async fn validate(proxy: &Idlegate, token: &str) -> (u16, Option<String>) {
+    let answer = Request::post(proxy.address, "/api/validate-session").json(&json!({"session_id": token})).send().await;
+    let retry = answer.headers.get("retry-after").map(|value| value.to_str().unwrap().to_owned());
+    (answer.status.as_u16(), retry)
+}
+
+fn doctor(app: &App, environment: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_idlegate"))
+        .args(["doctor", "--config", concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml")])
+        .env("IDLEGATE_UPSTREAM", &app.upstream)
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_tokens_are_refused_while_the_store_is_out_where_that_is_asked_for() {
+    let (app, mut redis) = (App::start(QUIET), Redis::start());
+    let proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_STORE_UNKNOWN_TOKENS", "refuse")]);
+    let known = log_in(proxy.address, "ada", "lovelace").await;
+    let (mut tunnel, answer) = Socket::authenticated(proxy.address, &known).await;
+    assert_eq!(answer["type"], "auth_success");
+    redis.kill();
+    eventually("the outage", async || !proxy.logged("the store does not answer").is_empty()).await;
+    assert_eq!(validate(&proxy, "unknown").await, (503, Some("2".to_owned())));
+    let mut stranger = Socket::open(proxy.address, "/ws").await;
+    stranger.say(&json!({"cmd": "authenticate", "session_id": "unknown"})).await;
+    let mut close = soon("Close", stranger.next()).await;
+    if matches!(close, Some(Message::Text(_))) {
+        close = soon("Close", stranger.next()).await;
+    }
+    assert!(matches!(&close, Some(Message::Close(Some(frame))) if u16::from(frame.code) == 1013), "{close:?}");
+    assert!(app.seen_of("ws-authenticate").iter().all(|seen| seen["accepted"] == true), "it reached the app");
+    assert_eq!(validate(&proxy, &known).await.0, 200);
+    tunnel.say(&json!({"cmd": "echo", "data": 1})).await;
+    assert_eq!(tunnel.json().await["data"], 1);
+    redis.start_again();
+    eventually("the store", async || !proxy.logged("the store answers again").is_empty()).await;
+    assert_eq!(validate(&proxy, "unknown").await.0, 401, "the app has the say again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_makes_ids_that_nobody_can_compute_from_tokens() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let secret = [("IDLEGATE_STORE_SECRET", "kept between the replicas")];
+    let (here, there) = (replica(&app, &redis.url(), "1h", &secret), replica(&app, &redis.url(), "1h", &secret));
+    let token = log_in(here.address, "ada", "lovelace").await;
+    let plain = idlegate::session::SessionId::of_token(token.as_bytes());
+    let keyed = idlegate::session::SessionIds::keyed(b"kept between the replicas").of_token(token.as_bytes());
+    assert!(redis.hash(&format!("idlegate:session:{plain}")).await.is_empty());
+    assert!(!redis.hash(&format!("idlegate:session:{keyed}")).await.is_empty());
+    let answer = Request::post(here.address, "/api/logout").json(&json!({"session_id": token})).send().await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(validate(&there, &token).await.0, 401, "the other replica computes the same id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_may_stand_in_a_file() {
+    let (app, mut redis) = (App::start(QUIET), Redis::start());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    std::fs::write(&file, "open-sesame\n").unwrap();
+    let url = redis.url();
+    redis.change_password("open-sesame").await;
+    let wrong = doctor(&app, &[("IDLEGATE_STORE_URL", &url)]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&wrong.stdout).contains("WRONG  Redis does not answer"), "{wrong:?}");
+    let right = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_PASSWORD_FILE", file.to_str().unwrap())]);
+    let said = String::from_utf8_lossy(&right.stdout);
+    assert!(said.contains("good   a session can be begun, told of and ended"), "{said}");
+    assert!(!said.contains("sesame"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_what_could_lose_sessions() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let url = [("IDLEGATE_STORE_URL", redis.url())];
+    let url = [(url[0].0, url[0].1.as_str())];
+    let output = doctor(&app, &url);
+    assert_eq!(output.status.code(), Some(1), "nothing is written to a disk: {output:?}");
+    let () = redis.ask("CONFIG SET appendonly yes").await;
+    let output = doctor(&app, &url);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let () = redis.ask("CONFIG SET maxmemory 100mb").await;
+    let () = redis.ask("CONFIG SET maxmemory-policy allkeys-lru").await;
+    let output = doctor(&app, &url);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("WRONG  maxmemory-policy is allkeys-lru"), "{said}");
+    // It leaves nothing behind that a replica would have to wait for.
+    let marks = redis.hash("idlegate:replicas").await;
+    assert!(marks.values().all(|mark| !mark.ends_with("enforce")), "{marks:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ours, other] = ["ours", "other"].map(|name| certificate(folder.path(), name, &[]));
+    let key = ours.replace(".pem", ".key");
+    let leaf = ["-CA", &ours, "-CAkey", &key, "-addext", "basicConstraints=CA:FALSE"];
+    let server = certificate(folder.path(), "server", &leaf);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--save", ""].map(str::to_owned);
+    let files = [
+        ("--tls-cert-file", server.clone()),
+        ("--tls-key-file", server.replace(".pem", ".key")),
+        ("--tls-ca-cert-file", ours.clone()),
+    ];
+    let mut arguments: Vec<&str> = tls.iter().map(String::as_str).collect();
+    for (name, file) in &files {
+        arguments.extend([*name, file.as_str()]);
+    }
+    let (app, redis) = (App::start(QUIET), Redis::start_with(&arguments));
+    let url = format!("rediss://127.0.0.1:{port}");
+    let proxy = replica(&app, &url, "1h", &[("IDLEGATE_STORE_CA_FILE", &ours)]);
+    let token = log_in(proxy.address, "ada", "lovelace").await;
+    let id = idlegate::session::SessionId::of_token(token.as_bytes());
+    eventually("the session in the server", async || !redis.hash(&format!("idlegate:session:{id}")).await.is_empty())
+        .await;
+    let stranger = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_CA_FILE", &other)]);
+    assert!(String::from_utf8_lossy(&stranger.stdout).contains("WRONG  Redis does not answer"), "{stranger:?}");
+}
+
+/// A certificate for 127.0.0.1, signed by itself where `more` names no authority; returns its file.
+fn certificate(folder: &Path, name: &str, more: &[&str]) -> String {
+    let (pem, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(more)
+        .arg("-keyout")
+        .arg(&key)
+        .arg("-out")
+        .arg(&pem)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    pem.to_str().unwrap().to_owned()
+}
