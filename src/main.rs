@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         }),
         Command::Doctor => with_config(&arguments.config, |config| block_on(doctor(config))),
         Command::Demo { listen } => {
-            log(LevelFilter::WARN);
+            log(LevelFilter::INFO);
             block_on(demo(listen))
         }
     }
@@ -108,8 +108,16 @@ fn block_on(serving: impl Future<Output = io::Result<()>>) -> ExitCode {
 
 async fn run(config: Config) -> io::Result<()> {
     let (listen, limit, upstream) = (config.listen, config.idle.timeout, config.upstream.to_string());
+    let token_rules = config.tokens.len();
     let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, "`listen`", &error))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), upstream, limit, "listening on http://{}", server.address()?);
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        upstream,
+        limit,
+        token_rules,
+        "listening on http://{}",
+        server.address()?
+    );
     until_stopped(server).await
 }
 
@@ -150,7 +158,7 @@ async fn until_stopped(server: Server) -> io::Result<()> {
     };
     let ((), (left, signalled)) = tokio::join!(server.run(&shutdown), stopper);
     keeper.last_round().await;
-    tracing::info!(connections_left = left, counts = %keeper.counts, "stopped");
+    keeper.counts.log(left);
     signalled
 }
 

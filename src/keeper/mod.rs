@@ -19,7 +19,6 @@ use crate::session::{Beat, EpochSeconds, Reason, SessionId, Source};
 use crate::store::{Ended, Known, Live, Store, StoreError, Touch};
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -49,12 +48,13 @@ pub struct Counts {
     pub over_capacity: AtomicU64,
 }
 
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Counts {
+    /// Says all of it in one log line, when idlegate stops.
+    pub fn log(&self, connections_left: usize) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let Self { tracked, ended, refused, over_capacity } = self;
-        let [tracked, ended, refused, over] = [tracked, ended, refused, over_capacity].map(count);
-        write!(f, "tracked {tracked}, ended {ended}, refused {refused}, over_capacity {over}")
+        let [tracked, ended, refused, over_capacity] = [tracked, ended, refused, over_capacity].map(count);
+        tracing::info!(connections_left, tracked, ended, refused, over_capacity, "stopped");
     }
 }
 
@@ -223,6 +223,7 @@ impl Keeper {
         }
         if session.ended().is_none() {
             self.counts.tracked.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(session = %id, "a session is tracked");
         }
         let session = Arc::new(session);
         sessions.insert(&session, deadline);

@@ -7,6 +7,7 @@ use http::{Version, request};
 use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const REAL_ADDRESS: HeaderName = HeaderName::from_static("x-real-ip");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
@@ -76,6 +77,11 @@ pub(super) fn forwarded(headers: &mut HeaderMap, client: &Client, trusted: &[IpN
     let peer = client.address.ip().to_canonical();
     let trust = trusted.iter().any(|network| network.contains(&peer));
     let mut chain = String::new();
+    if !trust {
+        // Some apps believe these rather than the fields below.
+        headers.remove(header::FORWARDED);
+        headers.remove(REAL_ADDRESS);
+    }
     if trust {
         for element in elements(headers, &FORWARDED_FOR) {
             chain.push_str(element);
@@ -149,12 +155,15 @@ mod tests {
             ("host", "app"),
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-proto", "https"),
+            ("x-real-ip", "6.6.6.6"),
+            ("forwarded", "for=6.6.6.6"),
             ("x-forwarded-host", "evil"),
             ("x_forwarded_for", "6.6.6.6"),
         ];
         let mut headers = map(&said);
         forwarded(&mut headers, &client, &[]);
         assert_eq!(headers["x-forwarded-for"], "127.0.0.1");
+        assert!(!headers.contains_key("x-real-ip") && !headers.contains_key("forwarded"));
         assert!(!headers.contains_key("x_forwarded_for"));
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "app");

@@ -30,6 +30,7 @@ use hyper::body::Incoming;
 use reject::{Asked, Fault};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upgrade::Wanted;
@@ -39,6 +40,9 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many header fields a message may have.
 pub(crate) const HEADERS_AT_MOST: usize = 256;
+
+/// After how many requests without a session it is said that the rules may be wrong.
+const WONDER_AFTER: u64 = 500;
 
 /// The connection that a request came on.
 #[derive(Clone, Debug)]
@@ -62,17 +66,19 @@ pub(crate) struct Proxy {
     keeper: Arc<Keeper>,
     pool: Pool,
     shutdown: Shutdown,
+    requests: AtomicU64,
 }
 
 impl Proxy {
     pub(crate) fn new(config: Config, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
         let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
         let tokens = TokenRules::new(config.tokens.clone(), config.ids.clone());
-        Self { pool: forward::pool(connector), tokens, config, keeper, shutdown }
+        Self { pool: forward::pool(connector), tokens, config, keeper, shutdown, requests: AtomicU64::new(0) }
     }
 
     /// Answers one request; never fails, since every fault has an answer.
     pub(crate) async fn exchange(self: Arc<Self>, client: Client, mut request: Request<Incoming>) -> Response<Body> {
+        self.wonder();
         let wanted = upgrade::wanted(&mut request, &self.config.upgrades);
         let (head, body) = request.into_parts();
         let asked = Asked::of(&head);
@@ -87,6 +93,18 @@ impl Proxy {
                 }
                 fault.answer(&asked, &self.config.cut)
             }
+        }
+    }
+
+    /// A rule that names the wrong cookie is valid, and finds nothing: that is said once, or nobody would ever know.
+    fn wonder(&self) {
+        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == WONDER_AFTER && self.keeper.counts.tracked.load(Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                requests = count,
+                "no rule has found a token that the app accepted, in any request so far; are `from`, `name`, `paths` \
+                 and `accept_type` of the token rules right?"
+            );
         }
     }
 

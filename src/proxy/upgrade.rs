@@ -69,6 +69,10 @@ pub(super) async fn forward(
         pass.answered(head.status, &head.headers).await;
         return Ok(Response::from_parts(head, pass.follow(body, client)));
     }
+    if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
+        // Its messages could not be read, and a dead token in them would pass.
+        return Err(Fault::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
+    }
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers()).await;
     let lanes = lanes(wanted.websocket, answer.headers(), &rules);

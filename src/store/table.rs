@@ -45,7 +45,8 @@ impl Record {
 
     /// Last activity never moves back.
     fn merge(&mut self, at: EpochSeconds, source: Source) {
-        if at > self.last_activity {
+        // Of one second, the last that was told is the source.
+        if at >= self.last_activity {
             self.last_activity = at;
             self.source = source;
         }

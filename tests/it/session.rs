@@ -238,7 +238,7 @@ async fn strangers_leave_no_trace() {
     let (_socket, answer) = Socket::authenticated(proxy.address, "junk").await;
     assert_eq!(answer["type"], "error");
     assert!(proxy.stop().await.success());
-    eventually("the last log line", async || !proxy.logged("tracked 0").is_empty()).await;
+    eventually("the last log line", async || !proxy.logged("tracked=0").is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -253,7 +253,7 @@ async fn more_sessions_than_allowed_pass_untracked_and_it_is_said_once() {
     assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
     assert_eq!(validate(&proxy, &untracked).await, 200);
     assert!(proxy.stop().await.success());
-    eventually("the last log line", async || !proxy.logged("over_capacity 2").is_empty()).await;
+    eventually("the last log line", async || !proxy.logged("over_capacity=2").is_empty()).await;
     assert_eq!(proxy.logged("max_sessions allows").len(), 1);
 }
 
