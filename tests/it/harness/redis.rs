@@ -135,12 +135,12 @@ impl Redis {
         self.ask::<Value>("CLIENT KILL TYPE normal SKIPME yes").await;
     }
 
-    /// What `HGETALL` shows of a token's session.
     /// The fields of a hash.
     pub async fn hash(&self, key: &str) -> BTreeMap<String, String> {
         self.ask(&format!("HGETALL {key}")).await
     }
 
+    /// What `HGETALL` shows of a token's session.
     pub async fn session(&self, token: &str) -> BTreeMap<String, String> {
         self.ask(&format!("HGETALL {}", key(token))).await
     }
