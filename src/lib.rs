@@ -8,7 +8,7 @@
 //!                                                          session (in memory) ◄── activity
 //!                                                              │ deadline   ▲
 //!                                                    cut ◄─────┘            │ flush (ages) / verdicts
-//!                                                                       store: memory
+//!                                                                       store: memory | file | Redis
 //! ```
 pub mod clock;
 pub mod config;

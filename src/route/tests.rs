@@ -1,0 +1,90 @@
+//! Every spelling of a path, and the patterns it is held against.
+
+use super::*;
+
+fn shut(pattern: &str, path: &str) -> bool {
+    PathPattern::parse(pattern).unwrap().matches(&NormalPath::of(path))
+}
+
+#[test]
+fn every_spelling_of_a_path_is_the_same_path() {
+    for path in [
+        "/ws-legacy",
+        "/ws-legacy/",
+        "//ws-legacy",
+        "/./ws-legacy",
+        "/x/../ws-legacy",
+        "/%77s-legacy",
+        "/ws%2Dlegacy",
+        "/ws%2dlegacy",
+        "/ws-legacy;a=b",
+        "/ws-legacy/;a",
+        "/%2e/ws-legacy",
+        "/%2E%2e/ws-legacy",
+        "/x/..;/ws-legacy",
+        "/%252e/ws%252Dlegacy",
+        "\\ws-legacy",
+        "/../../ws-legacy",
+        "/%2fws-legacy",
+    ] {
+        assert!(shut("/ws-legacy", path), "{path}");
+    }
+    for path in ["/ws-legacy2", "/WS-LEGACY", "/ws-legacy/x", "/", "/x/ws-legacy", "/ws"] {
+        assert!(!shut("/ws-legacy", path), "{path}");
+    }
+}
+
+#[test]
+fn a_star_means_the_path_and_all_below_it() {
+    for path in ["/api/admin", "/api/admin/", "/api/admin/users", "/api/admin/a/b", "/api//admin/%2e/x"] {
+        assert!(shut("/api/admin/*", path), "{path}");
+    }
+    for path in ["/api/administrator", "/api", "/x/../api/administrator"] {
+        assert!(!shut("/api/admin/*", path), "{path}");
+    }
+    assert!(shut("/*", "/anything") && shut("/*", "/"));
+}
+
+#[test]
+fn what_some_readers_take_for_another_path_is_meant_by_both() {
+    for path in [
+        // Below it, where the app resolves nothing, or decodes less often.
+        "/api/admin/../x",
+        "/api/admin/%2e%2e/x",
+        "/api/admin/..%2fx",
+        "/api/admin/%252e%252e/x",
+        "/api/admin/..\\..\\x",
+        "/api/admin/..;/x",
+        // Below it, where `..` takes back the empty segment.
+        "/api/admin//../x",
+        "/api//../api/admin/x",
+        // Below it, where parameters go before anything is decoded.
+        "/api/admin;%2f..%2f../x",
+        "/api/%61dmin;%2f..%2f../x",
+    ] {
+        assert!(shut("/api/admin/*", path), "{path}");
+    }
+    for path in ["/ws-legacy;%2f..%2fx", "/ws%2dlegacy;%2f..%2fx", "/x//..%2f../ws-legacy"] {
+        assert!(shut("/ws-legacy", path), "{path}");
+    }
+    assert!(shut("/api/login", "/api/a%2fb/%2e%2e/login"));
+    assert!(NormalPath::of("/login") == NormalPath::of("/x/../login"));
+}
+
+#[test]
+fn a_long_path_has_no_long_readings() {
+    let long = "/a%2f..;x\\%252e".repeat(4000);
+    assert!(shut("/ws-legacy", &long) && NormalPath::of(&long).others.is_empty());
+    assert!(!shut("/ws-legacy", &"/a%20b".repeat(4000)));
+    let path = NormalPath::of(&"/a%2f..;x\\%252e".repeat(500));
+    let kept: usize = path.others.iter().map(Vec::len).sum();
+    assert!(path.others.len() < 128 && kept <= path.others.len() * READING_AT_MOST, "{kept}");
+}
+
+#[test]
+fn patterns_that_could_never_match_are_refused() {
+    assert_eq!(PathPattern::parse("api"), Err(PatternError::NotAbsolute));
+    assert_eq!(PathPattern::parse("/a/*/b"), Err(PatternError::StarInside));
+    assert_eq!(PathPattern::parse("/a*"), Err(PatternError::StarInside));
+    assert_eq!(PathPattern::parse("/a?x=1"), Err(PatternError::Query));
+}

@@ -1,0 +1,106 @@
+//! Each place in a request or an answer, in every spelling that some app undoes.
+
+use super::*;
+use crate::route::{PathPattern, PathSet};
+use ::http::{HeaderName, Request};
+
+fn rules(places: Vec<Place>) -> TokenRules {
+    TokenRules::new(
+        places.into_iter().map(|place| TokenRule { place, paths: None, ends: false, accept_type: None }).collect(),
+        SessionIds::default(),
+    )
+}
+
+fn seen(place: Place, request: request::Builder) -> Vec<SessionId> {
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    let path = NormalPath::of(head.uri.path());
+    let found = rules(vec![place]).in_head(&path, &head);
+    found.into_iter().filter(|sighting| !sighting.loose).map(|sighting| sighting.id).collect()
+}
+
+fn id(token: &str) -> SessionId {
+    SessionId::of_token(token.as_bytes())
+}
+
+/// What only a careless app would read.
+fn loose(place: Place, request: request::Builder) -> Vec<SessionId> {
+    let (head, ()) = request.body(()).unwrap().into_parts();
+    let found = rules(vec![place]).in_head(&NormalPath::of(head.uri.path()), &head);
+    found.into_iter().filter(|sighting| sighting.loose).map(|sighting| sighting.id).collect()
+}
+
+#[test]
+fn a_header_is_a_token_on_each_of_its_lines() {
+    let place = || Place::Header(HeaderName::from_static("session-id"));
+    let request = Request::get("/").header("Session-Id", " one ").header("session-id", "two");
+    assert_eq!(seen(place(), request), [id("one"), id("two")]);
+    assert_eq!(seen(place(), Request::get("/").header("session-id", "")), []);
+}
+
+#[test]
+fn bearer_in_any_case_and_nothing_else() {
+    for value in ["Bearer abc", "bearer  abc ", "BEARER\tabc"] {
+        assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [id("abc")], "{value}");
+    }
+    for value in ["Basic abc", "Bearer", "Bearer  ", "abc"] {
+        assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [], "{value}");
+    }
+}
+
+#[test]
+fn a_dead_token_is_seen_where_careless_apps_would_look() {
+    for value in ["Token abc", "abc", "Bearer abc x", "x y abc", "Bearer x y z w v abc"] {
+        let seen = loose(Place::Bearer, Request::get("/").header("authorization", value));
+        assert!(seen.contains(&id("abc")), "{value}");
+    }
+    let place = Place::Header(HeaderName::from_static("session-id"));
+    assert_eq!(loose(place, Request::get("/").header("session_id", "abc")), [id("abc")]);
+}
+
+#[test]
+fn a_cookie_in_every_spelling_that_apps_undo() {
+    let spellings =
+        ["sid=abc", "x=1; sid=abc; y=2", "sid=\"abc\"", "sid=\"\\141bc\"", "sid=%61bc", "a;sid = abc", "sid=\"a\\bc\""];
+    let plus = Request::get("/").header("cookie", "sid=\"a\\+12\"");
+    assert_eq!(seen(Place::Cookie("sid".into()), plus), [id("a+12")]);
+    for cookie in spellings {
+        assert_eq!(
+            seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", cookie)),
+            [id("abc")],
+            "{cookie}"
+        );
+    }
+    let twice = Request::get("/").header("cookie", "sid=one; sid=two").header("cookie", "sid=three");
+    assert_eq!(seen(Place::Cookie("sid".into()), twice), [id("one"), id("two"), id("three")]);
+    assert_eq!(seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", "sid2=abc; asid=abc")), []);
+}
+
+#[test]
+fn a_query_parameter_in_every_spelling() {
+    for uri in ["/?t=abc", "/?x=1&t=abc", "/?x=1;t=abc", "/?%74=%61bc", "/?t=abc+"] {
+        assert_eq!(seen(Place::Query("t".into()), Request::get(uri)), [id("abc")], "{uri}");
+    }
+    assert_eq!(seen(Place::Query("t".into()), Request::get("/?tt=abc&t=&t")), []);
+}
+
+#[test]
+fn a_body_with_two_keys_of_one_name_has_two_tokens() {
+    let rules = rules(vec![Place::RequestJson(Pointer::parse("/session_id").unwrap())]);
+    let path = NormalPath::of("/");
+    let found = rules.in_request(&path, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
+    assert_eq!(found.iter().map(|sighting| sighting.id).collect::<Vec<_>>(), [id("one"), id("two")]);
+    assert!(rules.in_request(&path, b"{'session_id':'one'}").is_err());
+    assert!(rules.in_request(&path, br#"{"session_id":7}"#).unwrap().is_empty());
+}
+
+#[test]
+fn a_rule_applies_on_its_paths_only() {
+    let paths = PathSet::from_iter([PathPattern::parse("/api/login").unwrap()]);
+    let pointer = Pointer::parse("/session_id").unwrap();
+    let rule = TokenRule { place: Place::ResponseJson(pointer), paths: Some(paths), ends: false, accept_type: None };
+    let rules = TokenRules::new(vec![rule], SessionIds::default());
+    assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [id("new")]);
+    assert!(rules.look_into_answer(&NormalPath::of("/api/login")));
+    assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));
+    assert!(rules.in_answer(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
+}
