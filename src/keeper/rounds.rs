@@ -64,7 +64,7 @@ impl Keeper {
         }
     }
 
-    /// One round. Returns when the next deadline falls due, [`ROUND_EVERY`] from now at most.
+    /// One round. Returns when the next deadline falls due, 0.8 s from now at most.
     pub async fn round(&self) -> Moment {
         self.flush().await;
         self.bury().await;
