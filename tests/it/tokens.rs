@@ -247,5 +247,5 @@ async fn only_an_accepting_answer_begins_a_session() {
     }
     assert!(proxy.stop().await.success());
     eventually("the last word", async || proxy.logged("stopped").len() == 1).await;
-    assert!(proxy.logged("stopped")[0].contains("tracked 1"), "{:?}", proxy.logged("stopped"));
+    assert!(proxy.logged("stopped")[0].contains("tracked=1"), "{:?}", proxy.logged("stopped"));
 }
