@@ -260,6 +260,12 @@ impl Keeper {
         );
     }
 
+    /// A dead token came, by HTTP or on a tunnel, and was refused.
+    pub fn note_refused(&self, id: SessionId, carrier: &'static str) {
+        self.counts.refused.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(session = %id, carrier, "a dead token was refused");
+    }
+
     /// Said once until there is room again: a full table must be seen, and must not fill the log.
     fn note_full(&self) {
         self.counts.over_capacity.fetch_add(1, Ordering::Relaxed);

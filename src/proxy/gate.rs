@@ -9,7 +9,6 @@ use crate::token::{Place, Sighting, TokenRule};
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How many tokens of one request may begin a session. An honest request has one; a cookie may stand there twice.
 const BEGINNINGS_AT_MOST: usize = 4;
@@ -45,8 +44,7 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
     for sighting in sightings {
         match keeper.standing(sighting.id).await {
             Standing::Ended => {
-                keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(session = %sighting.id, "a dead token was refused");
+                keeper.note_refused(sighting.id, "request");
                 let cookies: &mut Vec<String> = dead.get_or_insert_default();
                 if let Place::Cookie(name) = &sighting.rule.place {
                     cookies.push(name.clone());
@@ -74,7 +72,8 @@ impl Pass<'_> {
     /// A request begins, or its answer does.
     fn touch(&self) {
         if self.activity.requests {
-            self.refresh().touch(Source::Request);
+            let now = self.keeper.clock().now();
+            self.refreshed.iter().for_each(|session| session.touch(now, Source::Request));
         }
     }
 

@@ -105,12 +105,16 @@ pub struct Ended {
 impl Ended {
     /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows.
     pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits) -> Self {
-        let second = |age: u64| now.saturating_sub(age) / 1000;
-        let (last_activity, ended) = (second(touch.age), now / 1000);
-        let created = second(touch.created_age).min(last_activity);
+        let (last_activity, ended) = (second_of(now, touch.age), now / 1000);
+        let created = second_of(now, touch.created_age).min(last_activity);
         let remembered_for = limits.retention.saturating_mul(1000);
         Self { last_activity, source: touch.source, created, ended, reason, watermark: ended, remembered_for }
     }
+}
+
+/// Turns an age into the second in which it was, both in milliseconds: floored once, so rounding is only ever late.
+fn second_of(now: u64, age: u64) -> EpochSeconds {
+    now.saturating_sub(age) / 1000
 }
 
 /// What came of telling a store.

@@ -1,6 +1,6 @@
 //! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
 
-use super::{Ended, Flushed, Known, Live, Touch};
+use super::{Ended, Flushed, Known, Live, Touch, second_of};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
 use parking_lot::Mutex;
@@ -140,11 +140,6 @@ impl Table {
         change(shelf.records.get_mut(&id), now);
         self.known(shelf.records.get(&id), now)
     }
-}
-
-/// Turns an age into the second in which it was: floored once, so rounding is only ever late.
-fn second_of(now: u64, age: u64) -> EpochSeconds {
-    now.saturating_sub(age) / 1000
 }
 
 impl Table {

@@ -129,7 +129,6 @@ async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
 }
 
 fn refuse(proxy: &Proxy, id: SessionId) -> Verdict {
-    proxy.keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
-    tracing::debug!(session = %id, "a dead token was refused on a tunnel");
+    proxy.keeper.note_refused(id, "tunnel");
     Verdict::Refuse
 }
