@@ -126,7 +126,8 @@ impl Idlegate {
         fields.filter(|fields| fields[2] == peer && established.contains(&fields[3])).count()
     }
 
-    /// How much memory it has had at most, in KiB.
+    /// How much memory it has had at most, in KiB. The kernel counts by processor and sums up roughly, so that a later
+    /// reading may be a little less than an earlier one.
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
