@@ -52,8 +52,7 @@ impl Server {
                 Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(io::Error::other)?)
             }
         };
-        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
-            .with_unknown_tokens(config.unknown_tokens);
+        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions).dealing(config.dealings);
         Ok(Self { listener, config, keeper: Arc::new(keeper) })
     }
 

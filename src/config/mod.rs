@@ -51,8 +51,8 @@ pub struct Config {
     pub idle: Limits,
     /// `[store]`.
     pub store: Store,
-    /// `store.unknown_tokens`.
-    pub unknown_tokens: UnknownTokens,
+    /// How this replica and the store deal with each other.
+    pub dealings: Dealings,
     /// `store.secret`: how tokens become session ids.
     pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
@@ -90,6 +90,27 @@ pub enum Store {
     File(PathBuf),
     /// `url = "redis://…"`: in Redis, for any number of replicas.
     Redis(RedisSettings),
+}
+
+/// `[store]`: how a replica deals with the store, wherever that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dealings {
+    /// `flush_interval`: how often it tells the store what it saw. 100 ms to 10 s.
+    pub flush_interval: Duration,
+    /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
+    pub lookup_timeout: Duration,
+    /// `unknown_tokens`: what becomes of it when the store does not answer.
+    pub unknown_tokens: UnknownTokens,
+}
+
+impl Default for Dealings {
+    fn default() -> Self {
+        Self {
+            flush_interval: Duration::from_secs(1),
+            lookup_timeout: Duration::from_millis(250),
+            unknown_tokens: UnknownTokens::Admit,
+        }
+    }
 }
 
 /// What becomes of a token that this replica does not know, while the store does not answer.

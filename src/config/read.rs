@@ -61,7 +61,7 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
-    let (store, ids, unknown_tokens) = top.table("store", store::store);
+    let (store, ids, dealings) = top.table("store", store::store);
     Config {
         listen,
         upstream: app(top, listen),
@@ -77,7 +77,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         idle: top.table("idle", idle),
         store,
         ids,
-        unknown_tokens,
+        dealings,
         activity: top.table("activity", activity),
         tokens: token::rules(top),
         cut: top.table("cut", cut::cut),

@@ -2,38 +2,76 @@
 
 use super::problem::{Fault, echo};
 use super::section::Section;
-use super::value::duration;
-use super::{Store, UnknownTokens};
+use super::value::{duration, integer_in};
+use super::{Dealings, Store, UnknownTokens};
 use crate::session::SessionIds;
 use crate::store::{RedisSettings, Secret};
 use std::path::PathBuf;
 use std::time::Duration;
 
 const DEFAULT_PREFIX: &str = "idlegate";
-const DEFAULT_LOOKUP_TIMEOUT: Duration = Duration::from_millis(250);
 const DEFAULT_REPLICA_GRACE: Duration = Duration::from_secs(30);
 
 /// Too short a secret can be guessed like the tokens it is to protect.
 const SECRET_BYTES_AT_LEAST: usize = 16;
 
-/// Reads `[store]`: the store, how tokens become its keys, and what becomes of unknown ones while it is out.
-pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, UnknownTokens) {
+/// Reads `[store]`: the store, how tokens become its keys, and how it is dealt with.
+pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings) {
     let place = table.text("url", url).unwrap_or(Place::Memory);
     let prefix = table.text("prefix", prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
-    let lookup_timeout = table.text("lookup_timeout", duration).unwrap_or(DEFAULT_LOOKUP_TIMEOUT);
     let password_file = table.text("password_file", file);
     let ca_file = table.text("ca_file", file);
-    let replica_grace = table.text("replica_grace", replica_grace).unwrap_or(DEFAULT_REPLICA_GRACE);
+    let dealings = dealings(table);
+    let replica_grace = replica_grace_of(table, dealings.flush_interval);
+    let decides_alone = decides_alone(table);
     let store = match place {
         Place::Memory => Store::Memory,
         Place::File(path) => Store::File(path),
         Place::Redis(url) => {
-            Store::Redis(RedisSettings { url, prefix, lookup_timeout, password_file, ca_file, replica_grace })
+            Store::Redis(RedisSettings { url, prefix, password_file, ca_file, replica_grace, decides_alone })
         }
     };
     let ids = table.text("secret", secret).unwrap_or_default();
-    let unknown_tokens = table.text("unknown_tokens", unknown_tokens).unwrap_or(UnknownTokens::Admit);
-    (store, ids, unknown_tokens)
+    (store, ids, dealings)
+}
+
+fn dealings(table: &mut Section<'_, '_>) -> Dealings {
+    let usual = Dealings::default();
+    Dealings {
+        flush_interval: table.text("flush_interval", flush_interval).unwrap_or(usual.flush_interval),
+        lookup_timeout: table.text("lookup_timeout", duration).unwrap_or(usual.lookup_timeout),
+        unknown_tokens: table.text("unknown_tokens", unknown_tokens).unwrap_or(usual.unknown_tokens),
+    }
+}
+
+/// Every second that replicas wait with their reports may make a cut as much later.
+fn flush_interval(text: &str) -> Result<Duration, Fault> {
+    let interval = duration(text)?;
+    if (Duration::from_millis(100)..=Duration::from_secs(10)).contains(&interval) {
+        return Ok(interval);
+    }
+    Err(Fault::new(format!("{} is out of range", echo(text)), "write 100ms to 10s; \"1s\" cuts within 2 s"))
+}
+
+/// Whether sessions are ended while the store is out: only where nobody else could know better.
+fn decides_alone(table: &mut Section<'_, '_>) -> bool {
+    let replicas = table.scalar("replicas", |value| integer_in(value, 1..=10_000_u32));
+    let local = table.text("on_outage", |text| match text {
+        "hold" => Ok(false),
+        "local" => Ok(true),
+        _ => {
+            let cure = "write \"hold\" (nobody is cut) or \"local\" (the only replica decides by itself)";
+            Err(Fault::new(format!("{} is not a choice", echo(text)), cure))
+        }
+    });
+    if local == Some(true) && replicas != Some(1) {
+        let what = "\"local\" lets a replica end sessions that others may see active";
+        table.fault(
+            "on_outage",
+            Fault::new(what, "add replicas = 1 where there is never a second one, or write \"hold\""),
+        );
+    }
+    local == Some(true)
 }
 
 fn file(text: &str) -> Result<PathBuf, Fault> {
@@ -95,11 +133,14 @@ fn prefix(text: &str) -> Result<String, Fault> {
     Err(Fault::new(format!("{} is no beginning of a key", echo(text)), cure))
 }
 
-/// A replica reports once a second, and a report may take as long: less than a few of them is no silence.
-fn replica_grace(text: &str) -> Result<Duration, Fault> {
-    let grace = duration(text)?;
-    if grace < Duration::from_secs(5) {
-        return Err(Fault::new(format!("{} is too short", echo(text)), "write 5s or more"));
+/// How long a replica may be silent before it is struck off.
+fn replica_grace_of(table: &mut Section<'_, '_>, flush_interval: Duration) -> Duration {
+    // A replica reports once in an interval, and a report may take a second: less than a few of them is no silence.
+    let least = Duration::from_secs(5).max(flush_interval * 3);
+    let grace = table.text("replica_grace", duration).unwrap_or(DEFAULT_REPLICA_GRACE.max(least));
+    if grace < least {
+        let cure = format!("write {} or more", humantime::format_duration(least));
+        table.fault("replica_grace", Fault::new("a replica that reports as it should would be struck off", cure));
     }
-    Ok(grace)
+    grace
 }

@@ -8,15 +8,16 @@ mod fleet_tests;
 mod hearsay;
 mod rounds;
 mod session;
+mod stranger;
 #[cfg(test)]
 mod tests;
 
 pub use session::{Attached, Awaited, Session};
 
 use crate::clock::{Clock, Moment};
-use crate::config::UnknownTokens;
+use crate::config::Dealings;
 use crate::session::{Beat, EpochSeconds, Reason, SessionId, Source};
-use crate::store::{Ended, Known, Live, Store, StoreError, Touch};
+use crate::store::{Ended, Known, Live, Store, Touch};
 use parking_lot::RwLock;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -66,8 +67,9 @@ pub struct Keeper {
     /// The limit, in seconds, for those who explain.
     limit: EpochSeconds,
     max_sessions: usize,
-    unknown_tokens: UnknownTokens,
+    dealings: Dealings,
     sessions: RwLock<Sessions>,
+    look_ups: stranger::LookUps,
     full: AtomicBool,
     /// For whoever asks how it went.
     pub counts: Counts,
@@ -112,17 +114,18 @@ impl Keeper {
             clock,
             limit,
             max_sessions,
-            unknown_tokens: UnknownTokens::Admit,
+            dealings: Dealings::default(),
             sessions: RwLock::default(),
+            look_ups: stranger::LookUps::default(),
             full: AtomicBool::new(false),
             counts: Counts::default(),
         }
     }
 
-    /// What becomes of unknown tokens while the store does not answer; without this they are admitted.
+    /// How it deals with the store; without this by the defaults.
     #[must_use]
-    pub fn with_unknown_tokens(self, unknown_tokens: UnknownTokens) -> Self {
-        Self { unknown_tokens, ..self }
+    pub fn dealing(self, dealings: Dealings) -> Self {
+        Self { dealings, ..self }
     }
 
     /// The clock all activity is stamped by.
@@ -143,22 +146,6 @@ impl Keeper {
         self.sessions.read().by_id.get(&id).map(|entry| Arc::clone(&entry.session))
     }
 
-    /// What the token with this session id stands for. A known session is answered from memory; the store is asked
-    /// only about a stranger.
-    pub async fn standing(&self, id: SessionId) -> Standing {
-        if let Some(session) = self.known(id) {
-            return standing_of(session);
-        }
-        let known = match self.store.look_up(id).await {
-            // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
-            Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
-                self.store.judge(Touch { id, age, source, created_age }, 0).await
-            }
-            known => known,
-        };
-        self.adopt(id, known)
-    }
-
     /// The app has accepted the token with this session id: its session begins, unless it is known already.
     pub async fn accept(&self, id: SessionId) -> Standing {
         if let Some(session) = self.known(id) {
@@ -170,12 +157,12 @@ impl Keeper {
         }
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
         let error = match self.store.begin(begun).await {
-            Ok(known) => return self.adopt(id, Ok(known)),
+            Ok(known) => return self.adopt(id, known),
             Err(error) => error,
         };
         tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
         let here = Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() };
-        let standing = self.adopt(id, Ok(Known::Live(here)));
+        let standing = self.adopt(id, Known::Live(here));
         if let Standing::Live(session) = &standing {
             session.pulse().untell();
         }
@@ -199,21 +186,16 @@ impl Keeper {
     }
 
     /// Takes over what the store knows of a session that this replica did not know.
-    fn adopt(&self, id: SessionId, known: Result<Known, StoreError>) -> Standing {
+    fn adopt(&self, id: SessionId, known: Known) -> Standing {
         let now = self.clock.now();
         let (session, deadline) = match known {
-            Ok(Known::Unknown) => return Standing::Unknown,
-            Ok(Known::Live(Live { age, source, created_age, due_in })) => {
+            Known::Unknown => return Standing::Unknown,
+            Known::Live(Live { age, source, created_age, due_in }) => {
                 let beat = Beat { at: now.minus(age), source };
                 (Session::live(id, beat, now.minus(created_age), now), now.plus(due_in))
             }
-            Ok(Known::Ended(ended)) => (Session::dead(id, now, ended), now.plus(ended.remembered_for)),
-            Err(error) => {
-                tracing::debug!(session = %id, %error, choice = ?self.unknown_tokens, "a token could not be looked up");
-                return match self.unknown_tokens {
-                    UnknownTokens::Admit => Standing::Unknown,
-                    UnknownTokens::Refuse => Standing::Undecided,
-                };
+            Known::Ended(ended) => {
+                (Session::dead(id, now, ended, self.moment_of(&ended)), now.plus(ended.remembered_for))
             }
         };
         let mut sessions = self.sessions.write();
@@ -231,9 +213,15 @@ impl Keeper {
         standing_of(session)
     }
 
+    /// When a session ended, by our clock: where the store loses the record, it is told of this end again, as an age.
+    fn moment_of(&self, ended: &Ended) -> Moment {
+        let ago = self.store.now().map_or(0, |now| now.saturating_sub(ended.ended.saturating_mul(1000)));
+        self.clock.now().minus(ago)
+    }
+
     /// Records the end and tells every connection of the session. The first end is the one that counts.
     fn close(&self, session: &Session, ended: Ended) {
-        if !session.close(ended, self.clock.now()) {
+        if !session.close(ended, self.moment_of(&ended)) {
             return;
         }
         let mut sessions = self.sessions.write();

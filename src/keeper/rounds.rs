@@ -3,14 +3,9 @@
 use super::{Keeper, Session};
 use crate::clock::Moment;
 use crate::session::{Beat, SessionId, Source};
-use crate::store::{Known, Touch};
+use crate::store::{Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// How long a round waits for the next at most, in milliseconds. Less than the second that may pass between a deadline
-/// and the word of a replica that knows nothing of it. Also the longest that a timer can oversleep when the
-/// machine was suspended: timers stand still then, the clock of the deadlines does not.
-const ROUND_EVERY: u64 = 800;
 
 /// How long a round waits for the next at least. Deadlines that lie close together are of one round.
 const ROUND_PAUSE: u64 = 50;
@@ -44,7 +39,8 @@ impl Keeper {
     async fn wait(&self, mut next: Moment) {
         for _ in 0..=CATCH_UPS {
             let begun = self.clock.now();
-            let wait = next.since(begun).clamp(ROUND_PAUSE, ROUND_EVERY);
+            // Timers stand still while the machine is suspended; the clock of the deadlines does not.
+            let wait = next.since(begun).clamp(ROUND_PAUSE, ROUND_PAUSE.max(self.flush_interval() * 3 / 2));
             tokio::time::sleep(Duration::from_millis(wait)).await;
             let now = self.clock.now();
             if now.since(begun.plus(wait)) < LATE {
@@ -64,8 +60,9 @@ impl Keeper {
         }
     }
 
-    /// One round. Returns when the next deadline falls due, 0.8 s from now at most.
+    /// One round. Returns when the next is to come: with the next report, or the next deadline before it.
     pub async fn round(&self) -> Moment {
+        let begun = self.clock.now();
         self.flush().await;
         self.bury().await;
         let now = self.clock.now();
@@ -76,8 +73,26 @@ impl Keeper {
         for some in live.chunks(AT_ONCE) {
             futures_util::future::join_all(some.iter().map(|session| self.judge(session))).await;
         }
-        let horizon = now.plus(ROUND_EVERY);
-        self.sessions.read().deadlines.first().map_or(horizon, |(deadline, _)| horizon.min(*deadline))
+        let report = self.next_report(begun);
+        let deadline = self.sessions.read().deadlines.first().map_or(report, |(deadline, _)| *deadline);
+        // What falls due just before a report waits for it: one round does both.
+        if deadline.plus(ROUND_PAUSE) < report { deadline } else { report }
+    }
+
+    /// When to report after a round at `begun`: all replicas together, right after the turn of an interval of the store's
+    /// time, since a second is over for all only when each of them has reported up to it. Half an interval later at
+    /// least: a round for a deadline does not replace the next report, nor does the next follow on its heels.
+    fn next_report(&self, begun: Moment) -> Moment {
+        let interval = self.flush_interval();
+        let earliest = begun.plus(interval / 2);
+        let Some(stored) = self.store.now() else { return begun.plus(interval) };
+        let at_earliest = stored.saturating_add(interval / 2).saturating_sub(self.clock.now().since(begun));
+        let after_the_turn = at_earliest.saturating_sub(REPORTED_AFTER_THE_TURN) % interval;
+        earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
+    }
+
+    fn flush_interval(&self) -> u64 {
+        u64::try_from(self.dealings.flush_interval.as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where
@@ -170,8 +185,8 @@ impl Keeper {
     /// Asks the store about a session whose deadline fell due.
     async fn judge(&self, session: &Arc<Session>) {
         let now = self.clock.now();
-        let verdict = self.store.judge(session.touch_for_store(now), session.seen_idle(now)).await;
-        match verdict {
+        let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
+        match self.store.judge(touch, seen_idle).await {
             Ok(Known::Ended(ended)) => self.close(session, ended),
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
@@ -180,11 +195,15 @@ impl Keeper {
             Ok(Known::Unknown) => {
                 // Lost between two steps. It is begun again when it is told of.
                 session.pulse().untell();
-                self.sessions.write().arm(session.id(), now.plus(ROUND_EVERY));
+                self.sessions.write().arm(session.id(), now.plus(self.flush_interval()));
             }
             Err(error) => {
+                if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
+                    session.set_unburied(true);
+                    return self.close(session, ended);
+                }
                 tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
-                self.sessions.write().arm(session.id(), now.plus(ROUND_EVERY));
+                self.sessions.write().arm(session.id(), now.plus(self.flush_interval()));
             }
         }
     }

@@ -18,7 +18,7 @@ pub struct Session {
     seen_since: Moment,
     /// Set once, before `cut` fires: who is woken by the cut finds the reason.
     ended: OnceLock<Ended>,
-    /// When this replica learned of the end.
+    /// When that was, by our clock.
     closed: OnceLock<Moment>,
     /// It has ended, and the store does not know it.
     unburied: AtomicBool,
@@ -41,17 +41,17 @@ impl Session {
         }
     }
 
-    pub(super) fn dead(id: SessionId, now: Moment, ended: Ended) -> Self {
+    pub(super) fn dead(id: SessionId, now: Moment, ended: Ended, closed: Moment) -> Self {
         let ago = |second: EpochSeconds| now.minus(ended.ended.saturating_sub(second).saturating_mul(1000));
         let beat = Beat { at: ago(ended.last_activity), source: ended.source };
         let session = Self::live(id, beat, ago(ended.created), now);
-        session.close(ended, now);
+        session.close(ended, closed);
         session
     }
 
     /// Returns whether this was the first end.
-    pub(super) fn close(&self, ended: Ended, now: Moment) -> bool {
-        self.closed.get_or_init(|| now);
+    pub(super) fn close(&self, ended: Ended, closed: Moment) -> bool {
+        self.closed.get_or_init(|| closed);
         let first = self.ended.set(ended).is_ok();
         self.cut.cancel();
         first

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// A keeper with its store, in a time that the test moves.
 struct World {
     time: Arc<AtomicU64>,
-    keeper: Keeper,
+    keeper: Arc<Keeper>,
     limits: Limits,
 }
 
@@ -24,7 +24,7 @@ impl World {
         let time = Arc::new(AtomicU64::new(77_777));
         let clock = Clock::simulated(Arc::clone(&time));
         let store = MemoryStore::new(limits, clock.clone(), epoch);
-        let keeper = Keeper::new(Box::new(store), clock, limits.timeout, max_sessions);
+        let keeper = Arc::new(Keeper::new(Box::new(store), clock, limits.timeout, max_sessions));
         Self { time, keeper, limits }
     }
 
@@ -67,7 +67,7 @@ fn limits(timeout: u64) -> Limits {
 }
 
 fn run<T>(test: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(test)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
 /// Sunday 2026-03-29: at 01:00 UTC the clocks of Europe spring forward; 2026-10-25, 01:00 UTC they fall back.

@@ -6,6 +6,7 @@ use super::{Client, FAREWELL};
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::session::{Activity, Reason, Source};
 use crate::token::{Place, Sighting, TokenRule};
+use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::sync::Arc;
@@ -30,7 +31,11 @@ pub(super) struct Pass<'p> {
 }
 
 /// Lets a request pass, or not: every token found is looked at, and a single dead one refuses.
-pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Sighting>) -> Result<Pass<'_>, Fault> {
+pub(super) async fn admit(
+    keeper: &Arc<Keeper>,
+    activity: Activity,
+    sightings: Vec<Sighting>,
+) -> Result<Pass<'_>, Fault> {
     let mut pass = Pass {
         keeper,
         activity,
@@ -40,9 +45,11 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
         awaited: Vec::new(),
         attached: Vec::new(),
     };
-    let mut dead = None;
-    for sighting in sightings {
-        match keeper.standing(sighting.id).await {
+    let (mut dead, mut undecided) = (None, false);
+    // At once: several strangers wait for the store no longer than one.
+    let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
+    for (sighting, standing) in sightings.into_iter().zip(standings) {
+        match standing {
             Standing::Ended => {
                 keeper.note_refused(sighting.id, "request");
                 let cookies: &mut Vec<String> = dead.get_or_insert_default();
@@ -50,7 +57,8 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
                     cookies.push(name.clone());
                 }
             }
-            Standing::Undecided => return Err(Fault::Undecided),
+            // Whoever else is dead is known for certain, and goes before.
+            Standing::Undecided => undecided = true,
             Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
             Standing::Live(session) => pass.refreshed.push(session),
             Standing::Unknown if sighting.loose => {}
@@ -59,6 +67,9 @@ pub(super) async fn admit(keeper: &Keeper, activity: Activity, sightings: Vec<Si
     }
     if let Some(cookies) = dead {
         return Err(Fault::Ended { cookies });
+    }
+    if undecided {
+        return Err(Fault::Undecided);
     }
     let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));

@@ -19,6 +19,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn now(&self) -> Option<u64> {
+        Some(self.0.now())
+    }
+
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
         Box::pin(ready(Ok(self.0.look_up(id))))
     }

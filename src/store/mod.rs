@@ -135,8 +135,16 @@ pub enum Heard {
     Gap,
 }
 
+/// How long after the turn of a second replicas report, in milliseconds of the store's time. A session can be over only
+/// from the turn of a second on, and only when every replica has reported up to it: reporting right after it, all at
+/// the same time, makes the decision as soon as it can be.
+pub const REPORTED_AFTER_THE_TURN: u64 = 50;
+
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
+    /// The store's time, in epoch milliseconds, as far as it is known here without asking.
+    fn now(&self) -> Option<u64>;
+
     /// What is known of `id`.
     fn look_up(&self, id: SessionId) -> Answer<'_, Known>;
 
@@ -161,6 +169,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The record of an end that is decided here and now, though the store does not answer. It is to be buried there
     /// when the store is back.
     fn obituary(&self, touch: Touch, reason: Reason) -> Ended;
+
+    /// The end of a session that is over, where the store does not answer and this replica may decide by itself: it is
+    /// the only one, and its operator said so. The record is to be buried in the store when it is back.
+    fn decide_alone(&self, _touch: Touch, _seen_idle: u64) -> Option<Ended> {
+        None
+    }
 
     /// The next thing that the store tells by itself. Never, where there is one replica only.
     fn heard(&self) -> Answer<'_, Heard> {

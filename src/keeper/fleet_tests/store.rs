@@ -91,6 +91,10 @@ impl Way {
 }
 
 impl Store for Way {
+    fn now(&self) -> Option<u64> {
+        Some(self.shared.lock().epoch())
+    }
+
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
         self.ask(|shared| shared.known(id))
     }

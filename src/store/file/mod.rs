@@ -62,6 +62,10 @@ impl FileStore {
 }
 
 impl Store for FileStore {
+    fn now(&self) -> Option<u64> {
+        Some(self.writer.table().now())
+    }
+
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
         Box::pin(ready(Ok(self.writer.table().look_up(id))))
     }

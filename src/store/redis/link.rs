@@ -108,19 +108,23 @@ impl Link {
         }
     }
 
-    /// Runs what `commands` makes, in one go. All of it succeeds, or it fails as a whole. The naming is for the first.
-    pub(super) async fn run_all(&self, commands: impl Fn(Naming) -> Vec<Cmd>) -> RedisResult<Vec<Value>> {
-        let mut connection = self.connection();
-        let pipe = |naming| {
-            let mut pipe = redis::pipe();
-            for command in commands(naming) {
-                pipe.add_command(command);
-            }
-            pipe
-        };
-        match pipe(Naming::Hash).query_async(&mut connection).await {
-            Err(error) if is_forgotten(&error) => pipe(Naming::Text).query_async(&mut connection).await,
-            answers => answers,
+    /// Runs all of `commands` in one transaction and one round trip, in their order and with nothing in between.
+    ///
+    /// # Errors
+    /// Where one of them failed. The others have been run all the same; but a server that has no memory for a write, or
+    /// is no master, refuses all of them alike.
+    pub(super) async fn transact(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let mut transaction = redis::pipe();
+        // Not `atomic()`: redis 1.8 miscounts where MULTI itself is refused, as it is for want of a password.
+        transaction.cmd("MULTI");
+        for command in commands {
+            transaction.add_command(command.clone());
+        }
+        transaction.cmd("EXEC");
+        let mut answers: Vec<Value> = transaction.query_async(&mut self.connection()).await?;
+        match answers.pop() {
+            Some(Value::Array(answers)) => Ok(answers),
+            _ => Err((ErrorKind::UnexpectedReturnType, "no transaction was executed").into()),
         }
     }
 
@@ -196,8 +200,4 @@ fn lazy(client: &Client) -> RedisResult<ConnectionManager> {
 
 fn is_forgotten(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
-        || error
-            .clone()
-            .into_server_errors()
-            .is_some_and(|errors| errors.iter().any(|(_, error)| error.kind() == Some(ServerErrorKind::NoScript)))
 }

@@ -11,7 +11,7 @@ mod report;
 mod tests;
 mod view;
 
-use super::{Answer, Ended, Flushed, Heard, Known, Live, Store, StoreError, Touch};
+use super::{Answer, Ended, Flushed, Heard, Known, Live, REPORTED_AFTER_THE_TURN, Store, StoreError, Touch, second_of};
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
@@ -29,15 +29,20 @@ pub struct RedisSettings {
     pub url: super::Secret,
     /// What all keys begin with.
     pub prefix: String,
-    /// How long a look-up may take.
-    pub lookup_timeout: Duration,
     /// Holds the password, which goes before that of the URL.
     pub password_file: Option<PathBuf>,
     /// The certificate authority of a `rediss://` server, in PEM; else those of the system.
     pub ca_file: Option<PathBuf>,
     /// How long a replica may be silent before it is struck off.
     pub replica_grace: Duration,
+    /// `on_outage = "local"`: while the server does not answer, this replica ends sessions by itself. For where there is
+    /// no other.
+    pub decides_alone: bool,
 }
+
+/// How long before a report deadlines fall due, in milliseconds: in time for that report, however the clocks' readings
+/// differ.
+const BEFORE_THE_REPORT: u64 = 10;
 
 /// Sessions in Redis.
 #[derive(Debug)]
@@ -73,30 +78,26 @@ impl RedisStore {
     /// Runs one step for a session.
     async fn step(&self, step: Step, touch: Touch) -> Result<Known, StoreError> {
         // A server that refuses to write still knows who is dead.
-        let (within, known_down) = if matches!(step, Step::Look) {
-            (self.settings.lookup_timeout, !self.answers.load(Ordering::Acquire))
-        } else {
-            (link::RESPONSE_TIMEOUT, !self.up.load(Ordering::Acquire))
-        };
-        if known_down {
+        let answers = if matches!(step, Step::Look) { &self.answers } else { &self.up };
+        if !answers.load(Ordering::Acquire) {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
         }
         let started = self.clock.now();
         // Where the script was forgotten, the step is tried again; the ages are taken anew then.
-        let waited = || self.clock.now().since(started);
-        let run = self.link.run(|naming| self.command(naming, step, touch, waited()));
-        match tokio::time::timeout(within, run).await {
-            Ok(answer) => {
-                self.known(&answer.map_err(|error| unavailable(&error))?).map_err(|error| unavailable(&error))
-            }
-            Err(_) => Err(StoreError::Unavailable(format!("no answer within {within:?}"))),
-        }
+        let run = self.link.run(|naming| {
+            let now = self.clock.now();
+            self.command(naming, step, touch, now.since(started), now)
+        });
+        let answer = tokio::time::timeout(link::RESPONSE_TIMEOUT, run).await;
+        let answer =
+            answer.map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", link::RESPONSE_TIMEOUT)))?;
+        answer.and_then(|answer| self.known(&answer)).map_err(|error| unavailable(&error))
     }
 
-    fn command(&self, naming: Naming, step: Step, touch: Touch, waited: u64) -> ::redis::Cmd {
+    /// The command for a step whose ages were taken `waited` milliseconds ago, and which is sent at `sent`.
+    fn command(&self, naming: Naming, step: Step, touch: Touch, waited: u64, sent: Moment) -> ::redis::Cmd {
         let view = *self.view.lock();
-        let measure = view.measure(view.told, self.clock.now());
-        let not_after = if measure.base < 0 { 0 } else { measure.base.cast_unsigned() + measure.sent + measure.slack };
+        let not_after = view.measure(view.told, sent).not_after();
         let Limits { timeout, lifetime, retention } = self.limits;
         let (name, reason, ended_age) = match step {
             Step::Look => ("look", "", 0),
@@ -138,16 +139,14 @@ impl RedisStore {
             let record = Ended { last_activity, source, created, ended, reason, watermark, remembered_for };
             return Ok(Known::Ended(record));
         }
-        let due = match self.limits.judge(created, last_activity.max(view.counting), now / 1000) {
-            Verdict::Live { due } => due.saturating_mul(1000),
-            Verdict::Over(_) => now,
+        let due_in = match self.limits.judge(created, last_activity.max(view.counting), now / 1000) {
+            // With the first report after it can be over: nothing is decided before that.
+            Verdict::Live { due } => {
+                (due.saturating_mul(1000) + REPORTED_AFTER_THE_TURN - BEFORE_THE_REPORT).saturating_sub(now)
+            }
+            Verdict::Over(_) => 0,
         };
-        Ok(Known::Live(Live {
-            age: age_of(last_activity),
-            source,
-            created_age: age_of(created),
-            due_in: due.saturating_sub(now),
-        }))
+        Ok(Known::Live(Live { age: age_of(last_activity), source, created_age: age_of(created), due_in }))
     }
 }
 
@@ -166,6 +165,10 @@ fn unavailable(error: &RedisError) -> StoreError {
 }
 
 impl Store for RedisStore {
+    fn now(&self) -> Option<u64> {
+        self.view.lock().server_now(self.clock.now())
+    }
+
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
         Box::pin(self.step(Step::Look, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
     }
@@ -192,7 +195,9 @@ impl Store for RedisStore {
 
     fn judge(&self, touch: Touch, seen_idle: u64) -> Answer<'_, Known> {
         let view = *self.view.lock();
-        if let Some(held) = self.held_back(&view, touch) {
+        if self.up.load(Ordering::Acquire)
+            && let Some(held) = self.held_back(&view, touch)
+        {
             return Box::pin(std::future::ready(Ok(Known::Live(held))));
         }
         // After a step of the server's clock only what this replica has itself seen counts.
@@ -209,8 +214,25 @@ impl Store for RedisStore {
     }
 
     fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        let now = self.view.lock().server_now(self.clock.now()).unwrap_or_else(epoch_milliseconds);
-        Ended::of(touch, reason, now, &self.limits)
+        Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.limits)
+    }
+
+    fn decide_alone(&self, touch: Touch, seen_idle: u64) -> Option<Ended> {
+        let view = *self.view.lock();
+        // Somebody else reported: what is declared is not so.
+        if !self.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 {
+            return None;
+        }
+        let now = self.now().unwrap_or_else(epoch_milliseconds);
+        let idle_since = second_of(now, touch.age).max(view.counting);
+        match self.limits.judge(second_of(now, touch.created_age), idle_since, now / 1000) {
+            // After a step of the server's clock only what was itself seen counts.
+            Verdict::Over(Reason::Idle) if view.guarded && seen_idle <= self.limits.timeout.saturating_mul(1000) => {
+                None
+            }
+            Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits)),
+            Verdict::Live { .. } => None,
+        }
     }
 
     fn heard(&self) -> Answer<'_, Heard> {

@@ -4,7 +4,8 @@ local id, mode = ARGV[1], ARGV[2]
 -- What this server's clock said at the replica's earlier report (-1: there was none), and how long before now that was
 -- for the replica: up to where all is told, and up to the sending of this. `slack` is what the way may have taken.
 local base, told, sent, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-local confirmed, steps_known, stepped_now = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+-- `stepped_by`: the step of this clock that the replica has seen since then, and that nobody has noted here.
+local confirmed, steps_known, stepped_by = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local grace, gap, limit = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 
 local time = redis.call('TIME')
@@ -24,12 +25,14 @@ marks[id] = nil
 -- noted here measures from before the last one: that one is no news.
 local measured = base >= 0 and steps_known == steps
 local drift = measured and now - (base + sent) or 0
-if drift > -2000 and drift < slack then drift = 0 end
-if drift ~= 0 or stepped_now then
+-- Far ahead: this came late, from a connection that hung, or the clock was stepped forward. Which it is the replica
+-- knows by the answer, and says with its next report. Nothing is taken from this one, as nothing was from the touches
+-- before it: see `not_after` there.
+local late = drift >= slack
+if late or drift > -2000 then drift = measured and not late and stepped_by or 0 end
+if drift ~= 0 then
   steps, facts.stepped = steps + 1, math.floor(now / 1000)
   redis.call('HSET', KEYS[1], 'steps', steps, 'stepped', facts.stepped)
-end
-if drift ~= 0 then
   -- What was written by the clock as it was is written anew: no replica has become older by this, and nobody idle.
   for field, mark in pairs(marks) do
     mark[1] = math.max(mark[1] + drift, 0)
@@ -42,21 +45,23 @@ end
 -- The mark lies in this server's own time: what it said at an earlier report, and how long ago that was for the
 -- replica. So it lies a message's way before the moment of the report, never after it. A replica of which nothing is
 -- known, or less than it has told, has to tell all first; until then it holds verdicts back, but not for long.
-local known = measured and before ~= nil and before >= confirmed
+local known = measured and not late and before ~= nil and before >= confirmed
 local mark = before and math.min(before + drift, now) or now - grace + 2000
 if known then mark = math.min(base + told + drift, now) end
 
-local newest, oldest, struck = math.max(before and before + drift or 0, facts.left), mark, {}
+local newest, oldest, others, struck = math.max(before and before + drift or 0, facts.left), mark, 0, {}
 for field, other in pairs(marks) do
   local at = math.min(other[1], now)
   newest = math.max(newest, at)
-  if measured and now - at > grace then
+  if measured and not late and now - at > grace then
     redis.call('HDEL', KEYS[1], field)
     struck[#struck + 1] = field
-  else oldest = math.min(oldest, at) end
+  else
+    oldest, others = math.min(oldest, at), others + 1
+  end
 end
 
-if newest == 0 or now - newest > gap or counting == 0 or counting * 1000 > now then
+if not late and (newest == 0 or now - newest > gap or counting == 0 or counting * 1000 > now) then
   counting = math.floor(now / 1000)
   redis.call('HSET', KEYS[1], 'counting', counting)
   redis.call('SET', KEYS[2], counting)
@@ -73,4 +78,4 @@ else
   -- The mark goes with its mode: "1759431600123 enforce".
   redis.call('HSET', KEYS[1], id, string.format('%.0f %s', mark, mode))
 end
-return { now, math.floor(oldest), counting, facts.stepped, steps, known and 1 or 0, math.floor(mark), struck }
+return { now, math.floor(oldest), counting, facts.stepped, steps, known and 1 or 0, math.floor(mark), others, struck }

@@ -4,47 +4,70 @@ use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{RedisStore, Step};
 use crate::clock::Moment;
-use crate::store::{Flushed, Known, Live, Touch};
+use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
 
 /// How long nobody may have counted, in milliseconds, for counting to be unbroken.
 const GAP_AT_MOST: u64 = 60_000;
 
-/// How many sessions are told about at once.
-const TOLD_AT_ONCE: usize = 1_000;
+/// How many sessions are told of in one transaction. The server does nothing else meanwhile, so it has to end.
+const TOLD_AT_ONCE: usize = 10_000;
 
 impl RedisStore {
-    /// Tells all of `touches`, then sets the mark.
+    /// Tells all of `touches`, then sets the mark: in one transaction, so in one round trip, and so that the mark can only
+    /// be there if all of it has been told. More than a transaction holds goes before, and has to be confirmed first.
     pub(super) async fn report(&self, touches: &[Touch], told: Moment) -> RedisResult<Flushed> {
         let started = self.clock.now();
-        let (mut flushed, mut untaken) = (Flushed::default(), false);
-        for chunk in touches.chunks(TOLD_AT_ONCE) {
-            let commands = |first| {
-                let waited = self.clock.now().since(started);
-                let namings = std::iter::once(first).chain(std::iter::repeat(Naming::Hash));
-                chunk
-                    .iter()
-                    .zip(namings)
-                    .map(|(touch, naming)| self.command(naming, Step::Tell, *touch, waited))
-                    .collect()
-            };
-            for (touch, answer) in chunk.iter().zip(&self.link.run_all(commands).await?) {
-                match self.known(answer)? {
-                    Known::Ended(ended) => flushed.ended.push((touch.id, ended)),
-                    Known::Live(_) => {}
-                    Known::Unknown => untaken = true,
-                }
+        if self.now().is_none() {
+            // The first report only measures the server's time, in which a mark is made.
+            self.set_mark(told).await?;
+        }
+        let mut flushed = Flushed::default();
+        let mut chunks: Vec<&[Touch]> = touches.chunks(TOLD_AT_ONCE).collect();
+        let last = chunks.pop().unwrap_or_default();
+        let mut untaken = false;
+        for chunk in chunks {
+            let answers = self.link.transact(&self.tell(chunk, started)).await?;
+            untaken |= self.hear_of(chunk, &answers, &mut flushed)?;
+        }
+        // What was not taken is told again, and the mark stays where it was.
+        let told = if untaken { self.view.lock().told } else { told };
+        let mut commands = self.tell(last, started);
+        let sent = self.clock.now();
+        commands.push(self.mark(Naming::Text, told, sent, "enforce"));
+        let mut answers = self.link.transact(&commands).await?;
+        let (report, struck) = report_of(&answers.pop().unwrap_or(Value::Nil), sent, self.clock.now())?;
+        let news = self.view.lock().hear(&report, told);
+        untaken |= self.hear_of(last, &answers, &mut flushed)?;
+        self.tell_of(news, &struck);
+        flushed.retell = news.retell || untaken;
+        Ok(flushed)
+    }
+
+    /// The commands that tell `touches`, whose ages were taken at `started`. The first brings the script's text: none of
+    /// those behind it can find it forgotten.
+    fn tell(&self, touches: &[Touch], started: Moment) -> Vec<Cmd> {
+        let now = self.clock.now();
+        let namings = std::iter::once(Naming::Text).chain(std::iter::repeat(Naming::Hash));
+        let told = touches.iter().zip(namings);
+        told.map(|(touch, naming)| self.command(naming, Step::Tell, *touch, now.since(started), now)).collect()
+    }
+
+    /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
+    fn hear_of(&self, touches: &[Touch], answers: &[Value], flushed: &mut Flushed) -> RedisResult<bool> {
+        let mut untaken = answers.len() < touches.len();
+        for (touch, answer) in touches.iter().zip(answers) {
+            match self.known(answer)? {
+                Known::Ended(ended) => flushed.ended.push((touch.id, ended)),
+                Known::Live(_) => {}
+                Known::Unknown => untaken = true,
             }
         }
-        // Only now: a mark says that all of it has been told.
-        let told = if untaken { self.view.lock().told } else { told };
-        let first = self.view.lock().server_now(started).is_none();
-        let (mut news, mut struck) = self.set_mark(told).await?;
-        if first {
-            // The first one only measures the server's time, in which a mark is made.
-            (news, struck) = self.set_mark(told).await?;
-        }
+        Ok(untaken)
+    }
+
+    fn tell_of(&self, news: News, struck: &[String]) {
         for replica in struck {
             tracing::warn!(
                 replica,
@@ -57,35 +80,41 @@ impl RedisStore {
                 "the store's clock was stepped; for one limit a session is ended only where it was seen idle for as long"
             );
         }
-        flushed.retell = news.retell || untaken;
-        Ok(flushed)
+        if news.company && self.settings.decides_alone {
+            tracing::warn!(
+                "replicas = 1 is declared, and another replica reports: while it does, nobody is cut in an outage"
+            );
+        }
     }
 
-    async fn set_mark(&self, told: Moment) -> RedisResult<(News, Vec<String>)> {
+    /// Sets the mark alone.
+    async fn set_mark(&self, told: Moment) -> RedisResult<()> {
         let sent = self.clock.now();
-        let answer = self.link.run(|naming| self.mark(naming, told, "enforce")).await?;
+        let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), "enforce")).await?;
         let (report, struck) = report_of(&answer, sent, self.clock.now())?;
-        Ok((self.view.lock().hear(&report, told), struck))
+        let news = self.view.lock().hear(&report, told);
+        self.tell_of(news, &struck);
+        Ok(())
     }
 
     /// All is told, and this replica goes: the others need not wait for it.
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
             let told = self.view.lock().told;
-            self.link.run(|naming| self.mark(naming, told, "left")).await?;
+            self.link.run(|naming| self.mark(naming, told, self.clock.now(), "left")).await?;
         }
         Ok(())
     }
 
-    fn mark(&self, naming: Naming, told: Moment, mode: &str) -> Cmd {
+    fn mark(&self, naming: Naming, told: Moment, sent: Moment, mode: &str) -> Cmd {
         let view = *self.view.lock();
-        let measure = view.measure(told, self.clock.now());
+        let measure = view.measure(told, sent);
         let prefix = &self.settings.prefix;
         let grace = u64::try_from(self.settings.replica_grace.as_millis()).unwrap_or(u64::MAX);
         let mut command = self.link.replicas.command(naming, 2);
         command.arg(format!("{prefix}:replicas")).arg(format!("{prefix}:counting")).arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
-        command.arg(view.confirmed).arg(view.steps).arg(u8::from(view.step_to_tell));
+        command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
         command.arg(grace).arg(GAP_AT_MOST).arg(self.limits.timeout);
         command
     }
@@ -94,14 +123,15 @@ impl RedisStore {
     /// here. While a silent replica holds verdicts back, the server is not asked about each session again and again.
     pub(super) fn held_back(&self, view: &View, touch: Touch) -> Option<Live> {
         let now = view.server_now(self.clock.now())?;
-        let over = |since: u64, limit: u64, at: u64| at.saturating_sub(since) > limit.saturating_mul(1000);
-        let begun = now.saturating_sub(touch.created_age) / 1000 * 1000;
-        let last = now.saturating_sub(touch.age) / 1000 * 1000;
-        let by_lifetime = self.limits.lifetime.is_some_and(|lifetime| over(begun, lifetime, now));
+        let Touch { age, source, created_age, .. } = touch;
+        let idle_since = second_of(now, age);
+        let over = |since: u64, limit: u64, at: u64| at.saturating_sub(since) > limit;
+        let by_lifetime =
+            self.limits.lifetime.is_some_and(|limit| over(second_of(now, created_age), limit, now / 1000));
         // A second more: the server's time is known up to the way of a message only.
-        let reported = over(last, self.limits.timeout, view.watermark.saturating_mul(1000) + 1000);
-        let held = over(last, self.limits.timeout, now) && !reported && !by_lifetime;
-        held.then_some(Live { age: touch.age, source: touch.source, created_age: touch.created_age, due_in: 0 })
+        let reported = over(idle_since, self.limits.timeout, view.watermark + 1);
+        let held = over(idle_since, self.limits.timeout, now / 1000) && !reported && !by_lifetime;
+        held.then_some(Live { age, source, created_age, due_in: 0 })
     }
 
     /// One line per change, whatever happens in between.
@@ -112,7 +142,12 @@ impl RedisStore {
             return;
         }
         if let Some(error) = error {
-            tracing::error!(%error, "the store does not answer; nobody is cut, and what happens is told when it is back");
+            let meanwhile = if self.settings.decides_alone {
+                "this replica decides by itself, as on_outage = local has it"
+            } else {
+                "nobody is cut"
+            };
+            tracing::error!(%error, "the store does not answer; {meanwhile}, and what happens is told when it is back");
         } else {
             tracing::info!("the store answers again");
         }
@@ -129,8 +164,8 @@ fn is_an_answer(error: &RedisError) -> bool {
 }
 
 fn report_of(answer: &Value, sent: Moment, received: Moment) -> RedisResult<(Report, Vec<String>)> {
-    let (server, oldest, counting, stepped, steps, known, mark, struck) =
-        <(u64, u64, u64, u64, u64, u8, u64, Vec<String>)>::from_redis_value_ref(answer)?;
+    let (server, oldest, counting, stepped, steps, known, mark, others, struck) =
+        <(u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>)>::from_redis_value_ref(answer)?;
     let reading = Reading { server, sent, received };
-    Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark }, struck))
+    Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others }, struck))
 }

@@ -20,12 +20,14 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Whether the server's clock was stepped between an earlier reading and this one. Only what no delay on the way
-    /// can explain is a step.
-    fn is_step_after(&self, earlier: &Self) -> bool {
+    /// By how many milliseconds the server's clock was stepped between an earlier reading and this one; 0 where a delay
+    /// on the way explains what it says. Rather too far back than too far ahead: marks are moved by it, and none may
+    /// come to lie after what was told.
+    fn step_after(&self, earlier: &Self) -> i64 {
         let least = earlier.server.saturating_add(self.sent.since(earlier.received));
         let most = earlier.server.saturating_add(self.received.since(earlier.sent));
-        self.server.saturating_add(STEP) < least || self.server > most.saturating_add(STEP)
+        let stepped = self.server.saturating_add(STEP) < least || self.server > most.saturating_add(STEP);
+        if stepped { self.server.cast_signed().saturating_sub(most.cast_signed()) } else { 0 }
     }
 }
 
@@ -45,6 +47,8 @@ pub(super) struct Report {
     pub(super) known: bool,
     /// This replica's mark, as it stands now.
     pub(super) mark: u64,
+    /// How many other replicas there are.
+    pub(super) others: u64,
 }
 
 /// What a report means for this replica.
@@ -54,6 +58,8 @@ pub(super) struct News {
     pub(super) stepped: bool,
     /// The server has lost what it was told, or was never told: tell it all again.
     pub(super) retell: bool,
+    /// There is another replica, and there was none.
+    pub(super) company: bool,
 }
 
 /// What a mark is made of, in the server's time: all in milliseconds.
@@ -69,6 +75,13 @@ pub(super) struct Measure {
     pub(super) slack: u64,
 }
 
+impl Measure {
+    /// The server's time after which a message is no longer taken for one of now; 0 where its time is not known.
+    pub(super) fn not_after(&self) -> u64 {
+        u64::try_from(self.base).map_or(0, |base| base + self.sent + self.slack)
+    }
+}
+
 /// The state between reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct View {
@@ -78,14 +91,16 @@ pub(super) struct View {
     pub(super) counting: EpochSeconds,
     /// Whether the server's clock was stepped less than a limit ago.
     pub(super) guarded: bool,
-    /// A step that the server has not been told of.
-    pub(super) step_to_tell: bool,
+    /// A step that the server has not been told of, in milliseconds; 0 for none.
+    pub(super) step_to_tell: i64,
     /// How many steps of the server's clock this replica knows of.
     pub(super) steps: u64,
     /// This replica's mark, which the server has confirmed.
     pub(super) confirmed: u64,
     /// Up to when all was told at the last report.
     pub(super) told: Moment,
+    /// How many other replicas there were at the last report.
+    pub(super) others: u64,
 }
 
 impl View {
@@ -108,19 +123,21 @@ impl View {
     /// Takes in the answer to a report that told all up to `told`.
     pub(super) fn hear(&mut self, report: &Report, told: Moment) -> News {
         let first = self.last.is_none();
+        let company = report.others > 0 && self.others == 0;
         let noted = report.steps > self.steps;
-        let seen = self.last.is_some_and(|last| report.reading.is_step_after(&last));
+        let seen = self.last.map_or(0, |last| report.reading.step_after(&last));
         // The step that was told with this report is no news any more.
-        let stepped = !first && (seen || (noted && !self.step_to_tell));
-        self.step_to_tell = seen && !noted;
+        let stepped = !first && (seen != 0 || (noted && self.step_to_tell == 0));
+        self.step_to_tell = if noted { 0 } else { seen };
         self.last = Some(report.reading);
         self.watermark = report.oldest / 1000;
         self.counting = report.counting;
         self.steps = report.steps;
         self.confirmed = report.mark;
         self.told = told;
+        self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
-        News { stepped, retell: stepped || (!first && !report.known) }
+        News { stepped, retell: stepped || (!first && !report.known), company }
     }
 }
 
@@ -134,7 +151,7 @@ mod tests {
 
     fn report(reading: Reading) -> Report {
         let mark = reading.server;
-        Report { reading, oldest: mark, counting: 1, stepped: 0, steps: 0, known: true, mark }
+        Report { reading, oldest: mark, counting: 1, stepped: 0, steps: 0, known: true, mark, others: 0 }
     }
 
     #[test]
@@ -142,10 +159,10 @@ mod tests {
         let first = reading(1_000_000, 0, 10);
         // An answer that took nine seconds; the server may have read its clock at any moment of them.
         for server in [1_000_990, 1_010_000] {
-            assert!(!reading(server, 1_000, 10_000).is_step_after(&first), "{server}");
+            assert_eq!(reading(server, 1_000, 10_000).step_after(&first), 0, "{server}");
         }
-        for server in [998_000, 1_004_000, 8_200_000] {
-            assert!(reading(server, 1_000, 1_010).is_step_after(&first), "{server}");
+        for (server, step) in [(998_000, -3_010), (1_004_000, 2_990), (8_200_000, 7_198_990)] {
+            assert_eq!(reading(server, 1_000, 1_010).step_after(&first), step, "{server}");
         }
     }
 
@@ -175,13 +192,13 @@ mod tests {
         view.hear(&report(reading(1_000_000, 0, 1)), Moment(0));
         // Too small for the server to be sure of; we are.
         let news = view.hear(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
-        assert!(news.retell && news.stepped && view.guarded && view.step_to_tell);
+        assert!(news.retell && news.stepped && view.guarded && view.step_to_tell == 2_999, "{view:?}");
         let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };
         assert_eq!(view.hear(&noted, Moment(2_000)), News::default());
-        assert!(view.guarded && !view.step_to_tell);
+        assert!(view.guarded && view.step_to_tell == 0);
         // Seen by another replica, or by the server.
         let elsewhere = Report { steps: 2, stepped: 8_006, ..report(reading(8_006_000, 3_000, 3_001)) };
         let news = view.hear(&elsewhere, Moment(3_000));
-        assert!(news.stepped && news.retell && !view.step_to_tell);
+        assert!(news.stepped && news.retell && view.step_to_tell == 0);
     }
 }
