@@ -230,3 +230,45 @@ async fn a_step_of(hours: i64) {
 async fn a_server_whose_clock_is_stepped_by_two_hours() {
     tokio::join!(a_step_of(2), a_step_of(-2));
 }
+
+const ALONE: &[(&str, &str)] = &[("IDLEGATE_STORE_ON_OUTAGE", "local"), ("IDLEGATE_STORE_REPLICAS", "1")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_only_replica_may_end_sessions_by_itself_and_tells_of_them_later() {
+    let (app, mut redis) = (App::start(QUIET), Redis::start_with(&["--appendonly", "yes", "--appendfsync", "always"]));
+    let proxy = replica(&app, &redis.url(), LIMIT, ALONE);
+    let (mut busy, mut idle) = (Tunnel::open(&proxy, "busy").await, Tunnel::open(&proxy, "idle").await);
+    idle.echo().await;
+    eventually("both to be told", async || {
+        redis.session("busy").await.contains_key("created") && redis.session("idle").await.contains_key("created")
+    })
+    .await;
+    redis.kill();
+    let longest = busy.busy_for(seconds(7.0));
+    let (_, longest) = tokio::join!(idle.cut(seconds(7.0)), longest);
+    is_not_delayed(longest, "alone");
+    let record = proxy.logged("session ended");
+    assert!(record.len() == 1 && record[0].contains("reason=idle"), "{record:?}");
+    let idle_for: u64 = record[0].split(" idle=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!((5..=6).contains(&idle_for), "a limit of 4 s, and cut after {idle_for} s");
+    assert!(is_refused(&proxy, "idle").await);
+    redis.start_again();
+    eventually("the end to be told", async || redis.session("idle").await.contains_key("ended")).await;
+    let told = redis.session("idle").await;
+    assert!(record[0].contains(&format!("now={} ", told["ended"])), "{told:?}, and {record:?}");
+    assert!(!redis.session("busy").await.contains_key("ended"));
+    busy.echo().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_not_the_only_one_holds_in_an_outage_whatever_it_was_told() {
+    let (app, mut redis) = (App::start(QUIET), Redis::start());
+    let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, ALONE));
+    let mut idle = Tunnel::open(&one, "idle").await;
+    for proxy in [&one, &two] {
+        eventually("the other to be seen", async || proxy.logged("another replica reports").len() == 1).await;
+    }
+    redis.kill();
+    idle.stays_open_for(seconds(7.0)).await;
+    assert!(one.logged("session ended").is_empty(), "{}", one.whole_log());
+}

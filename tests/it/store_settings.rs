@@ -50,6 +50,21 @@ async fn unknown_tokens_are_refused_while_the_store_is_out_where_that_is_asked_f
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_that_takes_too_long_goes_on_and_decides_the_next_request() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let there = replica(&app, &redis.url(), "1h", &[]);
+    let token = log_in(there.address, "ada", "lovelace").await;
+    let answer = Request::post(there.address, "/api/logout").json(&json!({"session_id": token})).send().await;
+    assert_eq!(answer.status, 200);
+    // 300 ms there and back, and a look-up may take 250 ms.
+    let slow = redis.slow_url(std::time::Duration::from_millis(150)).await;
+    let here = replica(&app, &slow, "1h", &[("IDLEGATE_STORE_UNKNOWN_TOKENS", "refuse")]);
+    assert_eq!(validate(&here, &token).await, (503, Some("2".to_owned())));
+    eventually("the token to be known as dead", async || validate(&here, &token).await.0 == 401).await;
+    assert!(here.logged("the store does not answer;").is_empty(), "{}", here.whole_log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_makes_ids_that_nobody_can_compute_from_tokens() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let secret = [("IDLEGATE_STORE_SECRET", "kept between the replicas")];

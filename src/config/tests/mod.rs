@@ -3,6 +3,7 @@
 mod environment;
 mod random;
 mod shipped;
+mod store;
 mod wrong;
 
 use super::*;

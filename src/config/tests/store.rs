@@ -1,0 +1,45 @@
+//! `[store]`: what goes together and what does not.
+
+use super::*;
+
+fn store(lines: &str) -> Result<Config, Vec<String>> {
+    parse(&format!("{LEAST}[store]\nurl = \"redis://127.0.0.1\"\n{lines}\n"))
+}
+
+/// The one problem of these lines.
+fn problem(lines: &str) -> String {
+    let told = store(lines).expect_err(lines);
+    assert_eq!(told.len(), 1, "{lines}: {told:#?}");
+    told.into_iter().next().unwrap()
+}
+
+fn redis(lines: &str) -> RedisSettings {
+    match store(lines).unwrap().store {
+        Store::Redis(settings) => settings,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_replica_decides_alone_only_where_it_is_said_to_be_the_only_one() {
+    assert!(!redis("").decides_alone && !redis("replicas = 1").decides_alone);
+    assert!(!redis("on_outage = \"hold\"").decides_alone);
+    assert!(redis("on_outage = \"local\"\nreplicas = 1").decides_alone);
+    for lines in ["on_outage = \"local\"", "on_outage = \"local\"\nreplicas = 2"] {
+        assert!(problem(lines).contains("add replicas = 1 where there is never a second one"), "{lines}");
+    }
+    assert!(problem("on_outage = \"cut\"").contains("write \"hold\" (nobody is cut)"));
+    assert!(problem("replicas = 0").contains("out of range"));
+}
+
+#[test]
+fn a_silent_replica_is_waited_for_longer_than_it_may_take_to_report() {
+    assert_eq!(redis("").replica_grace, Duration::from_secs(30));
+    assert_eq!(redis("replica_grace = \"5s\"").replica_grace, Duration::from_secs(5));
+    assert!(problem("replica_grace = \"4s\"").contains("write 5s or more"));
+    assert!(problem("flush_interval = \"10s\"\nreplica_grace = \"29s\"").contains("write 30s or more"));
+    for interval in ["99ms", "11s"] {
+        assert!(problem(&format!("flush_interval = \"{interval}\"")).contains("write 100ms to 10s"), "{interval}");
+    }
+    assert_eq!(store("").unwrap().dealings, Dealings::default());
+}
