@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, epoch_milliseconds};
 use crate::config::{Config, Store as StoreConfig};
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Switch};
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
@@ -53,6 +53,7 @@ impl Server {
             }
         };
         let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions).dealing(config.dealings);
+        keeper.switch(Switch::File, config.mode, None);
         Ok(Self { listener, config, keeper: Arc::new(keeper) })
     }
 

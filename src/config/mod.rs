@@ -16,7 +16,7 @@ mod value;
 pub use problem::{Fault, Origin, Problem, Problems};
 
 use crate::route::PathSet;
-use crate::session::{Activity, Limits, SessionIds};
+use crate::session::{Activity, Limits, Mode, SessionIds};
 use crate::store::RedisSettings;
 use crate::token::TokenRule;
 use http::{HeaderMap, StatusCode};
@@ -49,6 +49,8 @@ pub struct Config {
     pub log: tracing::level_filters::LevelFilter,
     /// `[idle]`.
     pub idle: Limits,
+    /// `idle.mode`: what is done about a session that is over, where no other switch is less strict.
+    pub mode: Mode,
     /// `[store]`.
     pub store: Store,
     /// How this replica and the store deal with each other.

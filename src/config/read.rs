@@ -6,7 +6,7 @@ use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
 use super::{Config, Upstream, cut, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
-use crate::session::{Activity, Limits};
+use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -61,6 +61,7 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
+    let (idle, mode) = top.table("idle", idle);
     let (store, ids, dealings) = top.table("store", store::store);
     Config {
         listen,
@@ -74,7 +75,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
         response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
         log: top.text("log", level).unwrap_or(LevelFilter::INFO),
-        idle: top.table("idle", idle),
+        idle,
+        mode,
         store,
         ids,
         dealings,
@@ -152,13 +154,20 @@ fn level(text: &str) -> Result<LevelFilter, Fault> {
     })
 }
 
-fn idle(table: &mut Section<'_, '_>) -> Limits {
+fn idle(table: &mut Section<'_, '_>) -> (Limits, Mode) {
     let lifetime = |text: &str| if text == "none" { Ok(None) } else { seconds(text).map(Some) };
-    Limits {
+    let mode = table.text("mode", |text| {
+        Mode::from_name(text).ok_or_else(|| {
+            let cure = "write \"enforce\" (cut), \"observe\" (only record) or \"off\" (pass everything through)";
+            Fault::new(format!("{} is not a mode", echo(text)), cure)
+        })
+    });
+    let limits = Limits {
         timeout: table.text("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
         lifetime: table.text("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
         retention: table.text("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),
-    }
+    };
+    (limits, mode.unwrap_or(Mode::Enforce))
 }
 
 fn activity(table: &mut Section<'_, '_>) -> Activity {

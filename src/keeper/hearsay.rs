@@ -21,6 +21,7 @@ impl Keeper {
                         self.look_again(&session).await;
                     }
                 }
+                Ok(Ok(Heard::Switched(fleet))) => self.hear_of_fleet(fleet),
                 Ok(Ok(Heard::Gap)) | Err(_) => self.look_again_at_all().await,
                 Ok(Err(error)) => tracing::debug!(%error, "the store cannot be heard"),
             }
@@ -30,8 +31,8 @@ impl Keeper {
     /// Looks up again what may have ended elsewhere.
     pub(super) async fn look_again(&self, session: &Session) {
         match self.store.look_up(session.id()).await {
-            Ok(Known::Ended(ended)) => self.close(session, ended),
-            Ok(Known::Live(_)) => {}
+            Ok(Known::Ended(ended)) => self.over(session, ended),
+            Ok(Known::Live(_) | Known::Lapsed(..)) => {}
             // Lost there, known here: it is written back with the next round.
             Ok(Known::Unknown) => session.pulse().untell(),
             Err(error) => {

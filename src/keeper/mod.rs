@@ -6,19 +6,24 @@
 #[cfg(test)]
 mod fleet_tests;
 mod hearsay;
+mod mode;
+#[cfg(test)]
+mod mode_tests;
 mod rounds;
 mod session;
 mod stranger;
+mod switch;
 #[cfg(test)]
 mod tests;
 
 pub use session::{Attached, Awaited, Session};
+pub use switch::{Setting, Switch};
 
 use crate::clock::{Clock, Moment};
 use crate::config::Dealings;
-use crate::session::{Beat, EpochSeconds, Reason, SessionId, Source};
-use crate::store::{Ended, Known, Live, Store, Touch};
-use parking_lot::RwLock;
+use crate::session::{Beat, EpochSeconds, Mode, Reason, SessionId, Source};
+use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
+use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,7 +36,7 @@ pub enum Standing {
     /// A live session.
     Live(Arc<Session>),
     /// An ended session: the token is dead.
-    Ended,
+    Ended(Ended),
     /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
     Undecided,
 }
@@ -43,6 +48,8 @@ pub struct Counts {
     pub tracked: AtomicU64,
     /// Sessions ended by this replica or heard to have ended.
     pub ended: AtomicU64,
+    /// Sessions that would have been ended, had the mode been `enforce`: once for each time they were idle for too long.
+    pub would_cut: AtomicU64,
     /// Requests, upgrades and in-band tokens refused because their session had ended.
     pub refused: AtomicU64,
     /// Tokens the app accepted that are not tracked, because there are `max_sessions` already.
@@ -53,9 +60,10 @@ impl Counts {
     /// Says all of it in one log line, when idlegate stops.
     pub fn log(&self, connections_left: usize) {
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Self { tracked, ended, refused, over_capacity } = self;
-        let [tracked, ended, refused, over_capacity] = [tracked, ended, refused, over_capacity].map(count);
-        tracing::info!(connections_left, tracked, ended, refused, over_capacity, "stopped");
+        let Self { tracked, ended, would_cut, refused, over_capacity } = self;
+        let [tracked, ended, would_cut, refused, over_capacity] =
+            [tracked, ended, would_cut, refused, over_capacity].map(count);
+        tracing::info!(connections_left, tracked, ended, would_cut, refused, over_capacity, "stopped");
     }
 }
 
@@ -70,6 +78,9 @@ pub struct Keeper {
     dealings: Dealings,
     sessions: RwLock<Sessions>,
     look_ups: stranger::LookUps,
+    switches: switch::Switches,
+    /// How the switch of all replicas was last seen.
+    fleet: Mutex<Option<Fleet>>,
     full: AtomicBool,
     /// For whoever asks how it went.
     pub counts: Counts,
@@ -117,6 +128,8 @@ impl Keeper {
             dealings: Dealings::default(),
             sessions: RwLock::default(),
             look_ups: stranger::LookUps::default(),
+            switches: switch::Switches::default(),
+            fleet: Mutex::default(),
             full: AtomicBool::new(false),
             counts: Counts::default(),
         }
@@ -148,6 +161,13 @@ impl Keeper {
 
     /// The app has accepted the token with this session id: its session begins, unless it is known already.
     pub async fn accept(&self, id: SessionId) -> Standing {
+        if self.mode() == Mode::Off {
+            return Standing::Unknown;
+        }
+        self.as_the_mode_has_it(self.begin(id).await)
+    }
+
+    async fn begin(&self, id: SessionId) -> Standing {
         if let Some(session) = self.known(id) {
             return standing_of(session);
         }
@@ -173,9 +193,13 @@ impl Keeper {
         self.limit.saturating_mul(1000)
     }
 
-    /// Ends a session whatever its activity: its user logged out. Where the store does not know it, or does not answer,
-    /// it ends here all the same, and the store is told with the next round that reaches it.
+    /// Ends a session whatever its activity: its user logged out, or an operator ends it, who does so in any mode. Where
+    /// the store does not know it, or does not answer, it ends here all the same, and the store is told with the next
+    /// round that reaches it.
     pub async fn end(&self, session: &Session, reason: Reason) {
+        if self.mode() != Mode::Enforce && reason != Reason::Operator {
+            return self.over(session, self.store.obituary(session.touch_for_store(self.clock.now()), reason));
+        }
         let asked = self.store.end(session.id(), reason).await;
         if let Ok(Known::Ended(ended)) = asked {
             return self.close(session, ended);
@@ -190,7 +214,8 @@ impl Keeper {
         let now = self.clock.now();
         let (session, deadline) = match known {
             Known::Unknown => return Standing::Unknown,
-            Known::Live(Live { age, source, created_age, due_in }) => {
+            Known::Live(live) | Known::Lapsed(live, _) => {
+                let Live { age, source, created_age, due_in } = live;
                 let beat = Beat { at: now.minus(age), source };
                 (Session::live(id, beat, now.minus(created_age), now), now.plus(due_in))
             }
@@ -232,6 +257,11 @@ impl Keeper {
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
         drop(sessions);
         self.counts.ended.fetch_add(1, Ordering::Relaxed);
+        self.record(session, &ended, "session ended");
+    }
+
+    /// The one line that explains a cut.
+    fn record(&self, session: &Session, ended: &Ended, what: &str) {
         tracing::info!(
             session = %session.id(),
             reason = %ended.reason,
@@ -241,10 +271,10 @@ impl Keeper {
             now = ended.ended,
             idle = ended.ended.saturating_sub(ended.last_activity),
             limit = self.limit,
-            mode = "enforce",
+            mode = %self.mode(),
             watermark = ended.watermark,
             connections = session.connections(),
-            "session ended"
+            "{what}"
         );
     }
 
@@ -268,5 +298,8 @@ impl Keeper {
 }
 
 fn standing_of(session: Arc<Session>) -> Standing {
-    if session.ended().is_some() { Standing::Ended } else { Standing::Live(session) }
+    match session.ended() {
+        Some(ended) => Standing::Ended(*ended),
+        None => Standing::Live(session),
+    }
 }

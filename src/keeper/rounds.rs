@@ -2,8 +2,8 @@
 
 use super::{Keeper, Session};
 use crate::clock::Moment;
-use crate::session::{Beat, SessionId, Source};
-use crate::store::{Known, REPORTED_AFTER_THE_TURN, Touch};
+use crate::session::{Beat, Mode, SessionId, Source};
+use crate::store::{Ended, Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,6 +63,7 @@ impl Keeper {
     /// One round. Returns when the next is to come: with the next report, or the next deadline before it.
     pub async fn round(&self) -> Moment {
         let begun = self.clock.now();
+        self.expire_switches();
         self.flush().await;
         self.bury().await;
         let now = self.clock.now();
@@ -100,21 +101,27 @@ impl Keeper {
     async fn flush(&self) {
         // Before anything is collected: what happens from here on is not told yet.
         let told = self.clock.now();
-        let untold = self.untold(told);
+        let mode = self.mode();
+        // Whoever is off only says so: all others have to know it.
+        let untold = if mode == Mode::Off { Vec::new() } else { self.untold(told) };
         let now = self.clock.now();
         let touches: Vec<Touch> = untold.iter().map(|(session, _)| session.touch_for_store(now)).collect();
-        match self.store.flush(&touches, told).await {
+        match self.store.flush(&touches, told, mode).await {
             Ok(flushed) => {
                 for (session, beat) in untold {
                     session.pulse().told(beat);
                 }
                 for (id, ended) in flushed.ended {
                     if let Some(session) = self.known(id) {
-                        self.close(&session, ended);
+                        self.over(&session, ended);
                     }
                 }
                 if flushed.retell {
                     self.retell();
+                }
+                match flushed.fleet {
+                    Some(fleet) => self.hear_of_fleet(fleet),
+                    None => self.miss_fleet().await,
                 }
             }
             Err(error) => {
@@ -184,10 +191,18 @@ impl Keeper {
 
     /// Asks the store about a session whose deadline fell due.
     async fn judge(&self, session: &Arc<Session>) {
-        let now = self.clock.now();
+        let (now, mode) = (self.clock.now(), self.mode());
+        if mode == Mode::Off {
+            // Nobody's time counts. When it does again, it begins anew.
+            return self.sessions.write().arm(session.id(), now.plus(self.limit_ms()));
+        }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
-        match self.store.judge(touch, seen_idle).await {
-            Ok(Known::Ended(ended)) => self.close(session, ended),
+        match self.store.judge(touch, seen_idle, mode).await {
+            Ok(Known::Ended(ended)) => self.judged(session, ended),
+            Ok(Known::Lapsed(live, record)) => {
+                session.touch(now.minus(live.age), live.source);
+                self.judged(session, record);
+            }
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
                 self.sessions.write().arm(session.id(), now.plus(live.due_in.max(ASKED_AGAIN)));
@@ -199,12 +214,20 @@ impl Keeper {
             }
             Err(error) => {
                 if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
-                    session.set_unburied(true);
-                    return self.close(session, ended);
+                    session.set_unburied(mode == Mode::Enforce);
+                    return self.judged(session, ended);
                 }
                 tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
                 self.sessions.write().arm(session.id(), now.plus(self.flush_interval()));
             }
+        }
+    }
+
+    /// A session is over. Where it lives on, it can be over again only a limit later.
+    fn judged(&self, session: &Session, ended: Ended) {
+        self.over(session, ended);
+        if session.ended().is_none() {
+            self.sessions.write().arm(session.id(), self.clock.now().plus(self.limit_ms()));
         }
     }
 

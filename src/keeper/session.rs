@@ -1,8 +1,9 @@
 //! One session that this replica knows, shared by all of its connections.
 
 use crate::clock::Moment;
-use crate::session::{Beat, EpochSeconds, Pulse, SessionId, Source};
+use crate::session::{Beat, EpochSeconds, Pulse, Reason, SessionId, Source};
 use crate::store::{Ended, Touch};
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -22,8 +23,17 @@ pub struct Session {
     closed: OnceLock<Moment>,
     /// It has ended, and the store does not know it.
     unburied: AtomicBool,
+    lapsed: Mutex<Option<Box<Lapse>>>,
     cut: CancellationToken,
     connections: AtomicUsize,
+}
+
+/// It was over, and nobody cut it.
+#[derive(Clone, Copy, Debug)]
+struct Lapse {
+    /// Its last activity then. None of that matters for a reason that no activity takes away.
+    since: Option<Moment>,
+    record: Ended,
 }
 
 impl Session {
@@ -36,6 +46,7 @@ impl Session {
             ended: OnceLock::new(),
             closed: OnceLock::new(),
             unburied: AtomicBool::new(false),
+            lapsed: Mutex::new(None),
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
         }
@@ -87,6 +98,31 @@ impl Session {
 
     pub(super) fn set_unburied(&self, unburied: bool) {
         self.unburied.store(unburied, Ordering::Release);
+    }
+
+    /// It is over, by this record, and is not cut. Returns whether that is news: once for each time it was idle for too
+    /// long.
+    pub(super) fn lapse(&self, record: Ended) -> bool {
+        let since = (record.reason == Reason::Idle).then(|| self.pulse.last().at);
+        let mut lapsed = self.lapsed.lock();
+        let news = lapsed.as_ref().is_none_or(|before| before.since != since);
+        if news {
+            *lapsed = Some(Box::new(Lapse { since, record }));
+        }
+        news
+    }
+
+    /// The record that its end would have had, where it is over and has shown no activity since.
+    #[must_use]
+    pub fn lapsed(&self) -> Option<Ended> {
+        let lapsed = self.lapsed.lock();
+        let last = self.pulse.last().at;
+        lapsed.as_ref().filter(|lapse| lapse.since.is_none_or(|since| since == last)).map(|lapse| lapse.record)
+    }
+
+    /// It is to be judged anew, and what was recorded of it counts no more.
+    pub(super) fn forget_lapse(&self) {
+        *self.lapsed.lock() = None;
     }
 
     /// For how many milliseconds this replica has itself seen it idle.

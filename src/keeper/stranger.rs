@@ -2,7 +2,7 @@
 
 use super::{Keeper, Standing, standing_of};
 use crate::config::UnknownTokens;
-use crate::session::SessionId;
+use crate::session::{Mode, SessionId};
 use crate::store::{Known, Live, StoreError, Touch};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,9 +20,17 @@ impl Keeper {
     /// What the token with this session id stands for. A known session is answered from memory; the store is asked
     /// only about a stranger, who waits for `lookup_timeout` at most.
     pub async fn standing(self: &Arc<Self>, id: SessionId) -> Standing {
-        if let Some(session) = self.known(id) {
-            return standing_of(session);
+        if self.mode() == Mode::Off {
+            return Standing::Unknown;
         }
+        let standing = match self.known(id) {
+            Some(session) => standing_of(session),
+            None => self.ask(id).await,
+        };
+        self.as_the_mode_has_it(standing)
+    }
+
+    async fn ask(self: &Arc<Self>, id: SessionId) -> Standing {
         let mut found = self.look_up_once(id);
         let timeout = self.dealings.lookup_timeout;
         match tokio::time::timeout(timeout, found.wait_for(Option::is_some)).await {
@@ -53,7 +61,7 @@ impl Keeper {
         let known = match self.store.look_up(id).await {
             // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
             Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
-                self.store.judge(Touch { id, age, source, created_age }, 0).await
+                self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await
             }
             known => known,
         };

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A keeper with its store, in a time that the test moves.
-struct World {
+pub(super) struct World {
     time: Arc<AtomicU64>,
-    keeper: Arc<Keeper>,
+    pub(super) keeper: Arc<Keeper>,
     limits: Limits,
 }
 
 impl World {
-    fn new(limits: Limits, epoch: u64) -> Self {
+    pub(super) fn new(limits: Limits, epoch: u64) -> Self {
         Self::with_room(limits, epoch, 1000)
     }
 
@@ -28,12 +28,12 @@ impl World {
         Self { time, keeper, limits }
     }
 
-    fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Moment {
         Moment(self.time.load(Ordering::Acquire))
     }
 
     /// Lets `milliseconds` pass as the real loop does: from round to round, each when the last one asked for it.
-    async fn pass(&self, milliseconds: u64) {
+    pub(super) async fn pass(&self, milliseconds: u64) {
         let until = self.now().plus(milliseconds);
         loop {
             let next = self.keeper.round().await.max(self.now().plus(1));
@@ -45,33 +45,33 @@ impl World {
         self.time.store(until.0, Ordering::Release);
     }
 
-    async fn is_live(&self, id: SessionId) -> bool {
+    pub(super) async fn is_live(&self, id: SessionId) -> bool {
         matches!(self.keeper.standing(id).await, Standing::Live(_))
     }
 
-    async fn is_dead(&self, id: SessionId) -> bool {
-        matches!(self.keeper.standing(id).await, Standing::Ended)
+    pub(super) async fn is_dead(&self, id: SessionId) -> bool {
+        matches!(self.keeper.standing(id).await, Standing::Ended(_))
     }
 
-    fn touch(&self, id: SessionId, source: Source) {
+    pub(super) fn touch(&self, id: SessionId, source: Source) {
         self.keeper.known(id).unwrap().touch(self.now(), source);
     }
 }
 
-fn id(token: &str) -> SessionId {
+pub(super) fn id(token: &str) -> SessionId {
     SessionId::of_token(token.as_bytes())
 }
 
-fn limits(timeout: u64) -> Limits {
+pub(super) fn limits(timeout: u64) -> Limits {
     Limits { timeout, lifetime: None, retention: 172_800 }
 }
 
-fn run<T>(test: impl Future<Output = T>) -> T {
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
 /// Sunday 2026-03-29: at 01:00 UTC the clocks of Europe spring forward; 2026-10-25, 01:00 UTC they fall back.
-const SPRING: u64 = 1_774_746_000_000;
+pub(super) const SPRING: u64 = 1_774_746_000_000;
 const AUTUMN: u64 = 1_792_890_000_000;
 
 #[test]
@@ -140,7 +140,7 @@ fn the_ended_are_remembered_for_the_retention_and_not_longer() {
         world.keeper.end(&session, Reason::Logout).await;
         for _ in 0..59 {
             assert!(world.is_dead(id("ada")).await);
-            assert!(matches!(world.keeper.accept(id("ada")).await, Standing::Ended), "revived");
+            assert!(matches!(world.keeper.accept(id("ada")).await, Standing::Ended(_)), "revived");
             world.pass(1000).await;
         }
         world.pass(3000).await;

@@ -47,7 +47,7 @@ pub(super) async fn forward(
     body: Body,
     mut pass: Pass<'_>,
 ) -> Result<Response<Body>, Fault> {
-    let learns = proxy.tokens.look_into_answer(path);
+    let learns = proxy.tokens().look_into_answer(path);
     if learns {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -214,7 +214,7 @@ async fn learn(proxy: &Proxy, path: &NormalPath, body: Body) -> Result<Body, Fau
     let reading = tokio::time::timeout(proxy.config.response_timeout, Start::read(body, EXAMINED_BYTES));
     let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
     if let Some(whole) = start.whole() {
-        for id in proxy.tokens.in_answer(path, &whole) {
+        for id in proxy.tokens().in_answer(path, &whole) {
             proxy.keeper.accept(id).await;
         }
     } else {

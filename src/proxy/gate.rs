@@ -50,7 +50,7 @@ pub(super) async fn admit(
     let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
     for (sighting, standing) in sightings.into_iter().zip(standings) {
         match standing {
-            Standing::Ended => {
+            Standing::Ended(_) => {
                 keeper.note_refused(sighting.id, "request");
                 let cookies: &mut Vec<String> = dead.get_or_insert_default();
                 if let Place::Cookie(name) = &sighting.rule.place {

@@ -19,6 +19,7 @@ pub(crate) use upstream::Stream;
 use crate::config::Config;
 use crate::keeper::Keeper;
 use crate::route::NormalPath;
+use crate::session::Mode;
 use crate::shutdown::Shutdown;
 use crate::token::{EXAMINED_BYTES, Sighting, TokenRules};
 use body::Start;
@@ -63,6 +64,8 @@ impl Client {
 pub(crate) struct Proxy {
     config: Config,
     tokens: TokenRules,
+    /// For the mode that looks for no token.
+    no_tokens: TokenRules,
     keeper: Arc<Keeper>,
     pool: Pool,
     shutdown: Shutdown,
@@ -73,7 +76,14 @@ impl Proxy {
     pub(crate) fn new(config: Config, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
         let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
         let tokens = TokenRules::new(config.tokens.clone(), config.ids.clone());
-        Self { pool: forward::pool(connector), tokens, config, keeper, shutdown, requests: AtomicU64::new(0) }
+        let no_tokens = TokenRules::new(Vec::new(), config.ids.clone());
+        let pool = forward::pool(connector);
+        Self { pool, tokens, no_tokens, config, keeper, shutdown, requests: AtomicU64::new(0) }
+    }
+
+    /// The rules that the mode lets apply.
+    fn tokens(&self) -> &TokenRules {
+        if self.keeper.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
     }
 
     /// Answers one request; never fails, since every fault has an answer.
@@ -125,9 +135,15 @@ impl Proxy {
             return Err(Fault::Denied);
         }
         to_app(&mut head, client, &self.config);
-        let mut sightings = self.tokens.in_head(&path, &head);
-        if self.tokens.look_into_request(&path) {
-            sightings.extend(self.in_body(&path, &head, body).await?);
+        let mut sightings = self.tokens().in_head(&path, &head);
+        if self.tokens().look_into_request(&path) {
+            match self.in_body(&path, &head, body).await {
+                Ok(found) => sightings.extend(found),
+                Err(fault @ (Fault::TooLarge | Fault::NotJson)) if self.keeper.mode() != Mode::Enforce => {
+                    tracing::debug!(?fault, "a request would be refused");
+                }
+                Err(fault) => return Err(fault),
+            }
         }
         let pass = gate::admit(&self.keeper, self.config.activity, sightings).await?;
         if let Some(wanted) = wanted {
@@ -158,7 +174,7 @@ impl Proxy {
             Some(whole) if whole.is_empty() => Ok(Vec::new()),
             // An app that unpacks it would see what is not seen here.
             Some(_) if is_packed(head) => Err(Fault::NotJson),
-            Some(whole) => self.tokens.in_request(path, &whole).map_err(|_| Fault::NotJson),
+            Some(whole) => self.tokens().in_request(path, &whole).map_err(|_| Fault::NotJson),
         };
         *body = Some(start.replay());
         found

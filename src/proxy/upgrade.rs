@@ -11,6 +11,7 @@ use super::{Client, FAREWELL, HEADERS_AT_MOST, Proxy, headers};
 use crate::frame::Side;
 use crate::keeper::Attached;
 use crate::route::NormalPath;
+use crate::session::Mode;
 use crate::token::{InBand, InBandRules};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
@@ -56,7 +57,7 @@ pub(super) async fn forward(
     wanted: Wanted,
     mut pass: Pass<'_>,
 ) -> Result<Response<Body>, Fault> {
-    let rules = proxy.tokens.in_band(path);
+    let mut rules = proxy.tokens().in_band(path);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
     if wanted.websocket && !rules.is_empty() {
@@ -70,8 +71,11 @@ pub(super) async fn forward(
         return Ok(Response::from_parts(head, pass.follow(body, client)));
     }
     if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
-        // Its messages could not be read, and a dead token in them would pass.
-        return Err(Fault::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
+        // Its messages cannot be read, and a dead token in them would pass.
+        if proxy.keeper.mode() == Mode::Enforce {
+            return Err(Fault::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
+        }
+        rules = InBandRules::default();
     }
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers()).await;

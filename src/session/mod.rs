@@ -2,10 +2,12 @@
 
 mod activity;
 mod id;
+mod mode;
 mod pulse;
 mod rule;
 
 pub use activity::{Activity, Source};
 pub use id::{SessionId, SessionIds};
+pub use mode::Mode;
 pub use pulse::{Beat, Pulse};
 pub use rule::{EpochSeconds, Limits, Reason, Verdict};

@@ -25,12 +25,17 @@ pub enum Reason {
     Lifetime,
     /// Its user logged out.
     Logout,
+    /// An operator ended it.
+    Operator,
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Idle, Self::Lifetime, Self::Logout, Self::Operator];
+
     /// The reason with this name.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::Idle, Self::Lifetime, Self::Logout].into_iter().find(|reason| reason.name() == name)
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
     }
 
     /// The name in logs and in the store.
@@ -40,7 +45,14 @@ impl Reason {
             Self::Idle => "idle",
             Self::Lifetime => "lifetime",
             Self::Logout => "logout",
+            Self::Operator => "operator",
         }
+    }
+
+    /// Whether somebody wanted it, rather than the rule. Such an end holds even where the rule only observes.
+    #[must_use]
+    pub fn is_by_hand(self) -> bool {
+        matches!(self, Self::Logout | Self::Operator)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Ended, Known, Live, MemoryStore, Store, Touch};
 use crate::clock::{Clock, Moment, epoch_milliseconds};
-use crate::session::{Limits, Reason, SessionId, Source};
+use crate::session::{Limits, Mode, Reason, SessionId, Source};
 
 pub(super) const LIMITS: Limits = Limits { timeout: 10, lifetime: Some(40), retention: 60 };
 
@@ -40,7 +40,7 @@ async fn a_stranger_is_unknown_and_stays_so(store: &dyn Store) {
 }
 
 async fn what_was_lost_is_written_back(store: &dyn Store) {
-    store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NOBODY).await.unwrap();
+    store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NOBODY, Mode::Enforce).await.unwrap();
     let known = live(store.look_up(touch("lost", 0).id).await.unwrap());
     assert!(about(known.age, 2_000) && about(known.created_age, 30_000), "{known:?}");
     let dead = store.bury(Touch { created_age: 30_000, ..touch("buried", 20_000) }, Reason::Logout, 5_000).await;
@@ -52,8 +52,8 @@ async fn what_was_lost_is_written_back(store: &dyn Store) {
 async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
     let id = touch("ages", 0).id;
     assert!(about(live(store.begin(touch("ages", 8_000)).await.unwrap()).age, 8_000));
-    store.flush(&[touch("ages", 3_000)], NOBODY).await.unwrap();
-    store.flush(&[touch("ages", 9_000)], NOBODY).await.unwrap();
+    store.flush(&[touch("ages", 3_000)], NOBODY, Mode::Enforce).await.unwrap();
+    store.flush(&[touch("ages", 9_000)], NOBODY, Mode::Enforce).await.unwrap();
     let known = live(store.look_up(id).await.unwrap());
     assert!(about(known.age, 3_000), "{known:?}");
     // Over when more than the limit has passed since the second of the last activity.
@@ -64,17 +64,46 @@ async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
 
 async fn only_the_idle_are_ended(store: &dyn Store) {
     store.begin(touch("idle", 12_000)).await.unwrap();
-    let known = live(store.judge(touch("idle", 2_000), 0).await.unwrap());
+    let known = live(store.judge(touch("idle", 2_000), 0, Mode::Enforce).await.unwrap());
     assert!(about(known.age, 2_000), "{known:?}");
     store.begin(touch("left", 12_000)).await.unwrap();
-    let record = ended(store.judge(touch("left", 12_000), 0).await.unwrap());
+    let record = ended(store.judge(touch("left", 12_000), 0, Mode::Enforce).await.unwrap());
     assert_eq!(record.reason, Reason::Idle);
     assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
 }
 
+async fn only_in_one_mode_anybody_is_ended(store: &dyn Store) {
+    store.begin(touch("seen", 12_000)).await.unwrap();
+    for mode in [Mode::Observe, Mode::Off] {
+        let known = store.judge(touch("seen", 12_000), 0, mode).await.unwrap();
+        let Known::Lapsed(live, record) = known else { panic!("{known:?}") };
+        assert!(about(live.age, 12_000) && record.reason == Reason::Idle, "{known:?}");
+        assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
+        live_still(store.look_up(touch("seen", 0).id).await.unwrap());
+    }
+    // As soon as it is not over, it is none of both.
+    live(store.judge(touch("seen", 1_000), 0, Mode::Observe).await.unwrap());
+    store.begin(touch("aged", 45_000)).await.unwrap();
+    let known = store.judge(touch("aged", 0), 0, Mode::Observe).await.unwrap();
+    assert!(matches!(known, Known::Lapsed(_, record) if record.reason == Reason::Lifetime), "{known:?}");
+}
+
+fn live_still(known: Known) {
+    assert!(matches!(known, Known::Live(live) if live.due_in == 0), "{known:?}");
+}
+
+/// The last promise, since nothing that was before counts any more.
+async fn time_that_was_off_does_not_count(store: &dyn Store) {
+    store.begin(touch("uncounted", 12_000)).await.unwrap();
+    store.flush(&[], Clock::system().now(), Mode::Off).await.unwrap();
+    store.flush(&[], Clock::system().now(), Mode::Enforce).await.unwrap();
+    let known = live(store.judge(touch("uncounted", 12_000), 0, Mode::Enforce).await.unwrap());
+    assert!(known.due_in > 9_000, "{known:?}");
+}
+
 async fn the_lifetime_ends_the_active(store: &dyn Store) {
     store.begin(touch("old", 45_000)).await.unwrap();
-    let record = ended(store.judge(touch("old", 0), 0).await.unwrap());
+    let record = ended(store.judge(touch("old", 0), 0, Mode::Enforce).await.unwrap());
     assert_eq!(record.reason, Reason::Lifetime);
 }
 
@@ -83,12 +112,12 @@ async fn the_ended_stay_ended(store: &dyn Store) {
     store.begin(touch("dead", 0)).await.unwrap();
     let record = ended(store.end(id, Reason::Logout).await.unwrap());
     assert!(about(60_000 - record.remembered_for, 0) || record.remembered_for == 60_000, "{record:?}");
-    let flushed = store.flush(&[touch("dead", 0)], NOBODY).await.unwrap();
+    let flushed = store.flush(&[touch("dead", 0)], NOBODY, Mode::Enforce).await.unwrap();
     assert_eq!(flushed.ended.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id]);
     for known in [
         store.look_up(id).await.unwrap(),
         store.begin(touch("dead", 0)).await.unwrap(),
-        store.judge(touch("dead", 0), 0).await.unwrap(),
+        store.judge(touch("dead", 0), 0, Mode::Enforce).await.unwrap(),
         store.end(id, Reason::Idle).await.unwrap(),
     ] {
         let again = ended(known);
@@ -102,8 +131,10 @@ pub(super) async fn keeps_its_promises(store: &dyn Store) {
     what_was_lost_is_written_back(store).await;
     ages_become_seconds_and_only_the_latest_counts(store).await;
     only_the_idle_are_ended(store).await;
+    only_in_one_mode_anybody_is_ended(store).await;
     the_lifetime_ends_the_active(store).await;
     the_ended_stay_ended(store).await;
+    time_that_was_off_does_not_count(store).await;
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{Answer, Ended, Flushed, Known, Store, Touch};
 use crate::clock::{Clock, Moment};
-use crate::session::{Limits, Reason, SessionId};
+use crate::session::{Limits, Mode, Reason, SessionId};
 use std::future::ready;
 
 /// Sessions in the memory of this process, and nowhere else.
@@ -31,14 +31,14 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.0.begin(touch))))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment) -> Answer<'a, Flushed> {
-        let flushed = self.0.flush(touches);
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> Answer<'a, Flushed> {
+        let flushed = self.0.flush(touches, mode);
         self.0.sweep();
         Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch, _: u64) -> Answer<'_, Known> {
-        Box::pin(ready(Ok(self.0.judge(touch))))
+    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> Answer<'_, Known> {
+        Box::pin(ready(Ok(self.0.judge(touch, mode))))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {

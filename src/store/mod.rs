@@ -17,7 +17,7 @@ pub use redis::{RedisSettings, RedisStore};
 pub use secret::Secret;
 
 use crate::clock::Moment;
-use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
 use std::fmt;
 use std::pin::Pin;
 
@@ -66,6 +66,8 @@ pub enum Known {
     Unknown,
     /// It is live.
     Live(Live),
+    /// It is over, and lives on, since whoever judged it ends nobody; with the record that its end would have had.
+    Lapsed(Live, Ended),
     /// It has ended, and its token is dead.
     Ended(Ended),
 }
@@ -124,6 +126,17 @@ pub struct Flushed {
     pub ended: Vec<(SessionId, Ended)>,
     /// It has lost what it was told before: all of it is to be told again.
     pub retell: bool,
+    /// How the switch of the whole fleet stands, where it was ever set.
+    pub fleet: Option<Fleet>,
+}
+
+/// How the switch of the whole fleet stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fleet {
+    /// The mode it is set to.
+    pub mode: Mode,
+    /// Until when, by the store's clock, and where it returns to then.
+    pub until: Option<(EpochSeconds, Mode)>,
 }
 
 /// What a store tells by itself.
@@ -131,6 +144,8 @@ pub struct Flushed {
 pub enum Heard {
     /// Some replica has ended this session.
     Ended(SessionId),
+    /// The switch of the whole fleet was set.
+    Switched(Fleet),
     /// Something may have been missed: known sessions are to be looked up again.
     Gap,
 }
@@ -151,13 +166,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
     fn begin(&self, touch: Touch) -> Answer<'_, Known>;
 
-    /// Merges activity, by maximum: all that this replica saw up to `told`. A session that the store has lost is
-    /// begun again; one that has ended stays so, and is told of.
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment) -> Answer<'a, Flushed>;
+    /// Merges activity, by maximum: all that this replica saw up to `told`, in `mode`. A session that the store has lost
+    /// is begun again; one that has ended stays so, and is told of. While any replica is `off`, and when the last of
+    /// them returns, counting begins anew for everybody: what it did not see may have been activity.
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed>;
 
     /// Merges the activity of `touch`, then compares and ends: the session is over for all, or the newer activity
-    /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle.
-    fn judge(&self, touch: Touch, seen_idle: u64) -> Answer<'_, Known>;
+    /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle. In any
+    /// other mode than `enforce` nothing is ended: what is over has lapsed.
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known>;
 
     /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
     /// no trace.
@@ -174,6 +191,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// the only one, and its operator said so. The record is to be buried in the store when it is back.
     fn decide_alone(&self, _touch: Touch, _seen_idle: u64) -> Option<Ended> {
         None
+    }
+
+    /// Sets the switch of the whole fleet.
+    ///
+    /// # Errors
+    /// Where the store does not answer, or is one that no other replica shares.
+    fn switch_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
+        let cause = "only replicas that share a Redis can be switched together".to_owned();
+        Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
     }
 
     /// The next thing that the store tells by itself. Never, where there is one replica only.

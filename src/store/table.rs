@@ -2,9 +2,10 @@
 
 use super::{Ended, Flushed, Known, Live, Touch, second_of};
 use crate::clock::{Clock, Moment};
-use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often records that may be forgotten are looked for, in milliseconds.
 const SWEEP_EVERY: u64 = 60_000;
@@ -17,7 +18,7 @@ pub(super) struct Table {
     /// The epoch millisecond at which `clock` read 0. Fixed at the start, so that a stepped wall clock moves nothing.
     epoch_of_clock: u64,
     /// Since when counting is unbroken. Nobody is idle from before: nobody was counting then.
-    counting: EpochSeconds,
+    counting: AtomicU64,
     shelf: Mutex<Shelf>,
 }
 
@@ -77,12 +78,18 @@ impl Table {
     ) -> Self {
         let now = clock.now();
         let epoch_of_clock = epoch.saturating_sub(now.0);
-        Self { limits, clock, epoch_of_clock, counting, shelf: Mutex::new(Shelf { records, swept: now }) }
+        let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf { records, swept: now }));
+        Self { limits, clock, epoch_of_clock, counting, shelf }
     }
 
     /// Now, in epoch milliseconds.
     pub(super) fn now(&self) -> u64 {
         self.epoch_of_clock.saturating_add(self.clock.now().0)
+    }
+
+    /// Since when counting is unbroken.
+    pub(super) fn counting(&self) -> EpochSeconds {
+        self.counting.load(Ordering::Acquire)
     }
 
     /// What is remembered of a session.
@@ -92,7 +99,7 @@ impl Table {
 
     /// The second from which on a session has been idle.
     fn idle_since(&self, record: &Record) -> EpochSeconds {
-        record.last_activity.max(self.counting)
+        record.last_activity.max(self.counting())
     }
 
     fn judge_record(&self, record: &Record, now: u64) -> Verdict {
@@ -107,16 +114,7 @@ impl Table {
             return Known::Unknown;
         }
         if let Some((ended, reason)) = record.end {
-            return Known::Ended(Ended {
-                last_activity: record.last_activity,
-                source: record.source,
-                created: record.created,
-                ended,
-                reason,
-                // One process: what it knows is all there is.
-                watermark: ended,
-                remembered_for,
-            });
+            return Known::Ended(Self::ended(record, ended, reason, remembered_for));
         }
         let due = match self.judge_record(record, now) {
             Verdict::Live { due } => due,
@@ -128,6 +126,12 @@ impl Table {
             created_age: now.saturating_sub(record.created.saturating_mul(1000)),
             due_in: due.saturating_mul(1000).saturating_sub(now),
         })
+    }
+
+    fn ended(record: &Record, ended: EpochSeconds, reason: Reason, remembered_for: u64) -> Ended {
+        let Record { last_activity, source, created, .. } = *record;
+        // One process: what it knows is all there is.
+        Ended { last_activity, source, created, ended, reason, watermark: ended, remembered_for }
     }
 
     /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
@@ -166,9 +170,13 @@ impl Table {
         self.known(Some(record), now)
     }
 
-    pub(super) fn flush(&self, touches: &[Touch]) -> Flushed {
+    pub(super) fn flush(&self, touches: &[Touch], mode: Mode) -> Flushed {
         let mut shelf = self.shelf.lock();
         let now = self.now();
+        if mode == Mode::Off {
+            // Up to now nobody was counting.
+            self.counting.store(now / 1000, Ordering::Release);
+        }
         let mut flushed = Flushed::default();
         for touch in touches {
             if let Known::Ended(ended) = self.tell(&mut shelf, *touch, now) {
@@ -190,14 +198,21 @@ impl Table {
         Ended::of(touch, reason, self.now(), &self.limits)
     }
 
-    pub(super) fn judge(&self, touch: Touch) -> Known {
-        self.step(touch.id, |record, now| {
+    pub(super) fn judge(&self, touch: Touch, mode: Mode) -> Known {
+        let mut lapsed = None;
+        let known = self.step(touch.id, |record, now| {
             let Some(record) = record.filter(|record| record.end.is_none()) else { return };
             record.merge(second_of(now, touch.age), touch.source);
-            if let Verdict::Over(reason) = self.judge_record(record, now) {
-                record.end = Some((now / 1000, reason));
+            match self.judge_record(record, now) {
+                Verdict::Over(reason) if mode == Mode::Enforce => record.end = Some((now / 1000, reason)),
+                Verdict::Over(reason) => lapsed = Some(Self::ended(record, now / 1000, reason, 0)),
+                Verdict::Live { .. } => {}
             }
-        })
+        });
+        match (known, lapsed) {
+            (Known::Live(live), Some(record)) => Known::Lapsed(live, record),
+            (known, _) => known,
+        }
     }
 
     pub(super) fn end(&self, id: SessionId, reason: Reason) -> Known {

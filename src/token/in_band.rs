@@ -23,7 +23,7 @@ use plain::is_plain;
 use std::sync::Arc;
 
 /// The rules for the messages of tunnels, ready for use.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct InBandRules(Vec<Arc<Prepared>>);
 
 #[derive(Debug)]

@@ -45,6 +45,7 @@ const CASES: &[Case] = &[
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),
     ("IDLE_TIMEOUT", "7s", |config| config.idle.timeout == 7),
     ("IDLE_LIFETIME", "7s", |config| config.idle.lifetime == Some(7)),
+    ("IDLE_MODE", "observe", |config| config.mode == Mode::Observe),
     ("IDLE_RETENTION", "7s", |config| config.idle.retention == 7),
     ("STORE", "{ url = \"memory\" }", |config| config.store == Store::Memory),
     ("STORE_URL", "redis+unix:///run/redis.sock", |config| matches!(config.store, Store::Redis(_))),

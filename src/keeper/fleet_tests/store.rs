@@ -2,7 +2,7 @@
 
 use super::{EPOCH, GRACE};
 use crate::clock::{Clock, Moment};
-use crate::session::{Limits, Reason, SessionId, Verdict};
+use crate::session::{Limits, Mode, Reason, SessionId, Verdict};
 use crate::store::{Answer, Ended, Flushed, Known, Live, Store, StoreError, Touch};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -103,7 +103,7 @@ impl Store for Way {
         self.ask(|shared| shared.tell(touch))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, _: Mode) -> Answer<'a, Flushed> {
         self.ask(|shared| {
             let known = touches.iter().map(|touch| (touch.id, shared.tell(*touch))).collect::<Vec<_>>();
             let ended = known.into_iter().filter_map(|(id, known)| match known {
@@ -117,11 +117,11 @@ impl Store for Way {
             shared.struck += before - shared.marks.len();
             let oldest = shared.marks.values().min().copied().unwrap_or(now);
             self.watermark.store(oldest / 1000, Ordering::Release);
-            Flushed { ended: ended.collect(), retell }
+            Flushed { ended: ended.collect(), retell, fleet: None }
         })
     }
 
-    fn judge(&self, touch: Touch, _: u64) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, _: u64, _: Mode) -> Answer<'_, Known> {
         let watermark = self.watermark.load(Ordering::Acquire);
         self.ask(|shared| {
             shared.tell(touch);

@@ -5,7 +5,7 @@ use crate::frame::Side;
 use crate::keeper::{Session, Standing};
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
-use crate::session::SessionId;
+use crate::session::{Mode, SessionId};
 use crate::token::{ClientMessage, Offer, ServerMessage};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,7 @@ impl Tunnel {
             let last = lane.has_ended_long();
             let offer = self.in_band.client_piece(lane.message.as_slice(), last);
             lane.message.keep_last(if last { 0 } else { self.in_band.overlap() });
-            if offer.is_some() && self.ends.is_nobodys() {
+            if offer.is_some() && self.ends.is_nobodys() && self.enforces() {
                 // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
                 // could tell.
                 tracing::warn!(
@@ -50,6 +50,7 @@ impl Tunnel {
     }
 
     pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
+        let enforces = self.enforces();
         let lane = &mut self.down.lane;
         if examined == Examined::Piece {
             lane.message.clear();
@@ -61,6 +62,7 @@ impl Tunnel {
                 lane.message.clear();
                 self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id)));
             }
+            ServerMessage::Unrecognised if !enforces => lane.release(),
             ServerMessage::Unrecognised => {
                 self.proxy.keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!("the app accepted a token that no rule recognised; the tunnel is refused");
@@ -70,8 +72,13 @@ impl Tunnel {
         Ok(())
     }
 
+    /// Whether what cannot be recognised is refused.
+    fn enforces(&self) -> bool {
+        self.proxy.keeper.mode() == Mode::Enforce
+    }
+
     fn offer(&mut self, offer: Offer) -> Result<(), Ending> {
-        if self.in_band.offered(offer) {
+        if self.in_band.offered(offer) || !self.enforces() {
             return Ok(());
         }
         tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
@@ -112,7 +119,7 @@ impl Tunnel {
 async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
     for id in &offer.ids {
         match proxy.keeper.standing(*id).await {
-            Standing::Ended => return refuse(&proxy, *id),
+            Standing::Ended(_) => return refuse(&proxy, *id),
             Standing::Undecided => return Verdict::Undecided,
             Standing::Live(_) | Standing::Unknown => {}
         }
@@ -124,7 +131,7 @@ async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
     match proxy.keeper.accept(id).await {
         Standing::Live(session) => Verdict::Move(Some(session)),
         Standing::Unknown | Standing::Undecided => Verdict::Move(None),
-        Standing::Ended => refuse(&proxy, id),
+        Standing::Ended(_) => refuse(&proxy, id),
     }
 }
 

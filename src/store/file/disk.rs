@@ -197,9 +197,10 @@ fn code_of(reason: Reason) -> u8 {
         Reason::Idle => 1,
         Reason::Lifetime => 2,
         Reason::Logout => 3,
+        Reason::Operator => 4,
     }
 }
 
 fn reason_of(code: u8) -> Option<Reason> {
-    [Reason::Idle, Reason::Lifetime, Reason::Logout].into_iter().find(|reason| code_of(*reason) == code)
+    Reason::ALL.into_iter().find(|reason| code_of(*reason) == code)
 }

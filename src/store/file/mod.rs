@@ -14,7 +14,7 @@ pub use disk::FileError;
 use super::table::Table;
 use super::{Answer, Ended, Flushed, Known, Store, StoreError, Touch};
 use crate::clock::{Clock, Moment};
-use crate::session::{Limits, Reason, SessionId};
+use crate::session::{Limits, Mode, Reason, SessionId};
 use disk::Disk;
 use std::future::ready;
 use std::path::Path;
@@ -49,7 +49,7 @@ impl FileStore {
             tracing::info!(seconds, "nobody was counting for a while; idle time starts anew for every session");
         }
         let table = Table::holding(kept.records, limits, clock, epoch, counting);
-        Ok(Self { writer: Writer::start(table, disk, counting) })
+        Ok(Self { writer: Writer::start(table, disk) })
     }
 
     /// Notes a change, for the writer to come for.
@@ -74,15 +74,15 @@ impl Store for FileStore {
         self.changed(touch.id, self.writer.table().begin(touch))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment) -> Answer<'a, Flushed> {
-        let flushed = self.writer.table().flush(touches);
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> Answer<'a, Flushed> {
+        let flushed = self.writer.table().flush(touches, mode);
         self.writer.note(touches.iter().map(|touch| touch.id));
         self.writer.note(self.writer.table().sweep());
         Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch, _: u64) -> Answer<'_, Known> {
-        self.changed(touch.id, self.writer.table().judge(touch))
+    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> Answer<'_, Known> {
+        self.changed(touch.id, self.writer.table().judge(touch, mode))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {

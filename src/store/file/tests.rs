@@ -3,7 +3,7 @@
 use super::disk::Disk;
 use super::{FileStore, Store, Touch};
 use crate::clock::Clock;
-use crate::session::{Limits, Reason, SessionId, Source};
+use crate::session::{Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Known, contract};
 use parking_lot::Mutex;
 use redb::{Builder, StorageBackend};
@@ -79,7 +79,7 @@ async fn nobody_is_cut_for_time_when_nobody_was_counting() {
         time.fetch_add(3_590_000, Ordering::Relaxed);
         drop(store);
         let store = open(&path, NOON + 3_590_000 + gap);
-        store.judge(Touch { age: 3_590_000 + gap, ..touch("ada") }, 0).await.unwrap();
+        store.judge(Touch { age: 3_590_000 + gap, ..touch("ada") }, 0, Mode::Enforce).await.unwrap();
         assert_eq!(is_live(&store, "ada").await, still_live, "after {gap} ms");
     }
 }

@@ -1,7 +1,7 @@
 //! The thread that writes: once a second what has changed, and now and then that somebody is counting.
 
 use super::disk::Disk;
-use crate::session::{EpochSeconds, SessionId};
+use crate::session::SessionId;
 use crate::store::table::Table;
 use parking_lot::{Condvar, Mutex};
 use std::collections::HashSet;
@@ -38,11 +38,11 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn start(table: Table, disk: Disk, counting: EpochSeconds) -> Self {
+    pub(super) fn start(table: Table, disk: Disk) -> Self {
         let shared = Arc::new(Shared { table, state: Mutex::default(), woken: Condvar::new() });
         let writing = Arc::clone(&shared);
         std::thread::spawn(move || {
-            let written = writing.write_until_closed(disk, counting);
+            let written = writing.write_until_closed(disk);
             writing.state.lock().ended = Some(written);
             writing.woken.notify_all();
         });
@@ -85,7 +85,7 @@ impl Shared {
     }
 
     /// Returns whether the last changes were written.
-    fn write_until_closed(&self, mut disk: Disk, counting: EpochSeconds) -> bool {
+    fn write_until_closed(&self, mut disk: Disk) -> bool {
         let mut failing = false;
         let mut idle_rounds = IDLE_ROUNDS;
         loop {
@@ -96,7 +96,7 @@ impl Shared {
             }
             idle_rounds = 0;
             let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
-            match disk.save(&changes, counting, self.table.now() / 1000) {
+            match disk.save(&changes, self.table.counting(), self.table.now() / 1000) {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");

@@ -3,7 +3,7 @@
 use super::RedisStore;
 use crate::clock::epoch_milliseconds;
 use crate::doctor::Finding;
-use crate::session::{Reason, SessionId, Source};
+use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::{Known, Store, Touch};
 use redis::{Cmd, RedisResult};
 use std::collections::HashMap;
@@ -74,7 +74,7 @@ impl RedisStore {
         let touch = Touch { id, age: 0, source: Source::Request, created_age: 0 };
         let life = async {
             self.begin(touch).await?;
-            self.flush(&[touch], self.clock.now()).await?;
+            self.flush(&[touch], self.clock.now(), Mode::Enforce).await?;
             self.end(id, Reason::Logout).await
         };
         let lived = life.await;

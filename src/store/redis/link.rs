@@ -2,13 +2,14 @@
 //! any time; what was to be run is made anew then, and sent with the script's text.
 
 use super::RedisSettings;
+use super::report::{SWITCHED, fleet_of_text};
 use crate::session::SessionId;
 use crate::store::{Heard, StoreError};
 use futures_util::StreamExt;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
 use redis::{
-    Client, Cmd, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, Script, ServerErrorKind, TlsCertificates,
-    Value,
+    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Script, ServerErrorKind,
+    TlsCertificates, Value,
 };
 use std::fmt;
 use std::path::Path;
@@ -108,6 +109,13 @@ impl Link {
         }
     }
 
+    /// Runs one command.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
+        let asked = async move { command.query_async(&mut self.connection()).await };
+        let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
+        tokio::time::timeout(RESPONSE_TIMEOUT, asked).await.unwrap_or_else(timed_out)
+    }
+
     /// Runs all of `commands` in one transaction and one round trip, in their order and with nothing in between.
     ///
     /// # Errors
@@ -149,7 +157,11 @@ impl Link {
                 *hearing = None;
                 continue;
             };
-            if let Some(id) = message.get_payload::<String>().ok().and_then(|id| SessionId::from_hex(&id)) {
+            let Ok(text) = message.get_payload::<String>() else { continue };
+            if let Some(fleet) = text.strip_prefix(SWITCHED).and_then(fleet_of_text) {
+                return Heard::Switched(fleet);
+            }
+            if let Some(id) = SessionId::from_hex(&text) {
                 return Heard::Ended(id);
             }
         }

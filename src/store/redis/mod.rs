@@ -11,9 +11,11 @@ mod report;
 mod tests;
 mod view;
 
-use super::{Answer, Ended, Flushed, Heard, Known, Live, REPORTED_AFTER_THE_TURN, Store, StoreError, Touch, second_of};
+use super::{
+    Answer, Ended, Fleet, Flushed, Heard, Known, Live, REPORTED_AFTER_THE_TURN, Store, StoreError, Touch, second_of,
+};
 use crate::clock::{Clock, Moment, epoch_milliseconds};
-use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use link::{Link, Naming};
 use parking_lot::Mutex;
@@ -57,6 +59,8 @@ pub struct RedisStore {
     up: AtomicBool,
     /// Whether it answers at all, be it by refusing to write.
     answers: AtomicBool,
+    /// Whether this replica was `off` since it last reported in another mode.
+    was_off: AtomicBool,
 }
 
 impl RedisStore {
@@ -67,8 +71,8 @@ impl RedisStore {
     pub fn new(settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
         let link = Link::new(&settings)?;
         let replica = format!("{:016x}", rand::random::<u64>());
-        let [up, answers] = [true; 2].map(AtomicBool::new);
-        Ok(Self { link, limits, clock, settings, replica, view: Mutex::default(), up, answers })
+        let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
+        Ok(Self { link, limits, clock, settings, replica, view: Mutex::default(), up, answers, was_off })
     }
 
     fn key(&self, id: SessionId) -> String {
@@ -103,6 +107,7 @@ impl RedisStore {
             Step::Look => ("look", "", 0),
             Step::Tell => ("tell", "", 0),
             Step::Judge => ("judge", "", 0),
+            Step::Watch => ("watch", "", 0),
             Step::End(reason) => ("end", reason.name(), 0),
             Step::Bury { reason, age } => ("bury", reason.name(), age),
         };
@@ -139,6 +144,7 @@ impl RedisStore {
             let record = Ended { last_activity, source, created, ended, reason, watermark, remembered_for };
             return Ok(Known::Ended(record));
         }
+        let (would_end, watermark) = (number(6)?, view.watermark);
         let due_in = match self.limits.judge(created, last_activity.max(view.counting), now / 1000) {
             // With the first report after it can be over: nothing is decided before that.
             Verdict::Live { due } => {
@@ -146,7 +152,13 @@ impl RedisStore {
             }
             Verdict::Over(_) => 0,
         };
-        Ok(Known::Live(Live { age: age_of(last_activity), source, created_age: age_of(created), due_in }))
+        let live = Live { age: age_of(last_activity), source, created_age: age_of(created), due_in };
+        if would_end == 0 {
+            return Ok(Known::Live(live));
+        }
+        let reason = Reason::from_name(&text(5)?).unwrap_or(Reason::Idle);
+        let record = Ended { last_activity, source, created, ended: would_end, reason, watermark, remembered_for: 0 };
+        Ok(Known::Lapsed(live, record))
     }
 }
 
@@ -155,9 +167,15 @@ impl RedisStore {
 enum Step {
     Look,
     Tell,
+    /// Compare and end.
     Judge,
+    /// Compare, and say what would be ended.
+    Watch,
     End(Reason),
-    Bury { reason: Reason, age: u64 },
+    Bury {
+        reason: Reason,
+        age: u64,
+    },
 }
 
 fn unavailable(error: &RedisError) -> StoreError {
@@ -182,9 +200,9 @@ impl Store for RedisStore {
         })
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed> {
         Box::pin(async move {
-            let reported = self.report(touches, told).await;
+            let reported = self.report(touches, told, mode).await;
             self.note(reported.as_ref().err());
             if reported.is_err() {
                 self.link.renew();
@@ -193,7 +211,7 @@ impl Store for RedisStore {
         })
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known> {
         let view = *self.view.lock();
         if self.up.load(Ordering::Acquire)
             && let Some(held) = self.held_back(&view, touch)
@@ -202,7 +220,12 @@ impl Store for RedisStore {
         }
         // After a step of the server's clock only what this replica has itself seen counts.
         let sure = !view.guarded || seen_idle > self.limits.timeout.saturating_mul(1000);
-        Box::pin(self.step(if sure { Step::Judge } else { Step::Tell }, touch))
+        let step = match mode {
+            _ if !sure => Step::Tell,
+            Mode::Enforce => Step::Judge,
+            Mode::Observe | Mode::Off => Step::Watch,
+        };
+        Box::pin(self.step(step, touch))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
@@ -220,7 +243,8 @@ impl Store for RedisStore {
     fn decide_alone(&self, touch: Touch, seen_idle: u64) -> Option<Ended> {
         let view = *self.view.lock();
         // Somebody else reported: what is declared is not so.
-        if !self.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 {
+        let off = self.was_off.load(Ordering::Acquire);
+        if !self.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 || off {
             return None;
         }
         let now = self.now().unwrap_or_else(epoch_milliseconds);
@@ -233,6 +257,10 @@ impl Store for RedisStore {
             Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits)),
             Verdict::Live { .. } => None,
         }
+    }
+
+    fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+        Box::pin(async move { self.switch(fleet).await.map_err(|error| unavailable(&error)) })
     }
 
     fn heard(&self) -> Answer<'_, Heard> {

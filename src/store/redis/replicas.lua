@@ -7,6 +7,8 @@ local base, told, sent, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(A
 -- `stepped_by`: the step of this clock that the replica has seen since then, and that nobody has noted here.
 local confirmed, steps_known, stepped_by = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local grace, gap, limit = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+-- Whether somebody does not count: this replica is `off`, or was since its last report, or another one is.
+local uncounted = mode == 'off' or ARGV[13] == '1'
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -19,6 +21,7 @@ for i = 1, #all, 2 do
 end
 local counting, steps = facts.counting, facts.steps
 local before = marks[id] and marks[id][1]
+for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
 marks[id] = nil
 
 -- This server's clock against that of the replica, which does not step. A replica that knows of fewer steps than are
@@ -61,7 +64,7 @@ for field, other in pairs(marks) do
   end
 end
 
-if not late and (newest == 0 or now - newest > gap or counting == 0 or counting * 1000 > now) then
+if not late and (uncounted or newest == 0 or now - newest > gap or counting == 0 or counting * 1000 > now) then
   counting = math.floor(now / 1000)
   redis.call('HSET', KEYS[1], 'counting', counting)
   redis.call('SET', KEYS[2], counting)

@@ -4,9 +4,13 @@ use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{RedisStore, Step};
 use crate::clock::Moment;
-use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
+use crate::session::Mode;
+use crate::store::{Fleet, Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
+
+/// What a message begins with that tells of the switch of the whole fleet.
+pub(super) const SWITCHED: &str = "mode ";
 
 /// How long nobody may have counted, in milliseconds, for counting to be unbroken.
 const GAP_AT_MOST: u64 = 60_000;
@@ -17,11 +21,14 @@ const TOLD_AT_ONCE: usize = 10_000;
 impl RedisStore {
     /// Tells all of `touches`, then sets the mark: in one transaction, so in one round trip, and so that the mark can only
     /// be there if all of it has been told. More than a transaction holds goes before, and has to be confirmed first.
-    pub(super) async fn report(&self, touches: &[Touch], told: Moment) -> RedisResult<Flushed> {
+    pub(super) async fn report(&self, touches: &[Touch], told: Moment, mode: Mode) -> RedisResult<Flushed> {
         let started = self.clock.now();
+        if mode == Mode::Off {
+            self.was_off.store(true, Ordering::Release);
+        }
         if self.now().is_none() {
             // The first report only measures the server's time, in which a mark is made.
-            self.set_mark(told).await?;
+            self.set_mark(told, mode).await?;
         }
         let mut flushed = Flushed::default();
         let mut chunks: Vec<&[Touch]> = touches.chunks(TOLD_AT_ONCE).collect();
@@ -35,9 +42,14 @@ impl RedisStore {
         let told = if untaken { self.view.lock().told } else { told };
         let mut commands = self.tell(last, started);
         let sent = self.clock.now();
-        commands.push(self.mark(Naming::Text, told, sent, "enforce"));
+        commands.push(self.mark(Naming::Text, told, sent, mode.name()));
+        commands.push(self.fleet_mode());
         let mut answers = self.link.transact(&commands).await?;
+        flushed.fleet = fleet_of(&answers.pop().unwrap_or(Value::Nil));
         let (report, struck) = report_of(&answers.pop().unwrap_or(Value::Nil), sent, self.clock.now())?;
+        if mode != Mode::Off {
+            self.was_off.store(false, Ordering::Release);
+        }
         let news = self.view.lock().hear(&report, told);
         untaken |= self.hear_of(last, &answers, &mut flushed)?;
         self.tell_of(news, &struck);
@@ -60,7 +72,7 @@ impl RedisStore {
         for (touch, answer) in touches.iter().zip(answers) {
             match self.known(answer)? {
                 Known::Ended(ended) => flushed.ended.push((touch.id, ended)),
-                Known::Live(_) => {}
+                Known::Live(_) | Known::Lapsed(..) => {}
                 Known::Unknown => untaken = true,
             }
         }
@@ -88,9 +100,9 @@ impl RedisStore {
     }
 
     /// Sets the mark alone.
-    async fn set_mark(&self, told: Moment) -> RedisResult<()> {
+    async fn set_mark(&self, told: Moment, mode: Mode) -> RedisResult<()> {
         let sent = self.clock.now();
-        let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), "enforce")).await?;
+        let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
         let (report, struck) = report_of(&answer, sent, self.clock.now())?;
         let news = self.view.lock().hear(&report, told);
         self.tell_of(news, &struck);
@@ -106,6 +118,28 @@ impl RedisStore {
         Ok(())
     }
 
+    /// What asks how the switch of the whole fleet stands.
+    fn fleet_mode(&self) -> Cmd {
+        let mut command = ::redis::cmd("GET");
+        command.arg(format!("{}:mode", self.settings.prefix));
+        command
+    }
+
+    /// Sets the switch of the whole fleet: for those who come later, and for those who are there, at once. Not where it
+    /// stands like that already, so that a replica that writes back what it knows does not wake all others.
+    pub(super) async fn switch(&self, fleet: Fleet) -> RedisResult<()> {
+        let (key, value) = (format!("{}:mode", self.settings.prefix), fleet_value(fleet));
+        let mut set = ::redis::cmd("SET");
+        set.arg(key).arg(&value).arg("GET");
+        let before: Option<String> = self.link.ask(set).await?;
+        if before.as_ref() != Some(&value) {
+            let mut publish = ::redis::cmd("PUBLISH");
+            publish.arg(self.link.channel()).arg(format!("{SWITCHED}{value}"));
+            let _: u64 = self.link.ask(publish).await?;
+        }
+        Ok(())
+    }
+
     fn mark(&self, naming: Naming, told: Moment, sent: Moment, mode: &str) -> Cmd {
         let view = *self.view.lock();
         let measure = view.measure(told, sent);
@@ -116,6 +150,7 @@ impl RedisStore {
         command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
         command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
         command.arg(grace).arg(GAP_AT_MOST).arg(self.limits.timeout);
+        command.arg(u8::from(self.was_off.load(Ordering::Acquire)));
         command
     }
 
@@ -168,4 +203,30 @@ fn report_of(answer: &Value, sent: Moment, received: Moment) -> RedisResult<(Rep
         <(u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>)>::from_redis_value_ref(answer)?;
     let reading = Reading { server, sent, received };
     Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others }, struck))
+}
+
+/// How the switch of the fleet is written down: `off`, or `off 1759431600 enforce`: until then, and then that.
+fn fleet_value(fleet: Fleet) -> String {
+    match fleet.until {
+        Some((until, then)) => format!("{} {until} {then}", fleet.mode),
+        None => fleet.mode.to_string(),
+    }
+}
+
+/// Reads what [`fleet_value`] wrote, or a person by hand.
+pub(super) fn fleet_of_text(text: &str) -> Option<Fleet> {
+    let mut words = text.split_whitespace();
+    let mode = words.next().and_then(Mode::from_name)?;
+    let until = words.next().and_then(|until| until.parse().ok());
+    let then = words.next().and_then(Mode::from_name).unwrap_or(Mode::Enforce);
+    Some(Fleet { mode, until: until.map(|until| (until, then)) })
+}
+
+fn fleet_of(answer: &Value) -> Option<Fleet> {
+    let text = Option::<String>::from_redis_value_ref(answer).ok().flatten()?;
+    let fleet = fleet_of_text(&text);
+    if fleet.is_none() {
+        tracing::debug!(%text, "the mode of the fleet is none");
+    }
+    fleet
 }

@@ -18,9 +18,10 @@ local fields = redis.call('HMGET', key, 'last_activity', 'source', 'created', 'e
 local last, last_source, created = tonumber(fields[1]), fields[2], tonumber(fields[3])
 local ended, ended_reason, restored = tonumber(fields[4]), fields[5], tonumber(fields[6])
 
-local function answer()
+-- `would_end`, with its reason: it is over, and whoever asks ends nobody.
+local function answer(why, would_end)
   if not last then return {now_ms} end
-  return {now_ms, last, last_source or '', created or last, ended or 0, ended_reason or ''}
+  return {now_ms, last, last_source or '', created or last, ended or 0, why or ended_reason or '', would_end or 0}
 end
 
 -- Live sessions are remembered for limit + retention, ended ones for retention.
@@ -59,12 +60,12 @@ end
 -- has given it up and tells it again.
 if not_after > 0 and now_ms > not_after then return {now_ms} end
 
--- 'tell' and 'judge': merge by maximum. Last activity never moves back, but for a stamp from the future.
+-- 'tell', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
 local at = math.min(second(age), now)
 if not last then
   last, last_source, created = at, source, math.min(second(created_age), at)
   redis.call('HSET', key, 'last_activity', last, 'source', last_source, 'created', created)
-  if step == 'judge' then
+  if step ~= 'tell' then
     -- The server has lost it, and with it what other replicas told and will not tell again: it counts anew.
     restored = now
     redis.call('HSET', key, 'restored', restored)
@@ -76,11 +77,12 @@ elseif at > last or last > now then
   remember()
 end
 
-if step == 'judge' then
+if step ~= 'tell' then
+  local over = step == 'judge' and finish or answer
   -- Idle time counts from the activity, and from no earlier than somebody was counting. It is decided only when
   -- every live replica has reported up to a second in which the session was over.
   local since = math.max(last, counting, math.min(restored or 0, now))
-  if now - since > limit and watermark - since > limit then return finish('idle', now) end
-  if lifetime >= 0 and now - created > lifetime then return finish('lifetime', now) end
+  if now - since > limit and watermark - since > limit then return over('idle', now) end
+  if lifetime >= 0 and now - created > lifetime then return over('lifetime', now) end
 end
 return answer()

@@ -1,0 +1,128 @@
+//! What the mode means for sessions that are over, and what a change of it brings about.
+
+use super::switch::Setting;
+use super::{Keeper, Session, Standing, Switch};
+use crate::session::{Mode, Reason};
+use crate::store::{Ended, Fleet, StoreError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+impl Keeper {
+    /// The mode in force: that of the least strict switch.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.switches.mode()
+    }
+
+    /// How each switch stands, in the order of [`Switch::ALL`].
+    #[must_use]
+    pub fn switches(&self) -> [Setting; 3] {
+        self.switches.settings()
+    }
+
+    /// Sets a switch of this replica, for a while or for good. In force at once. Returns the mode in force then.
+    pub fn switch(&self, switch: Switch, mode: Mode, lasting: Option<Duration>) -> Mode {
+        let until = lasting.map(|lasting| self.clock.now().plus(milliseconds(lasting)));
+        self.changed(self.switches.set(switch, self.switches.setting(switch, mode, until)), switch.name())
+    }
+
+    /// Sets the switch of all replicas, for a while or for good. Returns the mode in force here then.
+    ///
+    /// # Errors
+    /// Where the store does not answer, or is one that no other replica shares.
+    pub async fn switch_fleet(&self, mode: Mode, lasting: Option<Duration>) -> Result<Mode, StoreError> {
+        let until = lasting.map(|lasting| self.clock.now().plus(milliseconds(lasting)));
+        let setting = self.switches.setting(Switch::Fleet, mode, until);
+        let until = match (setting.until, lasting) {
+            (Some((_, then)), Some(lasting)) => {
+                let now =
+                    self.store.now().ok_or_else(|| StoreError::Unavailable("its time is not known".to_owned()))?;
+                Some((now.saturating_add(milliseconds(lasting)).div_ceil(1000), then))
+            }
+            _ => None,
+        };
+        let fleet = Fleet { mode, until };
+        self.store.switch_fleet(fleet).await?;
+        self.hear_of_fleet(fleet);
+        Ok(self.mode())
+    }
+
+    /// Takes over how the switch of all replicas stands.
+    pub(super) fn hear_of_fleet(&self, fleet: Fleet) {
+        if self.fleet.lock().replace(fleet) == Some(fleet) {
+            return;
+        }
+        let until = fleet.until.map(|(second, then)| {
+            let left = self.store.now().map_or(0, |now| second.saturating_mul(1000).saturating_sub(now));
+            (self.clock.now().plus(left), then)
+        });
+        self.changed(self.switches.set(Switch::Fleet, Setting { mode: fleet.mode, until }), Switch::Fleet.name());
+    }
+
+    /// The switch of all replicas stands nowhere: it was never set, or the store has lost it. What was seen last goes on,
+    /// and is written back.
+    pub(super) async fn miss_fleet(&self) {
+        let seen = *self.fleet.lock();
+        if let Some(fleet) = seen
+            && let Err(error) = self.store.switch_fleet(fleet).await
+        {
+            tracing::debug!(%error, "the mode of the fleet could not be written back");
+        }
+    }
+
+    /// Takes back what was set until now.
+    pub(super) fn expire_switches(&self) {
+        self.changed(self.switches.expire(self.clock.now()), "time");
+    }
+
+    fn changed(&self, (before, after): (Mode, Mode), by: &str) -> Mode {
+        if before == after {
+            return after;
+        }
+        let lapsed: Vec<_> = self.lapsed();
+        tracing::info!(mode = %after, %before, by, past_the_limit = lapsed.len(), "the mode has changed");
+        if after == Mode::Enforce {
+            // What was only recorded is now done, by the next round.
+            let now = self.clock.now();
+            for session in lapsed {
+                session.forget_lapse();
+                self.sessions.write().arm(session.id(), now);
+            }
+        }
+        after
+    }
+
+    /// Live sessions that are over, and are not cut since the mode does not cut.
+    #[must_use]
+    pub fn lapsed(&self) -> Vec<Arc<Session>> {
+        self.all().into_iter().filter(|session| session.ended().is_none() && session.lapsed().is_some()).collect()
+    }
+
+    /// A session is over, by the store's word.
+    pub(super) fn over(&self, session: &Session, ended: Ended) {
+        if self.mode() == Mode::Enforce || ended.reason == Reason::Operator {
+            return self.close(session, ended);
+        }
+        if session.lapse(ended) && self.mode() == Mode::Observe {
+            self.counts.would_cut.fetch_add(1, Ordering::Relaxed);
+            self.record(session, &ended, "session would be cut");
+        }
+    }
+
+    /// What a token stands for, as far as the mode lets it count.
+    pub(super) fn as_the_mode_has_it(&self, standing: Standing) -> Standing {
+        match (&standing, self.mode()) {
+            (_, Mode::Off) | (Standing::Undecided, Mode::Observe) => Standing::Unknown,
+            (Standing::Ended(ended), Mode::Observe) if !ended.reason.is_by_hand() => {
+                tracing::debug!(reason = %ended.reason, "a dead token would be refused");
+                Standing::Unknown
+            }
+            _ => standing,
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,155 @@
+//! The switches of the mode. Whichever of them is least strict wins: taking the strictness back never waits for the
+//! others to agree.
+
+use crate::clock::Moment;
+use crate::session::Mode;
+use parking_lot::Mutex;
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// Where a mode can be set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Switch {
+    /// `idle.mode` in the configuration.
+    File,
+    /// On this replica, while it runs.
+    Replica,
+    /// In the store, for all replicas.
+    Fleet,
+}
+
+impl Switch {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::File, Self::Replica, Self::Fleet];
+
+    /// The name in logs and answers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Replica => "replica",
+            Self::Fleet => "fleet",
+        }
+    }
+}
+
+impl fmt::Display for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a switch stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Setting {
+    /// The mode it is set to.
+    pub mode: Mode,
+    /// Until when, and where it returns to then.
+    pub until: Option<(Moment, Mode)>,
+}
+
+impl Setting {
+    /// Where it stands for good.
+    fn lasting(self) -> Mode {
+        self.until.map_or(self.mode, |(_, then)| then)
+    }
+}
+
+/// All switches, and the mode that comes of them.
+#[derive(Debug)]
+pub(super) struct Switches {
+    /// Read for every request, so kept apart.
+    mode: AtomicU8,
+    settings: Mutex<[Setting; 3]>,
+}
+
+impl Default for Switches {
+    /// Nothing is switched.
+    fn default() -> Self {
+        let untouched = Setting { mode: Mode::Enforce, until: None };
+        Self { mode: AtomicU8::new(Mode::Enforce as u8), settings: Mutex::new([untouched; 3]) }
+    }
+}
+
+impl Switches {
+    /// The mode in force.
+    pub(super) fn mode(&self) -> Mode {
+        let code = usize::from(self.mode.load(Ordering::Acquire));
+        Mode::ALL.get(code).copied().unwrap_or(Mode::Off)
+    }
+
+    /// How each switch stands, in the order of [`Switch::ALL`].
+    pub(super) fn settings(&self) -> [Setting; 3] {
+        *self.settings.lock()
+    }
+
+    /// How a switch would stand that is set to `mode` until then, or for good.
+    pub(super) fn setting(&self, switch: Switch, mode: Mode, until: Option<Moment>) -> Setting {
+        let lasting = self.settings.lock().get(switch as usize).map_or(mode, |setting| setting.lasting());
+        Setting { mode, until: until.map(|until| (until, lasting)) }
+    }
+
+    /// Sets one switch. Returns the mode before and after.
+    pub(super) fn set(&self, switch: Switch, setting: Setting) -> (Mode, Mode) {
+        let mut settings = self.settings.lock();
+        if let Some(stands) = settings.get_mut(switch as usize) {
+            *stands = setting;
+        }
+        self.apply(&settings)
+    }
+
+    /// Takes back what was set until now. Returns the mode before and after.
+    pub(super) fn expire(&self, now: Moment) -> (Mode, Mode) {
+        let mut settings = self.settings.lock();
+        for setting in settings.iter_mut() {
+            if let Some((until, then)) = setting.until
+                && until <= now
+            {
+                *setting = Setting { mode: then, until: None };
+            }
+        }
+        self.apply(&settings)
+    }
+
+    fn apply(&self, settings: &[Setting; 3]) -> (Mode, Mode) {
+        let after = settings.iter().map(|setting| setting.mode).min().unwrap_or(Mode::Enforce);
+        let before = self.mode.swap(after as u8, Ordering::AcqRel);
+        (Mode::ALL.get(usize::from(before)).copied().unwrap_or(Mode::Off), after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(switches: &Switches, switch: Switch, mode: Mode, until: Option<u64>) -> (Mode, Mode) {
+        switches.set(switch, switches.setting(switch, mode, until.map(Moment)))
+    }
+
+    #[test]
+    fn the_least_strict_switch_wins() {
+        let switches = Switches::default();
+        assert_eq!(switches.mode(), Mode::Enforce);
+        assert_eq!(set(&switches, Switch::File, Mode::Observe, None), (Mode::Enforce, Mode::Observe));
+        assert_eq!(set(&switches, Switch::Fleet, Mode::Off, None), (Mode::Observe, Mode::Off));
+        assert_eq!(set(&switches, Switch::Replica, Mode::Enforce, None), (Mode::Off, Mode::Off));
+        assert_eq!(set(&switches, Switch::Fleet, Mode::Enforce, None), (Mode::Off, Mode::Observe));
+        assert_eq!(set(&switches, Switch::File, Mode::Enforce, None), (Mode::Observe, Mode::Enforce));
+    }
+
+    #[test]
+    fn a_switch_that_was_set_for_a_while_returns_to_where_it_stood() {
+        let switches = Switches::default();
+        set(&switches, Switch::Replica, Mode::Observe, None);
+        set(&switches, Switch::Replica, Mode::Off, Some(1_000));
+        // Set once more while it is away: it still returns to where it stood for good.
+        set(&switches, Switch::Replica, Mode::Off, Some(2_000));
+        assert_eq!(switches.expire(Moment(1_999)), (Mode::Off, Mode::Off));
+        assert_eq!(switches.expire(Moment(2_000)), (Mode::Off, Mode::Observe));
+        assert_eq!(switches.expire(Moment(9_000)), (Mode::Observe, Mode::Observe));
+        // For good takes back the while.
+        set(&switches, Switch::Replica, Mode::Off, Some(30_000));
+        set(&switches, Switch::Replica, Mode::Enforce, None);
+        assert_eq!(switches.expire(Moment(90_000)), (Mode::Enforce, Mode::Enforce));
+    }
+}
