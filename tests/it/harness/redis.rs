@@ -115,7 +115,17 @@ impl Redis {
 
     /// Sends one command, on a connection of its own.
     pub async fn ask<T: FromRedisValue>(&self, command: &str) -> T {
-        self.try_ask(command).await.unwrap_or_else(|error| panic!("{command}: {error}"))
+        let started = Instant::now();
+        loop {
+            match self.try_ask(command).await {
+                Ok(answer) => return answer,
+                // It accepts connections before it has read its data again.
+                Err(error) if error.to_string().contains("loading") && started.elapsed() < super::PATIENCE => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => panic!("{command}: {error}"),
+            }
+        }
     }
 
     pub async fn try_ask<T: FromRedisValue>(&self, command: &str) -> RedisResult<T> {
