@@ -14,17 +14,30 @@ impl Keeper {
     /// Hears, for ever, what the store tells by itself. Beside the rounds: looking up all sessions may take longer than
     /// a report may be late.
     pub async fn listen(&self) {
+        let mut looked = self.clock.now();
         loop {
-            match tokio::time::timeout(LOOKED_AGAIN_EVERY, self.store.heard()).await {
-                Ok(Ok(Heard::Ended(id))) => {
-                    if let Some(session) = self.known(id).filter(|session| session.ended().is_none()) {
-                        self.look_again(&session).await;
-                    }
-                }
-                Ok(Ok(Heard::Switched(fleet))) => self.hear_of_fleet(fleet),
-                Ok(Ok(Heard::Gap)) | Err(_) => self.look_again_at_all().await,
+            let wait = LOOKED_AGAIN_EVERY.saturating_sub(Duration::from_millis(self.clock.now().since(looked)));
+            match tokio::time::timeout(wait, self.store.heard()).await {
+                Ok(Ok(heard)) => self.hear(heard).await,
                 Ok(Err(error)) => tracing::debug!(%error, "the store cannot be heard"),
+                Err(_) => {
+                    looked = self.clock.now();
+                    self.look_again_at_all().await;
+                }
             }
+        }
+    }
+
+    async fn hear(&self, heard: Heard) {
+        match heard {
+            Heard::Ended(id) => {
+                if let Some(session) = self.known(id).filter(|session| session.ended().is_none()) {
+                    self.look_again(&session).await;
+                }
+            }
+            Heard::Switched(fleet) => self.hear_of_fleet(fleet),
+            Heard::Asked(question) => self.answer(&question).await,
+            Heard::Gap => self.look_again_at_all().await,
         }
     }
 

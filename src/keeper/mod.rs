@@ -3,6 +3,7 @@
 //! A deadline only wakes. Whether a session is over is asked of the store each time, which merges what this replica
 //! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
 
+mod account;
 #[cfg(test)]
 mod fleet_tests;
 mod hearsay;
@@ -16,6 +17,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
+pub use account::{Account, End, State, TOLD_AT_MOST};
 pub use session::{Attached, Awaited, Session};
 pub use switch::{Setting, Switch};
 
@@ -79,6 +81,8 @@ pub struct Keeper {
     sessions: RwLock<Sessions>,
     look_ups: stranger::LookUps,
     switches: switch::Switches,
+    /// This replica's name among the others.
+    replica: String,
     /// How the switch of all replicas was last seen.
     fleet: Mutex<Option<Fleet>>,
     full: AtomicBool,
@@ -129,6 +133,7 @@ impl Keeper {
             sessions: RwLock::default(),
             look_ups: stranger::LookUps::default(),
             switches: switch::Switches::default(),
+            replica: format!("{:016x}", rand::random::<u64>()),
             fleet: Mutex::default(),
             full: AtomicBool::new(false),
             counts: Counts::default(),
@@ -139,6 +144,12 @@ impl Keeper {
     #[must_use]
     pub fn dealing(self, dealings: Dealings) -> Self {
         Self { dealings, ..self }
+    }
+
+    /// This replica's name among the others.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.replica
     }
 
     /// The clock all activity is stamped by.

@@ -80,6 +80,10 @@ impl Session {
         &self.pulse
     }
 
+    pub(super) fn created(&self) -> Moment {
+        self.created
+    }
+
     /// Its last activity as an age, for the store to be told.
     pub(super) fn touch_for_store(&self, now: Moment) -> Touch {
         let Beat { at, source } = self.pulse.last();

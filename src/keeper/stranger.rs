@@ -25,12 +25,12 @@ impl Keeper {
         }
         let standing = match self.known(id) {
             Some(session) => standing_of(session),
-            None => self.ask(id).await,
+            None => self.ask_about(id).await,
         };
         self.as_the_mode_has_it(standing)
     }
 
-    async fn ask(self: &Arc<Self>, id: SessionId) -> Standing {
+    async fn ask_about(self: &Arc<Self>, id: SessionId) -> Standing {
         let mut found = self.look_up_once(id);
         let timeout = self.dealings.lookup_timeout;
         match tokio::time::timeout(timeout, found.wait_for(Option::is_some)).await {

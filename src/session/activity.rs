@@ -17,11 +17,20 @@ pub enum Source {
     ClientPong = 4,
     /// The app accepted the token: the session began.
     Accepted = 5,
+    /// An operator said that it goes on.
+    Operator = 6,
 }
 
 impl Source {
-    const ALL: [Self; 6] =
-        [Self::Request, Self::Transfer, Self::ClientFrame, Self::ServerFrame, Self::ClientPong, Self::Accepted];
+    const ALL: [Self; 7] = [
+        Self::Request,
+        Self::Transfer,
+        Self::ClientFrame,
+        Self::ServerFrame,
+        Self::ClientPong,
+        Self::Accepted,
+        Self::Operator,
+    ];
 
     /// The name in logs and in the store.
     #[must_use]
@@ -33,6 +42,7 @@ impl Source {
             Self::ServerFrame => "server-frame",
             Self::ClientPong => "client-pong",
             Self::Accepted => "accepted",
+            Self::Operator => "operator",
         }
     }
 
@@ -93,6 +103,6 @@ mod tests {
         for source in Source::ALL {
             assert_eq!(Source::from_code(source as u8), Some(source));
         }
-        assert_eq!(Source::from_code(6), None);
+        assert_eq!(Source::from_code(7), None);
     }
 }

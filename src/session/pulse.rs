@@ -54,6 +54,11 @@ impl Pulse {
         Beat::from_word(self.last.load(Ordering::Acquire))
     }
 
+    /// The last activity of each source that there was.
+    pub fn by_source(&self) -> impl Iterator<Item = Beat> {
+        std::iter::once(self.last())
+    }
+
     /// The last activity, where the store has not been told of it.
     #[must_use]
     pub fn untold(&self) -> Option<Beat> {

@@ -139,13 +139,24 @@ pub struct Fleet {
     pub until: Option<(EpochSeconds, Mode)>,
 }
 
+/// What some replica asks all of them.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Question {
+    /// Where the answers are collected.
+    answers: String,
+    /// What it asks.
+    pub text: String,
+}
+
 /// What a store tells by itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Heard {
     /// Some replica has ended this session.
     Ended(SessionId),
     /// The switch of the whole fleet was set.
     Switched(Fleet),
+    /// Some replica, maybe this one, asks all of them.
+    Asked(Question),
     /// Something may have been missed: known sessions are to be looked up again.
     Gap,
 }
@@ -200,6 +211,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn switch_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
         let cause = "only replicas that share a Redis can be switched together".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
+    }
+
+    /// Asks every replica, this one included, and returns what they answered within a second. Nobody answers where
+    /// there is one replica only, which knows the answer itself.
+    fn ask_all<'a>(&'a self, _question: &'a str) -> Answer<'a, Vec<String>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Answers a question that was heard.
+    fn answer<'a>(&'a self, _question: &'a Question, _answer: &'a str) -> Answer<'a, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// The next thing that the store tells by itself. Never, where there is one replica only.

@@ -2,8 +2,7 @@
 //! any time; what was to be run is made anew then, and sent with the script's text.
 
 use super::RedisSettings;
-use super::report::{SWITCHED, fleet_of_text};
-use crate::session::SessionId;
+use super::fleet::heard;
 use crate::store::{Heard, StoreError};
 use futures_util::StreamExt;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
@@ -157,12 +156,8 @@ impl Link {
                 *hearing = None;
                 continue;
             };
-            let Ok(text) = message.get_payload::<String>() else { continue };
-            if let Some(fleet) = text.strip_prefix(SWITCHED).and_then(fleet_of_text) {
-                return Heard::Switched(fleet);
-            }
-            if let Some(id) = SessionId::from_hex(&text) {
-                return Heard::Ended(id);
+            if let Some(heard) = message.get_payload::<String>().ok().and_then(|text| heard(&text)) {
+                return heard;
             }
         }
     }

@@ -5,6 +5,7 @@
 //! server does not answer, nobody is ended, and what was seen is told later.
 
 mod examine;
+mod fleet;
 mod link;
 mod report;
 #[cfg(test)]
@@ -12,7 +13,8 @@ mod tests;
 mod view;
 
 use super::{
-    Answer, Ended, Fleet, Flushed, Heard, Known, Live, REPORTED_AFTER_THE_TURN, Store, StoreError, Touch, second_of,
+    Answer, Ended, Fleet, Flushed, Heard, Known, Live, Question, REPORTED_AFTER_THE_TURN, Store, StoreError, Touch,
+    second_of,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
@@ -261,6 +263,14 @@ impl Store for RedisStore {
 
     fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
         Box::pin(async move { self.switch(fleet).await.map_err(|error| unavailable(&error)) })
+    }
+
+    fn ask_all<'a>(&'a self, question: &'a str) -> Answer<'a, Vec<String>> {
+        Box::pin(async move { self.ask_all(question).await.map_err(|error| unavailable(&error)) })
+    }
+
+    fn answer<'a>(&'a self, question: &'a Question, answer: &'a str) -> Answer<'a, ()> {
+        Box::pin(async move { self.answer(question, answer).await.map_err(|error| unavailable(&error)) })
     }
 
     fn heard(&self) -> Answer<'_, Heard> {

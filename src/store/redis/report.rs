@@ -1,16 +1,14 @@
 //! The report, about once a second: what was seen, then the mark. And what its failure means.
 
+use super::fleet::fleet_of;
 use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{RedisStore, Step};
 use crate::clock::Moment;
 use crate::session::Mode;
-use crate::store::{Fleet, Flushed, Known, Live, Store, Touch, second_of};
+use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
-
-/// What a message begins with that tells of the switch of the whole fleet.
-pub(super) const SWITCHED: &str = "mode ";
 
 /// How long nobody may have counted, in milliseconds, for counting to be unbroken.
 const GAP_AT_MOST: u64 = 60_000;
@@ -118,28 +116,6 @@ impl RedisStore {
         Ok(())
     }
 
-    /// What asks how the switch of the whole fleet stands.
-    fn fleet_mode(&self) -> Cmd {
-        let mut command = ::redis::cmd("GET");
-        command.arg(format!("{}:mode", self.settings.prefix));
-        command
-    }
-
-    /// Sets the switch of the whole fleet: for those who come later, and for those who are there, at once. Not where it
-    /// stands like that already, so that a replica that writes back what it knows does not wake all others.
-    pub(super) async fn switch(&self, fleet: Fleet) -> RedisResult<()> {
-        let (key, value) = (format!("{}:mode", self.settings.prefix), fleet_value(fleet));
-        let mut set = ::redis::cmd("SET");
-        set.arg(key).arg(&value).arg("GET");
-        let before: Option<String> = self.link.ask(set).await?;
-        if before.as_ref() != Some(&value) {
-            let mut publish = ::redis::cmd("PUBLISH");
-            publish.arg(self.link.channel()).arg(format!("{SWITCHED}{value}"));
-            let _: u64 = self.link.ask(publish).await?;
-        }
-        Ok(())
-    }
-
     fn mark(&self, naming: Naming, told: Moment, sent: Moment, mode: &str) -> Cmd {
         let view = *self.view.lock();
         let measure = view.measure(told, sent);
@@ -203,30 +179,4 @@ fn report_of(answer: &Value, sent: Moment, received: Moment) -> RedisResult<(Rep
         <(u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>)>::from_redis_value_ref(answer)?;
     let reading = Reading { server, sent, received };
     Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others }, struck))
-}
-
-/// How the switch of the fleet is written down: `off`, or `off 1759431600 enforce`: until then, and then that.
-fn fleet_value(fleet: Fleet) -> String {
-    match fleet.until {
-        Some((until, then)) => format!("{} {until} {then}", fleet.mode),
-        None => fleet.mode.to_string(),
-    }
-}
-
-/// Reads what [`fleet_value`] wrote, or a person by hand.
-pub(super) fn fleet_of_text(text: &str) -> Option<Fleet> {
-    let mut words = text.split_whitespace();
-    let mode = words.next().and_then(Mode::from_name)?;
-    let until = words.next().and_then(|until| until.parse().ok());
-    let then = words.next().and_then(Mode::from_name).unwrap_or(Mode::Enforce);
-    Some(Fleet { mode, until: until.map(|until| (until, then)) })
-}
-
-fn fleet_of(answer: &Value) -> Option<Fleet> {
-    let text = Option::<String>::from_redis_value_ref(answer).ok().flatten()?;
-    let fleet = fleet_of_text(&text);
-    if fleet.is_none() {
-        tracing::debug!(%text, "the mode of the fleet is none");
-    }
-    fleet
 }
