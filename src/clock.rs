@@ -75,7 +75,8 @@ fn boot_milliseconds() -> u64 {
     microseconds() / 1000
 }
 
-/// Milliseconds since the Unix epoch, by the wall clock. Read once, when a store of this process begins.
+/// Milliseconds since the Unix epoch, by the wall clock. Read when a store of this process begins, and to show how far
+/// another store's clock is from it: nothing is decided by it.
 #[must_use]
 pub fn epoch_milliseconds() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]

@@ -10,12 +10,15 @@
 //!                                                    cut ◄─────┘            │ flush (ages) / verdicts
 //!                                                                       store: memory | file | Redis
 //! ```
+mod accept;
+mod admin;
 pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod frame;
 pub mod keeper;
+pub mod metrics;
 mod proxy;
 pub mod route;
 pub mod server;

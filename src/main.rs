@@ -107,9 +107,12 @@ fn block_on(serving: impl Future<Output = io::Result<()>>) -> ExitCode {
 }
 
 async fn run(config: Config) -> io::Result<()> {
-    let (listen, limit, upstream) = (config.listen, config.idle.timeout, config.upstream.to_string());
+    let (limit, upstream) = (config.idle.timeout, config.upstream.to_string());
     let token_rules = config.tokens.len();
-    let server = Server::bind(config).await.map_err(|error| cannot_listen(listen, "`listen`", &error))?;
+    let server = Server::bind(config).await.map_err(io::Error::other)?;
+    if let Some(health) = server.health_address()? {
+        tracing::info!("health and metrics at {health}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         upstream,
@@ -133,10 +136,7 @@ async fn doctor(config: Config) -> io::Result<()> {
 }
 
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
-    let demo = idlegate::demo::start(listen).await.map_err(|error| match listen {
-        Some(listen) => cannot_listen(listen, "--listen", &error),
-        None => error,
-    })?;
+    let demo = idlegate::demo::start(listen).await?;
     println!(
         "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n\n  Ctrl-C ends it.\n",
         demo.url()
@@ -158,7 +158,7 @@ async fn until_stopped(server: Server) -> io::Result<()> {
     };
     let ((), (left, signalled)) = tokio::join!(server.run(&shutdown), stopper);
     keeper.last_round().await;
-    keeper.counts.log(left);
+    keeper.metrics().log_stopped(left);
     signalled
 }
 
@@ -171,16 +171,4 @@ async fn signalled() -> io::Result<()> {
         _ = hang_up.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted,
     }
-}
-
-fn cannot_listen(address: SocketAddr, key: &str, error: &io::Error) -> io::Error {
-    let cure = match error.kind() {
-        io::ErrorKind::AddrInUse => format!("another program has this port: end it, or change {key}"),
-        io::ErrorKind::AddrNotAvailable => format!("this host has no such address: change {key}"),
-        io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}")
-        }
-        _ => format!("change {key}"),
-    };
-    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}; {cure}"))
 }

@@ -1,8 +1,11 @@
 //! Accepting connections, and speaking HTTP on them.
 
+use crate::accept::Accepting;
+use crate::admin::{Health, Listener};
 use crate::clock::{Clock, epoch_milliseconds};
-use crate::config::{Config, Store as StoreConfig};
+use crate::config::{Config, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
+use crate::metrics::Metrics;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
@@ -10,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -23,13 +27,66 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// How large the head of a request may be, in bytes.
 const HEAD_AT_MOST: usize = 64 * 1024;
 
-/// How long accepting pauses when the system has no room for another connection.
-const PAUSE: Duration = Duration::from_millis(100);
+/// Why a server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// It cannot listen there.
+    Listen {
+        /// The key that says where.
+        key: &'static str,
+        /// Where.
+        address: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The store cannot be opened.
+    Store(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StartError {
+    /// The same, where it was not the configuration that said where to listen.
+    #[must_use]
+    pub fn asked_by(self, key: &'static str) -> Self {
+        match self {
+            Self::Listen { address, error, .. } => Self::Listen { key, address, error },
+            Self::Store(error) => Self::Store(error),
+        }
+    }
+
+    fn store(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Store(error.into())
+    }
+
+    fn listen(key: &'static str, address: impl ToString) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Listen { key, address: address.to_string(), error }
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (key, address, error) = match self {
+            Self::Listen { key, address, error } => (key, address, error),
+            Self::Store(error) => return error.fmt(f),
+        };
+        write!(f, "cannot listen on {address}: {error}; ")?;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => write!(f, "another program has this port: end it, or change {key}"),
+            io::ErrorKind::AddrNotAvailable => write!(f, "this host has no such address: change {key}"),
+            io::ErrorKind::PermissionDenied => {
+                write!(f, "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}")
+            }
+            _ => write!(f, "change {key}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
 
 /// A proxy that listens.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
+    health: Option<Listener>,
     config: Config,
     keeper: Arc<Keeper>,
 }
@@ -39,22 +96,30 @@ impl Server {
     ///
     /// # Errors
     /// Where the address of `listen` cannot be had, or the store cannot be opened.
-    pub async fn bind(config: Config) -> io::Result<Self> {
-        let listener = TcpListener::bind(config.listen).await?;
+    pub async fn bind(config: Config) -> Result<Self, StartError> {
+        let listener = TcpListener::bind(config.listen).await.map_err(StartError::listen("`listen`", config.listen))?;
+        let health = match &config.health {
+            Some(listen) => Some(Listener::bind(listen).await.map_err(StartError::listen("`health.listen`", listen))?),
+            None => None,
+        };
+        let metrics = Arc::<Metrics>::default();
         let clock = Clock::system();
         let epoch = epoch_milliseconds();
         let store: Box<dyn Store> = match &config.store {
             StoreConfig::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
             StoreConfig::Redis(settings) => {
-                Box::new(RedisStore::new(settings.clone(), config.idle, clock.clone()).map_err(io::Error::other)?)
+                let store = RedisStore::new(settings.clone(), config.idle, clock.clone());
+                Box::new(store.map_err(StartError::store)?.with_metrics(metrics.store.clone()))
             }
             StoreConfig::File(path) => {
-                Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(io::Error::other)?)
+                Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(StartError::store)?)
             }
         };
-        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions).dealing(config.dealings);
+        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
+            .dealing(config.dealings)
+            .with_metrics(metrics);
         keeper.switch(Switch::File, config.mode, None);
-        Ok(Self { listener, config, keeper: Arc::new(keeper) })
+        Ok(Self { listener, health, config, keeper: Arc::new(keeper) })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -65,6 +130,14 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Where health and metrics are served, if anywhere.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn health_address(&self) -> io::Result<Option<Listen>> {
+        self.health.as_ref().map(Listener::address).transpose()
+    }
+
     /// The sessions.
     #[must_use]
     pub fn keeper(&self) -> &Arc<Keeper> {
@@ -72,9 +145,12 @@ impl Server {
     }
 
     /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for, and the keeper's
-    /// last round comes after them.
+    /// last round comes after them. Health is answered until the process ends: it says then that idlegate is stopping.
     pub async fn run(self, shutdown: &Shutdown) {
-        let Self { listener, config, keeper } = self;
+        let Self { listener, health, config, keeper } = self;
+        if let Some(listener) = health {
+            tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
+        }
         let proxy = Arc::new(Proxy::new(config, Arc::clone(&keeper), shutdown.clone()));
         tokio::select! {
             () = keeper.keep() => {}
@@ -86,33 +162,16 @@ impl Server {
 
 /// Accepts connections until stopping begins. Nothing that a client does ends or delays this loop.
 pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
-    let mut pausing = false;
+    let mut accepting = Accepting::default();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.stopping() => return,
         };
-        match accepted {
-            Ok((socket, address)) => {
-                pausing = false;
-                shutdown.spawn(serve(socket, address, Arc::clone(&proxy), shutdown.clone()));
-            }
-            // The client went before it was served. Nothing is wrong here.
-            Err(error) if is_of_the_client(&error) => {}
-            Err(error) => {
-                // Out of file descriptors, most likely: once said, and tried again when some may have been closed.
-                if !std::mem::replace(&mut pausing, true) {
-                    tracing::error!(%error, "no connection can be accepted; raise the limit of open files (ulimit -n)");
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+        if let Some((socket, address)) = accepting.take(accepted).await {
+            shutdown.spawn(serve(socket, address, Arc::clone(&proxy), shutdown.clone()));
         }
     }
-}
-
-fn is_of_the_client(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
 /// Speaks HTTP/1.1 with one client until it leaves, upgrades, or is cut.
@@ -121,6 +180,7 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         tracing::debug!(%error, "the client went at once");
         return;
     }
+    let _counted = proxy.metrics().connection();
     let client = Client::at(address);
     let kill = client.kill.clone();
     let service = service_fn(move |request| {

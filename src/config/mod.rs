@@ -2,6 +2,7 @@
 
 mod cut;
 mod document;
+mod health;
 mod problem;
 mod read;
 mod section;
@@ -47,6 +48,8 @@ pub struct Config {
     pub response_timeout: Duration,
     /// `log`: the least severe level that is logged.
     pub log: tracing::level_filters::LevelFilter,
+    /// `[health] listen`: where health and metrics are served, if anywhere.
+    pub health: Option<Listen>,
     /// `[idle]`.
     pub idle: Limits,
     /// `idle.mode`: what is done about a session that is over, where no other switch is less strict.
@@ -78,6 +81,24 @@ impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(authority) => write!(f, "http://{authority}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Where something is served beside the public listener.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Listen {
+    /// An address and a port; 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "http://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }

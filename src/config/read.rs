@@ -4,7 +4,7 @@ use super::document::Document;
 use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{Config, Upstream, cut, store, token, upstream};
+use super::{Config, Upstream, cut, health, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -61,11 +61,13 @@ impl Config {
 /// reading goes on, so that all problems are found.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
+    let upstream = app(top, listen);
+    let health = top.table("health", |table| health::health(table, listen, &upstream));
     let (idle, mode) = top.table("idle", idle);
     let (store, ids, dealings) = top.table("store", store::store);
     Config {
         listen,
-        upstream: app(top, listen),
+        upstream,
         trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
         deny: paths(top, "deny").unwrap_or_default(),
         upgrades: upgrades(top),
@@ -75,6 +77,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
         response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
         log: top.text("log", level).unwrap_or(LevelFilter::INFO),
+        health,
         idle,
         mode,
         store,

@@ -1,7 +1,7 @@
 //! Addresses: where to listen, and where the app listens.
 
-use super::Upstream;
 use super::problem::{Fault, echo};
+use super::{Listen, Upstream};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -21,11 +21,19 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
     })
 }
 
+/// The `listen` of a table, which may be a Unix socket too.
+pub(super) fn listen_or_unix(text: &str) -> Result<Listen, Fault> {
+    match text.strip_prefix("unix:") {
+        Some(path) => unix(path).map(Listen::Unix),
+        None => listen(text).map(Listen::Tcp),
+    }
+}
+
 /// `upstream`.
 pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
     const CURE: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";
     if let Some(path) = text.strip_prefix("unix:") {
-        return unix(path);
+        return unix(path).map(Upstream::Unix);
     }
     let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     let rest = match scheme.as_deref() {
@@ -53,10 +61,10 @@ pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
     Ok(Upstream::Tcp(format!("{host}:{port}")))
 }
 
-fn unix(path: &str) -> Result<Upstream, Fault> {
+fn unix(path: &str) -> Result<PathBuf, Fault> {
     /// `sun_path` has 108 bytes, one of them for the end.
     const LONGEST: usize = 107;
-    const CURE: &str = "write the absolute path of the app's socket, like \"unix:/run/app.sock\"";
+    const CURE: &str = "write the absolute path of the socket, like \"unix:/run/app.sock\"";
     if !path.starts_with('/') || path.contains('\0') {
         return Err(Fault::new(format!("{} is not an absolute path", echo(path)), CURE));
     }
@@ -68,7 +76,7 @@ fn unix(path: &str) -> Result<Upstream, Fault> {
     if path.ends_with('/') {
         return Err(Fault::new(format!("{} is a directory", echo(&path)), CURE));
     }
-    Ok(Upstream::Unix(PathBuf::from(path)))
+    Ok(PathBuf::from(path))
 }
 
 fn host_and_port(authority: &str) -> Option<(&str, u16)> {

@@ -46,7 +46,7 @@ async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Server> {
     let places = places.map(|(name, value)| (name.to_owned(), value));
     let config =
         Config::parse(CONFIG, "demo.toml", places).map_err(|problems| io::Error::other(problems.to_string()))?;
-    Server::bind(config).await
+    Server::bind(config).await.map_err(|error| io::Error::other(error.asked_by("--listen")))
 }
 
 impl Demo {

@@ -23,12 +23,13 @@ pub use switch::{Setting, Switch};
 
 use crate::clock::{Clock, Moment};
 use crate::config::Dealings;
+use crate::metrics::{Carrier, Metrics};
 use crate::session::{Beat, EpochSeconds, Mode, Reason, SessionId, Source};
 use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a token stands for, as far as it is known.
 #[derive(Clone, Debug)]
@@ -41,32 +42,6 @@ pub enum Standing {
     Ended(Ended),
     /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
     Undecided,
-}
-
-/// How often things happened since the start.
-#[derive(Debug, Default)]
-pub struct Counts {
-    /// Sessions begun, or learned of from the store.
-    pub tracked: AtomicU64,
-    /// Sessions ended by this replica or heard to have ended.
-    pub ended: AtomicU64,
-    /// Sessions that would have been ended, had the mode been `enforce`: once for each time they were idle for too long.
-    pub would_cut: AtomicU64,
-    /// Requests, upgrades and in-band tokens refused because their session had ended.
-    pub refused: AtomicU64,
-    /// Tokens the app accepted that are not tracked, because there are `max_sessions` already.
-    pub over_capacity: AtomicU64,
-}
-
-impl Counts {
-    /// Says all of it in one log line, when idlegate stops.
-    pub fn log(&self, connections_left: usize) {
-        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Self { tracked, ended, would_cut, refused, over_capacity } = self;
-        let [tracked, ended, would_cut, refused, over_capacity] =
-            [tracked, ended, would_cut, refused, over_capacity].map(count);
-        tracing::info!(connections_left, tracked, ended, would_cut, refused, over_capacity, "stopped");
-    }
 }
 
 /// Keeps the sessions of this replica.
@@ -86,8 +61,7 @@ pub struct Keeper {
     /// How the switch of all replicas was last seen.
     fleet: Mutex<Option<Fleet>>,
     full: AtomicBool,
-    /// For whoever asks how it went.
-    pub counts: Counts,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug, Default)]
@@ -136,7 +110,7 @@ impl Keeper {
             replica: format!("{:016x}", rand::random::<u64>()),
             fleet: Mutex::default(),
             full: AtomicBool::new(false),
-            counts: Counts::default(),
+            metrics: Arc::default(),
         }
     }
 
@@ -150,6 +124,19 @@ impl Keeper {
     #[must_use]
     pub fn replica(&self) -> &str {
         &self.replica
+    }
+
+    /// Counts in these metrics, which the store counts in as well.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        metrics.sessions_max.set(i64::try_from(self.max_sessions).unwrap_or(i64::MAX));
+        Self { metrics, ..self }
+    }
+
+    /// What is counted of sessions, and of all that is done for them.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The clock all activity is stamped by.
@@ -186,6 +173,7 @@ impl Keeper {
             self.note_full();
             return Standing::Unknown;
         }
+        self.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
         let error = match self.store.begin(begun).await {
             Ok(known) => return self.adopt(id, known),
@@ -240,11 +228,12 @@ impl Keeper {
             return standing_of(Arc::clone(&entry.session));
         }
         if session.ended().is_none() {
-            self.counts.tracked.fetch_add(1, Ordering::Relaxed);
+            self.metrics.tracked.inc();
             tracing::debug!(session = %id, "a session is tracked");
         }
         let session = Arc::new(session);
         sessions.insert(&session, deadline);
+        self.show(&sessions);
         drop(sessions);
         standing_of(session)
     }
@@ -253,6 +242,10 @@ impl Keeper {
     fn moment_of(&self, ended: &Ended) -> Moment {
         let ago = self.store.now().map_or(0, |now| now.saturating_sub(ended.ended.saturating_mul(1000)));
         self.clock.now().minus(ago)
+    }
+
+    fn show(&self, sessions: &Sessions) {
+        self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
     /// Records the end and tells every connection of the session. The first end is the one that counts.
@@ -266,8 +259,9 @@ impl Keeper {
             self.full.store(false, Ordering::Relaxed);
         }
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
+        self.show(&sessions);
         drop(sessions);
-        self.counts.ended.fetch_add(1, Ordering::Relaxed);
+        self.metrics.ended(&ended, self.limit);
         self.record(session, &ended, "session ended");
     }
 
@@ -290,14 +284,14 @@ impl Keeper {
     }
 
     /// A dead token came, by HTTP or on a tunnel, and was refused.
-    pub fn note_refused(&self, id: SessionId, carrier: &'static str) {
-        self.counts.refused.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(session = %id, carrier, "a dead token was refused");
+    pub fn note_refused(&self, id: SessionId, carrier: Carrier) {
+        self.metrics.refused(carrier);
+        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
     }
 
     /// Said once until there is room again: a full table must be seen, and must not fill the log.
     fn note_full(&self) {
-        self.counts.over_capacity.fetch_add(1, Ordering::Relaxed);
+        self.metrics.untracked.inc();
         if !self.full.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 max_sessions = self.max_sessions,

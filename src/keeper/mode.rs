@@ -5,7 +5,6 @@ use super::{Keeper, Session, Standing, Switch};
 use crate::session::{Mode, Reason};
 use crate::store::{Ended, Fleet, StoreError};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Keeper {
@@ -80,6 +79,7 @@ impl Keeper {
         if before == after {
             return after;
         }
+        self.metrics.mode(self.mode());
         let lapsed: Vec<_> = self.lapsed();
         tracing::info!(mode = %after, %before, by, past_the_limit = lapsed.len(), "the mode has changed");
         if after == Mode::Enforce {
@@ -105,7 +105,7 @@ impl Keeper {
             return self.close(session, ended);
         }
         if session.lapse(ended) && self.mode() == Mode::Observe {
-            self.counts.would_cut.fetch_add(1, Ordering::Relaxed);
+            self.metrics.would_cut(ended.reason);
             self.record(session, &ended, "session would be cut");
         }
     }

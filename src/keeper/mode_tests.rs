@@ -4,7 +4,6 @@ use super::tests::{SPRING, World, id, limits, run};
 use super::{Standing, Switch};
 use crate::session::{Mode, Reason, Source};
 use proptest::prelude::*;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 #[test]
@@ -38,7 +37,7 @@ fn observing_cuts_nobody_and_enforcing_again_cuts_who_is_over_then() {
         for token in ["idle", "back", "logged out"] {
             assert!(world.is_live(id(token)).await, "{token} was cut");
         }
-        let count = || world.keeper.counts.would_cut.load(Ordering::Relaxed);
+        let count = || world.keeper.metrics().would_cuts();
         assert_eq!(count(), 4, "three are idle, and one would have been ended by its logout");
         world.pass(600_000).await;
         assert_eq!(count(), 4, "each is recorded once");

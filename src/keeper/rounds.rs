@@ -1,9 +1,9 @@
 //! The keeper's round, about once a second: tell the store what was seen, judge who is due, forget who may be forgotten.
 
 use super::{Keeper, Session};
-use crate::clock::Moment;
+use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::{Beat, Mode, SessionId, Source};
-use crate::store::{Ended, Known, REPORTED_AFTER_THE_TURN, Touch};
+use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,9 @@ impl Keeper {
         let untold = if mode == Mode::Off { Vec::new() } else { self.untold(told) };
         let now = self.clock.now();
         let touches: Vec<Touch> = untold.iter().map(|(session, _)| session.touch_for_store(now)).collect();
-        match self.store.flush(&touches, told, mode).await {
+        let flushed = self.store.flush(&touches, told, mode).await;
+        self.show_store(&touches, flushed.as_ref().ok());
+        match flushed {
             Ok(flushed) => {
                 for (session, beat) in untold {
                     session.pulse().told(beat);
@@ -127,6 +129,17 @@ impl Keeper {
             Err(error) => {
                 tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
             }
+        }
+    }
+
+    fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
+        let metrics = &self.metrics.store;
+        match flushed {
+            Some(flushed) => metrics.told(!flushed.unkept),
+            None => metrics.untold(touches.len(), touches.iter().map(|touch| touch.age).max().unwrap_or(0)),
+        }
+        if let Some(now) = self.store.now() {
+            metrics.clocks(now, epoch_milliseconds());
         }
     }
 

@@ -157,7 +157,7 @@ fn no_more_than_max_sessions_are_tracked_and_an_end_makes_room() {
         world.keeper.accept(id("two")).await;
         assert!(matches!(world.keeper.accept(id("three")).await, Standing::Unknown));
         assert!(world.is_live(id("one")).await, "the known ones are as before");
-        assert_eq!(world.keeper.counts.over_capacity.load(Ordering::Relaxed), 1);
+        assert_eq!(world.keeper.metrics().untracked.get(), 1);
         world.pass(12_000).await;
         assert!(matches!(world.keeper.accept(id("three")).await, Standing::Live(_)));
     });

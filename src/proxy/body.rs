@@ -4,6 +4,7 @@ use super::FAREWELL;
 use super::expect::Wait;
 use crate::clock::Clock;
 use crate::keeper::{Attached, Session};
+use crate::metrics::Metrics;
 use crate::session::Source;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -96,11 +97,13 @@ impl http_body::Body for Replay {
 #[derive(Clone, Debug)]
 pub(super) struct Refresh {
     pub(super) clock: Clock,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) sessions: Vec<Arc<Session>>,
 }
 
 impl Refresh {
     pub(super) fn touch(&self, source: Source) {
+        self.metrics.active(source);
         let now = self.clock.now();
         self.sessions.iter().for_each(|session| session.touch(now, source));
     }

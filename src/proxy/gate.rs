@@ -4,6 +4,7 @@ use super::body::{Body, Download, Refresh, Signal};
 use super::reject::Fault;
 use super::{Client, FAREWELL};
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
+use crate::metrics::Carrier;
 use crate::session::{Activity, Reason, Source};
 use crate::token::{Place, Sighting, TokenRule};
 use futures_util::future::join_all;
@@ -51,7 +52,7 @@ pub(super) async fn admit(
     for (sighting, standing) in sightings.into_iter().zip(standings) {
         match standing {
             Standing::Ended(_) => {
-                keeper.note_refused(sighting.id, "request");
+                keeper.note_refused(sighting.id, Carrier::Request);
                 let cookies: &mut Vec<String> = dead.get_or_insert_default();
                 if let Place::Cookie(name) = &sighting.rule.place {
                     cookies.push(name.clone());
@@ -82,14 +83,19 @@ pub(super) async fn admit(
 impl Pass<'_> {
     /// A request begins, or its answer does.
     fn touch(&self) {
-        if self.activity.requests {
+        if self.activity.requests && !self.refreshed.is_empty() {
+            self.keeper.metrics().active(Source::Request);
             let now = self.keeper.clock().now();
             self.refreshed.iter().for_each(|session| session.touch(now, Source::Request));
         }
     }
 
     fn refresh(&self) -> Refresh {
-        Refresh { clock: self.keeper.clock().clone(), sessions: self.refreshed.clone() }
+        Refresh {
+            clock: self.keeper.clock().clone(),
+            metrics: Arc::clone(self.keeper.metrics()),
+            sessions: self.refreshed.clone(),
+        }
     }
 
     /// Whom the bytes of the request's body refresh.

@@ -13,10 +13,13 @@ use crate::token::EXAMINED_BYTES;
 pub(super) struct Seen {
     pub(super) data: bool,
     pub(super) pong: bool,
+    /// How many frames began.
+    pub(super) frames: u64,
 }
 
 impl Seen {
     fn head(&mut self, head: &Head) {
+        self.frames += 1;
         self.data |= head.is_data();
         self.pong |= head.opcode == OpCode::Control(Control::Pong);
     }

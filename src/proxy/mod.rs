@@ -16,8 +16,10 @@ mod upstream;
 pub(crate) use body::Body;
 pub(crate) use upstream::Stream;
 
+use crate::clock::microseconds;
 use crate::config::Config;
 use crate::keeper::Keeper;
+use crate::metrics::Metrics;
 use crate::route::NormalPath;
 use crate::session::Mode;
 use crate::shutdown::Shutdown;
@@ -86,30 +88,40 @@ impl Proxy {
         if self.keeper.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
     }
 
+    pub(crate) fn metrics(&self) -> &Metrics {
+        self.keeper.metrics()
+    }
+
     /// Answers one request; never fails, since every fault has an answer.
     pub(crate) async fn exchange(self: Arc<Self>, client: Client, mut request: Request<Incoming>) -> Response<Body> {
         self.wonder();
+        let begun = microseconds();
         let wanted = upgrade::wanted(&mut request, &self.config.upgrades);
         let (head, body) = request.into_parts();
         let asked = Asked::of(&head);
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let mut body = Some(body.map_err(Into::into).boxed_unsync());
-        match self.answer(&client, head, &mut body, wanted).await {
+        let answer = match self.answer(&client, head, &mut body, wanted).await {
             Ok(answer) => answer,
             Err(fault) => {
+                if let Some(trouble) = fault.of_the_app() {
+                    self.metrics().upstream_failed(trouble);
+                }
                 // A client that waits for `100 Continue` has sent nothing that would have to be read.
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
                 fault.answer(&asked, &self.config.cut)
             }
-        }
+        };
+        self.metrics().answered(&asked.method, answer.status(), begun);
+        answer
     }
 
     /// A rule that names the wrong cookie is valid, and finds nothing: that is said once, or nobody would ever know.
     fn wonder(&self) {
         let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if count == WONDER_AFTER && self.keeper.counts.tracked.load(Ordering::Relaxed) == 0 {
+        if count == WONDER_AFTER && self.metrics().tracked.get() == 0 {
             tracing::warn!(
                 requests = count,
                 "no rule has found a token that the app accepted, in any request so far; are `from`, `name`, `paths` \

@@ -2,6 +2,7 @@
 
 use super::body::{self, Body};
 use crate::config::Cut;
+use crate::metrics::Trouble;
 use crate::route::NormalPath;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 use std::fmt;
@@ -78,6 +79,17 @@ impl Fault {
             Self::Unreachable(_) | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
             Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectTimedOut | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Where the app is to blame: for what.
+    pub(super) fn of_the_app(&self) -> Option<Trouble> {
+        match self {
+            Self::Unreachable(_) => Some(Trouble::Unreachable),
+            Self::BadAnswer(_) => Some(Trouble::BadAnswer),
+            Self::ConnectTimedOut => Some(Trouble::ConnectTimeout),
+            Self::TimedOut => Some(Trouble::ResponseTimeout),
+            _ => None,
         }
     }
 
@@ -159,7 +171,7 @@ fn plain(status: StatusCode, text: String, kind: &'static str) -> Response<Body>
 /// What must be remembered of a request to answer it without the app.
 #[derive(Debug)]
 pub(super) struct Asked {
-    method: Method,
+    pub(super) method: Method,
     /// Without the query: it may carry a token.
     path: String,
     /// Whether a person is to see the answer: a browser navigates, it does not fetch.

@@ -22,7 +22,7 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Request,
         Self::Transfer,
         Self::ClientFrame,

@@ -128,6 +128,8 @@ pub struct Flushed {
     pub retell: bool,
     /// How the switch of the whole fleet stands, where it was ever set.
     pub fleet: Option<Fleet>,
+    /// It cannot keep what it is told where it should, and has it in memory only.
+    pub unkept: bool,
 }
 
 /// How the switch of the whole fleet stands.

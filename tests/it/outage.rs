@@ -198,7 +198,7 @@ async fn a_slow_server_delays_no_frame_and_hardly_a_cut() {
     assert!(one.logged("the store does not answer;").is_empty(), "{}", one.whole_log());
 }
 
-async fn a_step_of(hours: i64) {
+async fn a_step_of(hours: i32) {
     let (app, redis) = (App::start(QUIET), Redis::with_clock());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, &[]));
     let dead = dead_token(&one).await;
@@ -208,7 +208,7 @@ async fn a_step_of(hours: i64) {
     let mut idle = Tunnel::open(&two, "idle").await;
     let begun = Instant::now();
     busy.busy_for(seconds(1.0)).await;
-    redis.step_clock(hours);
+    redis.step_clock(hours.into());
     let (idle_cut, longest) = tokio::join!(idle.cut(seconds(12.0)), busy.busy_for(seconds(8.0)));
     is_not_delayed(longest, &format!("{hours:+} h"));
     let idle = idle_cut - begun;
@@ -223,6 +223,9 @@ async fn a_step_of(hours: i64) {
         for (line, times) in [("clock was stepped", 1), ("struck off", 0), ("the store does not answer;", 0)] {
             assert_eq!(proxy.logged(line).len(), times, "{hours:+} h: {line}: {}", proxy.whole_log());
         }
+        assert!(proxy.shows("idlegate_store_clock_steps_total 1").await, "{hours:+} h");
+        let difference = proxy.scrape().await.value("idlegate_store_clock_difference_seconds");
+        assert!((difference / 3600.0 - f64::from(hours)).abs() < 0.01, "{hours:+} h: {difference} s");
     }
 }
 

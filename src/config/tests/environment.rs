@@ -42,6 +42,8 @@ const CASES: &[Case] = &[
     ("CONNECT_TIMEOUT", "7s", |config| config.connect_timeout == Duration::from_secs(7)),
     ("RESPONSE_TIMEOUT", "7s", |config| config.response_timeout == Duration::from_secs(7)),
     ("LOG", "debug", |config| config.log == LevelFilter::DEBUG),
+    ("HEALTH", "{ listen = \"[::1]:9\" }", |config| shown(&config.health, "[::1]:9")),
+    ("HEALTH_LISTEN", "unix:/run/health.sock", |config| config.health == Some(Listen::Unix("/run/health.sock".into()))),
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),
     ("IDLE_TIMEOUT", "7s", |config| config.idle.timeout == 7),
     ("IDLE_LIFETIME", "7s", |config| config.idle.lifetime == Some(7)),

@@ -85,6 +85,43 @@ fn upstream_is_a_host_and_a_port_or_a_socket() {
 }
 
 #[test]
+fn health_has_an_address_of_its_own() {
+    let parsed = |listen: &str, app: &str, health: &str| {
+        let text = format!("listen = \"{listen}\"\nupstream = \"{app}\"\n[[token]]\nfrom = \"bearer\"\n");
+        parse_with(&text, &[("IDLEGATE_HEALTH_LISTEN", health)]).map(|config| config.health)
+    };
+    let (clients, app) = ("127.0.0.1:7", "http://127.0.0.1:8");
+    for (listen, health) in [
+        (clients, "127.0.0.1:9"),
+        (clients, "127.0.0.2:7"),
+        (clients, "[::1]:0"),
+        ("127.0.0.1:0", "127.0.0.1:0"),
+        ("127.0.0.1:0", "0.0.0.0:0"),
+    ] {
+        assert_eq!(parsed(listen, app, health).unwrap(), Some(Listen::Tcp(health.parse().unwrap())), "{health}");
+    }
+    assert_eq!(parsed(clients, app, "unix:///run/h").unwrap(), Some(Listen::Unix("/run/h".into())));
+    assert_eq!(parse(LEAST).unwrap().health, None);
+    for (listen, app, health, what) in [
+        (clients, app, "127.0.0.1:7", "it is `listen`"),
+        (clients, app, "0.0.0.0:7", "it is `listen`"),
+        ("0.0.0.0:7", app, "10.0.0.1:7", "it is `listen`"),
+        ("[::]:7", app, "0.0.0.0:7", "it is `listen`"),
+        (clients, app, "127.0.0.1:8", "it is `upstream`"),
+        (clients, "http://localhost:8", "0.0.0.0:8", "it is `upstream`"),
+        (clients, "unix:/run/a", "unix:/run/a", "it is `upstream`"),
+        (clients, app, "localhost:9", "names are not looked up: write \"127.0.0.1:9\""),
+        (clients, app, "9", "write \"127.0.0.1:9\" for this host alone"),
+        (clients, app, "", "is not an IP address and a port"),
+        (clients, app, "unix:health.sock", "is not an absolute path"),
+    ] {
+        let told = parsed(listen, app, health).expect_err(health);
+        let start = "environment variable IDLEGATE_HEALTH_LISTEN: health.listen: ";
+        assert!(told.len() == 1 && told[0].starts_with(start) && told[0].contains(what), "{health}: {told:#?}");
+    }
+}
+
+#[test]
 fn durations_are_positive_and_bounded() {
     for (text, seconds) in
         [("1h", 3600), ("45s", 45), ("1h 30m", 5400), ("2 days", 172_800), ("1000ms", 1), ("1.5m", 90)]

@@ -117,7 +117,7 @@ impl Store for Way {
             shared.struck += before - shared.marks.len();
             let oldest = shared.marks.values().min().copied().unwrap_or(now);
             self.watermark.store(oldest / 1000, Ordering::Release);
-            Flushed { ended: ended.collect(), retell, fleet: None }
+            Flushed { ended: ended.collect(), retell, fleet: None, unkept: false }
         })
     }
 

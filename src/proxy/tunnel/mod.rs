@@ -16,6 +16,7 @@ use super::upstream::Stream;
 use crate::clock::Moment;
 use crate::frame::Side;
 use crate::keeper::Attached;
+use crate::metrics::Counted;
 use crate::session::Source;
 use crate::token::InBand;
 use ends::Ends;
@@ -62,6 +63,7 @@ pub(super) struct Tunnel {
     ends: Ends,
     invalid: Option<Moment>,
     chores: Option<Pin<Box<tokio::time::Sleep>>>,
+    _counted: Counted,
 }
 
 impl Tunnel {
@@ -74,12 +76,15 @@ impl Tunnel {
     ) -> Self {
         let ends = Ends::new(attached, proxy.shutdown.clone());
         let (up, down) = (Way::new(up), Way::new(down));
-        Self { proxy, client, app, up, down, in_band, ends, invalid: None, chores: None }
+        let counted = proxy.metrics().tunnel();
+        Self { proxy, client, app, up, down, in_band, ends, invalid: None, chores: None, _counted: counted }
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.
     pub(super) async fn run(mut self: Box<Self>, first: [bytes::Bytes; 2]) {
         let [from_client, from_app] = &first;
+        self.came(Side::Client, from_client.len());
+        self.came(Side::Server, from_app.len());
         let begun = self.take(Side::Client, from_client).and_then(|()| self.take(Side::Server, from_app));
         drop(first);
         let ending = match begun {
@@ -143,10 +148,18 @@ impl Tunnel {
         }
         with_scratch(|scratch| match self.stream(side).try_read(scratch) {
             Ok(0) => Err(gone),
-            Ok(count) => self.take(side, scratch.get(..count).unwrap_or_default()),
+            Ok(count) => {
+                self.came(side, count);
+                self.take(side, scratch.get(..count).unwrap_or_default())
+            }
             Err(error) if is_momentary(&error) => Ok(()),
             Err(_) => Err(gone),
         })
+    }
+
+    /// Counts what is read, once. What the last seconds of a tunnel still bring is not among it.
+    fn came(&self, side: Side, count: usize) {
+        self.proxy.metrics().bytes(side, count);
     }
 
     /// Bytes of one side: followed, examined where a rule asks for it, passed on to the other.
@@ -180,6 +193,9 @@ impl Tunnel {
     }
 
     fn refresh(&self, side: Side, seen: Seen) {
+        if seen.frames > 0 {
+            self.proxy.metrics().frames(side, seen.frames);
+        }
         let activity = self.proxy.config.activity;
         match side {
             Side::Client if seen.data && activity.client_frames => self.touch(Source::ClientFrame),
@@ -191,6 +207,7 @@ impl Tunnel {
 
     fn touch(&self, source: Source) {
         if !self.ends.is_nobodys() {
+            self.proxy.metrics().active(source);
             self.ends.touch(self.proxy.keeper.clock().now(), source);
         }
     }

@@ -3,12 +3,12 @@
 use super::{Ending, Tunnel};
 use crate::frame::Side;
 use crate::keeper::{Session, Standing};
+use crate::metrics::Carrier;
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
 use crate::session::{Mode, SessionId};
 use crate::token::{ClientMessage, Offer, ServerMessage};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// What becomes of a message that had to wait for somebody's word.
 pub(super) enum Verdict {
@@ -32,6 +32,7 @@ impl Tunnel {
             if offer.is_some() && self.ends.is_nobodys() && self.enforces() {
                 // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
                 // could tell.
+                self.proxy.metrics().unrecognised.inc();
                 tracing::warn!(
                     "a message too long to be examined seems to offer the first token of a tunnel; it is refused"
                 );
@@ -64,7 +65,7 @@ impl Tunnel {
             }
             ServerMessage::Unrecognised if !enforces => lane.release(),
             ServerMessage::Unrecognised => {
-                self.proxy.keeper.counts.refused.fetch_add(1, Ordering::Relaxed);
+                self.proxy.metrics().unrecognised.inc();
                 tracing::warn!("the app accepted a token that no rule recognised; the tunnel is refused");
                 return Err(Ending::Refused);
             }
@@ -81,6 +82,7 @@ impl Tunnel {
         if self.in_band.offered(offer) || !self.enforces() {
             return Ok(());
         }
+        self.proxy.metrics().unrecognised.inc();
         tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
         Err(Ending::Refused)
     }
@@ -104,7 +106,7 @@ impl Tunnel {
             Verdict::Move(session) => {
                 self.ends.move_to(session);
                 // The message that offered the token was its session's first activity on this tunnel.
-                self.refresh(Side::Client, Seen { data: true, pong: false });
+                self.refresh(Side::Client, Seen { data: true, ..Seen::default() });
             }
             Verdict::Refuse => return Err(Ending::Refused),
             Verdict::Offer(_) | Verdict::Undecided => {}
@@ -136,6 +138,6 @@ async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
 }
 
 fn refuse(proxy: &Proxy, id: SessionId) -> Verdict {
-    proxy.keeper.note_refused(id, "tunnel");
+    proxy.keeper.note_refused(id, Carrier::Tunnel);
     Verdict::Refuse
 }

@@ -75,7 +75,8 @@ impl Store for FileStore {
     }
 
     fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> Answer<'a, Flushed> {
-        let flushed = self.writer.table().flush(touches, mode);
+        let mut flushed = self.writer.table().flush(touches, mode);
+        flushed.unkept = self.writer.is_failing();
         self.writer.note(touches.iter().map(|touch| touch.id));
         self.writer.note(self.writer.table().sweep());
         Box::pin(ready(Ok(flushed)))

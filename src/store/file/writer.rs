@@ -33,6 +33,8 @@ struct State {
     /// Whose record changed. Never more than there are sessions; what is written is the record of that moment.
     changed: HashSet<SessionId>,
     closing: bool,
+    /// Whether the disk takes nothing.
+    failing: bool,
     /// Whether all was written, once the thread has ended.
     ended: Option<bool>,
 }
@@ -56,6 +58,11 @@ impl Writer {
     /// Notes whose record changed.
     pub(super) fn note(&self, ids: impl IntoIterator<Item = SessionId>) {
         self.shared.state.lock().changed.extend(ids);
+    }
+
+    /// Whether what changed could not be written the last time.
+    pub(super) fn is_failing(&self) -> bool {
+        self.shared.state.lock().failing
     }
 
     /// Asks for the last changes to be written. What is returned waits for it, and tells whether they were.
@@ -86,7 +93,6 @@ impl Shared {
 
     /// Returns whether the last changes were written.
     fn write_until_closed(&self, mut disk: Disk) -> bool {
-        let mut failing = false;
         let mut idle_rounds = IDLE_ROUNDS;
         loop {
             let (changed, closing) = self.wait_for_changes();
@@ -97,14 +103,13 @@ impl Shared {
             idle_rounds = 0;
             let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
             match disk.save(&changes, self.table.counting(), self.table.now() / 1000) {
-                Ok(()) if failing => {
-                    failing = false;
+                Ok(()) if self.note_failing(false) => {
                     tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");
                 }
                 Ok(()) => {}
                 Err(error) => {
                     self.state.lock().changed.extend(changed);
-                    if !std::mem::replace(&mut failing, true) {
+                    if !self.note_failing(true) {
                         tracing::error!(
                             file = %disk.path().display(),
                             %error,
@@ -115,9 +120,14 @@ impl Shared {
                 }
             }
             if closing {
-                return !failing;
+                return !self.state.lock().failing;
             }
         }
+    }
+
+    /// Returns whether it was failing before.
+    fn note_failing(&self, failing: bool) -> bool {
+        std::mem::replace(&mut self.state.lock().failing, failing)
     }
 
     /// Waits a round, shorter when closing.

@@ -3,6 +3,7 @@
 
 use super::RedisSettings;
 use super::fleet::heard;
+use crate::metrics::StoreMetrics;
 use crate::store::{Heard, StoreError};
 use futures_util::StreamExt;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
@@ -59,6 +60,7 @@ pub(super) struct Link {
     pub(super) session: Lua,
     pub(super) replicas: Lua,
     channel: String,
+    pub(super) metrics: StoreMetrics,
 }
 
 impl fmt::Debug for Link {
@@ -79,6 +81,7 @@ impl Link {
             session: Lua::new(include_str!("session.lua")),
             replicas: Lua::new(include_str!("replicas.lua")),
             channel: format!("{}:ended", settings.prefix),
+            metrics: StoreMetrics::default(),
         })
     }
 
@@ -102,8 +105,10 @@ impl Link {
     /// Runs what `command` makes.
     pub(super) async fn run(&self, command: impl Fn(Naming) -> Cmd) -> RedisResult<Value> {
         let mut connection = self.connection();
-        match command(Naming::Hash).query_async(&mut connection).await {
-            Err(error) if is_forgotten(&error) => command(Naming::Text).query_async(&mut connection).await,
+        match self.measured(command(Naming::Hash).query_async(&mut connection)).await {
+            Err(error) if is_forgotten(&error) => {
+                self.measured(command(Naming::Text).query_async(&mut connection)).await
+            }
             answer => answer,
         }
     }
@@ -128,11 +133,22 @@ impl Link {
             transaction.add_command(command.clone());
         }
         transaction.cmd("EXEC");
-        let mut answers: Vec<Value> = transaction.query_async(&mut self.connection()).await?;
+        let mut connection = self.connection();
+        let mut answers: Vec<Value> = self.measured(transaction.query_async(&mut connection)).await?;
         match answers.pop() {
             Some(Value::Array(answers)) => Ok(answers),
             _ => Err((ErrorKind::UnexpectedReturnType, "no transaction was executed").into()),
         }
+    }
+
+    /// One round trip.
+    async fn measured<T>(&self, query: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let mut trip = self.metrics.round_trip();
+        let answer = query.await;
+        if answer.as_ref().err().is_none_or(is_forgotten) {
+            trip.answered();
+        }
+        answer
     }
 
     /// The next end that some replica has decided; or that messages may have been missed.

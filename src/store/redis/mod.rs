@@ -17,6 +17,7 @@ use super::{
     second_of,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
+use crate::metrics::StoreMetrics;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use link::{Link, Naming};
@@ -75,6 +76,13 @@ impl RedisStore {
         let replica = format!("{:016x}", rand::random::<u64>());
         let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
         Ok(Self { link, limits, clock, settings, replica, view: Mutex::default(), up, answers, was_off })
+    }
+
+    /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.
+    #[must_use]
+    pub fn with_metrics(mut self, metrics: StoreMetrics) -> Self {
+        self.link.metrics = metrics;
+        self
     }
 
     fn key(&self, id: SessionId) -> String {

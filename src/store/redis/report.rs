@@ -79,6 +79,7 @@ impl RedisStore {
 
     fn tell_of(&self, news: News, struck: &[String]) {
         for replica in struck {
+            self.link.metrics.struck_off.inc();
             tracing::warn!(
                 replica,
                 seconds = self.settings.replica_grace.as_secs(),
@@ -86,6 +87,7 @@ impl RedisStore {
             );
         }
         if news.stepped {
+            self.link.metrics.clock_steps.inc();
             tracing::warn!(
                 "the store's clock was stepped; for one limit a session is ended only where it was seen idle for as long"
             );

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -31,20 +32,26 @@ impl Idlegate {
     }
 
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("proxy.toml");
-        std::fs::write(&path, config).unwrap();
-        // SIGXFSZ is ignored, so that a limit on files is an error of writing and not the end of the process.
-        let mut child = Command::new("sh")
-            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_idlegate"), "run", "--config"])
-            .arg(&path)
-            .env("IDLEGATE_LISTEN", "127.0.0.1:0")
-            .env("IDLEGATE_LOG", "debug")
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let all: Vec<_> = [("IDLEGATE_HEALTH_LISTEN", "127.0.0.1:0")].iter().chain(environment).copied().collect();
+        Self::start_in(config, &all)
+    }
+
+    /// Starts it without the listener that all others have in the tests.
+    pub fn without_health(config: &str) -> Self {
+        Self::start_in(config, &[])
+    }
+
+    /// Starts it where it cannot start. Returns what it says.
+    pub fn fails_with(config: &str, environment: &[(&str, &str)]) -> String {
+        let (_folder, path) = file(config);
+        let output = command(&path).envs(environment.iter().copied()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
+        let (folder, path) = file(config);
+        let mut child = command(&path).envs(environment.iter().copied()).spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let written = Arc::clone(&log);
@@ -68,6 +75,12 @@ impl Idlegate {
         self.child.id()
     }
 
+    /// Where health and metrics are served.
+    pub fn health(&self) -> SocketAddr {
+        let line = self.logged("health and metrics at http://").pop().expect("it is logged");
+        line.rsplit("http://").next().unwrap().parse().unwrap()
+    }
+
     /// The log lines that contain `text`.
     pub fn logged(&self, text: &str) -> Vec<String> {
         self.log.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
@@ -80,7 +93,7 @@ impl Idlegate {
 
     /// Asks it to stop (SIGTERM), and waits for it.
     pub async fn stop(&mut self) -> ExitStatus {
-        self.signal(rustix::process::Signal::TERM);
+        self.terminate();
         for _ in 0..1500 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
@@ -88,6 +101,11 @@ impl Idlegate {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("idlegate does not stop: {}", self.whole_log());
+    }
+
+    /// Asks it to stop.
+    pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
     }
 
     /// It stands still, as on a machine that is suspended.
@@ -146,6 +164,26 @@ impl Drop for Idlegate {
             assert!(!log.contains("panicked"), "idlegate panicked: {log}");
         }
     }
+}
+
+fn file(config: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("proxy.toml");
+    std::fs::write(&path, config).unwrap();
+    (folder, path)
+}
+
+fn command(path: &Path) -> Command {
+    // SIGXFSZ is ignored, so that a limit on files is an error of writing and not the end of the process.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_idlegate"), "run", "--config"])
+        .arg(path)
+        .env("IDLEGATE_LISTEN", "127.0.0.1:0")
+        .env("IDLEGATE_LOG", "debug")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
+    command
 }
 
 fn address_in(line: &str) -> Option<SocketAddr> {

@@ -7,6 +7,7 @@ mod fake;
 mod idlegate;
 mod message;
 mod redis;
+mod scrape;
 mod wire;
 
 pub use app::App;
@@ -16,6 +17,7 @@ pub use fake::Fake;
 pub use idlegate::Idlegate;
 pub use message::{Message, Recorder};
 pub use redis::{Redis, Tunnel, replica};
+pub use scrape::Scrape;
 pub use wire::{PING, PONG, TEXT, Wire, handshake, masked, unmasked};
 
 use std::time::Duration;

@@ -1,0 +1,78 @@
+//! What the `[health]` listener answers: whether the process lives, whether it takes clients, and what it counts.
+//!
+//! Nothing here is secret, and nothing can be changed: it may be open to the kubelet and to Prometheus.
+
+use super::{Limits, Listener};
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::Full;
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(10) };
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+impl Health {
+    pub(crate) fn new(metrics: Arc<Metrics>, shutdown: Shutdown) -> Self {
+        Self { metrics, shutdown }
+    }
+
+    /// Answers on `listener`, for ever.
+    pub(crate) async fn serve(self, listener: Listener) {
+        let answer =
+            move |request: http::Request<_>| std::future::ready(self.answer(request.method(), request.uri().path()));
+        listener.serve(LIMITS, answer).await;
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let page: fn(&Self) -> Response<Full<Bytes>> = match path {
+            "/healthz" => |_| text(StatusCode::OK, "alive\n"),
+            "/readyz" => Self::ready,
+            "/metrics" => Self::metrics,
+            _ => return text(StatusCode::NOT_FOUND, "not found; there are /healthz, /readyz and /metrics\n"),
+        };
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return page(self);
+        }
+        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        answer
+    }
+
+    /// Ready as long as clients are taken. The store has no say in it: without it the app is still reachable, and taking
+    /// every replica out of service would be the outage.
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.shutdown.has_begun() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        }
+        text(StatusCode::OK, if self.metrics.store.is_up() { "ready\nstore: up\n" } else { "ready\nstore: out\n" })
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        answer(StatusCode::OK, OPEN_METRICS, self.metrics.text())
+    }
+}
+
+fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    answer(status, PLAIN, text)
+}
+
+fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}

@@ -1,0 +1,149 @@
+//! A small server beside the public one, on TCP or a Unix socket: one request a connection, and everything about it
+//! bounded, so that whatever happens here is not felt by the app's clients.
+
+use crate::accept::Accepting;
+use crate::config::Listen;
+use crate::proxy::Stream;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+use tokio::net::{TcpListener, UnixListener};
+
+/// How long the head of a request may take to arrive.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How large it may be, in bytes and in fields.
+const HEAD_AT_MOST: usize = 16 * 1024;
+const HEADERS_AT_MOST: usize = 64;
+
+/// What a listener grants.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many connections there are at most.
+    pub(crate) connections: usize,
+    /// How long one may take, from its beginning to the last byte of its answer.
+    pub(crate) life: Duration,
+}
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixSocket),
+}
+
+/// A listening socket in the file system, which is removed with it.
+#[derive(Debug)]
+pub(crate) struct UnixSocket {
+    listener: UnixListener,
+    file: Box<Path>,
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        // Where it cannot be removed, the next one to listen there finds that nobody answers.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+impl Listener {
+    /// Begins to listen. Connections wait until [`Listener::serve`].
+    ///
+    /// # Errors
+    /// Where the address cannot be had.
+    pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
+        match listen {
+            Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Listen::Unix(path) => {
+                let listener = match UnixListener::bind(path) {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+                        std::fs::remove_file(path)?;
+                        UnixListener::bind(path)?
+                    }
+                    bound => bound?,
+                };
+                Ok(Self::Unix(UnixSocket { listener, file: path.as_path().into() }))
+            }
+        }
+    }
+
+    /// Where it listens; where the port was 0, with the one that the system chose.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn address(&self) -> io::Result<Listen> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Listen::Tcp),
+            Self::Unix(socket) => Ok(Listen::Unix(socket.file.to_path_buf())),
+        }
+    }
+
+    /// Has every request answered by `answer`, for ever. Where there are as many connections as there may be, the oldest
+    /// makes way: nobody can keep others out by keeping connections open.
+    pub(crate) async fn serve<A, F, B>(self, limits: Limits, answer: A)
+    where
+        A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<B>> + Send + 'static,
+        B: http_body::Body<Data: Send, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static,
+    {
+        let mut accepting = Accepting::default();
+        let mut connections = VecDeque::with_capacity(limits.connections);
+        loop {
+            let accepted = self.accept().await;
+            let Some(stream) = accepting.take(accepted).await else { continue };
+            connections.retain(|connection: &tokio::task::AbortHandle| !connection.is_finished());
+            if connections.len() >= limits.connections
+                && let Some(oldest) = connections.pop_front()
+            {
+                oldest.abort();
+            }
+            let connection = tokio::time::timeout(limits.life, connection(stream, answer.clone()));
+            let task = tokio::spawn(async { connection.await.unwrap_or_else(|_| tracing::debug!("it took too long")) });
+            connections.push_back(task.abort_handle());
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(socket) => socket.listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+/// Speaks HTTP on one connection, for one request.
+async fn connection<A, F, B>(stream: Stream, answer: A)
+where
+    A: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<B>>,
+    B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
+{
+    let service = service_fn(move |request| {
+        let answering = answer(request);
+        async { Ok::<_, Infallible>(answering.await) }
+    });
+    let served = http1::Builder::new()
+        .keep_alive(false)
+        .max_headers(HEADERS_AT_MOST)
+        .max_header_size(HEAD_AT_MOST)
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a connection beside the public ones ended");
+    }
+}
+
+/// Whether nobody listens at a socket: who did was killed.
+fn is_left_behind(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+}

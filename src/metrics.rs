@@ -1,0 +1,515 @@
+//! What is counted: every metric of `/metrics`, with its name and its meaning.
+//!
+//! The values of labels are words of this program. Nothing that a client sends becomes one: neither their number nor
+//! what they disclose is in anybody's hands. Counting is a relaxed atomic addition; histograms take a lock for a moment,
+//! and are for requests, cuts and round trips, never for the frames of a tunnel.
+
+use crate::clock::microseconds;
+use crate::frame::Side;
+use crate::session::{EpochSeconds, Mode, Reason, Source};
+use crate::store::Ended;
+use http::{Method, StatusCode};
+use prometheus_client::encoding::{EncodeMetric, text};
+use prometheus_client::metrics::TypedMetric;
+use prometheus_client::metrics::counter::{Atomic, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use std::fmt::Debug;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How long a request waits for the head of its answer, in seconds.
+const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// How long the store takes, in seconds. A round trip is given up after one.
+const STORE_BUCKETS: [f64; 10] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0];
+
+/// How late a cut is, in seconds. The rule asks for *more* than the limit, so that 1 is on time, and 2 is promised.
+const LATENESS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+
+type Labels<const N: usize> = [(&'static str, &'static str); N];
+type Durations = Family<Labels<2>, Histogram, fn() -> Histogram>;
+
+/// How a dead token came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier {
+    /// In a request, or in the handshake of a tunnel.
+    Request = 0,
+    /// In a message of a tunnel.
+    Tunnel = 1,
+}
+
+impl Carrier {
+    const ALL: [Self; 2] = [Self::Request, Self::Tunnel];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Tunnel => "tunnel",
+        }
+    }
+}
+
+/// Why the app gave no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Trouble {
+    Unreachable = 0,
+    ConnectTimeout = 1,
+    BadAnswer = 2,
+    ResponseTimeout = 3,
+}
+
+/// In the order of [`Trouble`].
+const TROUBLES: [&str; 4] = ["unreachable", "connect-timeout", "bad-answer", "response-timeout"];
+
+/// A counter that every frame comes by. It has cache lines of its own, so that processors that count other things do
+/// not wait for it.
+type HotCounter = Counter<u64, OwnLine>;
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct OwnLine(AtomicU64);
+
+impl Atomic<u64> for OwnLine {
+    fn inc(&self) -> u64 {
+        self.inc_by(1)
+    }
+
+    fn inc_by(&self, more: u64) -> u64 {
+        self.0.fetch_add(more, Ordering::Relaxed)
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// All metrics of a replica.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// By [`Mode`].
+    mode: [Gauge; Mode::ALL.len()],
+    /// What the store's connection counts.
+    pub(crate) store: StoreMetrics,
+    pub(crate) sessions: Gauge,
+    pub(crate) sessions_max: Gauge,
+    pub(crate) tracked: Counter,
+    pub(crate) untracked: Counter,
+    /// Both by [`Reason`].
+    ended: [Counter; Reason::ALL.len()],
+    would_cut: [Counter; Reason::ALL.len()],
+    /// By [`Carrier`].
+    refusals: [Counter; Carrier::ALL.len()],
+    pub(crate) unrecognised: Counter,
+    cut_lateness: Histogram,
+    /// By [`Source`].
+    activity: [HotCounter; Source::ALL.len()],
+    connections: Gauge,
+    connections_accepted: Counter,
+    tunnels: Gauge,
+    tunnels_opened: Counter,
+    /// Both by direction: up, down.
+    frames: [HotCounter; 2],
+    bytes: [HotCounter; 2],
+    requests: Durations,
+    /// By [`Trouble`].
+    upstream_errors: [Counter; TROUBLES.len()],
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::default();
+        let r = &mut registry;
+        let build = Family::<Labels<1>, Gauge>::default();
+        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+        register(r, "idlegate_build_info", "Always 1; the version is its label", build);
+        let modes = Family::<Labels<1>, Gauge>::default();
+        register(r, "idlegate_mode", "1 for the mode in force, 0 for the others", modes.clone());
+        let mut metrics = Self {
+            mode: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.name())])),
+            store: StoreMetrics::new(r),
+            sessions: register(r, "idlegate_sessions", "Live sessions that are tracked", Gauge::default()),
+            sessions_max: register(r, "idlegate_sessions_max", "As many may be tracked", Gauge::default()),
+            tracked: register(
+                r,
+                "idlegate_sessions_tracked",
+                "Sessions begun, or learned of from the store",
+                Counter::default(),
+            ),
+            untracked: register(
+                r,
+                "idlegate_sessions_untracked",
+                "Tokens that the app accepted and that are not tracked, because max_sessions are",
+                Counter::default(),
+            ),
+            ended: each(
+                r,
+                "idlegate_sessions_ended",
+                "Sessions of this replica that were ended, by it or by another; those of idle and lifetime were cut",
+                ("reason", Reason::ALL.map(Reason::name)),
+            ),
+            would_cut: each(
+                r,
+                "idlegate_would_cuts",
+                "Sessions that would have been ended, had the mode been enforce",
+                ("reason", Reason::ALL.map(Reason::name)),
+            ),
+            refusals: each(
+                r,
+                "idlegate_refusals",
+                "Dead tokens that were refused",
+                ("carrier", Carrier::ALL.map(Carrier::name)),
+            ),
+            unrecognised: register(
+                r,
+                "idlegate_tunnels_unrecognised",
+                "Tunnels refused because no rule could tell whose token is on them",
+                Counter::default(),
+            ),
+            cut_lateness: register(
+                r,
+                "idlegate_cut_lateness_seconds",
+                "From the last second that was allowed to the one in which an idle session was ended",
+                Histogram::new(LATENESS_BUCKETS),
+            ),
+            activity: each(
+                r,
+                "idlegate_activity",
+                "How often something refreshed a session; the frames of one read are one",
+                ("source", Source::ALL.map(Source::name)),
+            ),
+            connections: register(
+                r,
+                "idlegate_connections",
+                "Connections of clients that speak HTTP",
+                Gauge::default(),
+            ),
+            connections_accepted: register(
+                r,
+                "idlegate_connections_accepted",
+                "Connections of clients accepted",
+                Counter::default(),
+            ),
+            tunnels: register(r, "idlegate_tunnels", "Open tunnels", Gauge::default()),
+            tunnels_opened: register(r, "idlegate_tunnels_opened", "Tunnels opened", Counter::default()),
+            frames: each(
+                r,
+                "idlegate_tunnel_frames",
+                "Frames that came on tunnels, control frames included",
+                DIRECTIONS,
+            ),
+            bytes: each(r, "idlegate_tunnel_bytes", "Bytes that came on tunnels, heads of frames included", DIRECTIONS),
+            requests: register(
+                r,
+                "idlegate_request_duration_seconds",
+                "From the head of a request to the head of its answer",
+                Durations::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
+            ),
+            upstream_errors: each(
+                r,
+                "idlegate_upstream_errors",
+                "Requests that the app gave no proper answer",
+                ("cause", TROUBLES),
+            ),
+            registry: Registry::default(),
+        };
+        metrics.registry = registry;
+        metrics.mode(Mode::Enforce);
+        metrics
+    }
+}
+
+const DIRECTIONS: (&str, [&str; 2]) = ("direction", ["up", "down"]);
+
+fn register<M>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M
+where
+    M: EncodeMetric + TypedMetric + Clone + Debug + Send + Sync + 'static,
+{
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+/// A counter for each value of a label. All are there from the start: each is found by its place, without a look-up, and
+/// shows 0 before anything has happened, or a rate would miss the first time.
+fn each<A, const N: usize>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    (label, values): (&'static str, [&'static str; N]),
+) -> [Counter<u64, A>; N]
+where
+    A: Atomic<u64> + Debug + Default + Send + Sync + 'static,
+{
+    let family = register(registry, name, help, Family::<Labels<1>, Counter<u64, A>>::default());
+    values.map(|value| family.get_or_create_owned(&[(label, value)]))
+}
+
+impl Metrics {
+    /// All of it, in the text format of `OpenMetrics` 1.0.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        if text::encode(&mut text, &self.registry).is_err() {
+            // A `String` takes everything.
+            text.clear();
+        }
+        text
+    }
+
+    /// The mode in force.
+    pub(crate) fn mode(&self, mode: Mode) {
+        for (gauge, one) in self.mode.iter().zip(Mode::ALL) {
+            gauge.set(i64::from(one == mode));
+        }
+    }
+
+    /// A session would have been ended.
+    pub(crate) fn would_cut(&self, reason: Reason) {
+        self.would_cut[reason as usize].inc();
+    }
+
+    /// How many would have been.
+    pub(crate) fn would_cuts(&self) -> u64 {
+        sum(&self.would_cut)
+    }
+
+    /// A session ended here, for the first time.
+    pub(crate) fn ended(&self, ended: &Ended, limit: EpochSeconds) {
+        self.ended[ended.reason as usize].inc();
+        if ended.reason == Reason::Idle {
+            let allowed = ended.last_activity.saturating_add(limit);
+            self.cut_lateness.observe(seconds(ended.ended.saturating_sub(allowed).saturating_mul(1_000_000)));
+        }
+    }
+
+    pub(crate) fn refused(&self, carrier: Carrier) {
+        self.refusals[carrier as usize].inc();
+    }
+
+    pub(crate) fn active(&self, source: Source) {
+        self.activity[source as usize].inc();
+    }
+
+    /// Bytes came from this side of a tunnel.
+    pub(crate) fn bytes(&self, from: Side, count: usize) {
+        self.bytes[from as usize].inc_by(count as u64);
+    }
+
+    /// Frames began on this side of a tunnel.
+    pub(crate) fn frames(&self, from: Side, count: u64) {
+        self.frames[from as usize].inc_by(count);
+    }
+
+    /// A request of `begun` (see [`microseconds`]) has its answer.
+    pub(crate) fn answered(&self, method: &Method, status: StatusCode, begun: u64) {
+        let labels = [("method", name_of(method)), ("status", class_of(status))];
+        self.requests.get_or_create(&labels).observe(seconds(microseconds().saturating_sub(begun)));
+    }
+
+    pub(crate) fn upstream_failed(&self, trouble: Trouble) {
+        self.upstream_errors[trouble as usize].inc();
+    }
+
+    /// A connection of a client, counted while what this returns lives.
+    pub(crate) fn connection(&self) -> Counted {
+        self.connections_accepted.inc();
+        Counted::new(&self.connections)
+    }
+
+    /// A tunnel, counted while what this returns lives.
+    pub(crate) fn tunnel(&self) -> Counted {
+        self.tunnels_opened.inc();
+        Counted::new(&self.tunnels)
+    }
+
+    /// Says in one log line how it went, when idlegate stops.
+    pub fn log_stopped(&self, connections_left: usize) {
+        let (tracked, over_capacity) = (self.tracked.get(), self.untracked.get());
+        let (ended, would_cut, refused) = (sum(&self.ended), self.would_cuts(), sum(&self.refusals));
+        tracing::info!(connections_left, tracked, ended, would_cut, refused, over_capacity, "stopped");
+    }
+}
+
+fn sum(counters: &[Counter]) -> u64 {
+    counters.iter().map(Counter::get).sum()
+}
+
+/// What is counted of the store. Cheap to clone: clones count together.
+#[derive(Clone, Debug)]
+pub struct StoreMetrics {
+    up: Gauge,
+    pending_sessions: Gauge,
+    pending_age: Gauge<f64, AtomicU64>,
+    clock_difference: Gauge<f64, AtomicU64>,
+    round_trip: Histogram,
+    errors: Counter,
+    pub(crate) clock_steps: Counter,
+    pub(crate) struck_off: Counter,
+}
+
+impl Default for StoreMetrics {
+    /// Metrics that nobody sees.
+    fn default() -> Self {
+        Self::new(&mut Registry::default())
+    }
+}
+
+impl StoreMetrics {
+    fn new(r: &mut Registry) -> Self {
+        let metrics = Self {
+            up: register(
+                r,
+                "idlegate_store_up",
+                "1 where the store took the last report, 0 where it did not answer or could not keep it",
+                Gauge::default(),
+            ),
+            pending_sessions: register(
+                r,
+                "idlegate_store_pending_sessions",
+                "Sessions with activity that the last report could not tell the store",
+                Gauge::default(),
+            ),
+            pending_age: register(
+                r,
+                "idlegate_store_pending_age_seconds",
+                "How long ago the oldest activity was that the last report could not tell",
+                Gauge::default(),
+            ),
+            clock_difference: register(
+                r,
+                "idlegate_store_clock_difference_seconds",
+                "The store's clock less this host's, which nothing depends on; NaN where it is not known",
+                Gauge::default(),
+            ),
+            round_trip: register(
+                r,
+                "idlegate_store_round_trip_seconds",
+                "Round trips to Redis, until answered or given up",
+                Histogram::new(STORE_BUCKETS),
+            ),
+            errors: register(
+                r,
+                "idlegate_store_errors",
+                "Round trips to Redis that brought an error, or nothing in time",
+                Counter::default(),
+            ),
+            clock_steps: register(
+                r,
+                "idlegate_store_clock_steps",
+                "Steps of the store's clock that were seen",
+                Counter::default(),
+            ),
+            struck_off: register(
+                r,
+                "idlegate_replicas_struck_off",
+                "Replicas that this one struck off, silent for longer than replica_grace",
+                Counter::default(),
+            ),
+        };
+        metrics.clock_difference.set(f64::NAN);
+        metrics
+    }
+
+    /// A round trip begins, which is counted when what this returns is dropped.
+    pub(crate) fn round_trip(&self) -> RoundTrip<'_> {
+        RoundTrip { metrics: self, begun: microseconds(), answered: false }
+    }
+
+    /// The store took a report; `kept` where it also could keep it.
+    pub(crate) fn told(&self, kept: bool) {
+        self.up.set(i64::from(kept));
+        self.pending_sessions.set(0);
+        self.pending_age.set(0.0);
+    }
+
+    /// The store took no report: activity of so many sessions waits, the oldest from so many
+    /// milliseconds ago.
+    pub(crate) fn untold(&self, sessions: usize, age: u64) {
+        self.up.set(0);
+        self.pending_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+        self.pending_age.set(seconds(age.saturating_mul(1000)));
+    }
+
+    /// Whether the store took the last report.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.get() == 1
+    }
+
+    /// What the store's clock says and what this host's does, in epoch milliseconds.
+    pub(crate) fn clocks(&self, store: u64, host: u64) {
+        let difference = seconds(store.abs_diff(host).saturating_mul(1000));
+        self.clock_difference.set(if store < host { -difference } else { difference });
+    }
+}
+
+/// A round trip to the store.
+#[derive(Debug)]
+pub(crate) struct RoundTrip<'m> {
+    metrics: &'m StoreMetrics,
+    begun: u64,
+    answered: bool,
+}
+
+impl RoundTrip<'_> {
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
+/// Dropped without an answer, it was given up: that is an error too, and what it took is told all the same.
+impl Drop for RoundTrip<'_> {
+    fn drop(&mut self) {
+        self.metrics.round_trip.observe(seconds(microseconds().saturating_sub(self.begun)));
+        if !self.answered {
+            self.metrics.errors.inc();
+        }
+    }
+}
+
+/// One of what a gauge shows, for as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Counted(Gauge);
+
+impl Counted {
+    fn new(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "exact for the first 285 years")]
+fn seconds(microseconds: u64) -> f64 {
+    microseconds as f64 / 1e6
+}
+
+/// The method, where it is one of those that everybody knows.
+fn name_of(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn class_of(status: StatusCode) -> &'static str {
+    match status.as_u16() / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        _ => "5xx",
+    }
+}
