@@ -17,6 +17,7 @@ mod health;
 mod http;
 mod in_band;
 mod metrics;
+mod monitoring;
 mod outage;
 mod redis;
 mod restart;

@@ -17,7 +17,7 @@ pub use fake::Fake;
 pub use idlegate::Idlegate;
 pub use message::{Message, Recorder};
 pub use redis::{Redis, Tunnel, replica};
-pub use scrape::Scrape;
+pub use scrape::{Query, Scrape};
 pub use wire::{PING, PONG, TEXT, Wire, handshake, masked, unmasked};
 
 use std::time::Duration;

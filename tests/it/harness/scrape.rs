@@ -1,4 +1,4 @@
-//! What `/metrics` says.
+//! What `/metrics` says, and what is asked of it.
 
 use super::app::python;
 use super::{Idlegate, Request};
@@ -76,5 +76,32 @@ impl Idlegate {
     /// Whether this line stands in `/metrics`.
     pub async fn shows(&self, line: &str) -> bool {
         self.metrics().await.lines().any(|found| found == line)
+    }
+}
+
+/// A query of a file in `deploy/`.
+#[derive(Debug)]
+pub struct Query {
+    /// The alert, or the panel.
+    pub place: String,
+    pub text: String,
+    /// The series it names: a metric, and the labels asked for.
+    pub series: Vec<(String, BTreeMap<String, String>)>,
+}
+
+impl Query {
+    /// All that are in the file.
+    pub fn all_of(name: &str) -> Vec<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(name);
+        let queries = printed(&script("queries.py").arg(path).output().unwrap());
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let labels = |value: &Value| value.as_object().unwrap().iter().map(|(k, v)| (k.clone(), text(v))).collect();
+        let series = |value: &Value| (text(&value["name"]), labels(&value["labels"]));
+        let query = |value: &Value| Self {
+            place: text(&value["where"]),
+            text: text(&value["query"]),
+            series: value["series"].as_array().unwrap().iter().map(series).collect(),
+        };
+        queries.as_array().unwrap().iter().map(query).collect()
     }
 }
