@@ -256,6 +256,7 @@ impl Keeper {
         else {
             return Ok(false);
         };
+        self.metrics.active(Source::Operator);
         if let Some(session) = self.known(id) {
             session.touch(self.clock.now(), Source::Operator);
         }

@@ -115,7 +115,7 @@ impl Link {
 
     /// Runs one command.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
-        let asked = async move { command.query_async(&mut self.connection()).await };
+        let asked = async move { self.measured(command.query_async(&mut self.connection())).await };
         let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
         tokio::time::timeout(RESPONSE_TIMEOUT, asked).await.unwrap_or_else(timed_out)
     }
