@@ -113,6 +113,9 @@ async fn run(config: Config) -> io::Result<()> {
     if let Some(health) = server.health_address()? {
         tracing::info!("health and metrics at {health}");
     }
+    if let Some(admin) = server.admin_address()? {
+        tracing::info!("operators ask at {admin}");
+    }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         upstream,

@@ -1,9 +1,9 @@
 //! Accepting connections, and speaking HTTP on them.
 
 use crate::accept::Accepting;
-use crate::admin::{Health, Listener};
+use crate::admin::{Control, Door, Health, Listener};
 use crate::clock::{Clock, epoch_milliseconds};
-use crate::config::{Config, Listen, Store as StoreConfig};
+use crate::config::{Admin, Config, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::metrics::Metrics;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
@@ -39,6 +39,8 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
+    /// The token for operators cannot be read.
+    Token(io::Error),
     /// The store cannot be opened.
     Store(Box<dyn std::error::Error + Send + Sync>),
 }
@@ -49,7 +51,7 @@ impl StartError {
     pub fn asked_by(self, key: &'static str) -> Self {
         match self {
             Self::Listen { address, error, .. } => Self::Listen { key, address, error },
-            Self::Store(error) => Self::Store(error),
+            other => other,
         }
     }
 
@@ -67,6 +69,7 @@ impl fmt::Display for StartError {
         let (key, address, error) = match self {
             Self::Listen { key, address, error } => (key, address, error),
             Self::Store(error) => return error.fmt(f),
+            Self::Token(error) => return write!(f, "`admin.token_file`: {error}"),
         };
         write!(f, "cannot listen on {address}: {error}; ")?;
         match error.kind() {
@@ -87,6 +90,7 @@ impl std::error::Error for StartError {}
 pub struct Server {
     listener: TcpListener,
     health: Option<Listener>,
+    admin: Option<(Listener, Door)>,
     config: Config,
     keeper: Arc<Keeper>,
 }
@@ -100,6 +104,10 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(StartError::listen("`listen`", config.listen))?;
         let health = match &config.health {
             Some(listen) => Some(Listener::bind(listen).await.map_err(StartError::listen("`health.listen`", listen))?),
+            None => None,
+        };
+        let admin = match &config.admin {
+            Some(admin) => Some(operators(admin).await?),
             None => None,
         };
         let metrics = Arc::<Metrics>::default();
@@ -119,7 +127,7 @@ impl Server {
             .dealing(config.dealings)
             .with_metrics(metrics);
         keeper.switch(Switch::File, config.mode, None);
-        Ok(Self { listener, health, config, keeper: Arc::new(keeper) })
+        Ok(Self { listener, health, admin, config, keeper: Arc::new(keeper) })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -138,6 +146,14 @@ impl Server {
         self.health.as_ref().map(Listener::address).transpose()
     }
 
+    /// Where operators ask and switch, if anywhere.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn admin_address(&self) -> io::Result<Option<Listen>> {
+        self.admin.as_ref().map(|(listener, _)| listener.address()).transpose()
+    }
+
     /// The sessions.
     #[must_use]
     pub fn keeper(&self) -> &Arc<Keeper> {
@@ -147,7 +163,10 @@ impl Server {
     /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for, and the keeper's
     /// last round comes after them. Health is answered until the process ends: it says then that idlegate is stopping.
     pub async fn run(self, shutdown: &Shutdown) {
-        let Self { listener, health, config, keeper } = self;
+        let Self { listener, health, admin, config, keeper } = self;
+        if let Some((listener, door)) = admin {
+            tokio::spawn(Control::new(Arc::clone(&keeper), door).serve(listener));
+        }
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
         }
@@ -158,6 +177,14 @@ impl Server {
             () = accept(listener, proxy, shutdown.clone()) => {}
         }
     }
+}
+
+/// Opens the listener of operators, and its door.
+async fn operators(admin: &Admin) -> Result<(Listener, Door), StartError> {
+    let is_file = matches!(admin.listen, Listen::Unix(_));
+    let door = Door::new(admin.token_file.as_deref(), is_file).map_err(StartError::Token)?;
+    let listener = Listener::bind(&admin.listen).await.map_err(StartError::listen("`admin.listen`", &admin.listen))?;
+    Ok((listener, door))
 }
 
 /// Accepts connections until stopping begins. Nothing that a client does ends or delays this loop.

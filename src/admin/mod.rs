@@ -1,10 +1,16 @@
-//! The room beside the data path: what operators, orchestrators and monitoring see of a replica.
+//! The room beside the data path: what operators, orchestrators and monitoring see of a replica, and may change.
 //!
-//! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel; `health` is what the
-//! `[health]` listener answers.
+//! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
+//! `[health]` listener answers. `control` is what the `[admin]` listener answers, behind its `door`; its `words` are for
+//! people.
 
+mod control;
+mod door;
 mod health;
 mod listener;
+mod words;
 
+pub(crate) use control::Control;
+pub(crate) use door::Door;
 pub(crate) use health::Health;
 pub(crate) use listener::{Limits, Listener};

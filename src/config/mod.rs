@@ -1,5 +1,6 @@
 //! The configuration, checked: every value present, in range, and in the type the rest of the program works with.
 
+mod admin;
 mod cut;
 mod document;
 mod health;
@@ -50,6 +51,8 @@ pub struct Config {
     pub log: tracing::level_filters::LevelFilter,
     /// `[health] listen`: where health and metrics are served, if anywhere.
     pub health: Option<Listen>,
+    /// `[admin]`: where operators ask and switch, if anywhere.
+    pub admin: Option<Admin>,
     /// `[idle]`.
     pub idle: Limits,
     /// `idle.mode`: what is done about a session that is over, where no other switch is less strict.
@@ -102,6 +105,15 @@ impl fmt::Display for Listen {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// `[admin]`: where operators ask and switch.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Admin {
+    /// `listen`: loopback, a Unix socket, or with `token_file` anywhere.
+    pub listen: Listen,
+    /// `token_file`: holds what whoever comes has to know.
+    pub token_file: Option<PathBuf>,
 }
 
 /// `[store]`: where the truth about sessions is kept.

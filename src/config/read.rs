@@ -4,7 +4,7 @@ use super::document::Document;
 use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{Config, Upstream, cut, health, store, token, upstream};
+use super::{Config, Upstream, admin, cut, health, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -63,6 +63,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
     let upstream = app(top, listen);
     let health = top.table("health", |table| health::health(table, listen, &upstream));
+    let admin = top.table("admin", |table| admin::admin(table, listen, &upstream, health.as_ref()));
     let (idle, mode) = top.table("idle", idle);
     let (store, ids, dealings) = top.table("store", store::store);
     Config {
@@ -78,6 +79,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
         log: top.text("log", level).unwrap_or(LevelFilter::INFO),
         health,
+        admin,
         idle,
         mode,
         store,

@@ -29,6 +29,24 @@ pub(super) fn listen_or_unix(text: &str) -> Result<Listen, Fault> {
     }
 }
 
+/// What is at an address already, where something else is to listen.
+pub(super) fn clash(listen: &Listen, clients: SocketAddr, app: &Upstream) -> Option<&'static str> {
+    match listen {
+        Listen::Tcp(address) if is_same(*address, clients) => Some("clients connect here: it is `listen`"),
+        Listen::Tcp(address) if is_loop(*address, app) => Some("the app listens here: it is `upstream`"),
+        Listen::Unix(path) if matches!(app, Upstream::Unix(app) if app == path) => {
+            Some("the app listens here: it is `upstream`")
+        }
+        Listen::Tcp(_) | Listen::Unix(_) => None,
+    }
+}
+
+/// Whether two sockets cannot listen at both of these.
+pub(super) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || everywhere)
+}
+
 /// `upstream`.
 pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
     const CURE: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";

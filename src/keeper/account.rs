@@ -2,7 +2,7 @@
 
 use super::{Keeper, Session};
 use crate::clock::{Moment, epoch_milliseconds};
-use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
+use crate::session::{EpochSeconds, Reason, SessionId, Source};
 use crate::store::{Ended, Known, Live, Question, StoreError, Touch};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,6 +61,33 @@ impl Account {
         until.saturating_sub(self.last_activity)
     }
 
+    /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
+    #[must_use]
+    pub fn says(&self, now: EpochSeconds, limit: EpochSeconds) -> String {
+        let Self { last_activity, source, .. } = self;
+        let (idle, time) = (self.idle(now), clock_time(*last_activity));
+        let last = format!("last activity {last_activity} ({time}) by {source}");
+        match (&self.end, self.state) {
+            (Some(End { at, reason }), State::Ended) if reason == "idle" => {
+                format!("ended {at} ({}): idle {idle} s > {limit} s, {last}", clock_time(*at))
+            }
+            (Some(End { at, reason }), State::Ended) => format!("ended {at} ({}) by {reason}; {last}", clock_time(*at)),
+            (Some(End { at, reason }), _) => {
+                format!(
+                    "over since {at} ({}) by {reason}, and not cut, since the mode does not cut; {last}",
+                    clock_time(*at)
+                )
+            }
+            (None, _) => {
+                let others = self.activity.iter().filter(|(other, _)| *other != source).max_by_key(|(_, at)| **at);
+                let alone = others.map_or(String::new(), |(other, at)| {
+                    format!("; before that, by anything else, {at} ({}) by {other}", clock_time(*at))
+                });
+                format!("alive: idle {idle} s of {limit} s, {last}{alone}")
+            }
+        }
+    }
+
     /// Takes in what another replica, or the store, knows of the same session.
     fn merge(&mut self, other: Self) {
         if other.last_activity > self.last_activity {
@@ -76,6 +103,15 @@ impl Account {
             (self.state, self.end) = (other.state, other.end);
         }
     }
+}
+
+/// The last second that can be written with a year of four digits. Another replica may say anything.
+const LAST_SECOND: EpochSeconds = 253_402_300_799;
+
+/// A second as people write it.
+fn clock_time(second: EpochSeconds) -> humantime::Rfc3339Timestamp {
+    let since = std::time::Duration::from_secs(second.min(LAST_SECOND));
+    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since)
 }
 
 /// What one replica asks all of them.
@@ -264,9 +300,8 @@ impl Keeper {
         Ok(!matches!(extended, Known::Ended(_)))
     }
 
-    /// How many sessions a change of this replica to `mode` would cut with the next round.
-    #[must_use]
-    pub fn would_be_cut_by(&self, mode: Mode) -> usize {
-        if mode == Mode::Enforce && self.mode() != Mode::Enforce { self.lapsed().len() } else { 0 }
+    /// How many live sessions are over, on all replicas, and would be cut if they all enforced.
+    pub async fn lapsed_anywhere(&self) -> usize {
+        self.accounts(0).await.iter().filter(|account| account.state == State::Lapsed).count()
     }
 }

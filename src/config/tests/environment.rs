@@ -11,6 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 type Case = (&'static str, &'static str, fn(&Config) -> bool);
 
 const BASE: &str = r#"upstream = "http://app"
+[admin]
+listen = "127.0.0.1:5"
 [[token]]
 from = "ws-client"
 pointer = "/a"
@@ -42,6 +44,9 @@ const CASES: &[Case] = &[
     ("CONNECT_TIMEOUT", "7s", |config| config.connect_timeout == Duration::from_secs(7)),
     ("RESPONSE_TIMEOUT", "7s", |config| config.response_timeout == Duration::from_secs(7)),
     ("LOG", "debug", |config| config.log == LevelFilter::DEBUG),
+    ("ADMIN", "{ listen = \"[::1]:9\" }", |config| shown(&config.admin, "[::1]:9")),
+    ("ADMIN_LISTEN", "unix:/run/admin.sock", |config| shown(&config.admin, "admin.sock")),
+    ("ADMIN_TOKEN_FILE", "/run/token", |config| shown(&config.admin, "/run/token")),
     ("HEALTH", "{ listen = \"[::1]:9\" }", |config| shown(&config.health, "[::1]:9")),
     ("HEALTH_LISTEN", "unix:/run/health.sock", |config| config.health == Some(Listen::Unix("/run/health.sock".into()))),
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),

@@ -32,11 +32,12 @@ impl Idlegate {
     }
 
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
-        let all: Vec<_> = [("IDLEGATE_HEALTH_LISTEN", "127.0.0.1:0")].iter().chain(environment).copied().collect();
+        let beside = [("IDLEGATE_HEALTH_LISTEN", "127.0.0.1:0"), ("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")];
+        let all: Vec<_> = beside.iter().chain(environment).copied().collect();
         Self::start_in(config, &all)
     }
 
-    /// Starts it without the listener that all others have in the tests.
+    /// Starts it without the listeners that all others have in the tests.
     pub fn without_health(config: &str) -> Self {
         Self::start_in(config, &[])
     }
@@ -78,6 +79,12 @@ impl Idlegate {
     /// Where health and metrics are served.
     pub fn health(&self) -> SocketAddr {
         let line = self.logged("health and metrics at http://").pop().expect("it is logged");
+        line.rsplit("http://").next().unwrap().parse().unwrap()
+    }
+
+    /// Where operators ask.
+    pub fn admin(&self) -> SocketAddr {
+        let line = self.logged("operators ask at http://").pop().expect("it is logged");
         line.rsplit("http://").next().unwrap().parse().unwrap()
     }
 

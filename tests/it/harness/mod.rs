@@ -14,7 +14,7 @@ pub use app::App;
 pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
 pub use fake::Fake;
-pub use idlegate::Idlegate;
+pub use idlegate::{Idlegate, SHIPPED};
 pub use message::{Message, Recorder};
 pub use redis::{Redis, Tunnel, replica};
 pub use scrape::{Query, Scrape};

@@ -1,0 +1,226 @@
+//! What the `[admin]` listener answers: how sessions stand and why, and the switch of the mode.
+
+use super::door::Door;
+use super::words::Refusal;
+use super::{Limits, Listener};
+use crate::keeper::{Account, Keeper, Switch};
+use crate::session::{Mode, SessionId};
+use crate::store::StoreError;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(30) };
+
+/// How much may be sent.
+const SENT_AT_MOST: usize = 4096;
+
+type Answer = Response<Full<Bytes>>;
+
+/// Sessions and switches, for operators.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    keeper: Arc<Keeper>,
+    door: Door,
+}
+
+/// What a change of the mode says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Change {
+    mode: String,
+    #[serde(rename = "for")]
+    lasting: Option<String>,
+    #[serde(default)]
+    fleet: bool,
+    #[serde(default)]
+    yes: bool,
+}
+
+impl Control {
+    pub(crate) fn new(keeper: Arc<Keeper>, door: Door) -> Self {
+        Self { keeper, door }
+    }
+
+    /// Answers on `listener`, for ever.
+    pub(crate) async fn serve(self, listener: Listener) {
+        let control = Arc::new(self);
+        let answer = move |request| {
+            let control = Arc::clone(&control);
+            async move { control.answer(request).await }
+        };
+        listener.serve(LIMITS, answer).await;
+    }
+
+    async fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (head, body) = request.into_parts();
+        let answered = match self.door.check(&head.uri, &head.headers) {
+            Ok(()) => self.ask(&head, body).await,
+            Err(refusal) => Err(refusal),
+        };
+        answered.map_or_else(|refusal| refused(&refusal), |value| json_of(StatusCode::OK, &value))
+    }
+
+    async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<Value, Refusal> {
+        let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
+        match path[..] {
+            ["mode"] => self.mode(&head.method, body).await,
+            ["sessions"] => self.sessions(&head.method, head.uri.query().unwrap_or_default()).await,
+            ["sessions", id] => self.session(&head.method, id).await,
+            ["sessions", id, "extend"] => self.extend(&head.method, id).await,
+            _ => Err(Refusal::Path),
+        }
+    }
+
+    async fn mode(&self, method: &Method, body: Incoming) -> Result<Value, Refusal> {
+        if method == Method::PUT {
+            self.change(body).await?;
+        } else {
+            only(method, "GET, PUT", &[Method::GET])?;
+        }
+        Ok(self.shown_mode())
+    }
+
+    fn shown_mode(&self) -> Value {
+        let now = self.keeper.clock().now();
+        let settings = self.keeper.switches();
+        let switches = Switch::ALL.iter().zip(settings).map(|(switch, setting)| {
+            let until = setting
+                .until
+                .map(|(until, then)| json!({"seconds_left": until.since(now).div_ceil(1000), "then": then.name()}));
+            (switch.name().to_owned(), json!({"mode": setting.mode.name(), "until": until}))
+        });
+        json!({
+            "mode": self.keeper.mode().name(),
+            "switches": switches.collect::<serde_json::Map<_, _>>(),
+            "past_the_limit": self.keeper.lapsed().len(),
+            "replica": self.keeper.replica(),
+        })
+    }
+
+    /// Sets a switch. Where that would cut sessions at once, somebody has to have said yes.
+    async fn change(&self, body: Incoming) -> Result<(), Refusal> {
+        let sent =
+            Limited::new(body, SENT_AT_MOST).collect().await.map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let change: Change =
+            serde_json::from_slice(&sent.to_bytes()).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let mode = Mode::from_name(&change.mode)
+            .ok_or_else(|| Refusal::Malformed("a mode is enforce, observe or off".to_owned()))?;
+        let lasting = change.lasting.as_deref().map(humantime::parse_duration).transpose();
+        let lasting = lasting.map_err(|error| Refusal::Malformed(format!("\"for\": {error}")))?;
+        if mode == Mode::Enforce && !change.yes {
+            let lapsed = if change.fleet { self.keeper.lapsed_anywhere().await } else { self.keeper.lapsed().len() };
+            if lapsed > 0 {
+                return Err(Refusal::WouldCut(lapsed));
+            }
+        }
+        if change.fleet {
+            self.keeper.switch_fleet(mode, lasting).await.map_err(|error| unanswered(&error))?;
+        } else {
+            self.keeper.switch(Switch::Replica, mode, lasting);
+        }
+        Ok(())
+    }
+
+    async fn sessions(&self, method: &Method, query: &str) -> Result<Value, Refusal> {
+        only(method, "GET", &[Method::GET])?;
+        let idle_over = query.split('&').find_map(|pair| pair.strip_prefix("idle_over="));
+        let idle_over = match idle_over {
+            None => 0,
+            Some(text) => text
+                .parse()
+                .or_else(|_| humantime::parse_duration(text).map(|duration| duration.as_secs()))
+                .map_err(|error| Refusal::Malformed(format!("idle_over: {error}")))?,
+        };
+        let accounts = self.keeper.accounts(idle_over).await;
+        let sessions: Vec<_> = accounts.iter().map(|account| self.shown(account)).collect();
+        let now = self.keeper.now() / 1000;
+        Ok(json!({ "now": now, "mode": self.keeper.mode().name(), "sessions": sessions }))
+    }
+
+    async fn session(&self, method: &Method, id: &str) -> Result<Value, Refusal> {
+        only(method, "GET, DELETE", &[Method::GET, Method::DELETE])?;
+        let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
+        if method == Method::DELETE && !self.keeper.end_by_operator(id).await.map_err(|error| unanswered(&error))? {
+            return Err(self.gone(id).await);
+        }
+        self.account(id).await
+    }
+
+    async fn extend(&self, method: &Method, id: &str) -> Result<Value, Refusal> {
+        only(method, "POST", &[Method::POST])?;
+        let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
+        if !self.keeper.extend(id).await.map_err(|error| unanswered(&error))? {
+            return Err(self.gone(id).await);
+        }
+        self.account(id).await
+    }
+
+    async fn account(&self, id: SessionId) -> Result<Value, Refusal> {
+        let account = self.keeper.account(id).await.map_err(|error| unanswered(&error))?;
+        account.map(|account| self.shown(&account)).ok_or(Refusal::Unknown)
+    }
+
+    /// Why there is no session to end or to extend.
+    async fn gone(&self, id: SessionId) -> Refusal {
+        match self.keeper.account(id).await {
+            Ok(Some(_)) => Refusal::Ended,
+            _ => Refusal::Unknown,
+        }
+    }
+
+    /// An account, with what can be computed from it.
+    fn shown(&self, account: &Account) -> Value {
+        let (now, limit) = (self.keeper.now() / 1000, self.keeper.limit());
+        let mut value = json!(account);
+        if let Some(fields) = value.as_object_mut() {
+            let idle = account.idle(now);
+            fields.insert("idle".to_owned(), idle.into());
+            fields.insert("limit".to_owned(), limit.into());
+            if account.end.is_none() {
+                fields.insert("seconds_left".to_owned(), (limit + 1).saturating_sub(idle).into());
+            }
+            fields.insert("says".to_owned(), account.says(now, limit).into());
+        }
+        value
+    }
+}
+
+fn unanswered(error: &StoreError) -> Refusal {
+    Refusal::Store(error.to_string())
+}
+
+/// Nothing changes by a GET, and nothing else is asked by another method.
+fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), Refusal> {
+    if these.contains(method) { Ok(()) } else { Err(Refusal::Method(allowed)) }
+}
+
+fn refused(refusal: &Refusal) -> Answer {
+    let mut body = json!({"error": refusal.to_string(), "cure": refusal.cure()});
+    if let (Refusal::WouldCut(count), Some(fields)) = (refusal, body.as_object_mut()) {
+        fields.insert("would_cut".to_owned(), (*count).into());
+    }
+    let mut answer = json_of(refusal.status(), &body);
+    let headers = answer.headers_mut();
+    match refusal {
+        Refusal::Method(allowed) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed))),
+        Refusal::Token => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        _ => {}
+    }
+    answer
+}
+
+fn json_of(status: StatusCode, value: &Value) -> Answer {
+    let mut answer = Response::new(Full::new(format!("{value}\n").into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

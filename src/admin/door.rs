@@ -1,0 +1,163 @@
+//! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
+
+use super::words::Refusal;
+use crate::store::Secret;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use subtle::ConstantTimeEq;
+
+/// Fewer characters could be guessed.
+const TOKEN_AT_LEAST: usize = 16;
+
+/// The door of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    /// The hash of the token, so that comparing takes as long whatever its length.
+    token: Option<[u8; 32]>,
+    /// A Unix socket: its file says who may come, and no browser does.
+    is_file: bool,
+}
+
+impl Door {
+    /// The door with the token in `file`, or the one of loopback or a Unix socket, which needs none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or what is in it could be guessed.
+    pub(crate) fn new(file: Option<&Path>, is_file: bool) -> io::Result<Self> {
+        Ok(Self { token: file.map(read).transpose()?.map(|token| hash(token.reveal())), is_file })
+    }
+
+    /// Whether this request may come in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        let mut hosts = headers.get_all(header::HOST).iter().filter_map(|host| host.to_str().ok());
+        let host = uri.authority().map(http::uri::Authority::as_str).or(hosts.next());
+        // Of two names nobody knows which was meant (RFC 9112 §3.2).
+        if hosts.next().is_some() {
+            return Err(Refusal::Host);
+        }
+        // A name that an attacker's server resolves to loopback makes his page one of ours (DNS rebinding). Nobody's
+        // page knows the token.
+        if !self.is_file && self.token.is_none() && !host.is_some_and(is_own_name) {
+            return Err(Refusal::Host);
+        }
+        if let Some(origin) = headers.get(header::ORIGIN)
+            && !is_same_origin(origin, host)
+        {
+            return Err(Refusal::Origin);
+        }
+        if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
+            return Err(Refusal::Origin);
+        }
+        match self.token {
+            Some(token) if !offered(headers).is_some_and(|offered| bool::from(hash(offered).ct_eq(&token))) => {
+                Err(Refusal::Token)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The token in a file: as it stands there, but for white space around it.
+pub(crate) fn read(file: &Path) -> io::Result<Secret> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(named)?;
+    if text.trim().len() < TOKEN_AT_LEAST {
+        let cure = "write the output of `openssl rand -hex 32` into it";
+        return Err(named(io::Error::new(io::ErrorKind::InvalidData, format!("too short to be a secret; {cure}"))));
+    }
+    Ok(Secret::new(text.trim()))
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn offered(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether a Host is an address, or a name that only this machine gives itself.
+fn is_own_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    named.is_some() && named == host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn check(door: &Door, fields: &[(&'static str, &str)]) -> Result<(), Refusal> {
+        door.check(&Uri::from_static("/"), &headers(fields))
+    }
+
+    #[test]
+    fn only_an_address_or_localhost_is_ours() {
+        let door = Door::new(None, false).unwrap();
+        for host in ["127.0.0.1:9090", "[::1]:9090", "localhost:9090", "localhost", "LOCALHOST:1", "10.0.0.7"] {
+            assert_eq!(check(&door, &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "", ":9090"] {
+            assert_eq!(check(&door, &[("host", host)]), Err(Refusal::Host), "{host}");
+        }
+        assert_eq!(check(&door, &[]), Err(Refusal::Host));
+        // No browser comes by a file.
+        assert_eq!(check(&Door::new(None, true).unwrap(), &[("host", "idlegate")]), Ok(()));
+    }
+
+    #[test]
+    fn no_other_page_may_ask() {
+        let door = Door::new(None, false).unwrap();
+        let host = ("host", "127.0.0.1:9090");
+        assert_eq!(check(&door, &[host, ("origin", "http://127.0.0.1:9090")]), Ok(()));
+        for origin in ["http://127.0.0.1:9091", "http://evil.example", "null", "", "127.0.0.1:9090"] {
+            assert_eq!(check(&door, &[host, ("origin", origin)]), Err(Refusal::Origin), "{origin}");
+        }
+        assert_eq!(check(&door, &[host, ("sec-fetch-site", "cross-site")]), Err(Refusal::Origin));
+        assert_eq!(check(&door, &[host, ("sec-fetch-site", "same-origin")]), Ok(()));
+    }
+
+    #[test]
+    fn whoever_has_to_know_the_token_has_to_say_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        let door = Door::new(Some(&file), false).unwrap();
+        for scheme in ["Bearer", "bearer"] {
+            let right = format!("{scheme} 0123456789abcdef");
+            assert_eq!(check(&door, &[("host", "idlegate.internal"), ("authorization", &right)]), Ok(()));
+        }
+        for wrong in ["Bearer 0123456789abcdee", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef"] {
+            assert_eq!(
+                check(&door, &[("host", "127.0.0.1"), ("authorization", wrong)]),
+                Err(Refusal::Token),
+                "{wrong}"
+            );
+        }
+        assert_eq!(check(&door, &[("host", "127.0.0.1")]), Err(Refusal::Token));
+        assert!(!format!("{door:?}").contains("0123456789abcdef"));
+        std::fs::write(&file, "short\n").unwrap();
+        assert!(Door::new(Some(&file), false).unwrap_err().to_string().contains("openssl rand -hex 32"));
+    }
+}

@@ -1,0 +1,43 @@
+//! `[admin]`: where operators ask and switch.
+
+use super::problem::{Fault, echo};
+use super::section::Section;
+use super::upstream::{self, is_same};
+use super::{Admin, Listen, Upstream};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+const HEALTH: &str = "health is asked here: it is `health.listen`";
+
+/// Reads `[admin]`. `clients`, `app` and `health` are the addresses that are taken already.
+pub(super) fn admin(
+    table: &mut Section<'_, '_>,
+    clients: SocketAddr,
+    app: &Upstream,
+    health: Option<&Listen>,
+) -> Option<Admin> {
+    let token_file = table.text("token_file", |text| {
+        if text.starts_with('/') && !text.contains('\0') {
+            return Ok(PathBuf::from(text));
+        }
+        Err(Fault::new(format!("{} is no absolute path", echo(text)), "write it like \"/etc/idlegate/admin-token\""))
+    });
+    let listen = table.text("listen", upstream::listen_or_unix)?;
+    let clash = match (&listen, health) {
+        (Listen::Tcp(address), Some(Listen::Tcp(health))) if is_same(*address, *health) => Some(HEALTH),
+        (Listen::Unix(path), Some(Listen::Unix(health))) if path == health => Some(HEALTH),
+        (listen, _) => upstream::clash(listen, clients, app),
+    };
+    if let Some(what) = clash {
+        table.fault("listen", Fault::new(what, "choose another port, like \"127.0.0.1:9090\""));
+    }
+    if let Listen::Tcp(address) = &listen
+        && !address.ip().is_loopback()
+        && token_file.is_none()
+    {
+        let what = "whoever reaches this address could end sessions and switch idlegate off";
+        let cure = "add token_file, or write \"127.0.0.1:9090\" or \"unix:/run/idlegate/admin.sock\"";
+        table.fault("listen", Fault::new(what, cure));
+    }
+    Some(Admin { listen, token_file })
+}
