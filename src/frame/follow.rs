@@ -172,5 +172,12 @@ fn parse(collected: &[u8]) -> Option<Head> {
     let mut cursor = Cursor::new(&*header);
     let (parsed, length) = FrameHeader::parse(&mut cursor).ok()??;
     let rsv = u8::from(parsed.rsv1) << 2 | u8::from(parsed.rsv2) << 1 | u8::from(parsed.rsv3);
-    Some(Head { opcode, fin: parsed.is_final, rsv, mask: parsed.mask, length, size: collected.len() })
+    Some(Head {
+        opcode,
+        fin: parsed.is_final,
+        rsv,
+        mask: parsed.mask,
+        length,
+        size: u8::try_from(collected.len()).ok()?,
+    })
 }

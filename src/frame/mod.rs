@@ -46,7 +46,7 @@ pub struct Head {
     /// The length of the payload in bytes.
     pub length: u64,
     /// The length of the header itself in bytes, 2 to 14.
-    pub size: usize,
+    pub size: u8,
 }
 
 impl Head {

@@ -17,8 +17,8 @@ pub struct Session {
     created: Moment,
     /// Since when this replica has seen what happens to it.
     seen_since: Moment,
-    /// Set once, before `cut` fires: who is woken by the cut finds the reason.
-    ended: OnceLock<Ended>,
+    /// Set once, before `cut` fires: who is woken by the cut finds the reason. A live session has no room for it.
+    ended: OnceLock<Box<Ended>>,
     /// When that was, by our clock.
     closed: OnceLock<Moment>,
     /// It has ended, and the store does not know it.
@@ -63,7 +63,7 @@ impl Session {
     /// Returns whether this was the first end.
     pub(super) fn close(&self, ended: Ended, closed: Moment) -> bool {
         self.closed.get_or_init(|| closed);
-        let first = self.ended.set(ended).is_ok();
+        let first = self.ended.set(Box::new(ended)).is_ok();
         self.cut.cancel();
         first
     }
@@ -142,7 +142,7 @@ impl Session {
     /// How it ended, where it has.
     #[must_use]
     pub fn ended(&self) -> Option<&Ended> {
-        self.ended.get()
+        self.ended.get().map(Box::as_ref)
     }
 
     /// Resolves when the session is cut; at once where it has been.

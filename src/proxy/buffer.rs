@@ -11,7 +11,7 @@ const SPARE_BYTES: usize = 128 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; CHUNK].into_boxed_slice());
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<Buffer>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Lends the thread's reading space: all of its tunnels read into the same. Not to be nested.
@@ -19,66 +19,70 @@ pub(super) fn with_scratch<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     SCRATCH.with_borrow_mut(|scratch| read(scratch))
 }
 
-/// A queue of bytes.
+/// A queue of bytes. As small as can be where it is empty, since every tunnel has eight.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(super) struct Buffer(Option<Box<Filled>>);
+
+#[derive(Debug, Default)]
+struct Filled {
     bytes: Vec<u8>,
     start: usize,
 }
 
 impl Buffer {
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.len() == self.start
+        self.len() == 0
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.as_slice().len()
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
+        self.0.as_ref().and_then(|filled| filled.bytes.get(filled.start..)).unwrap_or_default()
     }
 
     pub(super) fn extend(&mut self, bytes: &[u8]) {
-        self.grow().extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.grow().extend_from_slice(bytes);
+        }
     }
 
     /// The bytes, to be appended to.
     pub(super) fn grow(&mut self) -> &mut Vec<u8> {
-        if self.bytes.capacity() == 0 {
-            self.bytes = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        if self.0.is_none() {
+            *self = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
-        &mut self.bytes
+        &mut self.0.get_or_insert_default().bytes
     }
 
     /// Drops the first `count` bytes.
     pub(super) fn consume(&mut self, count: usize) {
-        self.start += count.min(self.len());
-        if self.is_empty() {
-            self.clear();
+        if count >= self.len() {
+            return self.clear();
+        }
+        if let Some(filled) = &mut self.0 {
+            filled.start += count;
         }
     }
 
     /// Drops all bytes but the last `count`.
     pub(super) fn keep_last(&mut self, count: usize) {
         self.consume(self.len().saturating_sub(count));
-        if self.start > 0 {
-            self.bytes.drain(..self.start);
-            self.start = 0;
+        if let Some(filled) = &mut self.0 {
+            filled.bytes.drain(..filled.start);
+            filled.start = 0;
         }
     }
 
     /// Drops all bytes, and gives the memory back.
     pub(super) fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        self.start = 0;
-        if bytes.capacity() == 0 || bytes.capacity() > SPARE_BYTES {
-            return;
-        }
-        bytes.clear();
+        let Some(mut filled) = self.0.take().filter(|filled| filled.bytes.capacity() <= SPARE_BYTES) else { return };
+        filled.bytes.clear();
+        filled.start = 0;
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < SPARE_AT_MOST {
-                spare.push(bytes);
+                spare.push(Self(Some(filled)));
             }
         });
     }
@@ -97,8 +101,7 @@ mod tests {
         buffer.extend(b"def");
         buffer.consume(4);
         assert!(buffer.is_empty());
-        assert_eq!(buffer.bytes.capacity(), 0);
-        assert_eq!(buffer.start, 0);
+        assert!(buffer.0.is_none());
     }
 
     #[test]
@@ -110,6 +113,6 @@ mod tests {
         buffer.keep_last(5);
         assert_eq!(buffer.as_slice(), b"ef");
         buffer.keep_last(0);
-        assert_eq!(buffer.bytes.capacity(), 0);
+        assert!(buffer.0.is_none());
     }
 }

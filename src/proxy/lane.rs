@@ -55,7 +55,6 @@ pub(super) struct Lane {
     /// The payload of the message on its way, unmasked.
     pub(super) message: Buffer,
     state: Message,
-    head: Option<Head>,
     /// Whether the frame on its way is held.
     hold: bool,
     /// Whether earlier frames of the message on its way have gone on.
@@ -72,7 +71,6 @@ impl Lane {
             held: Buffer::default(),
             message: Buffer::default(),
             state: Message::None,
-            head: None,
             hold: false,
             open: false,
         }
@@ -104,19 +102,16 @@ impl Lane {
         }
     }
 
-    fn notice(&mut self, step: &Step, seen: &mut Seen) {
+    fn notice(&self, step: &Step, seen: &mut Seen) {
         match step {
-            Step::Head(head) => {
-                seen.head(head);
-                self.head = Some(*head);
-            }
+            Step::Head(head) => seen.head(head),
             Step::Payload { .. } => seen.data |= self.in_data(),
             Step::NeedMore | Step::Lost => {}
         }
     }
 
     fn in_data(&self) -> bool {
-        self.head.is_some_and(|head| head.is_data())
+        self.follower.frame().is_some_and(Head::is_data)
     }
 
     /// Takes some of `input`, up to the end of what is to be examined next. What may go on is then in
@@ -173,7 +168,7 @@ impl Lane {
 
     fn payload(&mut self, bytes: &[u8], offset: u64, last: bool) -> Option<Examined> {
         self.pass_on(bytes);
-        let head = self.head?;
+        let head = *self.follower.frame()?;
         if head.is_data() {
             unmask(head.mask.unwrap_or_default(), offset, bytes, self.message.grow());
             if !last && self.state == Message::Long {

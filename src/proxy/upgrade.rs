@@ -141,9 +141,10 @@ async fn begin(
         return tracing::error!("a tunnel did not begin: its socket could not be taken back; please report this");
     };
     let shutdown = proxy.shutdown.clone();
-    let tunnel = Tunnel::new(proxy, [client, app], lanes, InBand::new(rules), attached);
+    let in_band = (!rules.is_empty()).then(|| Box::new(InBand::new(rules)));
+    let tunnel = Tunnel::new(proxy, [client, app], lanes, in_band, attached);
     // As a task of its own, so that an idle tunnel does not carry the room that only its beginning needs.
-    shutdown.spawn(Box::new(tunnel).run([from_client, from_app]));
+    shutdown.spawn(tunnel.run([from_client, from_app]));
 }
 
 fn plain(upgraded: Upgraded) -> Option<(Stream, Bytes)> {

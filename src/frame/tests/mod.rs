@@ -47,7 +47,7 @@ impl Written {
             rsv: self.rsv,
             mask: self.mask,
             length: self.payload.len() as u64,
-            size: self.bytes().len() - self.payload.len(),
+            size: u8::try_from(self.bytes().len() - self.payload.len()).unwrap(),
         }
     }
 }
@@ -105,7 +105,7 @@ fn follow(follower: &mut Follower, pieces: &[&[u8]]) -> Seen {
                     assert_eq!(follower.frame(), None);
                 }
                 Step::Head(head) => {
-                    assert!(inside.is_none() && taken <= head.size);
+                    assert!(inside.is_none() && taken <= usize::from(head.size));
                     assert_eq!(follower.frame(), Some(&head));
                     inside = Some((head, Vec::new()));
                 }

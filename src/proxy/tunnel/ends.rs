@@ -16,15 +16,14 @@ type Signal = Pin<Box<WaitForCancellationFutureOwned>>;
 pub(super) struct Ends {
     bound: Vec<(Attached, Signal)>,
     stopping: Signal,
-    shutdown: Shutdown,
     /// Whether the tunnel's task is woken by all of the signals. Once it is, it stays so: its waker is always the same.
     listening: bool,
 }
 
 impl Ends {
-    pub(super) fn new(attached: Vec<Attached>, shutdown: Shutdown) -> Self {
+    pub(super) fn new(attached: Vec<Attached>, shutdown: &Shutdown) -> Self {
         let bound = attached.into_iter().map(bind).collect();
-        Self { bound, stopping: Box::pin(shutdown.signal()), shutdown, listening: false }
+        Self { bound, stopping: Box::pin(shutdown.signal()), listening: false }
     }
 
     /// From now on the tunnel is this session's, and no other's.
@@ -43,11 +42,11 @@ impl Ends {
 
     /// Ready when the tunnel is to end. On the way of every frame, so the signals, each of which takes a lock, are
     /// polled only until they know whom to wake; whether they have fired is then read from an atomic.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+    pub(super) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<Ending> {
         if self.bound.iter().any(|(attached, _)| attached.session().ended().is_some()) {
             return Poll::Ready(Ending::Cut);
         }
-        if self.shutdown.has_begun() {
+        if shutdown.has_begun() {
             return Poll::Ready(Ending::Stopping);
         }
         if !self.listening {

@@ -21,10 +21,9 @@ use crate::session::Source;
 use crate::token::InBand;
 use ends::Ends;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::io::{Interest, Ready};
+use std::task::{Context, Poll};
 use verdict::Verdict;
 use way::Way;
 
@@ -59,7 +58,8 @@ pub(super) struct Tunnel {
     app: Stream,
     up: Way,
     down: Way,
-    in_band: InBand,
+    /// `None` where no rule looks into messages.
+    in_band: Option<Box<InBand>>,
     ends: Ends,
     invalid: Option<Moment>,
     chores: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -71,82 +71,110 @@ impl Tunnel {
         proxy: Arc<Proxy>,
         [client, app]: [Stream; 2],
         [up, down]: [Lane; 2],
-        in_band: InBand,
+        in_band: Option<Box<InBand>>,
         attached: Vec<Attached>,
     ) -> Self {
-        let ends = Ends::new(attached, proxy.shutdown.clone());
+        let ends = Ends::new(attached, &proxy.shutdown);
         let (up, down) = (Way::new(up), Way::new(down));
         let counted = proxy.metrics().tunnel();
         Self { proxy, client, app, up, down, in_band, ends, invalid: None, chores: None, _counted: counted }
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.
-    pub(super) async fn run(mut self: Box<Self>, first: [bytes::Bytes; 2]) {
-        let [from_client, from_app] = &first;
+    ///
+    /// A task holds all that its future ever needs, and most tunnels are idle for most of their lives. So nothing is
+    /// awaited here but a single poll function, and what only the end needs is in a box of its own. And the sockets are
+    /// polled: each remembers one task to wake, which was hyper's, and would keep the memory of that task to the end.
+    pub(super) fn run(mut self, first: [bytes::Bytes; 2]) -> impl Future<Output = ()> + Send {
+        let [from_client, from_app] = first;
         self.came(Side::Client, from_client.len());
         self.came(Side::Server, from_app.len());
-        let begun = self.take(Side::Client, from_client).and_then(|()| self.take(Side::Server, from_app));
-        drop(first);
-        let ending = match begun {
-            Ok(()) => self.relay().await,
-            Err(ending) => ending,
-        };
-        // Boxed, so that an idle tunnel does not carry the room that only its end needs.
-        Box::pin(self.end(ending)).await;
-    }
-
-    async fn relay(&mut self) -> Ending {
-        let mut turn = Side::Client;
-        loop {
-            // A pair of fast peers must leave room for the thread's other tunnels.
-            tokio::task::coop::consume_budget().await;
-            let Self { client, app, up, down, ends, chores, .. } = self;
-            let from_client = interest(up.wants_input(), !down.lane.unsent.is_empty());
-            let from_app = interest(down.wants_input(), !up.lane.unsent.is_empty());
-            let step = tokio::select! {
-                biased;
-                ending = poll_fn(|cx| ends.poll(cx)) => return ending,
-                () = some(chores) => self.do_chores(),
-                verdict = some(&mut up.verdict) => self.decided_up(verdict),
-                verdict = some(&mut down.verdict) => self.decided_down(verdict),
-                (side, ready) = either((client, from_client), (app, from_app), turn) => {
-                    // The other one first, next time.
-                    turn = if side == Side::Client { Side::Server } else { Side::Client };
-                    self.ready(side, ready)
-                }
+        let begun = self.take(Side::Client, &from_client).and_then(|()| self.take(Side::Server, &from_app));
+        async move {
+            let ending = match begun {
+                Ok(()) => poll_fn(|cx| self.relay(cx)).await,
+                Err(ending) => ending,
             };
-            if let Err(ending) = step {
-                return ending;
+            Box::pin(self.end(ending)).await;
+        }
+    }
+
+    fn relay(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        loop {
+            match self.turn(cx) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                Err(ending) => return Poll::Ready(ending),
             }
         }
     }
 
-    fn stream(&self, side: Side) -> &Stream {
+    /// One turn for each who has something to do; whether there was anything. Where two fast peers would go on for
+    /// ever, tokio's budget lets their sockets seem not ready after a while, and the thread's other tunnels run.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        if let Poll::Ready(ending) = self.ends.poll(&self.proxy.shutdown, cx) {
+            return Err(ending);
+        }
+        let mut moved = false;
+        if poll_some(&mut self.chores, cx).is_ready() {
+            self.do_chores()?;
+            moved = true;
+        }
+        if let Poll::Ready(verdict) = poll_some(&mut self.up.verdict, cx) {
+            self.decided_up(verdict)?;
+            moved = true;
+        }
+        if let Poll::Ready(verdict) = poll_some(&mut self.down.verdict, cx) {
+            self.decided_down(verdict)?;
+            moved = true;
+        }
+        for side in [Side::Client, Side::Server] {
+            moved |= self.write(side, cx)?;
+            moved |= self.read(side, cx)?;
+        }
+        Ok(moved)
+    }
+
+    /// The socket of one side, and how the tunnel ends if it breaks.
+    fn socket(&self, side: Side) -> (&Stream, Ending) {
         match side {
-            Side::Client => &self.client,
-            Side::Server => &self.app,
+            Side::Client => (&self.client, Ending::ClientGone),
+            Side::Server => (&self.app, Ending::AppGone),
         }
     }
 
-    /// The socket of one side can take or give something.
-    fn ready(&mut self, side: Side, ready: io::Result<Ready>) -> Result<(), Ending> {
-        let (from, to, gone) = match side {
-            Side::Client => (&self.up, &mut self.down, Ending::ClientGone),
-            Side::Server => (&self.down, &mut self.up, Ending::AppGone),
+    /// Writes to one side what waits to be written, where it can be.
+    fn write(&mut self, side: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let (stream, way, gone) = match side {
+            Side::Client => (&self.client, &mut self.down, Ending::ClientGone),
+            Side::Server => (&self.app, &mut self.up, Ending::AppGone),
         };
-        let ready = ready.map_err(|_| gone)?;
-        let wants_input = from.wants_input();
-        if ready.is_writable() {
-            let stream = if side == Side::Client { &self.client } else { &self.app };
-            if to.flush(stream).is_err() {
-                to.stop_writing(self.proxy.keeper.clock().now());
-                self.look_after();
-            }
+        if way.lane.unsent.is_empty() {
+            return Ok(false);
         }
-        if !(ready.is_readable() || ready.is_read_closed()) || !wants_input {
-            return Ok(());
+        match stream.poll_write_ready(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(ready) => ready.map_err(|_| gone)?,
         }
-        with_scratch(|scratch| match self.stream(side).try_read(scratch) {
+        if way.flush(stream).is_err() {
+            way.stop_writing(self.proxy.keeper.clock().now());
+            self.look_after();
+        }
+        Ok(true)
+    }
+
+    /// Reads what one side has said, where there is room for it.
+    fn read(&mut self, side: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
+        let way = if side == Side::Client { &self.up } else { &self.down };
+        if !way.wants_input() {
+            return Ok(false);
+        }
+        let (stream, gone) = self.socket(side);
+        match stream.poll_read_ready(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(ready) => ready.map_err(|_| gone)?,
+        }
+        with_scratch(|scratch| match self.socket(side).0.try_read(scratch) {
             Ok(0) => Err(gone),
             Ok(count) => {
                 self.came(side, count);
@@ -154,7 +182,8 @@ impl Tunnel {
             }
             Err(error) if is_momentary(&error) => Ok(()),
             Err(_) => Err(gone),
-        })
+        })?;
+        Ok(true)
     }
 
     /// Counts what is read, once. What the last seconds of a tunnel still bring is not among it.
@@ -212,9 +241,9 @@ impl Tunnel {
         }
     }
 
-    async fn end(mut self: Box<Self>, ending: Ending) {
+    async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
-        let Self { proxy, client, app, up, down, .. } = &mut *self;
+        let Self { proxy, client, app, up, down, .. } = &mut self;
         let cut = &proxy.config.cut;
         let farewell = Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason };
         let words = match ending {
@@ -241,42 +270,6 @@ impl Tunnel {
     }
 }
 
-fn interest(read: bool, write: bool) -> Option<Interest> {
-    match (read, write) {
-        (true, true) => Some(Interest::READABLE | Interest::WRITABLE),
-        (true, false) => Some(Interest::READABLE),
-        (false, true) => Some(Interest::WRITABLE),
-        (false, false) => None,
-    }
-}
-
-/// Whichever socket is ready. Where both are, it is that of the side whose turn it is.
-async fn either(
-    client: (&Stream, Option<Interest>),
-    app: (&Stream, Option<Interest>),
-    turn: Side,
-) -> (Side, io::Result<Ready>) {
-    let (other, first, second) = match turn {
-        Side::Client => (Side::Server, client, app),
-        Side::Server => (Side::Client, app, client),
-    };
-    tokio::select! {
-        biased;
-        ready = readiness(first) => (turn, ready),
-        ready = readiness(second) => (other, ready),
-    }
-}
-
-async fn readiness((stream, interest): (&Stream, Option<Interest>)) -> io::Result<Ready> {
-    match interest {
-        Some(interest) => stream.ready(interest).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn some<F: Future + ?Sized>(future: &mut Option<Pin<Box<F>>>) -> F::Output {
-    match future {
-        Some(future) => future.as_mut().await,
-        None => std::future::pending().await,
-    }
+fn poll_some<F: Future + ?Sized>(future: &mut Option<Pin<Box<F>>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    future.as_mut().map_or(Poll::Pending, |future| future.as_mut().poll(cx))
 }

@@ -25,10 +25,14 @@ pub(super) enum Verdict {
 impl Tunnel {
     pub(super) fn client_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let lane = &mut self.up.lane;
+        let Some(in_band) = &mut self.in_band else {
+            lane.release();
+            return Ok(());
+        };
         if examined == Examined::Piece {
             let last = lane.has_ended_long();
-            let offer = self.in_band.client_piece(lane.message.as_slice(), last);
-            lane.message.keep_last(if last { 0 } else { self.in_band.overlap() });
+            let offer = in_band.client_piece(lane.message.as_slice(), last);
+            lane.message.keep_last(if last { 0 } else { in_band.overlap() });
             if offer.is_some() && self.ends.is_nobodys() && self.enforces() {
                 // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
                 // could tell.
@@ -40,7 +44,7 @@ impl Tunnel {
             }
             return offer.map_or(Ok(()), |offer| self.offer(offer));
         }
-        match self.in_band.client_message(lane.message.as_slice()) {
+        match in_band.client_message(lane.message.as_slice()) {
             ClientMessage::Other => lane.release(),
             ClientMessage::Offer(offer) => {
                 lane.message.clear();
@@ -57,7 +61,11 @@ impl Tunnel {
             lane.message.clear();
             return Ok(());
         }
-        match self.in_band.server_message(lane.message.as_slice()) {
+        let Some(in_band) = &mut self.in_band else {
+            lane.release();
+            return Ok(());
+        };
+        match in_band.server_message(lane.message.as_slice()) {
             ServerMessage::Other => lane.release(),
             ServerMessage::Accepted(id) => {
                 lane.message.clear();
@@ -79,7 +87,8 @@ impl Tunnel {
     }
 
     fn offer(&mut self, offer: Offer) -> Result<(), Ending> {
-        if self.in_band.offered(offer) || !self.enforces() {
+        let fits = self.in_band.as_mut().is_none_or(|in_band| in_band.offered(offer));
+        if fits || !self.enforces() {
             return Ok(());
         }
         self.proxy.metrics().unrecognised.inc();

@@ -18,19 +18,26 @@ pub(super) struct Way {
     pub(super) verdict: Waiting,
     /// Was read behind a message that waits for its verdict.
     pub(super) backlog: Buffer,
-    /// When the sender was seen to have gone, while the receiver was stuck.
-    deserted: Option<Moment>,
-    /// When the receiver was found to take nothing more.
-    closed: Option<Moment>,
+    receiver: Receiver,
+}
+
+/// What is known of the one that a way leads to.
+enum Receiver {
+    /// It takes what comes, be it slowly.
+    Taking,
+    /// It is stuck, and since then the sender is known to have gone.
+    Deserted(Moment),
+    /// Since then it is known to take nothing more.
+    Closed(Moment),
 }
 
 impl Way {
     pub(super) fn new(lane: Lane) -> Self {
-        Self { lane, verdict: None, backlog: Buffer::default(), deserted: None, closed: None }
+        Self { lane, verdict: None, backlog: Buffer::default(), receiver: Receiver::Taking }
     }
 
     pub(super) fn wants_input(&self) -> bool {
-        self.lane.unsent.is_empty() && self.verdict.is_none() && self.closed.is_none()
+        self.lane.unsent.is_empty() && self.verdict.is_none() && !self.is_closed()
     }
 
     /// Passes on what need not be examined, directly where it can be written at once. What has to wait behind a
@@ -65,27 +72,37 @@ impl Way {
     /// The receiver takes nothing more.
     pub(super) fn stop_writing(&mut self, now: Moment) {
         self.lane.unsent.clear();
-        self.closed.get_or_insert(now);
+        if !self.is_closed() {
+            self.receiver = Receiver::Closed(now);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        matches!(self.receiver, Receiver::Closed(_))
     }
 
     /// Whether something waits that no event may tell of.
     pub(super) fn is_in_trouble(&self) -> bool {
-        !self.lane.unsent.is_empty() || self.closed.is_some()
+        !self.lane.unsent.is_empty() || self.is_closed()
     }
 
     /// Since when the receiver takes nothing more, or is stuck while the sender has gone. Reading stops then, so
     /// nobody else would notice.
     pub(super) fn deserted(&mut self, sender: &Stream, now: Moment) -> Option<Moment> {
-        if self.lane.unsent.is_empty() {
-            self.deserted = None;
-            return self.closed;
+        match self.receiver {
+            Receiver::Closed(since) => return Some(since),
+            _ if self.lane.unsent.is_empty() => self.receiver = Receiver::Taking,
+            Receiver::Deserted(since) => return Some(since),
+            Receiver::Taking => {
+                let mut context = Context::from_waker(Waker::noop());
+                let readiness = pin!(sender.ready(Interest::READABLE)).poll(&mut context);
+                if matches!(readiness, Poll::Ready(Ok(ready)) if ready.is_read_closed()) {
+                    self.receiver = Receiver::Deserted(now);
+                    return Some(now);
+                }
+            }
         }
-        let mut context = Context::from_waker(Waker::noop());
-        let readiness = pin!(sender.ready(Interest::READABLE)).poll(&mut context);
-        if matches!(readiness, Poll::Ready(Ok(ready)) if ready.is_read_closed()) {
-            self.deserted.get_or_insert(now);
-        }
-        self.deserted
+        None
     }
 
     /// Nothing more comes: what was held may go, unless it waits for a verdict.

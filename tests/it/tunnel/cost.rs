@@ -43,8 +43,9 @@ async fn a_thousand_tunnels_come_and_go_without_a_trace() {
 async fn idle_tunnels_do_no_work_and_need_little_memory() {
     let mut ends = Ends::start().await;
     let warm = open_many(&mut ends, 50).await;
-    let before = own_memory(ends.proxy.pid());
+    let (before, files) = (own_memory(ends.proxy.pid()), ends.proxy.open_files());
     let tunnels = open_many(&mut ends, 400).await;
+    eventually("the handshakes to be done with", async || ends.proxy.open_files() == files + 2 * 400).await;
     // What the handshakes left to do is done by now.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let each = (own_memory(ends.proxy.pid()) - before) * 1024 / 400;
@@ -53,5 +54,6 @@ async fn idle_tunnels_do_no_work_and_need_little_memory() {
     let used = ticks(ends.proxy.pid()) - used;
     eprintln!("an idle tunnel has {each} bytes; 450 of them used {used} ticks in 3 s");
     assert!(used <= 3, "{used} ticks of 10 ms in 3 s, for {} idle tunnels", tunnels.len() + warm.len());
-    assert!(each < 8000, "{each} bytes for each idle tunnel");
+    // With its session, and with what the allocator loses to alignment. To the byte it is counted in tests/heap.
+    assert!(each < 4000, "{each} bytes for each idle tunnel");
 }
