@@ -70,6 +70,30 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
+/// Suspended, a machine does not count. A minute of it is taken for idleness all the same.
+#[test]
+fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
+    for gap in [59_000, 61_000, 7_200_000] {
+        run(async {
+            let world = World::new(limits(3600), SPRING);
+            world.keeper.accept(id("ada")).await;
+            world.pass(3_590_000).await;
+            world.time.fetch_add(gap, Ordering::AcqRel);
+            if gap < 60_000 {
+                world.pass(2_000).await;
+                assert!(world.is_dead(id("ada")).await, "{gap} ms are no gap");
+                return;
+            }
+            // Whoever asks first, a round or a request.
+            assert!(world.is_live(id("ada")).await, "cut for {gap} ms in which nobody counted");
+            world.pass(3_599_000).await;
+            assert!(world.is_live(id("ada")).await, "cut early after {gap} ms");
+            world.pass(4_000).await;
+            assert!(world.is_dead(id("ada")).await, "never cut after {gap} ms");
+        });
+    }
+}
+
 /// Sunday 2026-03-29: at 01:00 UTC the clocks of Europe spring forward; 2026-10-25, 01:00 UTC they fall back.
 pub(super) const SPRING: u64 = 1_774_746_000_000;
 const AUTUMN: u64 = 1_792_890_000_000;

@@ -168,6 +168,10 @@ pub enum Heard {
 /// the same time, makes the decision as soon as it can be.
 pub const REPORTED_AFTER_THE_TURN: u64 = 50;
 
+/// How long nobody may have counted, in milliseconds, for counting to be unbroken. After a longer gap, a restart or a
+/// suspended machine, idle time starts anew: nobody is cut for time in which idlegate did not see what they did.
+const GAP_AT_MOST: u64 = 60_000;
+
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
     /// The store's time, in epoch milliseconds, as far as it is known here without asking.

@@ -1,9 +1,9 @@
 //! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
 
-use super::{Ended, Flushed, Known, Live, Touch, second_of};
+use super::{Ended, Flushed, GAP_AT_MOST, Known, Live, Touch, second_of};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +26,8 @@ pub(super) struct Table {
 struct Shelf {
     records: HashMap<SessionId, Record>,
     swept: Moment,
+    /// When this process was last seen to count.
+    counted: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +80,7 @@ impl Table {
     ) -> Self {
         let now = clock.now();
         let epoch_of_clock = epoch.saturating_sub(now.0);
-        let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf { records, swept: now }));
+        let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf { records, swept: now, counted: now }));
         Self { limits, clock, epoch_of_clock, counting, shelf }
     }
 
@@ -87,9 +89,24 @@ impl Table {
         self.epoch_of_clock.saturating_add(self.clock.now().0)
     }
 
-    /// Since when counting is unbroken.
-    pub(super) fn counting(&self) -> EpochSeconds {
-        self.counting.load(Ordering::Acquire)
+    /// The shelf, and now in epoch milliseconds. Every step begins here, and so notices first where the machine was
+    /// suspended: there is one about every second.
+    fn enter(&self) -> (MutexGuard<'_, Shelf>, u64) {
+        let mut shelf = self.shelf.lock();
+        let (moment, now) = (self.clock.now(), self.now());
+        let gap = moment.since(shelf.counted);
+        if gap > GAP_AT_MOST {
+            self.counting.store(now / 1000, Ordering::Release);
+            tracing::info!(seconds = gap / 1000, "this machine stood still; idle time starts anew for every session");
+        }
+        shelf.counted = moment;
+        (shelf, now)
+    }
+
+    /// Since when counting is unbroken, and up to when, which is now.
+    pub(super) fn counting(&self) -> (EpochSeconds, EpochSeconds) {
+        let (_shelf, now) = self.enter();
+        (self.counting.load(Ordering::Acquire), now / 1000)
     }
 
     /// What is remembered of a session.
@@ -99,7 +116,7 @@ impl Table {
 
     /// The second from which on a session has been idle.
     fn idle_since(&self, record: &Record) -> EpochSeconds {
-        record.last_activity.max(self.counting())
+        record.last_activity.max(self.counting.load(Ordering::Acquire))
     }
 
     fn judge_record(&self, record: &Record, now: u64) -> Verdict {
@@ -136,8 +153,7 @@ impl Table {
 
     /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
     fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut Record>, u64)) -> Known {
-        let mut shelf = self.shelf.lock();
-        let now = self.now();
+        let (mut shelf, now) = self.enter();
         if shelf.records.get(&id).is_some_and(|record| record.forgotten_at(&self.limits) <= now / 1000) {
             shelf.records.remove(&id);
         }
@@ -152,8 +168,7 @@ impl Table {
     }
 
     pub(super) fn begin(&self, touch: Touch) -> Known {
-        let mut shelf = self.shelf.lock();
-        let now = self.now();
+        let (mut shelf, now) = self.enter();
         self.tell(&mut shelf, touch, now)
     }
 
@@ -171,8 +186,7 @@ impl Table {
     }
 
     pub(super) fn flush(&self, touches: &[Touch], mode: Mode) -> Flushed {
-        let mut shelf = self.shelf.lock();
-        let now = self.now();
+        let (mut shelf, now) = self.enter();
         if mode == Mode::Off {
             // Up to now nobody was counting.
             self.counting.store(now / 1000, Ordering::Release);
@@ -187,8 +201,7 @@ impl Table {
     }
 
     pub(super) fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
-        let mut shelf = self.shelf.lock();
-        let now = self.now();
+        let (mut shelf, now) = self.enter();
         let record = shelf.records.entry(touch.id).or_insert_with(|| Record::told(touch, now));
         record.end.get_or_insert((second_of(now, ended_age), reason));
         self.known(Some(record), now)

@@ -12,17 +12,13 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Answer, Ended, Flushed, Known, Store, StoreError, Touch};
+use super::{Answer, Ended, Flushed, GAP_AT_MOST, Known, Store, StoreError, Touch};
 use crate::clock::{Clock, Moment};
 use crate::session::{Limits, Mode, Reason, SessionId};
 use disk::Disk;
 use std::future::ready;
 use std::path::Path;
 use writer::Writer;
-
-/// How long nobody may have counted, in seconds, for counting to be unbroken. After a longer gap idle time starts
-/// anew: nobody is cut for time in which idlegate did not see what they did.
-const GAP_AT_MOST: u64 = 60;
 
 /// Sessions in a file.
 #[derive(Debug)]
@@ -42,7 +38,7 @@ impl FileStore {
     fn on(disk: Disk, limits: Limits, clock: Clock, epoch: u64) -> Result<Self, FileError> {
         let now = epoch / 1000;
         let kept = disk.load(now)?;
-        let unbroken = now.saturating_sub(kept.counted_until) <= GAP_AT_MOST;
+        let unbroken = now.saturating_sub(kept.counted_until) <= GAP_AT_MOST / 1000;
         let counting = if unbroken { kept.counting } else { now };
         if !unbroken && !kept.records.is_empty() {
             let seconds = now.saturating_sub(kept.counted_until);

@@ -2,7 +2,7 @@
 
 use super::disk::Disk;
 use super::{FileStore, Store, Touch};
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::session::{Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Known, contract};
 use parking_lot::Mutex;
@@ -31,6 +31,14 @@ fn open(path: &Path, epoch: u64) -> FileStore {
     FileStore::open(path, LIMITS, clock(), epoch).unwrap()
 }
 
+/// Lets time pass in which the rounds go on.
+async fn count_for(store: &FileStore, time: &AtomicU64, milliseconds: u64) {
+    for part in [milliseconds % 1000].into_iter().chain((0..milliseconds / 1000).map(|_| 1000)) {
+        time.fetch_add(part, Ordering::Relaxed);
+        store.flush(&[], Moment(0), Mode::Enforce).await.unwrap();
+    }
+}
+
 async fn is_live(store: &FileStore, token: &str) -> bool {
     matches!(store.look_up(id(token)).await.unwrap(), Known::Live(_))
 }
@@ -46,7 +54,7 @@ async fn it_keeps_the_promises_of_every_store() {
     let clock = Clock::simulated(Arc::clone(&time));
     let store = FileStore::open(&folder.path().join("s"), contract::LIMITS, clock, NOON).unwrap();
     // Idle time begins when counting does, and the contract speaks of what was before.
-    time.fetch_add(3_600_000, Ordering::Relaxed);
+    count_for(&store, &time, 3_600_000).await;
     contract::keeps_its_promises(&store).await;
 }
 
@@ -76,10 +84,31 @@ async fn nobody_is_cut_for_time_when_nobody_was_counting() {
         let time = Arc::new(AtomicU64::new(5_000));
         let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON).unwrap();
         store.begin(touch("ada")).await.unwrap();
-        time.fetch_add(3_590_000, Ordering::Relaxed);
+        count_for(&store, &time, 3_590_000).await;
         drop(store);
         let store = open(&path, NOON + 3_590_000 + gap);
         store.judge(Touch { age: 3_590_000 + gap, ..touch("ada") }, 0, Mode::Enforce).await.unwrap();
+        assert_eq!(is_live(&store, "ada").await, still_live, "after {gap} ms");
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_machine_did_not_count_and_a_restart_does_not_forget_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions");
+    for (gap, still_live) in [(59_000, false), (61_000, true)] {
+        std::fs::remove_file(&path).ok();
+        let time = Arc::new(AtomicU64::new(5_000));
+        let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON).unwrap();
+        store.begin(touch("ada")).await.unwrap();
+        count_for(&store, &time, 3_550_000).await;
+        time.fetch_add(gap, Ordering::Relaxed);
+        // Nothing has asked the table since. What the writer writes last must know it all the same.
+        store.close().await.unwrap();
+        drop(store);
+        let idle = 3_550_000 + gap;
+        let store = open(&path, NOON + idle);
+        store.judge(Touch { age: idle, ..touch("ada") }, 0, Mode::Enforce).await.unwrap();
         assert_eq!(is_live(&store, "ada").await, still_live, "after {gap} ms");
     }
 }

@@ -102,7 +102,8 @@ impl Shared {
             }
             idle_rounds = 0;
             let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
-            match disk.save(&changes, self.table.counting(), self.table.now() / 1000) {
+            let (counting, now) = self.table.counting();
+            match disk.save(&changes, counting, now) {
                 Ok(()) if self.note_failing(false) => {
                     tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");
                 }

@@ -10,9 +10,6 @@ use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
 
-/// How long nobody may have counted, in milliseconds, for counting to be unbroken.
-const GAP_AT_MOST: u64 = 60_000;
-
 /// How many sessions are told of in one transaction. The server does nothing else meanwhile, so it has to end.
 const TOLD_AT_ONCE: usize = 10_000;
 
@@ -127,7 +124,7 @@ impl RedisStore {
         command.arg(format!("{prefix}:replicas")).arg(format!("{prefix}:counting")).arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
         command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
-        command.arg(grace).arg(GAP_AT_MOST).arg(self.limits.timeout);
+        command.arg(grace).arg(self.gap_at_most).arg(self.limits.timeout);
         command.arg(u8::from(self.was_off.load(Ordering::Acquire)));
         command
     }

@@ -106,6 +106,38 @@ async fn nobody_is_ended_before_every_replica_has_reported() {
     assert!(live.age < 2_000, "{live:?}");
 }
 
+/// A single replica stands still for three seconds, which is more than `gap_at_most` or not, and its session
+/// is idle for longer than the limit then. What becomes of it; without a server where that is gone meanwhile.
+async fn stood_still(gap_at_most: u64, outage: bool) -> Known {
+    let server = Server::start();
+    let mut store = counting(&server, LIMITS).await;
+    store.gap_at_most = gap_at_most;
+    store.settings.decides_alone = true;
+    store.begin(touch("ada", 8_500)).await.unwrap();
+    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let idle = touch("ada", 11_500);
+    // A request may be faster than the report.
+    let known = store.judge(idle, 11_500, Mode::Enforce).await.unwrap();
+    assert!(matches!(known, Known::Live(_)), "judged by marks from before: {known:?}");
+    if outage {
+        drop(server);
+        store.flush(&[idle], store.clock.now(), Mode::Enforce).await.unwrap_err();
+        return store.decide_alone(idle, 11_500).map_or(known, Known::Ended);
+    }
+    store.flush(&[idle], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.judge(idle, 11_500, Mode::Enforce).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_lone_replica_that_stood_still_for_long_lets_idle_time_start_anew() {
+    for outage in [false, true] {
+        let (briefly, long) = tokio::join!(stood_still(60_000, outage), stood_still(2_000, outage));
+        assert!(matches!(briefly, Known::Ended(_)), "{briefly:?}");
+        assert!(matches!(long, Known::Live(_)), "cut for time in which nobody counted: {long:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let server = Server::start();

@@ -101,9 +101,20 @@ pub(super) struct View {
     pub(super) told: Moment,
     /// How many other replicas there were at the last report.
     pub(super) others: u64,
+    /// When this replica last counted.
+    counted: Moment,
 }
 
 impl View {
+    /// This replica counts. Where it did not for more than `gap_at_most`, idle time starts anew; the server notices that
+    /// by the marks, but in an outage it cannot.
+    pub(super) fn count(&mut self, now: Moment, gap_at_most: u64) {
+        if now.since(self.counted) > gap_at_most {
+            self.counting = self.counting.max(self.server_now(now).unwrap_or(0) / 1000);
+        }
+        self.counted = now;
+    }
+
     /// What a report is made of that is sent now and tells everything up to `told`.
     pub(super) fn measure(&self, told: Moment, now: Moment) -> Measure {
         let Some(last) = self.last else { return Measure { base: -1, told: 0, sent: 0, slack: 0 } };
