@@ -8,6 +8,7 @@ mod gate;
 mod goodbye;
 mod headers;
 mod lane;
+mod outage;
 mod reject;
 mod tunnel;
 mod upgrade;
@@ -30,6 +31,7 @@ use http::{HeaderValue, Method, Request, Response, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use outage::Outage;
 use reject::{Asked, Fault};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,6 +74,7 @@ pub(crate) struct Proxy {
     pool: Pool,
     shutdown: Shutdown,
     requests: AtomicU64,
+    outage: Outage,
 }
 
 impl Proxy {
@@ -79,8 +82,8 @@ impl Proxy {
         let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
         let tokens = TokenRules::new(config.tokens.clone(), config.ids.clone());
         let no_tokens = TokenRules::new(Vec::new(), config.ids.clone());
-        let pool = forward::pool(connector);
-        Self { pool, tokens, no_tokens, config, keeper, shutdown, requests: AtomicU64::new(0) }
+        let (pool, requests, outage) = (forward::pool(connector), AtomicU64::new(0), Outage::default());
+        Self { config, tokens, no_tokens, keeper, pool, shutdown, requests, outage }
     }
 
     /// The rules that the mode lets apply.
@@ -102,7 +105,10 @@ impl Proxy {
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let mut body = Some(body.map_err(Into::into).boxed_unsync());
         let answer = match self.answer(&client, head, &mut body, wanted).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                self.outage.is_over();
+                answer
+            }
             Err(fault) => {
                 if let Some(trouble) = fault.of_the_app() {
                     self.metrics().upstream_failed(trouble);
@@ -111,7 +117,7 @@ impl Proxy {
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
-                fault.answer(&asked, &self.config.cut)
+                fault.answer(&asked, &self.config.cut, &self.outage)
             }
         };
         self.metrics().answered(&asked.method, answer.status(), begun);

@@ -1,6 +1,7 @@
 //! Every fault of an exchange, and the one place where each becomes an answer and a log line.
 
 use super::body::{self, Body};
+use super::outage::Outage;
 use crate::config::Cut;
 use crate::metrics::Trouble;
 use crate::route::NormalPath;
@@ -93,24 +94,27 @@ impl Fault {
         }
     }
 
-    /// One line per fault; only those of the app call for somebody.
-    fn log(&self, asked: &Asked) {
+    /// One line per fault. Only those of the app call for somebody, and not each of them: the first tells it.
+    fn log(&self, asked: &Asked, outage: &Outage) {
         let Asked { method, path, .. } = asked;
-        match self {
+        let (status, cause, cure) = match self {
             Self::Unreachable(cause) | Self::BadAnswer(cause) => {
-                tracing::warn!(%method, path, cause, "502: {self}; check that it runs and that `upstream` is right");
+                (502, Some(cause), "check that it runs and that `upstream` is right")
             }
-            Self::ConnectTimedOut => {
-                tracing::warn!(%method, path, "504: {self}; see whether it runs and keeps up, or raise connect_timeout");
-            }
-            Self::TimedOut => tracing::warn!(%method, path, "504: {self}; see its log, or raise response_timeout"),
-            _ => tracing::debug!(%method, path, "refused: {self}"),
+            Self::ConnectTimedOut => (504, None, "see whether it runs and keeps up, or raise connect_timeout"),
+            Self::TimedOut => (504, None, "see its log, or raise response_timeout"),
+            _ => return tracing::debug!(%method, path, "refused: {self}"),
+        };
+        if outage.goes_on() {
+            tracing::warn!(%method, path, cause, "{status}: {self}; {cure} (what fails until it answers: log = \"debug\")");
+        } else {
+            tracing::debug!(%method, path, cause, "{status}: {self}");
         }
     }
 
     /// The answer.
-    pub(super) fn answer(&self, asked: &Asked, cut: &Cut) -> Response<Body> {
-        self.log(asked);
+    pub(super) fn answer(&self, asked: &Asked, cut: &Cut, outage: &Outage) -> Response<Body> {
+        self.log(asked, outage);
         if let Self::Ended { cookies } = self {
             return goodbye(asked, cut, cookies);
         }

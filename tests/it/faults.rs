@@ -128,10 +128,40 @@ async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
             assert_eq!(answer.status(), 502);
             assert!(answer.body.len() < 200 && answer.text().contains("cannot be reached"), "{}", answer.text());
         }
-        eventually("the log to tell of both", async || proxy.logged("WARN").len() == 2).await;
-        let lines = proxy.logged("WARN");
-        assert!(lines.iter().all(|line| line.contains("cause=")), "{lines:?}");
+        // The log tells it once; of the second request only who wants to know more.
+        eventually("the log to tell of both", async || proxy.logged("cause=").len() == 2).await;
+        let lines = proxy.logged("cause=");
+        assert!(lines[0].contains("WARN") && lines[1].contains("DEBUG"), "{lines:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_once_that_the_app_is_down_and_once_that_it_is_back() {
+    // A port that is taken, on which nobody listens yet.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let proxy = plain(&format!("http://{}", socket.local_addr().unwrap()));
+    let mut client = Wire::connect(proxy.address).await;
+    let told = |of: &str| proxy.logged(of).len();
+    for _ in 0..5 {
+        assert_eq!(client.ask(get("/x", "")).await.status(), 502);
+    }
+    let app = Fake::start_on(socket.listen(16).unwrap(), |_, mut wire| async move {
+        while wire.next_head().await.is_some() {
+            wire.send(OK).await;
+        }
+    });
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/x", "")).await.status(), 200);
+    }
+    eventually("the log to tell that it is back", async || told("the app answers again") == 1).await;
+    assert_eq!((told("WARN"), told("cause="), told("failed=5")), (1, 5, 1), "{}", proxy.whole_log());
+    drop(app);
+    for _ in 0..2 {
+        assert_eq!(client.ask(get("/x", "")).await.status(), 502);
+    }
+    eventually("the log to tell of both", async || told("cause=") == 7).await;
+    assert_eq!((told("WARN"), told("the app answers again")), (2, 1), "{}", proxy.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

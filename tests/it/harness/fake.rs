@@ -20,7 +20,15 @@ impl Fake {
         F: Future<Output = ()> + Send + 'static,
         S: Fn(usize, Wire) -> F + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(TcpListener::bind("127.0.0.1:0").await.unwrap(), serve)
+    }
+
+    /// The same, on a port that the test chose.
+    pub fn start_on<F, S>(listener: TcpListener, serve: S) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: Fn(usize, Wire) -> F + Send + 'static,
+    {
         let address = listener.local_addr().unwrap();
         let failures = Arc::new(Mutex::new(Vec::new()));
         let failed = Arc::clone(&failures);
