@@ -1,6 +1,6 @@
 //! The command line: arguments, logging, signals, exit codes.
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use idlegate::config::Config;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
@@ -20,20 +20,28 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 #[command(version)]
 struct Arguments {
     /// The configuration. Each of its keys is also an environment variable: `IDLEGATE_IDLE_TIMEOUT=30m`.
-    #[arg(long, global = true, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]
+    #[arg(long, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+/// The same behind a command. Not one option for all: the demo has a configuration of its own.
+#[derive(Debug, Default, Args)]
+struct Configured {
+    /// The configuration [default: proxy.toml, or what `IDLEGATE_CONFIG` names].
+    #[arg(long)]
+    config: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the proxy (the default).
-    Run,
+    Run(Configured),
     /// Check the configuration: all errors at once, each with its cure. Exit code 2 where there are any.
-    Check,
+    Check(Configured),
     /// Examine what idlegate stands on: the app and the store. Exit code 1 where something is wrong.
-    Doctor,
+    Doctor(Configured),
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
@@ -47,23 +55,27 @@ const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::Run => with_config(&arguments.config, |config| {
+    let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
+    match arguments.command.unwrap_or(Command::Run(Configured::default())) {
+        Command::Run(configured) => with_config(&path(configured), |config| {
             log(config.log);
             block_on(run(config))
         }),
-        Command::Check => with_config(&arguments.config, |config| {
-            println!(
-                "{}: valid; {} token rule{}, limit {} s, listens on {}",
-                arguments.config.display(),
-                config.tokens.len(),
-                if config.tokens.len() == 1 { "" } else { "s" },
-                config.idle.timeout,
-                config.listen
-            );
-            ExitCode::SUCCESS
-        }),
-        Command::Doctor => with_config(&arguments.config, |config| block_on(doctor(config))),
+        Command::Check(configured) => {
+            let path = path(configured);
+            with_config(&path, |config| {
+                println!(
+                    "{}: valid; {} token rule{}, limit {} s, listens on {}",
+                    path.display(),
+                    config.tokens.len(),
+                    if config.tokens.len() == 1 { "" } else { "s" },
+                    config.idle.timeout,
+                    config.listen
+                );
+                ExitCode::SUCCESS
+            })
+        }
+        Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
         Command::Demo { listen } => {
             log(LevelFilter::INFO);
             block_on(demo(listen))

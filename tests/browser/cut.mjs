@@ -51,6 +51,10 @@ async function secondsLeft(page) {
   return Number(text.match(/\d+(\.\d+)?/)?.[0] ?? NaN);
 }
 
+async function connection(page) {
+  return page.locator('#connection').textContent();
+}
+
 // What was tried with the old token through the proxy. The row `app` is another question: would the app still take it?
 async function retryRows(page) {
   return page.locator('#retry-results').evaluate((results) =>
@@ -78,6 +82,7 @@ function steps(report, page, traffic, url) {
     await eventually(`#who shows ${username}`, 10, () => page.locator('#who').textContent(), shown);
     assert.equal(await page.locator('#expired-dialog').isVisible(), false, 'no dialog yet');
     await eventually('the WebSocket is logged in', 10, () => traffic.loggedIn.size, (sockets) => sockets === 1);
+    assert.equal(await connection(page), 'WebSocket open');
   });
 
   report.step('the seconds count down', async () => {
@@ -102,6 +107,7 @@ function steps(report, page, traffic, url) {
     assert.ok(idle >= LIMIT - EARLY, `too early: ${idle} s after the last activity`);
     assert.ok(idle <= LATEST, `too late: ${idle} s after the last activity`);
     assert.match(await page.locator('#expired-dialog').textContent(), /inactiv/i, 'the dialog says why');
+    assert.doesNotMatch(await connection(page), /WebSocket open/, 'nor does the page behind it say anything else');
     return `after ${idle.toFixed(2)} s`;
   });
 
@@ -114,6 +120,7 @@ function steps(report, page, traffic, url) {
     // The front end dials again after every close. Had it not tried, the above would show nothing.
     const again = traffic.since(cutAt, /socket opened/).length;
     assert.ok(again > 0, 'it tried to reconnect');
+    await eventually('the page says as whom', 10, () => connection(page), (text) => /as nobody/.test(text));
     return `reconnected ${again} time(s), as nobody`;
   });
 

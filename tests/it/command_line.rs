@@ -79,6 +79,20 @@ fn a_variable_goes_before_the_file_and_an_unknown_one_is_an_error() {
 }
 
 #[test]
+fn the_configuration_is_named_before_or_behind_the_command_that_reads_it() {
+    let file = file(GOOD);
+    let path = file.path().to_str().unwrap();
+    for arguments in [["--config", path, "check"], ["check", "--config", path]] {
+        let output = idlegate().args(arguments).env("IDLEGATE_CONFIG", "/nowhere").output().unwrap();
+        assert!(stdout(&output).starts_with(&format!("{path}: valid; ")), "{output:?}");
+    }
+    for (command, reads) in [("run", true), ("check", true), ("doctor", true), ("demo", false)] {
+        let help = stdout(&idlegate().args([command, "--help"]).output().unwrap());
+        assert!(help.contains("--config") == reads && help.contains("--help"), "{command}: {help}");
+    }
+}
+
+#[test]
 fn variables_of_others_do_no_harm() {
     use std::os::unix::ffi::OsStrExt;
     let file = file(GOOD);

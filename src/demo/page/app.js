@@ -30,12 +30,13 @@ const socket = new ReconnectingSocket({
   opened() {
     opened += 1;
     const again = opened > 1 ? "WebSocket open again" : "WebSocket open";
-    showConnection("open", "WebSocket open");
     const stored = storage.load();
     if (stored && session) {
+      showConnection("open", "WebSocket open");
       socket.say({ cmd: "authenticate", session_id: stored.token });
       log(`${again}; stored token sent`, "client-frame");
     } else {
+      showConnection("closed", "Connected again, as nobody");
       log(`${again}; no stored token to send, so nothing comes back to life`);
     }
   },
@@ -71,6 +72,7 @@ function terminated(reason) {
     storage.clear();
     endedToken = session.token;
     log("idlegate ended the session: session_terminated (inactivity)", "cut");
+    showConnection("closed", "WebSocket closed by idlegate");
     prepare(element("retry-results"));
   }
   session = null;
