@@ -75,8 +75,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
-        connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
-        response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
+        connect_timeout: top.duration("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
+        response_timeout: top.duration("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
         log: top.text("log", level).unwrap_or(LevelFilter::INFO),
         health,
         admin,
@@ -168,9 +168,9 @@ fn idle(table: &mut Section<'_, '_>) -> (Limits, Mode) {
         })
     });
     let limits = Limits {
-        timeout: table.text("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
-        lifetime: table.text("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
-        retention: table.text("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),
+        timeout: table.duration("timeout", seconds).unwrap_or(DEFAULT_IDLE.timeout),
+        lifetime: table.duration("lifetime", lifetime).unwrap_or(DEFAULT_IDLE.lifetime),
+        retention: table.duration("retention", seconds).unwrap_or(DEFAULT_IDLE.retention),
     };
     (limits, mode.unwrap_or(Mode::Enforce))
 }

@@ -5,7 +5,7 @@
 
 use super::document::{Document, Source, variable_of};
 use super::problem::{Fault, Origin, Problem, echo};
-use super::value::{Form, not_a, of_variable};
+use super::value::{Form, integer, not_a, of_variable};
 use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -122,6 +122,15 @@ impl<'a> Section<'_, 'a> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
             other => Err(not_a(other, "text", "write it in quotes")),
+        })
+    }
+
+    /// Reads a key whose value is a duration, which `check` is given as text: a bare number too, to say what it lacks.
+    pub(super) fn duration<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, Fault>) -> Option<T> {
+        self.check(key, Form::Text, |value| match value {
+            DeValue::String(text) => check(text),
+            DeValue::Integer(_) => check(&integer(value)?.to_string()),
+            other => Err(not_a(other, "a duration", "write it in quotes, like \"1h\" or \"45s\"")),
         })
     }
 

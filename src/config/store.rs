@@ -6,7 +6,8 @@ use super::value::{duration, integer_in};
 use super::{Dealings, Store, UnknownTokens};
 use crate::session::SessionIds;
 use crate::store::{RedisSettings, Secret};
-use std::path::PathBuf;
+use rustix::fs::{Access, access};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const DEFAULT_PREFIX: &str = "idlegate";
@@ -38,8 +39,8 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
 fn dealings(table: &mut Section<'_, '_>) -> Dealings {
     let usual = Dealings::default();
     Dealings {
-        flush_interval: table.text("flush_interval", flush_interval).unwrap_or(usual.flush_interval),
-        lookup_timeout: table.text("lookup_timeout", duration).unwrap_or(usual.lookup_timeout),
+        flush_interval: table.duration("flush_interval", flush_interval).unwrap_or(usual.flush_interval),
+        lookup_timeout: table.duration("lookup_timeout", duration).unwrap_or(usual.lookup_timeout),
         unknown_tokens: table.text("unknown_tokens", unknown_tokens).unwrap_or(usual.unknown_tokens),
     }
 }
@@ -114,7 +115,7 @@ fn url(text: &str) -> Result<Place, Fault> {
     }
     if let Some(path) = text.strip_prefix("file:") {
         if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
-            return Ok(Place::File(PathBuf::from(path)));
+            return writable(Path::new(path)).map(Place::File);
         }
         return Err(Fault::new("it does not name a file by its absolute path", CURE));
     }
@@ -123,6 +124,28 @@ fn url(text: &str) -> Result<Place, Fault> {
         return Ok(Place::Redis(Secret::new(text)));
     }
     Err(Fault::new("this version has no such store", CURE))
+}
+
+/// The file can be made, or written where it is there. The rest, such as what stands in it, shows when it is opened.
+fn writable(path: &Path) -> Result<PathBuf, Fault> {
+    let folder = path.parent().unwrap_or(path);
+    let told = |path: &Path| echo(&path.display().to_string());
+    if path.is_dir() {
+        return Err(Fault::new(format!("{} is a folder", told(path)), "name a file in it"));
+    }
+    if !folder.is_dir() {
+        return Err(Fault::new(
+            format!("there is no folder {}", told(folder)),
+            "make it, or name a file in another one",
+        ));
+    }
+    let written = if path.exists() { path } else { folder };
+    access(written, Access::WRITE_OK).map(|()| path.to_owned()).map_err(|error| {
+        Fault::new(
+            format!("{} cannot be written: {error}", told(written)),
+            "let the user that idlegate runs as write it",
+        )
+    })
 }
 
 fn prefix(text: &str) -> Result<String, Fault> {
@@ -137,7 +160,7 @@ fn prefix(text: &str) -> Result<String, Fault> {
 fn replica_grace_of(table: &mut Section<'_, '_>, flush_interval: Duration) -> Duration {
     // A replica reports once in an interval, and a report may take a second: less than a few of them is no silence.
     let least = Duration::from_secs(5).max(flush_interval * 3);
-    let grace = table.text("replica_grace", duration).unwrap_or(DEFAULT_REPLICA_GRACE.max(least));
+    let grace = table.duration("replica_grace", duration).unwrap_or(DEFAULT_REPLICA_GRACE.max(least));
     if grace < least {
         let cure = format!("write {} or more", humantime::format_duration(least));
         table.fault("replica_grace", Fault::new("a replica that reports as it should would be struck off", cure));

@@ -104,13 +104,24 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
     match duration {
-        None => Err(Fault::new(format!("{} is not a duration", echo(text)), CURE)),
+        None => {
+            Err(without_unit(text).unwrap_or_else(|| Fault::new(format!("{} is not a duration", echo(text)), CURE)))
+        }
         Some(Duration::ZERO) => Err(Fault::new("a duration of zero would end everything at once", CURE)),
         Some(duration) if duration > LONGEST => {
             Err(Fault::new(format!("{} is longer than ten years", echo(text)), CURE))
         }
         Some(duration) => Ok(duration),
     }
+}
+
+/// The fault of a duration that is a bare number.
+fn without_unit(text: &str) -> Option<Fault> {
+    let seconds = text.trim().parse::<u32>().ok()?;
+    let plain = format!("{seconds}s");
+    let usual = humantime::format_duration(Duration::from_secs(seconds.into())).to_string();
+    let seconds_or = if usual == plain { String::new() } else { format!(", which is \"{usual}\"") };
+    Some(Fault::new(format!("{seconds} has no unit"), format!("for seconds write \"{plain}\"{seconds_or}")))
 }
 
 /// A duration in whole seconds, 1 at least.

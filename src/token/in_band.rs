@@ -104,13 +104,15 @@ pub struct InBand {
     offers: Offers,
     /// Whether the long message on its way was found to be an offer.
     spotted: bool,
+    /// Whether it was told that an answer may have gone by.
+    missed: bool,
 }
 
 impl InBand {
     /// A tunnel on which nothing was offered yet.
     #[must_use]
     pub fn new(rules: InBandRules) -> Self {
-        Self { rules, offers: Offers::default(), spotted: false }
+        Self { rules, offers: Offers::default(), spotted: false, missed: false }
     }
 
     /// Examines a whole message of the client. An offer that may pass is then [`InBand::offered`].
@@ -172,6 +174,13 @@ impl InBand {
     #[must_use]
     pub fn offered(&mut self, offer: Offer) -> bool {
         self.offers.add(offer)
+    }
+
+    /// The app sends a message too long to be examined. Whether it is to be told that this may be the answer to an offer,
+    /// whose session is not tracked then; once is enough.
+    #[must_use]
+    pub fn server_piece(&mut self) -> bool {
+        self.offers.are_waiting() && !std::mem::replace(&mut self.missed, true)
     }
 
     /// Examines a whole message of the app, which may answer the oldest offer.

@@ -93,6 +93,16 @@ fn the_configuration_is_named_before_or_behind_the_command_that_reads_it() {
 }
 
 #[test]
+fn check_notices_that_the_file_of_the_store_cannot_be_made() {
+    let text = format!("{GOOD}[store]\nurl = \"file:/nowhere/sessions\"\n");
+    for command in ["check", "run"] {
+        let output = with_file(command, &text, &[]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        assert!(stderr(&output).contains(":5: store.url: there is no folder \"/nowhere\"; make it"), "{output:?}");
+    }
+}
+
+#[test]
 fn variables_of_others_do_no_harm() {
     use std::os::unix::ffi::OsStrExt;
     let file = file(GOOD);

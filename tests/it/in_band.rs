@@ -177,6 +177,22 @@ async fn of_an_accepted_token_that_was_not_recognised_the_client_hears_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_too_long_to_be_examined_is_told_once_where_a_token_waits_for_it() {
+    let mut ends = Ends::start().await;
+    let (mut client, mut app) = ends.open("/ws", "").await;
+    let long = unmasked(TEXT, &vec![b' '; 70_000]);
+    for (offers, told) in [(false, 0), (true, 1), (true, 1)] {
+        if offers {
+            client.send(masked(TEXT, offer("new").as_bytes())).await;
+            app.frame().await;
+        }
+        app.send(&long).await;
+        assert_eq!(client.bytes(long.len()).await, long);
+        assert_eq!(ends.proxy.logged("too long to be examined").len(), told, "{}", ends.proxy.whole_log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn pipelined_offers_are_answered_in_order() {
     let room = Classroom::open();
     for good_first in [true, false] {

@@ -100,7 +100,7 @@ key = 1
         r":9: max_sessions: 0 is out of range; write a number from 1 to 10000000",
         r#":11: idle.timeout: "1 hourr" is not a duration; write it like "1h" or "45s""#,
         r":12: idle.timout: there is no such key; did you mean idle.timeout?",
-        r":13: idle.lifetime: a whole number stands where text is needed; write it in quotes",
+        r#":13: idle.lifetime: 3600 has no unit; for seconds write "3600s", which is "1h""#,
         r#":15: store.url: this version has no such store; write "memory", "file:/var/lib/idlegate/sessions" or "redis://127.0.0.1:6379""#,
         r#":17: activity.profile: "human" is not a profile; write "tab" (an open tab keeps its session) or "person" (only someone who does something does)"#,
         r":18: activity.client_pongs: text stands where true or false is needed; write true or false, without quotes",

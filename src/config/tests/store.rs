@@ -1,6 +1,7 @@
 //! `[store]`: what goes together and what does not.
 
 use super::*;
+use std::os::unix::fs::PermissionsExt;
 
 fn store(lines: &str) -> Result<Config, Vec<String>> {
     parse(&format!("{LEAST}[store]\nurl = \"redis://127.0.0.1\"\n{lines}\n"))
@@ -42,4 +43,28 @@ fn a_silent_replica_is_waited_for_longer_than_it_may_take_to_report() {
         assert!(problem(&format!("flush_interval = \"{interval}\"")).contains("write 100ms to 10s"), "{interval}");
     }
     assert_eq!(store("").unwrap().dealings, Dealings::default());
+}
+
+#[test]
+fn a_file_store_can_be_made_or_written_where_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |path: &str| {
+        parse(&format!("{LEAST}[store]\nurl = \"file:{}\"\n", folder.path().join(path).display()))
+            .map(|config| config.store)
+            .map_err(|told| told.join("\n"))
+    };
+    assert!(matches!(at("sessions").unwrap(), Store::File(_)));
+    std::fs::write(folder.path().join("there"), "").unwrap();
+    assert!(matches!(at("there").unwrap(), Store::File(_)));
+    let missing = at("no/sessions").unwrap_err();
+    assert!(missing.contains(": store.url: there is no folder ") && missing.contains("/no\"; make it"), "{missing}");
+    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    assert!(at("folder").unwrap_err().contains("is a folder; name a file in it"));
+    // Root can write everywhere.
+    let closed = folder.path().join("folder");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
+    match at("folder/sessions") {
+        Ok(store) => assert!(rustix::process::geteuid().is_root(), "{store:?}"),
+        Err(told) => assert!(told.contains("/folder\" cannot be written: "), "{told}"),
+    }
 }

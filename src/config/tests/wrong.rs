@@ -150,6 +150,17 @@ fn durations_are_positive_and_bounded() {
             }
         }
     }
+    for (number, told) in [
+        ("900", "900 has no unit; for seconds write \"900s\", which is \"15m\""),
+        ("\"45\"", "45 has no unit; for seconds write \"45s\""),
+        ("99999999999999", "is not a duration; write it like"),
+        ("1.5", "a fraction stands where a duration is needed; write it in quotes, like"),
+    ] {
+        for key in ["timeout", "lifetime", "retention"] {
+            let problem = problem("idle", &format!("{key} = {number}"));
+            assert!(problem.contains(&format!("idle.{key}: ")) && problem.contains(told), "{problem}");
+        }
+    }
     let config = parse(&format!("connect_timeout = \"250ms\"\n{LEAST}[idle]\nlifetime = \"8h\"")).unwrap();
     assert_eq!((config.connect_timeout, config.idle.lifetime), (Duration::from_millis(250), Some(28_800)));
     assert!(problem("", "response_timeout = \"0s\"").contains("zero"));

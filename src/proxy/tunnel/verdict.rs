@@ -57,14 +57,20 @@ impl Tunnel {
     pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let enforces = self.enforces();
         let lane = &mut self.down.lane;
-        if examined == Examined::Piece {
-            lane.message.clear();
-            return Ok(());
-        }
         let Some(in_band) = &mut self.in_band else {
             lane.release();
             return Ok(());
         };
+        if examined == Examined::Piece {
+            lane.message.clear();
+            if in_band.server_piece() {
+                tracing::warn!(
+                    "a message of the app is too long to be examined, and a token waits for its answer; if this is the \
+                     answer, its session is not tracked"
+                );
+            }
+            return Ok(());
+        }
         match in_band.server_message(lane.message.as_slice()) {
             ServerMessage::Other => lane.release(),
             ServerMessage::Accepted(id) => {

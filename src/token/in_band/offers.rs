@@ -71,6 +71,11 @@ impl Offers {
         true
     }
 
+    /// Whether any has no answer yet.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// The client said something else.
     pub(super) fn talked(&mut self) {
         self.talk = true;
