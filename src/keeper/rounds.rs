@@ -69,7 +69,7 @@ impl Keeper {
         let now = self.clock.now();
         let (ended, live): (Vec<_>, Vec<_>) = self.due(now).into_iter().partition(|session| session.ended().is_some());
         for session in ended {
-            self.forget(session.id());
+            self.forget(session.id(), now);
         }
         for some in live.chunks(AT_ONCE) {
             futures_util::future::join_all(some.iter().map(|session| self.judge(session))).await;
@@ -81,13 +81,14 @@ impl Keeper {
     }
 
     /// When to report after a round at `begun`: all replicas together, right after the turn of an interval of the store's
-    /// time, since a second is over for all only when each of them has reported up to it. Half an interval later at
-    /// least: a round for a deadline does not replace the next report, nor does the next follow on its heels.
+    /// time, since a second is over for all only when each of them has reported up to it. A round for a deadline does not
+    /// replace that report, however shortly it goes before: all ends that fall due with the turn would wait for the next.
     fn next_report(&self, begun: Moment) -> Moment {
         let interval = self.flush_interval();
-        let earliest = begun.plus(interval / 2);
+        let pause = ROUND_PAUSE.min(interval / 2);
+        let earliest = begun.plus(pause);
         let Some(stored) = self.store.now() else { return begun.plus(interval) };
-        let at_earliest = stored.saturating_add(interval / 2).saturating_sub(self.clock.now().since(begun));
+        let at_earliest = stored.saturating_add(pause).saturating_sub(self.clock.now().since(begun));
         let after_the_turn = at_earliest.saturating_sub(REPORTED_AFTER_THE_TURN) % interval;
         earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
     }
@@ -207,7 +208,7 @@ impl Keeper {
         let (now, mode) = (self.clock.now(), self.mode());
         if mode == Mode::Off {
             // Nobody's time counts. When it does again, it begins anew.
-            return self.sessions.write().arm(session.id(), now.plus(self.limit_ms()));
+            return self.judge_at(session, now.plus(self.limit_ms()));
         }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
         match self.store.judge(touch, seen_idle, mode).await {
@@ -218,12 +219,12 @@ impl Keeper {
             }
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
-                self.sessions.write().arm(session.id(), now.plus(live.due_in.max(ASKED_AGAIN)));
+                self.judge_at(session, now.plus(live.due_in.max(ASKED_AGAIN)));
             }
             Ok(Known::Unknown) => {
                 // Lost between two steps. It is begun again when it is told of.
                 session.pulse().untell();
-                self.sessions.write().arm(session.id(), now.plus(self.flush_interval()));
+                self.judge_at(session, now.plus(self.flush_interval()));
             }
             Err(error) => {
                 if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
@@ -231,7 +232,7 @@ impl Keeper {
                     return self.judged(session, ended);
                 }
                 tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
-                self.sessions.write().arm(session.id(), now.plus(self.flush_interval()));
+                self.judge_at(session, now.plus(self.flush_interval()));
             }
         }
     }
@@ -239,14 +240,24 @@ impl Keeper {
     /// A session is over. Where it lives on, it can be over again only a limit later.
     fn judged(&self, session: &Session, ended: Ended) {
         self.over(session, ended);
+        self.judge_at(session, self.clock.now().plus(self.limit_ms()));
+    }
+
+    /// When a live session is judged again. One that has ended while it was asked about keeps its own deadline: with this
+    /// one it would be forgotten, and its token revived.
+    pub(super) fn judge_at(&self, session: &Session, deadline: Moment) {
+        let mut sessions = self.sessions.write();
         if session.ended().is_none() {
-            self.sessions.write().arm(session.id(), self.clock.now().plus(self.limit_ms()));
+            sessions.arm(session.id(), deadline);
         }
     }
 
-    fn forget(&self, id: SessionId) {
+    /// Forgets an ended session, unless it ended only after it was found to be due.
+    fn forget(&self, id: SessionId, now: Moment) {
         let mut sessions = self.sessions.write();
-        if let Some(entry) = sessions.by_id.remove(&id) {
+        if sessions.by_id.get(&id).is_some_and(|entry| entry.deadline <= now)
+            && let Some(entry) = sessions.by_id.remove(&id)
+        {
             sessions.deadlines.remove(&(entry.deadline, id));
         }
     }
