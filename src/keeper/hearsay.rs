@@ -46,17 +46,18 @@ impl Keeper {
         match self.store.look_up(session.id()).await {
             Ok(Known::Ended(ended)) => self.over(session, ended),
             Ok(Known::Live(_) | Known::Lapsed(..)) => {}
-            // Lost there, known here: it is written back with the next round.
-            Ok(Known::Unknown) => session.pulse().untell(),
+            // Lost there, known here: it is written back by judging it with the next round. Only so the store learns that
+            // it was lost, and counts anew: others may have told of later activity, and will not tell of it again.
+            Ok(Known::Unknown) => self.judge_at(session, self.clock.now()),
             Err(error) => {
                 tracing::debug!(session = %session.id(), %error, "a session could not be looked up again");
                 // A round has more patience than a look-up, and it comes again until there is an answer.
-                self.sessions.write().arm(session.id(), self.clock.now());
+                self.judge_at(session, self.clock.now());
             }
         }
     }
 
-    pub(super) async fn look_again_at_all(&self) {
+    pub(crate) async fn look_again_at_all(&self) {
         let live: Vec<_> = self.all().into_iter().filter(|session| session.ended().is_none()).collect();
         for some in live.chunks(LOOKED_UP_AT_ONCE) {
             futures_util::future::join_all(some.iter().map(|session| self.look_again(session))).await;

@@ -27,6 +27,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use view::View;
 
+/// How long an end may wait for what other replicas have to report before that is said, in milliseconds: it is late then.
+const LATE: u64 = 2_000;
+
 /// How the store is reached, and what it keeps.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedisSettings {
@@ -66,6 +69,8 @@ pub struct RedisStore {
     was_off: AtomicBool,
     /// [`GAP_AT_MOST`], but in a test that has no minute to spare.
     gap_at_most: u64,
+    /// Since when an end has been waiting for a report of another replica, and whether that was said.
+    waiting: Mutex<Option<(Moment, bool)>>,
 }
 
 impl RedisStore {
@@ -77,8 +82,8 @@ impl RedisStore {
         let link = Link::new(&settings)?;
         let replica = format!("{:016x}", rand::random::<u64>());
         let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
-        let (view, gap_at_most) = (Mutex::default(), GAP_AT_MOST);
-        Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, gap_at_most })
+        let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), GAP_AT_MOST);
+        Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, waiting, gap_at_most })
     }
 
     /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.
@@ -109,6 +114,20 @@ impl RedisStore {
         let answer =
             answer.map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", link::RESPONSE_TIMEOUT)))?;
         answer.and_then(|answer| self.known(&answer)).map_err(|error| unavailable(&error))
+    }
+
+    /// An end waits for what another replica has to report. Where that takes so long that the cut is late, it is said.
+    fn note_waiting(&self) {
+        let now = self.clock.now();
+        let mut waiting = self.waiting.lock();
+        let (since, said) = waiting.get_or_insert((now, false));
+        if now.since(*since) > LATE && !std::mem::replace(said, true) {
+            let seconds = self.settings.replica_grace.as_secs();
+            tracing::warn!(
+                seconds,
+                "a replica is silent; nobody is cut until it is heard, or has been silent for so long"
+            );
+        }
     }
 
     /// The command for a step whose ages were taken `waited` milliseconds ago, and which is sent at `sent`.
@@ -230,6 +249,7 @@ impl Store for RedisStore {
         if self.up.load(Ordering::Acquire)
             && let Some(held) = self.held_back(&view, touch)
         {
+            self.note_waiting();
             return Box::pin(std::future::ready(Ok(Known::Live(held))));
         }
         // After a step of the server's clock only what this replica has itself seen counts.

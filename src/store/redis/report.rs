@@ -3,7 +3,7 @@
 use super::fleet::fleet_of;
 use super::link::Naming;
 use super::view::{News, Reading, Report, View};
-use super::{RedisStore, Step};
+use super::{LATE, RedisStore, Step};
 use crate::clock::Moment;
 use crate::session::Mode;
 use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
@@ -47,6 +47,9 @@ impl RedisStore {
         }
         let news = self.view.lock().hear(&report, told);
         untaken |= self.hear_of(last, &answers, &mut flushed)?;
+        if second_of(report.reading.server, LATE) <= report.oldest / 1000 {
+            *self.waiting.lock() = None;
+        }
         self.tell_of(news, &struck);
         flushed.retell = news.retell || untaken;
         Ok(flushed)

@@ -1,5 +1,7 @@
 //! The Redis store before a real server.
 
+mod lost;
+
 use super::{RedisSettings, RedisStore};
 use crate::clock::Clock;
 use crate::keeper::{Keeper, Standing};
@@ -23,7 +25,8 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server, which tests/run installs");
-        while !folder.path().join("s").exists() {
+        // The file is there before anybody listens at it.
+        while std::os::unix::net::UnixStream::connect(folder.path().join("s")).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
         Self { child, folder }

@@ -1,0 +1,100 @@
+//! What the server lost, and what reaches it late.
+
+use super::{LIMITS, Server, counting, touch};
+use crate::clock::Clock;
+use crate::keeper::{Keeper, Standing};
+use crate::session::{Limits, Mode, SessionId};
+use crate::store::{Known, Store, Touch};
+use rustix::process::{Pid, Signal, kill_process};
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Server {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    async fn lose(&self, token: &str) {
+        let key = format!("test:session:{}", SessionId::of_token(token.as_bytes()));
+        assert_eq!(self.ask(&["DEL", &key]).await, redis::Value::Int(1), "there was no {key}");
+    }
+}
+
+/// The limit of these tests, in seconds.
+const LIMIT: u64 = 2;
+
+const SHORT: Limits = Limits { timeout: LIMIT, lifetime: None, ..LIMITS };
+
+#[tokio::test]
+async fn a_session_that_the_server_lost_counts_anew_for_who_knows_the_least_of_it() {
+    let server = Server::start();
+    let (here, there) = (counting(&server, SHORT).await, counting(&server, SHORT).await);
+    here.begin(Touch { created_age: 60_000, ..touch("ada", 10_000) }).await.unwrap();
+    // Seen and told elsewhere, and never told again; then the server evicts it.
+    there.flush(&[touch("ada", 0)], there.clock.now(), Mode::Enforce).await.unwrap();
+    server.lose("ada").await;
+    let lost = here.clock.now();
+    let mut age = 10_000;
+    loop {
+        for store in [&there, &here] {
+            store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+        }
+        age += 100;
+        match here.judge(Touch { created_age: 60_000, ..touch("ada", age) }, age, Mode::Enforce).await.unwrap() {
+            Known::Ended(_) => break,
+            Known::Live(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            other => panic!("not begun again: {other:?}"),
+        }
+        assert!(here.clock.now().since(lost) < (LIMIT + 8) * 1000, "never ended");
+    }
+    let idle = here.clock.now().since(lost);
+    assert!(idle > LIMIT * 1000, "cut after {idle} ms");
+}
+
+#[tokio::test]
+async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_known_here() {
+    let server = Server::start();
+    let there = counting(&server, SHORT).await;
+    let keeper = Arc::new(Keeper::new(Box::new(server.store(SHORT)), Clock::system(), LIMIT, 10));
+    keeper.round().await;
+    let id = SessionId::of_token(b"ada");
+    let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+    keeper.round().await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let last = there.clock.now();
+    there.flush(&[touch("ada", 0)], last, Mode::Enforce).await.unwrap();
+    server.lose("ada").await;
+    keeper.look_again_at_all().await;
+    while session.ended().is_none() {
+        there.flush(&[], there.clock.now(), Mode::Enforce).await.unwrap();
+        keeper.round().await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(there.clock.now().since(last) < (LIMIT + 8) * 1000, "never ended");
+    }
+    let idle = there.clock.now().since(last);
+    assert!(idle > LIMIT * 1000, "cut after {idle} ms");
+}
+
+#[tokio::test]
+async fn what_arrives_long_after_its_sending_is_not_taken_and_is_told_again() {
+    let server = Server::start();
+    let store = counting(&server, LIMITS).await;
+    server.signal(Signal::STOP);
+    let told = store.clock.now();
+    // It waits in the socket of a server that hangs, and whoever sent it has given it up.
+    store.flush(&[touch("ada", 0)], told, Mode::Enforce).await.unwrap_err();
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    server.signal(Signal::CONT);
+    let id = touch("ada", 0).id;
+    let waited = store.clock.now().since(told);
+    // Whatever came with the old connection has been read before this is answered.
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while store.flush(&[], store.clock.now(), Mode::Enforce).await.is_err() {}
+    })
+    .await
+    .unwrap();
+    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown, "it began {waited} ms after it was seen");
+    store.flush(&[touch("ada", store.clock.now().since(told))], store.clock.now(), Mode::Enforce).await.unwrap();
+    let Known::Live(live) = store.look_up(id).await.unwrap() else { panic!("not begun") };
+    assert!(live.age >= waited, "{live:?}, but it was {waited} ms ago");
+}
