@@ -22,7 +22,7 @@ async fn dots_lead_no_dead_token_out_of_its_paths() {
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let mut client = Wire::connect(proxy.address).await;
     assert_eq!(client.ask(get("/api/admin/../x", &bearer)).await.status(), 200, "it lives");
-    sleep(Duration::from_millis(3500)).await;
+    proxy.has_cut_in_time(1).await;
     for path in ["users", "../x", "%2e%2e/x", "..%2fx", "%252e%252e/x", "x\\..\\..\\y", "//../../q", "..;/x"] {
         let answer = client.ask(get(&format!("/api/admin/{path}"), &bearer)).await;
         assert_eq!(answer.status(), 401, "{path}");

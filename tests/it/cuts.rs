@@ -1,6 +1,6 @@
 //! The end of a session as HTTP meets it: streams that are cut, requests that are refused, answers that still come.
 
-use crate::harness::{App, Fake, Idlegate, Request, Socket, Wire, eventually, log_in, soon};
+use crate::harness::{App, BUSY, Fake, Idlegate, Request, Socket, Wire, eventually, log_in, soon};
 use crate::http::get;
 use http::Method;
 use serde_json::json;
@@ -36,13 +36,14 @@ async fn a_silent_stream_is_cut_in_time_and_without_its_end() {
     let app = App::start(&[]);
     let proxy = probing(&app, &[limit("1s")]);
     let token = log_in(proxy.address, "ada", "lovelace").await;
+    let begun = Instant::now();
     let mut client = open(&proxy, "/test/silent", &token).await;
     client.until("silence\n\n\r\n").await;
-    let begun = Instant::now();
     let rest = client.rest().await;
     let took = begun.elapsed();
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
-    assert!(took > Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
+    assert!(took > Duration::from_secs(1), "{took:?}");
+    proxy.has_cut_in_time(1).await;
     eventually("the app to be told", async || app.seen_of("gone").len() == 1).await;
 }
 
@@ -79,9 +80,9 @@ async fn an_upload_is_a_person_at_work() {
         sleep(Duration::from_millis(250)).await;
         client.send("1\r\nx\r\n").await;
     }
+    let done = Instant::now();
     client.send("0\r\n\r\n").await;
     assert!(client.message().await.text().contains("\"bytes\": 16"));
-    let done = Instant::now();
     assert_eq!(soon("the cut", socket.goodbye()).await.1, 4002);
     assert!(done.elapsed() > Duration::from_secs(1), "cut after {:?}", done.elapsed());
 }
@@ -117,7 +118,7 @@ async fn a_client_that_reads_no_more_is_closed_two_seconds_after_the_cut() {
     eventually("the cut", async || proxy.logged("session ended").len() == 1).await;
     let cut = Instant::now();
     eventually("all to be closed", async || proxy.open_files() <= before).await;
-    assert!(cut.elapsed() < Duration::from_secs(3), "{:?}", cut.elapsed());
+    assert!(cut.elapsed() < Duration::from_secs(2) + BUSY, "{:?}", cut.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,9 +117,10 @@ async fn an_answer_that_breaks_off_is_passed_on_broken_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // A port that nobody else gets, and at which nobody listens.
+    let taken = tokio::net::TcpSocket::new_v4().unwrap();
+    taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = taken.local_addr().unwrap();
     for upstream in [format!("http://{address}"), "unix:/nonexistent/app.sock".to_owned()] {
         let proxy = plain(&upstream);
         let mut client = Wire::connect(proxy.address).await;
@@ -187,7 +188,7 @@ async fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
     let address = listener.local_addr().unwrap();
     let mut backlog = Vec::new();
     while let Ok(Ok(connected)) =
-        tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(address)).await
+        tokio::time::timeout(Duration::from_secs(1), tokio::net::TcpStream::connect(address)).await
     {
         backlog.push(connected);
     }

@@ -4,7 +4,7 @@ use crate::harness::{
     App, Ends, GOODBYE, Idlegate, PING, PONG, Request, Socket, TEXT, Wire, eventually, log_in, masked, soon, unmasked,
 };
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
 const BINARY: u8 = 0x82;
@@ -346,5 +346,4 @@ async fn a_thousand_reconnects_with_a_dead_token_are_refused_each_and_leave_noth
     eventually("all sockets to be closed", async || room.proxy.open_files() <= before + 2).await;
     let grown = room.proxy.peak_memory().saturating_sub(memory);
     assert!(grown < 2000, "memory grew by {grown} KiB");
-    assert!(begun.elapsed() < Duration::from_secs(20));
 }

@@ -31,13 +31,13 @@ async fn upload(proxy: &Idlegate, token: &str) -> u16 {
     request.body(body).send().await.status.as_u16()
 }
 
-/// The session is cut not before `limit` after `last`, and at most 2 s later.
+/// The session is cut not before `limit` after `last`, which was before the last activity was sent. (That it was not
+/// late is for the proxy's log to say.)
 async fn cut_in_time(socket: &mut Socket, last: Instant, limit: u64) {
     let said = tokio::time::timeout(Duration::from_secs(limit + 8), socket.goodbye()).await.expect("no cut");
     let idle = last.elapsed();
     assert_eq!(said, goodbye());
     assert!(idle > Duration::from_secs(limit), "cut early, after {idle:?}");
-    assert!(idle < Duration::from_secs(limit + 2), "cut late, after {idle:?}");
 }
 
 async fn whole_story(proxy_zone: &str, app_zone: &str) {
@@ -50,8 +50,10 @@ async fn whole_story(proxy_zone: &str, app_zone: &str) {
     socket.say(&json!({"cmd": "echo", "data": "hello"})).await;
     assert_eq!(socket.json().await["data"], "hello");
     assert_eq!(upload(&proxy, &token).await, 200);
+    let last = Instant::now();
     assert_eq!(validate(&proxy, &token).await, 200);
-    cut_in_time(&mut socket, Instant::now(), 3).await;
+    cut_in_time(&mut socket, last, 3).await;
+    proxy.has_cut_in_time(1).await;
     assert_eq!(validate(&proxy, &token).await, 401);
     assert_eq!(upload(&proxy, &token).await, 401);
     // Masked, or the app would not have understood it.
@@ -78,15 +80,16 @@ async fn a_session_touched_just_in_time_lives_on() {
         sleep(Duration::from_secs(1)).await;
         // In turn by a frame and by a request.
         if touch % 2 == 0 {
-            socket.say(&json!({"cmd": "echo", "data": touch})).await;
             last = Instant::now();
+            socket.say(&json!({"cmd": "echo", "data": touch})).await;
             assert_eq!(socket.json().await["data"], touch);
         } else {
-            assert_eq!(validate(&proxy, &token).await, 200);
             last = Instant::now();
+            assert_eq!(validate(&proxy, &token).await, 200);
         }
     }
     cut_in_time(&mut socket, last, 2).await;
+    proxy.has_cut_in_time(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,13 +103,14 @@ async fn no_session_is_cut_early_or_late_whatever_the_phase_of_the_second() {
             let token = log_in(address, "ada", "lovelace").await;
             let (mut socket, answer) = Socket::authenticated(address, &token).await;
             assert_eq!(answer["type"], "auth_success");
+            let last = Instant::now();
             socket.say(&json!({"cmd": "echo", "data": 1})).await;
             socket.json().await;
-            cut_in_time(&mut socket, Instant::now(), 2).await;
+            cut_in_time(&mut socket, last, 2).await;
         }
     });
     futures_util::future::join_all(lives).await;
-    eventually("twenty log lines", async || proxy.logged("session ended").len() == 20).await;
+    proxy.has_cut_in_time(20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -123,8 +127,10 @@ async fn pongs_alone_keep_an_open_tab_and_are_not_a_person() {
     };
     let left = async {
         let token = log_in(person.address, "bob", "builder").await;
+        let last = Instant::now();
         let (mut socket, _) = Socket::authenticated(person.address, &token).await;
-        cut_in_time(&mut socket, Instant::now(), 2).await;
+        cut_in_time(&mut socket, last, 2).await;
+        person.has_cut_in_time(1).await;
     };
     tokio::join!(kept, left);
     assert!(!app.seen_of("ws-pong").is_empty());
@@ -158,7 +164,7 @@ async fn a_refused_request_gets_the_words_of_the_app() {
     let app = App::start(QUIET);
     let proxy = with_limit(&app, "1s");
     let token = log_in(proxy.address, "ada", "lovelace").await;
-    sleep(Duration::from_millis(2500)).await;
+    proxy.has_cut_in_time(1).await;
     let request = Request::get(proxy.address, "/api/get-all-students").header("session-id", &token);
     let answer = request.send().await;
     assert_eq!(answer.status, 401);
@@ -170,7 +176,7 @@ async fn a_refused_request_gets_the_words_of_the_app() {
         &[("IDLEGATE_IDLE_TIMEOUT", "1s"), ("IDLEGATE_CUT_LOGIN_URL", "/login?why=idle")],
     );
     let token = log_in(paged.address, "ada", "lovelace").await;
-    sleep(Duration::from_millis(2500)).await;
+    paged.has_cut_in_time(1).await;
     let request = || Request::get(paged.address, "/api/get-all-students").header("session-id", &token);
     let page = request().header("accept", "text/html,application/xhtml+xml").send().await;
     assert_eq!((page.status.as_u16(), page.headers["location"].to_str().unwrap()), (302, "/login?why=idle"));
@@ -205,7 +211,9 @@ async fn an_awaited_answer_is_never_cut_and_keeps_its_session() {
     let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
     let answer = Request::get(proxy.address, "/test/slow?seconds=5").header("session-id", &token).send().await;
     assert_eq!(answer.status, 200);
-    cut_in_time(&mut socket, Instant::now(), 1).await;
+    // The answer was activity up to its end, which the proxy saw before.
+    soon("the cut", socket.goodbye()).await;
+    proxy.has_cut_in_time(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,7 +223,7 @@ async fn an_absolute_lifetime_ends_even_an_active_session() {
     let begun = Instant::now();
     let token = log_in(proxy.address, "ada", "lovelace").await;
     let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
-    while begun.elapsed() < Duration::from_millis(2800) {
+    while begun.elapsed() < Duration::from_secs(2) {
         socket.say(&json!({"cmd": "echo", "data": 1})).await;
         socket.json().await;
         sleep(Duration::from_millis(200)).await;
@@ -262,11 +270,13 @@ async fn a_token_issued_on_the_tunnel_is_tracked() {
     let app = App::start(QUIET);
     let proxy = with_limit(&app, "1s");
     let mut socket = Socket::open(proxy.address, "/ws").await;
+    let last = Instant::now();
     socket.say(&json!({"cmd": "authenticate", "username": "ada", "password": "lovelace"})).await;
     assert_eq!(socket.json().await["type"], "auth_required");
     let answer = socket.json().await;
     assert_eq!(answer["type"], "auth_success");
-    cut_in_time(&mut socket, Instant::now(), 1).await;
+    cut_in_time(&mut socket, last, 1).await;
+    proxy.has_cut_in_time(1).await;
     assert_eq!(validate(&proxy, answer["session_id"].as_str().unwrap()).await, 401);
 }
 
@@ -291,9 +301,8 @@ async fn the_admin_panel_has_sessions_of_its_own() {
         Request::get(proxy.address, "/api/admin/users").header("authorization", &bearer).send().await.status.as_u16()
     };
     assert_eq!(ask().await, 200);
-    sleep(Duration::from_millis(2500)).await;
+    proxy.has_cut_in_time(1).await;
     assert_eq!(ask().await, 401);
-    eventually("the log line", async || proxy.logged("session ended").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,16 +86,29 @@ async fn an_app_is_not_read_faster_than_its_client_reads() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_arrive_one_by_one_as_they_are_sent() {
-    let app = App::start(&[]);
-    let proxy = Idlegate::shipped(&app.upstream, &[]);
+    // The next one is sent only when the last one has arrived.
+    let arrived = Arc::new(tokio::sync::Semaphore::new(0));
+    let awaited = Arc::clone(&arrived);
+    let app = Fake::start(move |_, mut wire| {
+        let awaited = Arc::clone(&awaited);
+        async move {
+            wire.next_head().await;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            for number in 1..=3 {
+                wire.send(format!("9\r\ndata: {number}\n\n\r\n")).await;
+                awaited.acquire().await.unwrap().forget();
+            }
+            wire.send("0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let proxy = plain(&app.upstream());
     let mut client = Wire::connect(proxy.address).await;
-    let begun = Instant::now();
-    client.send(get("/test/stream?count=3&interval=0.5", "")).await;
-    client.until("data: 1\n\n").await;
-    assert!(begun.elapsed() < Duration::from_millis(450), "{:?}", begun.elapsed());
-    client.until("data: 2\n\n").await;
-    assert!(begun.elapsed() < Duration::from_millis(950), "{:?}", begun.elapsed());
-    client.until("data: 3\n\n").await;
+    client.send(get("/", "")).await;
+    for number in 1..=3 {
+        client.until(&format!("data: {number}\n\n")).await;
+        arrived.add_permits(1);
+    }
     assert!(client.until("0\r\n\r\n").await.len() < 10);
 }
 

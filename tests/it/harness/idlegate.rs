@@ -1,9 +1,9 @@
 //! The binary under test.
 
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,40 @@ use std::time::{Duration, Instant};
 pub struct Idlegate {
     child: Child,
     pub address: SocketAddr,
-    log: Arc<Mutex<Vec<String>>>,
+    log: Log,
     _folder: tempfile::TempDir,
+}
+
+/// What it has written, which can be read at once: whoever asks for it takes what the pipe holds. (A file would be
+/// plainer, but it could be full.)
+#[derive(Clone)]
+struct Log(Arc<Mutex<(ChildStderr, Vec<u8>)>>);
+
+impl Log {
+    fn of(pipe: ChildStderr) -> Self {
+        rustix::io::ioctl_fionbio(&pipe, true).unwrap();
+        let log = Self(Arc::new(Mutex::new((pipe, Vec::new()))));
+        // Nobody may ask for long, and the pipe must not be full.
+        let watched = log.clone();
+        std::thread::spawn(move || {
+            while watched.take() {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        });
+        log
+    }
+
+    /// Takes what has come. `false` at the end.
+    fn take(&self) -> bool {
+        let (pipe, written) = &mut *self.0.lock().unwrap();
+        // What came before an error is kept; that nothing more has come is one.
+        pipe.read_to_end(written).is_err()
+    }
+
+    fn text(&self) -> String {
+        self.take();
+        String::from_utf8_lossy(&self.0.lock().unwrap().1).into_owned()
+    }
 }
 
 /// The configuration of the first app, with which the binary is shipped.
@@ -53,20 +85,16 @@ impl Idlegate {
     fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let (folder, path) = file(config);
         let mut child = command(&path).envs(environment.iter().copied()).spawn().unwrap();
-        let log = Arc::new(Mutex::new(Vec::new()));
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let written = Arc::clone(&log);
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| written.lock().unwrap().push(line)));
+        let log = Log::of(child.stderr.take().unwrap());
         let started = Instant::now();
         let address = loop {
-            let found = log.lock().unwrap().iter().find_map(|line: &String| address_in(line));
-            if let Some(address) = found {
+            if let Some(address) = log.text().lines().find_map(address_in) {
                 break address;
             }
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("idlegate ended with {status}: {:#?}", log.lock().unwrap());
+                panic!("idlegate ended with {status}: {}", log.text());
             }
-            assert!(started.elapsed() < super::PATIENCE, "idlegate did not start: {:#?}", log.lock().unwrap());
+            assert!(started.elapsed() < super::PATIENCE, "idlegate did not start: {}", log.text());
             std::thread::sleep(Duration::from_millis(5));
         };
         Self { child, address, log, _folder: folder }
@@ -90,12 +118,28 @@ impl Idlegate {
 
     /// The log lines that contain `text`.
     pub fn logged(&self, text: &str) -> Vec<String> {
-        self.log.lock().unwrap().iter().filter(|line| line.contains(text)).cloned().collect()
+        self.whole_log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
     /// All of the log, for a failing test to show.
     pub fn whole_log(&self) -> String {
-        self.log.lock().unwrap().join("\n")
+        self.log.text()
+    }
+
+    /// That so many sessions were cut for being idle, each in time by the proxy's own count: after more than the limit,
+    /// and at most two seconds later. How late the test itself hears of it says nothing about that.
+    pub async fn has_cut_in_time(&self, sessions: usize) {
+        super::eventually("the cuts to be logged", async || self.logged("reason=idle").len() >= sessions).await;
+        let lines = self.logged("reason=idle");
+        assert_eq!(lines.len(), sessions, "{lines:?}");
+        for line in lines {
+            let number = |name: &str| -> u64 {
+                let (_, rest) = line.split_once(&format!(" {name}=")).unwrap();
+                rest.split_whitespace().next().unwrap().parse().unwrap()
+            };
+            let (idle, limit) = (number("idle"), number("limit"));
+            assert!((limit + 1..=limit + 2).contains(&idle), "{line}");
+        }
     }
 
     /// Asks it to stop (SIGTERM), and waits for it.

@@ -25,6 +25,9 @@ use std::time::Duration;
 /// How long anything may take that should take no time.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What a busy machine may add to a time that is measured from outside.
+pub const BUSY: Duration = Duration::from_millis(1500);
+
 /// Waits for what should come soon.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waiting = tokio::time::timeout(PATIENCE, future).await;

@@ -46,9 +46,13 @@ async fn idle_tunnels_do_no_work_and_need_little_memory() {
     let (before, files) = (own_memory(ends.proxy.pid()), ends.proxy.open_files());
     let tunnels = open_many(&mut ends, 400).await;
     eventually("the handshakes to be done with", async || ends.proxy.open_files() == files + 2 * 400).await;
-    // What the handshakes left to do is done by now.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    let each = (own_memory(ends.proxy.pid()) - before) * 1024 / 400;
+    eventually("what the handshakes left to do to be done", async || {
+        let used = ticks(ends.proxy.pid());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        ticks(ends.proxy.pid()) - used <= 1
+    })
+    .await;
+    let each = own_memory(ends.proxy.pid()).saturating_sub(before) * 1024 / 400;
     let used = ticks(ends.proxy.pid());
     tokio::time::sleep(Duration::from_secs(3)).await;
     let used = ticks(ends.proxy.pid()) - used;

@@ -1,6 +1,6 @@
 //! The cut, frame by frame.
 
-use crate::harness::{Ends, GOODBYE, TEXT, Wire, eventually, masked, unmasked};
+use crate::harness::{BUSY, Ends, GOODBYE, TEXT, Wire, eventually, masked, unmasked};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
@@ -79,7 +79,7 @@ async fn nothing_is_inserted_into_a_frame_that_does_not_end() {
     ends.log_out("ada").await;
     assert_eq!((client.rest().await, app.rest().await), (vec![], vec![]));
     eventually("both sockets to be closed", async || ends.proxy.open_files() <= before).await;
-    assert!(begun.elapsed() < Duration::from_millis(3500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(2) + 2 * BUSY, "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +97,7 @@ async fn peers_that_are_stuck_are_cut_within_two_seconds() {
         let begun = Instant::now();
         ends.log_out(path).await;
         eventually("both sockets to be closed", async || ends.proxy.open_files() <= before).await;
-        assert!(begun.elapsed() < Duration::from_millis(3500), "{path}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(2) + 2 * BUSY, "{path}: {:?}", begun.elapsed());
     }
 }
 
@@ -110,7 +110,7 @@ async fn a_stuck_app_does_not_keep_the_client_waiting() {
     let begun = Instant::now();
     ends.log_out("ada").await;
     assert_eq!(client.bytes(GOODBYE.len()).await, GOODBYE);
-    assert!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
     drop(app);
 }
 
@@ -175,5 +175,5 @@ async fn stopping_tells_every_tunnel_that_idlegate_goes_away() {
     let hearing = futures_util::future::join_all(tunnels.into_iter().map(|(client, app)| hear(client, app)));
     let (status, _) = tokio::join!(ends.proxy.stop(), hearing);
     assert!(status.success(), "{status}");
-    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
 }

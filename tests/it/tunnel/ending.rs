@@ -1,14 +1,14 @@
 //! When one side ends, the other hears of it.
 
-use crate::harness::{Ends, TEXT, Wire, eventually, masked, unmasked};
+use crate::harness::{BUSY, Ends, TEXT, Wire, eventually, masked, unmasked};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 /// Longer than it takes to tell, shorter than any timer.
-const AT_ONCE: Duration = Duration::from_millis(300);
+const AT_ONCE: Duration = BUSY;
 
-/// A farewell, and what a busy machine takes.
-const FAREWELL: Duration = Duration::from_millis(2600);
+/// What a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Makes a socket end with a reset when it is dropped.
 fn reset_when_dropped(wire: &Wire) {
