@@ -1,6 +1,6 @@
 //! What Redis holds: sessions that a person can read, no token, and no more work than needed.
 
-use crate::harness::{App, Redis, Request, Tunnel, eventually, replica, soon};
+use crate::harness::{App, Redis, Request, Tunnel, Way, eventually, replica, soon};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -117,8 +117,8 @@ async fn a_request_of_a_known_session_costs_no_round_trip() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_token_is_looked_up_once_however_many_ask() {
     let (app, redis) = (App::start(QUIET), Redis::start());
-    let slow = redis.slow_url(Duration::from_millis(150)).await;
-    let proxy = replica(&app, &slow, "1h", &[("IDLEGATE_STORE_LOOKUP_TIMEOUT", "5s")]);
+    let slow = Way::to(&redis, Duration::from_millis(150)).await;
+    let proxy = replica(&app, &slow.url(), "1h", &[("IDLEGATE_STORE_LOOKUP_TIMEOUT", "5s")]);
     eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
     let ask = |token: &'static str| async move {
         let request = Request::get(proxy.address, "/api/get-all-students").header("session-id", token);

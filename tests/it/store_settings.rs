@@ -1,6 +1,6 @@
 //! `[store]`: secrets, certificates, unknown tokens, and what `doctor` says of it all.
 
-use crate::harness::{App, Idlegate, Redis, Request, Socket, eventually, log_in, replica, soon};
+use crate::harness::{App, Idlegate, Redis, Request, Socket, Way, eventually, log_in, replica, soon};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -57,8 +57,8 @@ async fn a_look_up_that_takes_too_long_goes_on_and_decides_the_next_request() {
     let answer = Request::post(there.address, "/api/logout").json(&json!({"session_id": token})).send().await;
     assert_eq!(answer.status, 200);
     // 300 ms there and back, and a look-up may take 250 ms.
-    let slow = redis.slow_url(std::time::Duration::from_millis(150)).await;
-    let here = replica(&app, &slow, "1h", &[("IDLEGATE_STORE_UNKNOWN_TOKENS", "refuse")]);
+    let slow = Way::to(&redis, std::time::Duration::from_millis(150)).await;
+    let here = replica(&app, &slow.url(), "1h", &[("IDLEGATE_STORE_UNKNOWN_TOKENS", "refuse")]);
     assert_eq!(validate(&here, &token).await, (503, Some("2".to_owned())));
     eventually("the token to be known as dead", async || validate(&here, &token).await.0 == 401).await;
     assert!(here.logged("the store does not answer;").is_empty(), "{}", here.whole_log());
@@ -124,7 +124,7 @@ async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
     let key = ours.replace(".pem", ".key");
     let leaf = ["-CA", &ours, "-CAkey", &key, "-addext", "basicConstraints=CA:FALSE"];
     let server = certificate(folder.path(), "server", &leaf);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let tls = ["--tls-port", &port.to_string(), "--tls-auth-clients", "no", "--save", ""].map(str::to_owned);
     let files = [
         ("--tls-cert-file", server.clone()),
@@ -144,6 +144,13 @@ async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
         .await;
     let stranger = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_CA_FILE", &other)]);
     assert!(String::from_utf8_lossy(&stranger.stdout).contains("WRONG  Redis does not answer"), "{stranger:?}");
+}
+
+/// A port for a server that does not say which one the system chose: none that the system gives away by itself.
+fn free_port() -> u16 {
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let first = 20_000 + u16::try_from(std::process::id() % 5_000).unwrap();
+    (first..first + 5_000).find(is_free).unwrap()
 }
 
 /// A certificate for 127.0.0.1, signed by itself where `more` names no authority; returns its file.

@@ -83,7 +83,7 @@ impl RedisStore {
         let replica = format!("{:016x}", rand::random::<u64>());
         let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
         let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), GAP_AT_MOST);
-        Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, waiting, gap_at_most })
+        Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, gap_at_most, waiting })
     }
 
     /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.

@@ -4,20 +4,26 @@ mod app;
 mod client;
 mod ends;
 mod fake;
+mod host_clock;
 mod idlegate;
 mod message;
 mod redis;
 mod scrape;
+mod traffic;
+mod way;
 mod wire;
 
 pub use app::App;
 pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
 pub use fake::Fake;
+pub use host_clock::HostClock;
 pub use idlegate::{Idlegate, SHIPPED};
 pub use message::{Message, Recorder};
-pub use redis::{Redis, Tunnel, replica};
+pub use redis::{Redis, Tunnel, most_of, replica};
 pub use scrape::{Query, Scrape};
+pub use traffic::Traffic;
+pub use way::Way;
 pub use wire::{PING, PONG, TEXT, Wire, handshake, masked, unmasked};
 
 use std::time::Duration;

@@ -1,5 +1,5 @@
-/* Preloaded into a redis-server: its wall clock differs from the system's by the seconds in the file $CLOCK_STEP.
-   (libfaketime does not get along with the server's allocator.) */
+/* Preloaded into a process: its wall clock differs from the system's by the seconds in the file $CLOCK_STEP.
+   (libfaketime does not get along with redis-server's allocator.) */
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -7,12 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
-int gettimeofday(struct timeval *restrict now, void *restrict zone)
+static long step(void)
 {
-    (void)zone;
-    struct timespec system;
-    if (syscall(SYS_clock_gettime, CLOCK_REALTIME, &system))
-        return -1;
     char text[32] = "";
     const char *path = getenv("CLOCK_STEP");
     int file = path ? open(path, O_RDONLY) : -1;
@@ -21,7 +17,25 @@ int gettimeofday(struct timeval *restrict now, void *restrict zone)
         text[length > 0 ? length : 0] = 0;
         close(file);
     }
-    now->tv_sec = system.tv_sec + atol(text);
-    now->tv_usec = system.tv_nsec / 1000;
+    return atol(text);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+    if (syscall(SYS_clock_gettime, clock, now))
+        return -1;
+    if (clock == CLOCK_REALTIME)
+        now->tv_sec += step();
+    return 0;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone)
+{
+    (void)zone;
+    struct timespec time;
+    if (clock_gettime(CLOCK_REALTIME, &time))
+        return -1;
+    now->tv_sec = time.tv_sec;
+    now->tv_usec = time.tv_nsec / 1000;
     return 0;
 }
