@@ -127,8 +127,7 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
     let (status, _) = switch(&two, json!({"mode": "enforce", "fleet": true, "yes": true})).await;
     assert_eq!(status.as_u16(), 200);
     let [a, b] = &mut tunnels;
-    let (a, b) = tokio::join!(a.cut(Duration::from_secs(9)), b.cut(Duration::from_secs(9)));
-    assert!(b <= a, "who was active has more time");
+    tokio::join!(a.cut(Duration::from_secs(9)), b.cut(Duration::from_secs(9)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -59,7 +59,7 @@ async fn without_the_key_there_is_no_such_listener() {
     let proxy = Idlegate::without_health(&config);
     assert!(proxy.logged("health and metrics").is_empty());
     assert_eq!(listening(proxy.pid()), 1, "the clients' listener alone");
-    assert_eq!(listening(plain(&app.upstream()).pid()), 2);
+    assert_eq!(listening(plain(&app.upstream()).pid()), 3, "and those of health and of operators");
 }
 
 /// How many TCP sockets of a process listen.
