@@ -29,6 +29,8 @@ struct Fleet {
     shared: Arc<Mutex<Shared>>,
     replicas: Vec<Replica>,
     born: usize,
+    /// How often each user has logged in.
+    logins: [usize; 3],
     /// Since when nothing has been wrong with any replica, nor with the store.
     calm_since: u64,
     /// And since when all of them have reported in time as well.
@@ -40,7 +42,7 @@ impl Fleet {
         let limits = Limits { timeout, lifetime: None, retention: 172_800 };
         let shared = Arc::new(Mutex::new(Shared::new(limits, seed, distance)));
         let replicas = (0..3).map(|number| Replica::start(&shared, number)).collect();
-        let mut fleet = Self { shared, replicas, born: 3, calm_since: 0, well_since: 0 };
+        let mut fleet = Self { shared, replicas, born: 3, logins: [0; 3], calm_since: 0, well_since: 0 };
         // A replica that has never reached the store is as good as struck off: nobody waits for it.
         fleet.pass(4 * distance).await;
         fleet
@@ -56,16 +58,23 @@ impl Fleet {
         }
     }
 
-    async fn happens(&mut self, event: Event, ids: &[SessionId; 3]) {
+    async fn happens(&mut self, event: Event) {
         match event {
             Event::Pass(milliseconds) => self.pass(milliseconds).await,
-            Event::Activity(number, who) => self.replicas[number].activity(ids[who]),
-            Event::Twice(number, who, pause) => {
-                self.replicas[number].activity(ids[who]);
-                self.pass(pause).await;
-                self.replicas[number].activity(ids[who]);
+            Event::Activity(number, who) => {
+                let id = self.session_of(who);
+                self.replicas[number].activity(id);
             }
-            Event::Logout(number, who) => self.replicas[number].log_out(ids[who]),
+            Event::Twice(number, who, pause) => {
+                let id = self.session_of(who);
+                self.replicas[number].activity(id);
+                self.pass(pause).await;
+                self.replicas[number].activity(id);
+            }
+            Event::Logout(number, who) => {
+                let id = self.session_of(who);
+                self.replicas[number].log_out(id);
+            }
             Event::CutOff(number) => self.replicas[number].cut_off.store(true, Ordering::Release),
             Event::Freeze(number) => self.replicas[number].freeze(),
             Event::Kill(number) => {
@@ -85,6 +94,17 @@ impl Fleet {
             Event::StoreIsBack => self.mend_store(),
         }
         self.look();
+    }
+
+    /// The session of a user. Whose session is dead logs in again, mostly.
+    fn session_of(&mut self, who: usize) -> SessionId {
+        let of = |logins: usize| SessionId::of_token(format!("{who}, login {logins}").as_bytes());
+        let shared = self.shared.lock();
+        let now = shared.now();
+        if shared.witness.ends.get(&of(self.logins[who])).is_some_and(|ended| now - ended > 2_000) {
+            self.logins[who] += 1;
+        }
+        of(self.logins[who])
     }
 
     fn mend(&self, number: usize) {
@@ -200,10 +220,9 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let ids = ["ada", "bob", "eve"].map(|token| SessionId::of_token(token.as_bytes()));
             let mut fleet = Fleet::start(timeout, seed, distance).await;
             for event in events {
-                fleet.happens(event, &ids).await;
+                fleet.happens(event).await;
             }
             // In the end all is well again, and who was left is cut.
             for number in 0..3 {
@@ -213,7 +232,8 @@ proptest! {
             fleet.pass(GRACE + timeout * 1000 + 4_000).await;
             let settled = fleet.shared.lock().now() - fleet.well_since > SETTLED_AFTER;
             assert!(settled, "not all is well in the end");
-            for id in ids {
+            let all: Vec<_> = fleet.shared.lock().witness.all().map(|(id, _)| id).collect();
+            for id in all {
                 for replica in &fleet.replicas {
                     assert!(!replica.is_live(id).await, "alive on replica {}", replica.number);
                 }
@@ -242,5 +262,25 @@ fn an_end_that_was_not_heard_is_found_within_a_minute() {
         assert_eq!(fleet.replicas.iter().map(lives).collect::<Vec<_>>(), [false, true, true]);
         sleep(Duration::from_secs(20)).await;
         assert!(!fleet.replicas.iter().any(lives), "it lives though it was looked for");
+    });
+}
+
+#[test]
+fn what_comes_while_earlier_activity_is_told_is_told_as_well() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = Fleet::start(3_600, 1, 240).await;
+        // Two frames of each, a second apart, at every phase of it: those of some come before and after a report was sent.
+        for _ in 0..2 {
+            for who in 0..25 {
+                fleet.replicas[0].activity(SessionId::of_token(&[who]));
+                sleep(Duration::from_millis(40)).await;
+            }
+        }
+        sleep(Duration::from_secs(3)).await;
+        let shared = fleet.shared.lock();
+        for (id, last) in shared.witness.all() {
+            assert!(shared.records[&id].last_activity >= (EPOCH + last) / 1000, "not told: what came at {last} ms");
+        }
     });
 }
