@@ -5,9 +5,11 @@ mod lost;
 use super::{RedisSettings, RedisStore};
 use crate::clock::Clock;
 use crate::keeper::{Keeper, Standing};
+use crate::metrics::Metrics;
 use crate::session::{Limits, Mode, SessionId, Source};
 use crate::store::{Known, Secret, Store, Touch, contract};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A server of our own, on a socket in a folder of its own.
@@ -170,4 +172,41 @@ async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let calls = |command: &str, count: usize| stats.contains(&format!("cmdstat_{command}:calls={count},"));
     assert!(calls("exec", 2), "two transactions, one for each round: {stats}");
     assert!(calls("eval", 3) && calls("evalsha", 999), "a touch each, and two marks: {stats}");
+}
+
+#[tokio::test]
+async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
+    let server = Server::start();
+    let store = server.store(Limits { timeout: 3600, ..LIMITS });
+    let metrics = Arc::<Metrics>::default();
+    let store = store.with_metrics(metrics.store.clone());
+    let keeper = Keeper::new(Box::new(store), Clock::system(), 3600, 10_000);
+    keeper.round().await;
+    let mut sessions = Vec::new();
+    for number in 0..10_000 {
+        let id = SessionId::of_token(format!("token-{number}").as_bytes());
+        let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+        sessions.push(session);
+    }
+    keeper.round().await;
+    let round_trips = || {
+        let text = metrics.text();
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix("idlegate_store_round_trip_seconds_count "));
+        lines.next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = round_trips();
+    server.ask(&["CONFIG", "RESETSTAT"]).await;
+    for _ in 0..3 {
+        // A touch is told by the second of the server, and none is told twice.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        for session in &sessions {
+            session.touch(keeper.clock().now(), Source::ClientFrame);
+        }
+        keeper.round().await;
+    }
+    assert_eq!(round_trips() - before, 3, "one round trip for each round");
+    let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };
+    let stats = String::from_utf8(stats).unwrap();
+    let calls = |command: &str, count: usize| stats.contains(&format!("cmdstat_{command}:calls={count},"));
+    assert!(calls("exec", 3) && calls("eval", 6) && calls("evalsha", 3 * 9_999), "{stats}");
 }
