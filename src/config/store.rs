@@ -21,6 +21,7 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
     let place = table.text("url", url).unwrap_or(Place::Memory);
     let prefix = table.text("prefix", prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
     let password_file = table.text("password_file", file);
+    let sentinel_password_file = table.text("sentinel_password_file", file);
     let ca_file = table.text("ca_file", file);
     let dealings = dealings(table);
     let replica_grace = replica_grace_of(table, dealings.flush_interval);
@@ -28,9 +29,15 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
     let store = match place {
         Place::Memory => Store::Memory,
         Place::File(path) => Store::File(path),
-        Place::Redis(url) => {
-            Store::Redis(RedisSettings { url, prefix, password_file, ca_file, replica_grace, decides_alone })
-        }
+        Place::Redis(url) => Store::Redis(RedisSettings {
+            url,
+            prefix,
+            password_file,
+            sentinel_password_file,
+            ca_file,
+            replica_grace,
+            decides_alone,
+        }),
     };
     let ids = table.text("secret", secret).unwrap_or_default();
     (store, ids, dealings)
@@ -119,9 +126,11 @@ fn url(text: &str) -> Result<Place, Fault> {
         }
         return Err(Fault::new("it does not name a file by its absolute path", CURE));
     }
-    let known = ["redis://", "rediss://", "redis+unix://", "unix://"].iter().any(|scheme| text.starts_with(scheme));
-    if known && redis::Client::open(text).is_ok() {
-        return Ok(Place::Redis(Secret::new(text)));
+    if ["redis", "unix:"].iter().any(|scheme| text.starts_with(scheme)) {
+        return match RedisSettings::check_url(text) {
+            Ok(()) => Ok(Place::Redis(Secret::new(text))),
+            Err(error) => Err(Fault::new(error.to_string(), error.cure())),
+        };
     }
     Err(Fault::new("this version has no such store", CURE))
 }

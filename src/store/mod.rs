@@ -13,7 +13,7 @@ mod table;
 
 pub use file::{FileError, FileStore};
 pub use memory::MemoryStore;
-pub use redis::{RedisSettings, RedisStore};
+pub use redis::{AddressError, RedisSettings, RedisStore};
 pub use secret::Secret;
 
 use crate::clock::Moment;

@@ -12,6 +12,7 @@ mod crowds;
 mod cuts;
 mod docs;
 mod doors;
+mod failover;
 mod faults;
 mod fleet;
 mod harness;

@@ -1,6 +1,8 @@
 //! `[store]`: secrets, certificates, unknown tokens, and what `doctor` says of it all.
 
-use crate::harness::{App, Idlegate, Redis, Request, Socket, Way, eventually, log_in, replica, soon};
+use crate::harness::{
+    App, Cluster, Idlegate, Redis, Request, Sentinel, Sentinels, Socket, Way, eventually, log_in, replica, soon,
+};
 use serde_json::json;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -118,6 +120,59 @@ async fn doctor_says_what_could_lose_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn doctor_asks_all_sentinels_and_says_who_would_take_over() {
+    let (app, mut servers) = (App::start(QUIET), Sentinels::start().await);
+    servers.servers[0].ask::<()>("CONFIG SET appendonly yes").await;
+    servers.want_passwords("open-sesame", "hush-hush").await;
+    let folder = tempfile::tempdir().unwrap();
+    let (file, plain) = (folder.path().join("sentinels"), servers.url());
+    std::fs::write(&file, "hush-hush\n").unwrap();
+    let url = plain.replace("://", "://:open-sesame@");
+    let all = [("IDLEGATE_STORE_URL", url.as_str()), ("IDLEGATE_STORE_SENTINEL_PASSWORD_FILE", file.to_str().unwrap())];
+    let say = |environment: &[(&str, &str)]| {
+        let output = doctor(&app, environment);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!said.contains("sesame") && !said.contains("hush"), "a password: {said}");
+        (output.status.code(), said)
+    };
+    let mut said = (None, String::new());
+    eventually("replicas that are in step again", async || {
+        said = say(&all);
+        said.0 == Some(0)
+    })
+    .await;
+    let (_, said) = said;
+    let led = said.lines().find(|line| line.starts_with("good   the server that may write is 127.0.0.1:")).unwrap();
+    assert_eq!(led.matches("Sentinel 127.0.0.1:").count(), 3, "{said}");
+    assert_eq!(said.matches(" would take over; its clock is 0 ms from the server's").count(), 2, "{said}");
+    for wrong in [&[all[0]][..], &[("IDLEGATE_STORE_URL", plain.as_str()), all[1]]] {
+        let (code, said) = say(wrong);
+        assert!(code == Some(1) && said.contains("WRONG  Redis does not answer"), "{said}");
+    }
+    servers.kill_sentinel();
+    let (code, said) = say(&all);
+    assert!(code == Some(1) && said.contains(" leads to no server that may write (Connection refused"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_says_which_node_of_a_cluster_keeps_the_sessions() {
+    let (app, cluster) = (App::start(QUIET), Cluster::start().await);
+    cluster.nodes[cluster.owner].ask::<()>("CONFIG SET appendonly yes").await;
+    let url = cluster.url();
+    let output = doctor(&app, &[("IDLEGATE_STORE_URL", &url)]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let led = said.lines().find(|line| line.starts_with("good   the server that may write is 127.0.0.1:")).unwrap();
+    assert_eq!(led.matches("node 127.0.0.1:").count(), 3, "{said}");
+    cluster.nodes[Cluster::STAND_IN].ask::<()>("CLUSTER RESET HARD").await;
+    eventually("it to be missed", async || {
+        let output = doctor(&app, &[("IDLEGATE_STORE_URL", &url)]);
+        String::from_utf8_lossy(&output.stdout).contains("WRONG  nobody would take over")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let [ours, other] = ["ours", "other"].map(|name| certificate(folder.path(), name, &[]));
@@ -142,8 +197,16 @@ async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
     let id = idlegate::session::SessionId::of_token(token.as_bytes());
     eventually("the session in the server", async || !redis.hash(&format!("idlegate:session:{id}")).await.is_empty())
         .await;
-    let stranger = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_CA_FILE", &other)]);
-    assert!(String::from_utf8_lossy(&stranger.stdout).contains("WRONG  Redis does not answer"), "{stranger:?}");
+    let sentinel = Sentinel::in_tls(port, &files);
+    for url in [url, format!("rediss+sentinel://127.0.0.1:{}/main/0", sentinel.port)] {
+        let said = |authority: &str| {
+            let output = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_CA_FILE", authority)]);
+            String::from_utf8(output.stdout).unwrap()
+        };
+        eventually("the server", async || said(&ours).contains("good   a session can be begun, told of and ended"))
+            .await;
+        assert!(said(&other).contains("WRONG  Redis does not answer"), "{url}: {}", said(&other));
+    }
 }
 
 /// A port for a server that does not say which one the system chose: none that the system gives away by itself.

@@ -60,6 +60,7 @@ const CASES: &[Case] = &[
     ("STORE_SECRET", "0123456789abcdef", |config| format!("{:?}", config.ids) == "SessionIds(keyed)"),
     ("STORE_UNKNOWN_TOKENS", "refuse", |config| config.dealings.unknown_tokens == UnknownTokens::Refuse),
     ("STORE_PASSWORD_FILE", "/p", |config| config.store == Store::Memory),
+    ("STORE_SENTINEL_PASSWORD_FILE", "/s", |config| config.store == Store::Memory),
     ("STORE_CA_FILE", "/c", |config| config.store == Store::Memory),
     ("STORE_LOOKUP_TIMEOUT", "1s", |config| config.dealings.lookup_timeout == Duration::from_secs(1)),
     ("STORE_FLUSH_INTERVAL", "500ms", |config| config.dealings.flush_interval == Duration::from_millis(500)),

@@ -68,3 +68,30 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
         Err(told) => assert!(told.contains("/folder\" cannot be written: "), "{told}"),
     }
 }
+
+#[test]
+fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
+    let told = |url: &str| parse(&format!("{LEAST}[store]\nurl = \"{url}\"\n")).err();
+    for url in [
+        "redis://ada:hunter2@one:7000/3",
+        "rediss://one",
+        "redis+unix:///run/redis.sock",
+        "redis+sentinel://ada:hunter2@one,two:7000/main/3",
+        "rediss+sentinel://one/main",
+        "redis+cluster://:hunter2@one,two:7000",
+        "rediss+cluster://one",
+    ] {
+        assert_eq!(told(url), None, "{url}");
+    }
+    for (url, problem) in [
+        ("redis://ada:hunter2@one:port", "store.url: it is no address of a Redis server; write \"redis://user:"),
+        ("redis+sentinel://:hunter2@one,two", "by which name the Sentinels know the server; write \"redis+sentinel://"),
+        ("redis+cluster://:hunter2@one/1", "a cluster has no numbered databases; write \"redis+cluster://"),
+        ("redis+cluster://:hunter2@one,,two", "it is no address of a Redis server"),
+        ("redis+else://:hunter2@one", "it is no address of a Redis server"),
+    ] {
+        let told = told(url).unwrap();
+        assert!(told.len() == 1 && told[0].contains(problem), "{url}: {told:?}");
+        assert!(!told[0].contains("hunter2"), "{told:?}");
+    }
+}

@@ -1,12 +1,13 @@
 //! What `idlegate doctor` looks at in a Redis server.
 
 use super::RedisStore;
+use super::way::{Way, connect, elsewhere};
 use crate::clock::epoch_milliseconds;
 use crate::doctor::Finding;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::{Known, Store, Touch};
-use redis::{Cmd, RedisResult};
-use std::collections::HashMap;
+use redis::{Cmd, RedisResult, ReplicaInfo, Role};
+use std::collections::{BTreeMap, HashMap};
 
 /// How often the way to the server and back is measured.
 const ROUND_TRIPS: usize = 5;
@@ -16,6 +17,10 @@ const SLOW: u64 = 50_000;
 
 /// How far this host's clock may be from the server's, in milliseconds, before logs are hard to compare.
 const APART: u64 = 2_000;
+
+/// How far apart the clocks of two servers may be that stand in for each other, in milliseconds. More is a step of the
+/// store's clock.
+const STAND_IN_APART: u64 = 50;
 
 impl RedisStore {
     /// Looks at the server: the way there, its clock, its settings, and what it lets us do.
@@ -31,11 +36,83 @@ impl RedisStore {
                 return vec![Finding::wrong(format!("Redis does not answer ({error})"), cure)];
             }
         };
+        findings.extend(self.witnesses().await);
         findings.push(self.clocks().await);
+        findings.extend(self.stand_ins().await);
         findings.push(self.steps().await);
         findings.push(self.hearing().await);
         findings.extend(self.settings().await);
         findings
+    }
+
+    /// Whether all that can be asked lead to the same server.
+    async fn witnesses(&self) -> Vec<Finding> {
+        let (mut findings, mut named) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+        for (who, server) in self.link.way().witnesses().await {
+            match server {
+                Ok(server) => named.entry(server).or_default().push(who),
+                Err(error) => {
+                    let cure = "start it, or take it out of `store.url`; it is the next one that counts";
+                    findings.push(Finding::wrong(format!("{who} leads to no server that may write ({error})"), cure));
+                }
+            }
+        }
+        match named.len() {
+            0 => {}
+            1 => findings.extend(named.into_iter().map(|(server, by)| {
+                Finding::Good(format!("the server that may write is {server}, by {}", by.join(", ")))
+            })),
+            _ => findings.push(Finding::wrong(
+                format!("more than one server may write: {named:?}"),
+                "see whether all of them reach each other",
+            )),
+        }
+        findings
+    }
+
+    /// Who would take over, where somebody can; and by what clock.
+    async fn stand_ins(&self) -> Vec<Finding> {
+        if matches!(self.link.way(), Way::Server(_)) {
+            return Vec::new();
+        }
+        let role = self.link.run(|_| redis::cmd("ROLE")).await.and_then(|role| Ok(redis::from_redis_value(role)?));
+        let replicas = match role {
+            Ok(Role::Primary { replicas, .. }) => replicas,
+            Ok(role) => return vec![Finding::wrong(format!("the server is no master but {role:?}"), "promote it")],
+            Err(error) => return vec![Finding::Note(format!("who would take over cannot be seen ({error})"))],
+        };
+        if replicas.is_empty() {
+            let cure = "give it a replica (REPLICAOF)";
+            return vec![Finding::wrong("nobody would take over if the server died: it has no replica", cure)];
+        }
+        let mut findings = Vec::new();
+        for ReplicaInfo { ip, port, .. } in replicas {
+            findings.push(match self.apart(&ip, port).await {
+                Ok(apart) if apart <= STAND_IN_APART => {
+                    Finding::Good(format!("{ip}:{port} would take over; its clock is {apart} ms from the server's"))
+                }
+                Ok(apart) => Finding::wrong(
+                    format!("the clock of {ip}:{port}, which would take over, is {apart} ms from the server's"),
+                    "see NTP on both: each failover is a step of the store's clock",
+                ),
+                Err(error) => Finding::Note(format!("the clock of {ip}:{port} cannot be read ({error})")),
+            });
+        }
+        findings
+    }
+
+    /// How many milliseconds another server's clock is from the server's, the way there taken off.
+    async fn apart(&self, host: &str, port: u16) -> RedisResult<u64> {
+        let server = self.link.way().server().await?;
+        let mut connections = [connect(&server).await?, connect(&elsewhere(&server, host, port)?).await?];
+        let begun = crate::clock::microseconds();
+        let mut times = Vec::new();
+        for connection in &mut connections {
+            let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+            times.push(seconds * 1_000_000 + microseconds);
+        }
+        let way = crate::clock::microseconds().saturating_sub(begun);
+        Ok(times[0].abs_diff(times[1]).saturating_sub(way) / 1000)
     }
 
     /// The median of a few.

@@ -3,24 +3,28 @@
 
 use super::RedisSettings;
 use super::fleet::heard;
+use super::way::{Way, connect};
 use crate::metrics::StoreMetrics;
 use crate::store::{Heard, StoreError};
 use futures_util::StreamExt;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig, PubSub};
-use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, RedisError, RedisResult, Script, ServerErrorKind,
-    TlsCertificates, Value,
-};
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{Cmd, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value};
 use std::fmt;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio::time::{Interval, MissedTickBehavior};
 
 /// How long the server may take to answer, or to accept a connection. A flush a second has to fit in.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long hearing pauses before it tries again.
 const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is asked whether the server is still there, and still the one that may write: a host that is gone hangs
+/// up on nobody, and a master that was cut off from its Sentinels goes on as if nothing had happened.
+const CHECKED_EVERY: Duration = Duration::from_secs(2);
 
 /// How a script is named in a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,29 +58,53 @@ impl Lua {
 }
 
 pub(super) struct Link {
-    client: Client,
-    commands: parking_lot::Mutex<ConnectionManager>,
-    hearing: Mutex<Option<PubSub>>,
+    way: Arc<Way>,
+    commands: parking_lot::Mutex<Commands>,
+    hearing: Mutex<Option<Hearing>>,
     pub(super) session: Lua,
     pub(super) replicas: Lua,
     channel: String,
     pub(super) metrics: StoreMetrics,
 }
 
+/// The connection for commands, made when it is first used. It has a number, and is never repaired in silence: whoever
+/// answers on the next one may have lost what was told on this one.
+#[derive(Clone)]
+struct Commands {
+    number: u64,
+    made: Shared<BoxFuture<'static, RedisResult<(MultiplexedConnection, ConnectionAddr)>>>,
+}
+
+pub(super) struct Hearing {
+    subscribed: PubSub,
+    server: ConnectionAddr,
+    check: Interval,
+}
+
+impl Commands {
+    fn new(way: &Arc<Way>, number: u64) -> Self {
+        let way = Arc::clone(way);
+        let making = async move {
+            let server = way.server().await?;
+            Ok((connect(&server).await?, server.get_connection_info().addr().clone()))
+        };
+        Self { number, made: making.boxed().shared() }
+    }
+}
+
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The client knows the password.
+        // The way knows the password.
         f.debug_struct("Link").field("channel", &self.channel).finish_non_exhaustive()
     }
 }
 
 impl Link {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        let client = client(settings)?;
-        let commands = lazy(&client).map_err(|error| cannot(&error))?;
+        let way = Arc::new(Way::new(settings)?);
         Ok(Self {
-            client,
-            commands: parking_lot::Mutex::new(commands),
+            commands: parking_lot::Mutex::new(Commands::new(&way, 1)),
+            way,
             hearing: Mutex::default(),
             session: Lua::new(include_str!("session.lua")),
             replicas: Lua::new(include_str!("replicas.lua")),
@@ -85,16 +113,22 @@ impl Link {
         })
     }
 
-    fn connection(&self) -> ConnectionManager {
-        self.commands.lock().clone()
+    /// The number of the connection that the next command goes by.
+    pub(super) fn number(&self) -> u64 {
+        self.commands.lock().number
     }
 
-    /// Gives the connection up. What it still carries to a server that hangs does not pile up there, and a password
-    /// that was refused is tried again.
+    /// Gives the connection up, and with it the server: it may not be the one that may write any more. What the
+    /// connection still carries to a server that hangs does not pile up there, and a password that was refused is tried
+    /// again.
     pub(super) fn renew(&self) {
-        match lazy(&self.client) {
-            Ok(fresh) => *self.commands.lock() = fresh,
-            Err(error) => tracing::debug!(%error, "the connection to the store stays as it is"),
+        self.renew_after(self.number());
+    }
+
+    fn renew_after(&self, number: u64) {
+        let mut commands = self.commands.lock();
+        if commands.number == number {
+            *commands = Commands::new(&self.way, number + 1);
         }
     }
 
@@ -102,22 +136,36 @@ impl Link {
         &self.channel
     }
 
+    /// Does something on the connection, and gives it up if it proves to be dead.
+    async fn on_connection<T>(&self, act: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T> {
+        let Commands { number, made } = self.commands.lock().clone();
+        let acting = async {
+            let (connection, _) = made.await?;
+            act(connection).await
+        };
+        let done = self.measured(acting).await;
+        if done.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
+            self.renew_after(number);
+        }
+        done
+    }
+
     /// Runs what `command` makes.
     pub(super) async fn run(&self, command: impl Fn(Naming) -> Cmd) -> RedisResult<Value> {
-        let mut connection = self.connection();
-        match self.measured(command(Naming::Hash).query_async(&mut connection)).await {
-            Err(error) if is_forgotten(&error) => {
-                self.measured(command(Naming::Text).query_async(&mut connection)).await
-            }
+        match self.query(command(Naming::Hash)).await {
+            Err(error) if is_forgotten(&error) => self.query(command(Naming::Text)).await,
             answer => answer,
         }
     }
 
     /// Runs one command.
     pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
-        let asked = async move { self.measured(command.query_async(&mut self.connection())).await };
         let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
-        tokio::time::timeout(RESPONSE_TIMEOUT, asked).await.unwrap_or_else(timed_out)
+        tokio::time::timeout(RESPONSE_TIMEOUT, self.query(command)).await.unwrap_or_else(timed_out)
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
+        self.on_connection(async move |mut connection| command.query_async(&mut connection).await).await
     }
 
     /// Runs all of `commands` in one transaction and one round trip, in their order and with nothing in between.
@@ -133,8 +181,8 @@ impl Link {
             transaction.add_command(command.clone());
         }
         transaction.cmd("EXEC");
-        let mut connection = self.connection();
-        let mut answers: Vec<Value> = self.measured(transaction.query_async(&mut connection)).await?;
+        let mut answers: Vec<Value> =
+            self.on_connection(async |mut connection| transaction.query_async(&mut connection).await).await?;
         match answers.pop() {
             Some(Value::Array(answers)) => Ok(answers),
             _ => Err((ErrorKind::UnexpectedReturnType, "no transaction was executed").into()),
@@ -155,7 +203,7 @@ impl Link {
     pub(super) async fn heard(&self) -> Heard {
         let mut hearing = self.hearing.lock().await;
         loop {
-            let Some(subscribed) = hearing.as_mut() else {
+            let Some(Hearing { subscribed, server, check }) = hearing.as_mut() else {
                 match self.subscribe().await {
                     Ok(subscribed) => {
                         *hearing = Some(subscribed);
@@ -168,7 +216,19 @@ impl Link {
                     }
                 }
             };
-            let Some(message) = subscribed.on_message().next().await else {
+            let message = {
+                let mut messages = subscribed.on_message();
+                tokio::select! {
+                    message = messages.next() => Some(message),
+                    _ = check.tick() => None,
+                }
+            };
+            let message = match message {
+                Some(message) => message,
+                None if self.is_still(server).await && is_there(subscribed).await => continue,
+                None => None,
+            };
+            let Some(message) = message else {
                 *hearing = None;
                 continue;
             };
@@ -178,49 +238,50 @@ impl Link {
         }
     }
 
-    pub(super) async fn subscribe(&self) -> RedisResult<PubSub> {
+    pub(super) async fn subscribe(&self) -> RedisResult<Hearing> {
+        let client = self.way.server().await?;
         let subscribing = async {
-            let mut subscribed = self.client.get_async_pubsub().await?;
+            let mut subscribed = client.get_async_pubsub().await?;
             subscribed.subscribe(&self.channel).await?;
-            Ok(subscribed)
+            let mut check = tokio::time::interval(CHECKED_EVERY);
+            check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            check.reset();
+            Ok(Hearing { subscribed, server: client.get_connection_info().addr().clone(), check })
         };
         let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
         tokio::time::timeout(RESPONSE_TIMEOUT, subscribing).await.unwrap_or_else(timed_out)
     }
-}
 
-/// The client of the server that the settings name, by the password and certificates they name.
-fn client(settings: &RedisSettings) -> Result<Client, StoreError> {
-    // Only the first call has an effect; with any provider it is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut info = settings.url.reveal().into_connection_info().map_err(|error| cannot(&error))?;
-    if let Some(path) = &settings.password_file {
-        let password = read(path)?;
-        let redis = info.redis_settings().clone().set_password(String::from_utf8_lossy(&password).trim_end());
-        info = info.set_redis_settings(redis);
+    /// Whether `server` is still the one that may write, as far as anybody can be asked. Where it is not, the
+    /// connection for commands is given up as well, unless it leads to the right one already.
+    async fn is_still(&self, server: &ConnectionAddr) -> bool {
+        if matches!(*self.way, Way::Server(_)) {
+            return true;
+        }
+        let Ok(client) = self.way.server().await else { return true };
+        let now = client.get_connection_info().addr();
+        let Commands { number, made } = self.commands.lock().clone();
+        if made.peek().is_some_and(|made| made.as_ref().is_ok_and(|(_, server)| server != now)) {
+            self.renew_after(number);
+        }
+        server == now
     }
-    let Some(path) = &settings.ca_file else { return Client::open(info).map_err(|error| cannot(&error)) };
-    let certificates = TlsCertificates { client_tls: None, root_cert: Some(read(path)?) };
-    Client::build_with_tls(info, certificates).map_err(|error| cannot(&error))
+
+    pub(super) fn way(&self) -> &Way {
+        &self.way
+    }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|error| StoreError::Settings(format!("{} cannot be read: {error}", path.display())))
-}
-
-fn cannot(error: &RedisError) -> StoreError {
-    StoreError::Settings(error.to_string())
-}
-
-/// A connection that is made when it is first used.
-fn lazy(client: &Client) -> RedisResult<ConnectionManager> {
-    let config = ConnectionManagerConfig::new()
-        .set_connection_timeout(Some(RESPONSE_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT))
-        .set_number_of_retries(0);
-    ConnectionManager::new_lazy_with_config(client.clone(), config)
+async fn is_there(subscribed: &mut PubSub) -> bool {
+    let asked = tokio::time::timeout(RESPONSE_TIMEOUT, subscribed.ping::<Value>()).await;
+    asked.is_ok_and(|answer| answer.is_ok())
 }
 
 fn is_forgotten(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+pub(super) fn is_short_of_memory(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
 }

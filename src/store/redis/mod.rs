@@ -4,6 +4,7 @@
 //! ended by one step in the server, and only when the oldest mark of the live replicas lies beyond its limit. While the
 //! server does not answer, nobody is ended, and what was seen is told later.
 
+mod address;
 mod examine;
 mod fleet;
 mod link;
@@ -11,6 +12,9 @@ mod report;
 #[cfg(test)]
 mod tests;
 mod view;
+mod way;
+
+pub use address::AddressError;
 
 use super::{
     Answer, Ended, Fleet, Flushed, GAP_AT_MOST, Heard, Known, Live, Question, REPORTED_AFTER_THE_TURN, Store,
@@ -20,6 +24,7 @@ use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
+use address::Address;
 use link::{Link, Naming};
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -39,6 +44,8 @@ pub struct RedisSettings {
     pub prefix: String,
     /// Holds the password, which goes before that of the URL.
     pub password_file: Option<PathBuf>,
+    /// Holds the password for the Sentinels themselves.
+    pub sentinel_password_file: Option<PathBuf>,
     /// The certificate authority of a `rediss://` server, in PEM; else those of the system.
     pub ca_file: Option<PathBuf>,
     /// How long a replica may be silent before it is struck off.
@@ -73,12 +80,26 @@ pub struct RedisStore {
     waiting: Mutex<Option<(Moment, bool)>>,
 }
 
+impl RedisSettings {
+    /// Whether a URL names a server, without asking it.
+    ///
+    /// # Errors
+    /// Where it does not.
+    pub fn check_url(url: &str) -> Result<(), AddressError> {
+        Address::of(url).map(|_| ())
+    }
+}
+
 impl RedisStore {
     /// A store at the URL of `settings`. Nothing is connected yet: a server that is down is no reason not to start.
     ///
     /// # Errors
     /// Where the URL is none of Redis, or a file that is named cannot be read.
-    pub fn new(settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+    pub fn new(mut settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+        if matches!(Address::of(settings.url.reveal()), Ok(Address::Cluster(_))) {
+            // What stands in braces decides on the slot: one for all.
+            settings.prefix = format!("{{{}}}", settings.prefix);
+        }
         let link = Link::new(&settings)?;
         let replica = format!("{:016x}", rand::random::<u64>());
         let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
@@ -237,7 +258,8 @@ impl Store for RedisStore {
             self.view.lock().count(self.clock.now(), self.gap_at_most);
             let reported = self.report(touches, told, mode).await;
             self.note(reported.as_ref().err());
-            if reported.is_err() {
+            // One that has no room is still the one: on another connection it would be told everything once more.
+            if reported.as_ref().is_err_and(|error| !link::is_short_of_memory(error)) {
                 self.link.renew();
             }
             reported.map_err(|error| unavailable(&error))

@@ -25,6 +25,7 @@ impl RedisStore {
             // The first report only measures the server's time, in which a mark is made.
             self.set_mark(told, mode).await?;
         }
+        let connection = self.link.number();
         let mut flushed = Flushed::default();
         let mut chunks: Vec<&[Touch]> = touches.chunks(TOLD_AT_ONCE).collect();
         let last = chunks.pop().unwrap_or_default();
@@ -33,15 +34,15 @@ impl RedisStore {
             let answers = self.link.transact(&self.tell(chunk, started)).await?;
             untaken |= self.hear_of(chunk, &answers, &mut flushed)?;
         }
-        // What was not taken is told again, and the mark stays where it was.
-        let told = if untaken { self.view.lock().told } else { told };
+        // What was not taken, or was told to a server that may be another by now, is told again, and the mark stays.
+        let told = if untaken || self.link.number() != connection { self.view.lock().told } else { told };
         let mut commands = self.tell(last, started);
-        let sent = self.clock.now();
+        let (sent, connection) = (self.clock.now(), self.link.number());
         commands.push(self.mark(Naming::Text, told, sent, mode.name()));
         commands.push(self.fleet_mode());
         let mut answers = self.link.transact(&commands).await?;
         flushed.fleet = fleet_of(&answers.pop().unwrap_or(Value::Nil));
-        let (report, struck) = report_of(&answers.pop().unwrap_or(Value::Nil), sent, self.clock.now())?;
+        let (report, struck) = report_of(&answers.pop().unwrap_or(Value::Nil), sent, self.clock.now(), connection)?;
         if mode != Mode::Off {
             self.was_off.store(false, Ordering::Release);
         }
@@ -89,7 +90,8 @@ impl RedisStore {
         if news.stepped {
             self.link.metrics.clock_steps.inc();
             tracing::warn!(
-                "the store's clock was stepped; for one limit a session is ended only where it was seen idle for as long"
+                "the store's clock was stepped, or is another server's now; for one limit a session is ended only where it \
+                 was seen idle for as long"
             );
         }
         if news.company && self.settings.decides_alone {
@@ -101,9 +103,9 @@ impl RedisStore {
 
     /// Sets the mark alone.
     async fn set_mark(&self, told: Moment, mode: Mode) -> RedisResult<()> {
-        let sent = self.clock.now();
+        let (sent, connection) = (self.clock.now(), self.link.number());
         let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
-        let (report, struck) = report_of(&answer, sent, self.clock.now())?;
+        let (report, struck) = report_of(&answer, sent, self.clock.now(), connection)?;
         let news = self.view.lock().hear(&report, told);
         self.tell_of(news, &struck);
         Ok(())
@@ -176,9 +178,9 @@ fn is_an_answer(error: &RedisError) -> bool {
     }
 }
 
-fn report_of(answer: &Value, sent: Moment, received: Moment) -> RedisResult<(Report, Vec<String>)> {
+fn report_of(answer: &Value, sent: Moment, received: Moment, connection: u64) -> RedisResult<(Report, Vec<String>)> {
     let (server, oldest, counting, stepped, steps, known, mark, others, struck) =
         <(u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>)>::from_redis_value_ref(answer)?;
-    let reading = Reading { server, sent, received };
+    let reading = Reading { server, sent, received, connection };
     Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others }, struck))
 }

@@ -21,7 +21,8 @@ struct Server {
 impl Server {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let child = Command::new("redis-server")
+        let program = std::env::var_os("TEST_REDIS_SERVER").unwrap_or("redis-server".into());
+        let child = Command::new(program)
             .args(["--port", "0", "--save", "", "--unixsocket"])
             .arg(folder.path().join("s"))
             .stdout(Stdio::null())
@@ -44,6 +45,7 @@ impl Server {
             url,
             prefix: "test".to_owned(),
             password_file: None,
+            sentinel_password_file: None,
             ca_file: None,
             replica_grace: Duration::from_secs(30),
             decides_alone: false,

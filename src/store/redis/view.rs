@@ -6,6 +6,10 @@ use crate::session::EpochSeconds;
 /// How much the server's clock may seem to have moved against ours before it is a step, in milliseconds.
 const STEP: u64 = 2_000;
 
+/// The same, where another server may have answered, or the same after a restart. All that the way can explain is
+/// allowed for beside this: it is for clocks that are kept by NTP, and for how they run apart meanwhile.
+const APART: u64 = 50;
+
 /// How long after its sending a message may arrive at most, for the server to take it for one of now: the longest that
 /// an answer is waited for, connecting and loading scripts included, and some more. In milliseconds.
 const SLACK: u64 = 5_000;
@@ -17,16 +21,21 @@ pub(super) struct Reading {
     pub(super) server: u64,
     pub(super) sent: Moment,
     pub(super) received: Moment,
+    /// The number of the connection it was read on. On another one, another server may answer.
+    pub(super) connection: u64,
 }
 
 impl Reading {
-    /// By how many milliseconds the server's clock was stepped between an earlier reading and this one; 0 where a delay
+    /// By how many milliseconds the server's clock was stepped between an earlier reading and this one, or another server's
+    /// clock differs that was read in its place; 0 where a delay
     /// on the way explains what it says. Rather too far back than too far ahead: marks are moved by it, and none may
     /// come to lie after what was told.
     fn step_after(&self, earlier: &Self) -> i64 {
         let least = earlier.server.saturating_add(self.sent.since(earlier.received));
         let most = earlier.server.saturating_add(self.received.since(earlier.sent));
-        let stepped = self.server.saturating_add(STEP) < least || self.server > most.saturating_add(STEP);
+        let step =
+            if self.connection == earlier.connection { STEP } else { APART + self.received.since(earlier.sent) / 1000 };
+        let stepped = self.server.saturating_add(step) < least || self.server > most.saturating_add(step);
         if stepped { self.server.cast_signed().saturating_sub(most.cast_signed()) } else { 0 }
     }
 }
@@ -140,6 +149,7 @@ impl View {
         // The step that was told with this report is no news any more.
         let stepped = !first && (seen != 0 || (noted && self.step_to_tell == 0));
         self.step_to_tell = if noted { 0 } else { seen };
+        let elsewhere = self.last.is_some_and(|last| last.connection != report.reading.connection);
         self.last = Some(report.reading);
         self.watermark = report.oldest / 1000;
         self.counting = report.counting;
@@ -148,7 +158,8 @@ impl View {
         self.told = told;
         self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
-        News { stepped, retell: stepped || (!first && !report.known), company }
+        // Nobody can tell what a server has lost in a failover or a restart: a mark that it kept may be older than an end.
+        News { stepped, retell: stepped || elsewhere || (!first && !report.known), company }
     }
 }
 
@@ -157,7 +168,7 @@ mod tests {
     use super::*;
 
     fn reading(server: u64, sent: u64, received: u64) -> Reading {
-        Reading { server, sent: Moment(sent), received: Moment(received) }
+        Reading { server, sent: Moment(sent), received: Moment(received), connection: 1 }
     }
 
     fn report(reading: Reading) -> Report {
@@ -195,6 +206,19 @@ mod tests {
         let forgotten = Report { known: false, ..report(reading(1_001_000, 1_000, 1_001)) };
         let news = view.hear(&forgotten, Moment(1_000));
         assert!(news.retell && !news.stepped);
+    }
+
+    #[test]
+    fn whoever_answers_on_another_connection_is_told_all_again_and_goes_by_a_clock_of_its_own() {
+        let elsewhere = |server, sent| Reading { connection: 2, ..reading(server, sent, sent + 10) };
+        for (server, stepped) in [(1_001_000, false), (1_001_060, false), (1_001_080, true), (1_000_930, true)] {
+            let mut view = View::default();
+            view.hear(&report(reading(1_000_000, 0, 10)), Moment(0));
+            let news = view.hear(&report(elsewhere(server, 1_000)), Moment(1_000));
+            assert!(news.retell && news.stepped == stepped, "{server}: {news:?}");
+            let news = view.hear(&report(elsewhere(server + 1_000, 2_000)), Moment(2_000));
+            assert!(!news.retell && !news.stepped, "{server}: {news:?}");
+        }
     }
 
     #[test]

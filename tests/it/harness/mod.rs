@@ -3,6 +3,7 @@
 mod app;
 mod client;
 mod ends;
+mod failover;
 mod fake;
 mod host_clock;
 mod idlegate;
@@ -16,6 +17,7 @@ mod wire;
 pub use app::App;
 pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
+pub use failover::{Cluster, Sentinel, Sentinels};
 pub use fake::Fake;
 pub use host_clock::HostClock;
 pub use idlegate::{Idlegate, SHIPPED};

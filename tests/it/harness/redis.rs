@@ -6,6 +6,7 @@ use http::StatusCode;
 use redis::{FromRedisValue, RedisResult, Value};
 use rustix::process::{Pid, Signal};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +41,11 @@ impl Redis {
         Self { child: None, folder, arguments: vec!["--save".to_owned(), String::new()], password: None, clock: None }
     }
 
+    /// `redis-server`, or what is to be tested in its place.
+    pub fn program() -> OsString {
+        std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.folder.path().join("redis.sock")
     }
@@ -51,7 +57,7 @@ impl Redis {
 
     pub fn start_again(&mut self) {
         let _ = std::fs::remove_file(self.socket());
-        let mut command = Command::new("redis-server");
+        let mut command = Command::new(Self::program());
         command.args(["--port", "0", "--unixsocket"]).arg(self.socket()).arg("--dir").arg(self.folder.path());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null());
         if let Some(clock) = &self.clock {
