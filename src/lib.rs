@@ -19,6 +19,7 @@ pub mod doctor;
 pub mod frame;
 pub mod keeper;
 pub mod metrics;
+pub mod operator;
 mod proxy;
 pub mod route;
 pub mod server;

@@ -2,13 +2,14 @@
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::config::Config;
+use idlegate::operator;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, Termination};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -42,6 +43,8 @@ enum Command {
     Check(Configured),
     /// Examine what idlegate stands on: the app and the store. Exit code 1 where something is wrong.
     Doctor(Configured),
+    #[command(flatten)]
+    Operator(operator::Command),
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
             })
         }
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
+        Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
             log(LevelFilter::INFO);
             block_on(demo(listen))
@@ -84,16 +88,19 @@ fn main() -> ExitCode {
 }
 
 fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    // A variable that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
-    let lossy = |text: OsString| text.to_string_lossy().into_owned();
-    let environment = std::env::vars_os().map(|(name, value)| (lossy(name), lossy(value)));
-    match Config::load(path, environment) {
+    match Config::load(path, environment()) {
         Ok(config) => then(config),
         Err(problems) => {
             eprintln!("{problems}");
             ExitCode::from(EXIT_CONFIG)
         }
     }
+}
+
+fn environment() -> impl Iterator<Item = (String, String)> {
+    // A variable that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
+    let lossy = |text: OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
 fn log(level: LevelFilter) {
@@ -106,11 +113,11 @@ fn log(level: LevelFilter) {
     tracing_subscriber::registry().with(lines.with_filter(targets)).init();
 }
 
-fn block_on(serving: impl Future<Output = io::Result<()>>) -> ExitCode {
+fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
     let served =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| runtime.block_on(serving));
     match served {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(done) => done.report(),
         Err(error) => {
             eprintln!("idlegate: {error}");
             ExitCode::FAILURE
@@ -147,6 +154,20 @@ async fn doctor(config: Config) -> io::Result<()> {
     match findings.iter().filter(|finding| finding.is_wrong()).count() {
         0 => Ok(()),
         wrong => Err(io::Error::other(format!("{wrong} of {} findings are wrong", findings.len()))),
+    }
+}
+
+async fn operate(command: operator::Command, config: PathBuf) -> io::Result<ExitCode> {
+    match operator::run(&command, &config, environment()).await {
+        Ok(answer) => match io::stdout().write_all(answer.as_bytes()) {
+            // Whoever reads it, like `head`, has read enough.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+            _ => Ok(ExitCode::SUCCESS),
+        },
+        Err(trouble) => {
+            eprintln!("idlegate: {trouble}");
+            Ok(ExitCode::from(trouble.exit_code()))
+        }
     }
 }
 

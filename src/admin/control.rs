@@ -180,6 +180,7 @@ impl Control {
         let mut value = json!(account);
         if let Some(fields) = value.as_object_mut() {
             let idle = account.idle(now);
+            fields.insert("now".to_owned(), now.into());
             fields.insert("idle".to_owned(), idle.into());
             fields.insert("limit".to_owned(), limit.into());
             if account.end.is_none() {

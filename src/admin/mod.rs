@@ -11,6 +11,6 @@ mod listener;
 mod words;
 
 pub(crate) use control::Control;
-pub(crate) use door::Door;
+pub(crate) use door::{Door, read as read_token};
 pub(crate) use health::Health;
 pub(crate) use listener::{Limits, Listener};

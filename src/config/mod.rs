@@ -4,6 +4,7 @@ mod admin;
 mod cut;
 mod document;
 mod health;
+mod operators;
 mod problem;
 mod read;
 mod section;
@@ -15,6 +16,7 @@ mod token;
 mod upstream;
 mod value;
 
+pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
 
 use crate::route::PathSet;
@@ -78,6 +80,16 @@ pub enum Upstream {
     Tcp(String),
     /// `unix:/path`.
     Unix(PathBuf),
+}
+
+impl Upstream {
+    /// The address in `text`.
+    ///
+    /// # Errors
+    /// What is wrong with it, where it is none.
+    pub(crate) fn from_text(text: &str) -> Result<Self, Fault> {
+        upstream::upstream(text)
+    }
 }
 
 impl fmt::Display for Upstream {

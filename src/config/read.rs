@@ -24,20 +24,21 @@ impl Config {
     /// # Errors
     /// All that is wrong, each with its place and its cure.
     pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        let name = path.display().to_string();
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, &name, environment),
-            Err(error) => {
-                let cure = match error.kind() {
-                    ErrorKind::NotFound => "name another file with --config or IDLEGATE_CONFIG",
-                    ErrorKind::InvalidData => "save it as UTF-8",
-                    ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
-                    _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
-                };
-                let fault = Fault::new(format!("cannot be read: {error}"), cure);
-                Err(Problem { origin: Origin::File { file: name }, key: None, fault }.into())
-            }
-        }
+        Self::parse(&Self::read(path)?, &path.display().to_string(), environment)
+    }
+
+    /// The text of the file at `path`.
+    pub(crate) fn read(path: &Path) -> Result<String, Problems> {
+        std::fs::read_to_string(path).map_err(|error| {
+            let cure = match error.kind() {
+                ErrorKind::NotFound => "name another file with --config or IDLEGATE_CONFIG",
+                ErrorKind::InvalidData => "save it as UTF-8",
+                ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
+                _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
+            };
+            let fault = Fault::new(format!("cannot be read: {error}"), cure);
+            Problem { origin: Origin::File { file: path.display().to_string() }, key: None, fault }.into()
+        })
     }
 
     /// Reads `text`, which problems call `name`; `environment` goes before it.

@@ -109,7 +109,7 @@ impl Account {
 const LAST_SECOND: EpochSeconds = 253_402_300_799;
 
 /// A second as people write it.
-fn clock_time(second: EpochSeconds) -> humantime::Rfc3339Timestamp {
+pub(crate) fn clock_time(second: EpochSeconds) -> humantime::Rfc3339Timestamp {
     let since = std::time::Duration::from_secs(second.min(LAST_SECOND));
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since)
 }

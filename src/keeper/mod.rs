@@ -17,6 +17,7 @@ mod switch;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use account::clock_time;
 pub use account::{Account, End, State, TOLD_AT_MOST};
 pub use session::{Attached, Awaited, Session};
 pub use switch::{Setting, Switch};

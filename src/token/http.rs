@@ -4,8 +4,8 @@ use super::json::{self, Found, NotJson, Pointer};
 use super::{InBandRules, Place, Token, TokenRule};
 use crate::route::NormalPath;
 use crate::session::{SessionId, SessionIds};
+use ::http::header;
 use ::http::request;
-use ::http::{HeaderValue, header};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -143,15 +143,31 @@ impl<'r> Sightings<'r> {
 
 /// The values of a header, one per line.
 fn values<'a>(head: &'a request::Parts, name: &'a header::HeaderName) -> impl Iterator<Item = Cow<'a, str>> {
-    head.headers.get_all(name).iter().map(text)
+    head.headers.get_all(name).iter().map(|value| text(value.as_bytes()))
 }
 
 /// Header bytes as text: UTF-8 where they are, else as ISO-8859-1, which every byte string is.
-fn text(value: &HeaderValue) -> Cow<'_, str> {
-    match std::str::from_utf8(value.as_bytes()) {
+fn text(value: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(value) {
         Ok(text) => Cow::Borrowed(text),
-        Err(_) => Cow::Owned(value.as_bytes().iter().map(|byte| char::from(*byte)).collect()),
+        Err(_) => Cow::Owned(value.iter().map(|byte| char::from(*byte)).collect()),
     }
+}
+
+/// The tokens that somebody may mean by `pasted`: as it stands, and as it is where a browser shows it in a cookie, a
+/// query or `Authorization`. Each once, the likeliest first.
+#[must_use]
+pub fn pasted(pasted: &[u8]) -> Vec<Token> {
+    let pasted = text(pasted);
+    let cookie = Token::percent_encoded(&unquote(pasted.trim()), false);
+    let readings = [Token::new(&pasted), cookie, Token::percent_encoded(&pasted, true), bearer(&pasted)];
+    let mut tokens = Vec::new();
+    for token in readings.into_iter().flatten() {
+        if !tokens.contains(&token) {
+            tokens.push(token);
+        }
+    }
+    tokens
 }
 
 /// `Bearer` SP token (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
@@ -163,7 +179,7 @@ fn bearer(value: &str) -> Option<Token> {
 /// The values of a header whose name has `_` for `-`: to an app behind CGI or WSGI both are one.
 fn aliased(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
     let named = head.headers.iter().filter(|(other, _)| *other != name && *other.as_str().replace('_', "-") == *name);
-    named.filter_map(|(_, value)| Token::new(&text(value))).collect()
+    named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
 }
 
 /// What of `Authorization` an app takes for the token that looks at no scheme, or at one word alone.

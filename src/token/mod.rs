@@ -8,7 +8,7 @@ pub mod json;
 mod rule;
 mod secret;
 
-pub use http::{Sighting, TokenRules};
+pub use http::{Sighting, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
 pub use rule::{Conditions, Place, Scalar, TokenRule};
 pub use secret::Token;

@@ -21,6 +21,7 @@ mod http;
 mod in_band;
 mod metrics;
 mod monitoring;
+mod operator;
 mod outage;
 mod redis;
 mod replicas;

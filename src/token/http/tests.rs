@@ -104,3 +104,16 @@ fn a_rule_applies_on_its_paths_only() {
     assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));
     assert!(rules.in_answer(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
 }
+
+#[test]
+fn what_is_pasted_is_read_as_it_stands_and_as_a_browser_shows_it() {
+    let ids =
+        |text: &[u8]| -> Vec<_> { pasted(text).iter().map(|token| token.session_id(&SessionIds::default())).collect() };
+    assert_eq!(ids(b"abc\n"), [id("abc")], "each reading once");
+    assert_eq!(ids(b"a%2Bc"), [id("a%2Bc"), id("a+c")]);
+    assert_eq!(ids(b"a+c"), [id("a+c"), id("a c")]);
+    assert_eq!(ids(br#""a\054b""#), [id(r#""a\054b""#), id("a,b")]);
+    assert_eq!(ids(b"Bearer abc"), [id("Bearer abc"), id("abc")]);
+    assert_eq!(ids(b"\xe9"), [id("é")]);
+    assert_eq!(ids(b" \n"), []);
+}

@@ -1,0 +1,54 @@
+//! What the operators' commands need of the configuration. They have to work while the rest of it is broken: a running
+//! idlegate goes on with what it read when it was right, and the switch is what somebody looks for then.
+
+use super::document::Document;
+use super::{Admin, Config, Problem, Problems, read};
+use crate::session::SessionIds;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// As much of the configuration as could be read.
+#[derive(Debug)]
+pub(crate) struct ForOperators {
+    /// `[admin]`.
+    admin: Option<Admin>,
+    /// `store.secret`.
+    ids: SessionIds,
+    problems: Option<Problems>,
+}
+
+impl ForOperators {
+    /// Reads the file at `path`; `environment` goes before it, also where there is no file.
+    pub(crate) fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+        let (text, unreadable) = match Config::read(path) {
+            Ok(text) => (text, None),
+            Err(problems) => (String::new(), Some(problems)),
+        };
+        let variables: BTreeMap<_, _> =
+            environment.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect();
+        let name = path.display().to_string();
+        let mut document = Document::new(&name, &text, &variables);
+        let Config { admin, ids, .. } = document.read(read::config);
+        Self { admin, ids, problems: unreadable.or(document.finish()) }
+    }
+
+    /// `[admin]`, where it is configured.
+    ///
+    /// # Errors
+    /// What is wrong with it, or may be the reason that it is not seen.
+    pub(crate) fn admin(&self) -> Result<Option<&Admin>, Problems> {
+        let is_ours = |problem: &Problem| problem.key.as_ref().is_some_and(|key| key.starts_with("admin"));
+        match &self.problems {
+            Some(problems) if self.admin.is_none() || problems.iter().any(is_ours) => Err(problems.clone()),
+            _ => Ok(self.admin.as_ref()),
+        }
+    }
+
+    /// How tokens become session ids.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration: a secret that is overlooked makes an id that nobody knows.
+    pub(crate) fn ids(&self) -> Result<&SessionIds, Problems> {
+        self.problems.as_ref().map_or(Ok(&self.ids), |problems| Err(problems.clone()))
+    }
+}

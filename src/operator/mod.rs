@@ -1,0 +1,82 @@
+//! The operators' commands, as clients of the `[admin]` listener of a running idlegate.
+//!
+//! ```text
+//!  command ─► place: where is the listener? ─► client: ask it ─► show: for a human, or JSON as it came
+//! ```
+//! `mode` and `session` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
+//! where a command is not done.
+
+mod client;
+mod mode;
+mod paste;
+mod place;
+mod session;
+mod show;
+mod words;
+
+pub use mode::Switching;
+pub use place::At;
+pub use session::{Explaining, Listing, One};
+pub use words::Trouble;
+
+use crate::config::ForOperators;
+use client::Client;
+use std::path::Path;
+
+/// What operators ask for.
+#[derive(Debug, clap::Subcommand)]
+pub enum Command {
+    /// Show the mode, or switch it: `enforce`, `observe` (only record) or `off` (pass everything through).
+    Mode(Switching),
+    /// Tell why a session lives or ended.
+    Explain(Explaining),
+    /// List the live sessions, the longest idle first.
+    Sessions(Listing),
+    /// End a session, on all replicas and in any mode.
+    End(One),
+    /// Refresh a session, as if it had been active now.
+    Extend(One),
+}
+
+impl Command {
+    fn at(&self) -> &At {
+        match self {
+            Self::Mode(switching) => &switching.at,
+            Self::Explain(explaining) => &explaining.at,
+            Self::Sessions(listing) => &listing.at,
+            Self::End(one) | Self::Extend(one) => &one.at,
+        }
+    }
+}
+
+/// Does what a command says. The listener is found by the configuration at `config`, where the command names no other;
+/// `environment` goes before it. Returns what to print.
+///
+/// # Errors
+/// Why it is not done, with what to do.
+pub async fn run(
+    command: &Command,
+    config: &Path,
+    environment: impl IntoIterator<Item = (String, String)>,
+) -> Result<String, Trouble> {
+    let at = command.at();
+    let config = ForOperators::load(at.config.as_deref().unwrap_or(config), environment);
+    let client = Client::new(place::find(at, &config)?);
+    let answer = match command {
+        Command::Mode(switching) => mode::mode(switching, &client).await?,
+        Command::Explain(explaining) => session::explain(explaining, &client, &config).await?,
+        Command::Sessions(listing) => session::list(listing, &client).await?,
+        Command::End(one) => session::end(one, &client).await?,
+        Command::Extend(one) => session::extend(one, &client).await?,
+    };
+    if at.json {
+        answer.read::<serde::de::IgnoredAny>()?;
+        return Ok(answer.as_it_came());
+    }
+    // Names of sources and replicas come from all replicas: nothing in them is to steer the terminal.
+    Ok(words::plain(&match command {
+        Command::Mode(switching) => show::mode(&answer.read()?, switching),
+        Command::Sessions(_) => show::table(&answer.read()?),
+        Command::Explain(_) | Command::End(_) | Command::Extend(_) => show::account(&answer.read()?),
+    }))
+}

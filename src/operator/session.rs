@@ -1,0 +1,113 @@
+//! `idlegate explain`, `sessions`, `end` and `extend`.
+
+use super::client::{Answer, Client};
+use super::paste;
+use super::place::At;
+use super::words::Trouble;
+use crate::config::ForOperators;
+use crate::keeper::Account;
+use crate::session::SessionId;
+use crate::token;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use std::time::Duration;
+
+/// Which session is explained.
+#[derive(Debug, clap::Args)]
+pub struct Explaining {
+    /// The session id, as the log shows it: 32 hexadecimal digits. Never the token.
+    #[arg(required_unless_present = "token_stdin")]
+    id: Option<String>,
+    /// Read the token from standard input instead, and explain its session. A token is no argument of any command: it
+    /// would stay in the shell's history, and everybody on this host could read it in the list of processes. It is
+    /// turned into its session id here, with the configuration's `store.secret`; it is not sent anywhere.
+    #[arg(long, conflicts_with = "id")]
+    token_stdin: bool,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+/// Which sessions are listed.
+#[derive(Debug, clap::Args)]
+pub struct Listing {
+    /// Only those that have been idle for so long, like `30m`.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    idle_over: Option<Duration>,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+/// Which session it is about.
+#[derive(Debug, clap::Args)]
+pub struct One {
+    /// The session id, as the log shows it: 32 hexadecimal digits. Never the token.
+    id: String,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+/// What the listener tells of a session.
+#[derive(Debug, Deserialize)]
+pub(super) struct Told {
+    #[serde(flatten)]
+    pub(super) account: Account,
+    pub(super) now: u64,
+    pub(super) idle: u64,
+    pub(super) limit: u64,
+    pub(super) seconds_left: Option<u64>,
+    pub(super) says: String,
+}
+
+/// What it tells of many.
+#[derive(Debug, Deserialize)]
+pub(super) struct ToldOfAll {
+    pub(super) mode: String,
+    pub(super) sessions: Vec<Told>,
+}
+
+pub(super) async fn explain<'c>(
+    explaining: &Explaining,
+    client: &'c Client,
+    config: &ForOperators,
+) -> Result<Answer<'c>, Trouble> {
+    if let Some(id) = &explaining.id {
+        return ask(Method::GET, id_in(id)?, "", client).await;
+    }
+    let ids = config.ids().map_err(Trouble::NoSecret)?;
+    let pasted = paste::token().await.map_err(Trouble::Input)?;
+    // A browser shows tokens as they travel, which may be in percent-encoding or quotes.
+    let mut answered = Err(Trouble::Empty);
+    for token in token::pasted(&pasted) {
+        answered = ask(Method::GET, token.session_id(ids), "", client).await;
+        if !matches!(&answered, Err(Trouble::Unknown(..))) {
+            break;
+        }
+    }
+    answered
+}
+
+pub(super) async fn list<'c>(listing: &Listing, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+    let idle_over = listing.idle_over.map_or(0, |idle| idle.as_secs());
+    client.ask(Method::GET, &format!("/sessions?idle_over={idle_over}"), String::new()).await
+}
+
+pub(super) async fn end<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+    ask(Method::DELETE, id_in(&one.id)?, "", client).await
+}
+
+pub(super) async fn extend<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+    ask(Method::POST, id_in(&one.id)?, "/extend", client).await
+}
+
+/// What is no session id may be a token: it is not repeated, nor sent.
+fn id_in(text: &str) -> Result<SessionId, Trouble> {
+    SessionId::from_hex(text).ok_or(Trouble::NoId)
+}
+
+async fn ask<'c>(method: Method, id: SessionId, more: &str, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+    let answered = client.ask(method, &format!("/sessions/{id}{more}"), String::new()).await;
+    answered.map_err(|trouble| match trouble {
+        Trouble::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => Trouble::Unknown(id, refusal),
+        trouble => trouble,
+    })
+}

@@ -1,0 +1,131 @@
+//! Answers as a person reads them: the sentence first, then one thing a line.
+
+use super::mode::{Setting, Standing, Switching};
+use super::session::{Told, ToldOfAll};
+use crate::keeper::{State, TOLD_AT_MOST, clock_time};
+use crate::session::Mode;
+use std::time::Duration;
+
+/// How the switches stand; and where the mode is another than asked for, whose doing that is.
+pub(super) fn mode(standing: &Standing, switching: &Switching) -> String {
+    let mut lines = Lines::default();
+    lines.add("mode", &standing.mode);
+    for (switch, setting) in &standing.switches {
+        lines.add(&format!("  {switch}"), &lasting(setting));
+    }
+    lines.add("past the limit", &format!("{}, known to this replica", counted(standing.past_the_limit, "session")));
+    lines.add("replica", &standing.replica);
+    if let Some(asked) = switching.mode.as_deref().and_then(Mode::from_name)
+        && Mode::from_name(&standing.mode).is_some_and(|mode| mode < asked)
+    {
+        let others = standing.switches.iter().filter(|(_, setting)| setting.mode == standing.mode);
+        for (switch, _) in others {
+            let how = match switch.as_str() {
+                "file" => format!("idle.mode = \"{asked}\" in the configuration"),
+                "fleet" => format!("idlegate mode {asked} --fleet"),
+                _ => format!("idlegate mode {asked}"),
+            };
+            lines.say(&format!(
+                "The mode stays {}: the switch {switch} is less strict. To set it: {how}",
+                standing.mode
+            ));
+        }
+    }
+    lines.0
+}
+
+fn lasting(Setting { mode, until }: &Setting) -> String {
+    until
+        .as_ref()
+        .map_or_else(|| mode.clone(), |until| format!("{mode}, {} left, then {}", span(until.seconds_left), until.then))
+}
+
+/// Why a session lives or ended.
+pub(super) fn account(told: &Told) -> String {
+    let Told { account, now, idle, limit, seconds_left, says } = told;
+    let when = |at: u64| format!("{at}  {}  {} ago", clock_time(at), span(now.saturating_sub(at)));
+    let mut lines = Lines::default();
+    lines.say(says);
+    lines.0.push('\n');
+    lines.add("session", &account.session);
+    lines.add("state", state(account.state));
+    lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
+    if let Some(left) = seconds_left {
+        lines.add("left", &span(*left));
+    }
+    lines.add("created", &when(account.created));
+    let mut sources: Vec<_> = account.activity.iter().collect();
+    sources.sort_by_key(|(_, at)| std::cmp::Reverse(**at));
+    lines.all("activity", sources.iter().map(|(source, at)| (source.as_str(), when(**at))));
+    lines.all("connections", account.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
+    if let Some(end) = &account.end {
+        let label = if account.state == State::Ended { "ended" } else { "over since" };
+        lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
+    }
+    lines.0
+}
+
+/// Many sessions, one a line.
+pub(super) fn table(told: &ToldOfAll) -> String {
+    let ToldOfAll { mode, sessions } = told;
+    let mut lines = Lines::default();
+    let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str| {
+        format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}")
+    };
+    lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS"));
+    for Told { account, idle, seconds_left, .. } in sessions {
+        let connections = account.connections.values().sum::<usize>().to_string();
+        let left = seconds_left.map_or_else(String::new, span);
+        lines.say(&row(&account.session, state(account.state), &span(*idle), &left, &account.source, &connections));
+    }
+    lines.0.push('\n');
+    let more = if sessions.len() >= TOLD_AT_MOST { "; there may be more, of less idle ones" } else { "" };
+    lines.say(&format!("{}, mode {mode}{more}", counted(sessions.len(), "session")));
+    lines.0
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Live => "live",
+        State::Lapsed => "lapsed",
+        State::Ended => "ended",
+    }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// A time as it is reckoned with: seconds, as long as they can be grasped.
+fn span(seconds: u64) -> String {
+    if seconds < 120 {
+        return format!("{seconds} s");
+    }
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+/// Lines of a label and a text, aligned.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn say(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    fn add(&mut self, label: &str, text: &str) {
+        // A replica's name has 16 digits, and stands indented.
+        let line = format!("{label:<18}  {text}");
+        self.say(line.trim_end());
+    }
+
+    /// Several below one label, or that there are none.
+    fn all<'a>(&mut self, label: &str, entries: impl Iterator<Item = (&'a str, String)>) {
+        let mut entries = entries.peekable();
+        self.add(label, if entries.peek().is_none() { "none" } else { "" });
+        for (name, text) in entries {
+            self.add(&format!("  {name}"), &text);
+        }
+    }
+}
