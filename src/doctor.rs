@@ -66,7 +66,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
 }
 
 async fn app(config: &Config) -> Finding {
-    match Stream::connect(&config.upstream, config.connect_timeout).await {
+    match Stream::connect(&config.upstream, config.reloadable.connect_timeout).await {
         Ok(_) => Finding::Good(format!("the app accepts connections at {}", config.upstream)),
         Err(error) => Finding::wrong(
             format!("the app at {} does not accept connections ({error})", config.upstream),

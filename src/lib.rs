@@ -21,6 +21,7 @@ pub mod keeper;
 pub mod metrics;
 pub mod operator;
 mod proxy;
+pub mod reload;
 pub mod route;
 pub mod server;
 pub mod session;

@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use idlegate::config::Config;
 use idlegate::operator;
+use idlegate::reload::Reload;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
 use std::ffi::OsString;
@@ -14,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Gives a web app the idle timeout it gets wrong, without a change to the app.
@@ -60,10 +62,13 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
     match arguments.command.unwrap_or(Command::Run(Configured::default())) {
-        Command::Run(configured) => with_config(&path(configured), |config| {
-            log(config.log);
-            block_on(run(config))
-        }),
+        Command::Run(configured) => {
+            let path = path(configured);
+            with_config(&path, |config| {
+                let level = log(config.reloadable.log);
+                block_on(run(&path, config, level))
+            })
+        }
         Command::Check(configured) => {
             let path = path(configured);
             with_config(&path, |config| {
@@ -81,7 +86,7 @@ fn main() -> ExitCode {
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            log(LevelFilter::INFO);
+            let _ = log(LevelFilter::INFO);
             block_on(demo(listen))
         }
     }
@@ -103,14 +108,21 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
-fn log(level: LevelFilter) {
+/// Logs on stderr. Returns what changes the level.
+fn log(level: LevelFilter) -> impl Fn(LevelFilter) {
     // What the libraries say below a warning is about themselves, not about sessions.
-    let targets = Targets::new().with_target("idlegate", level).with_default(level.min(LevelFilter::WARN));
+    let targets =
+        |level: LevelFilter| Targets::new().with_target("idlegate", level).with_default(level.min(LevelFilter::WARN));
+    let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(targets)).init();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    move |level| {
+        // It fails where nothing is logged any more.
+        let _ = handle.reload(targets(level));
+    }
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
@@ -125,10 +137,12 @@ fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> Exi
     }
 }
 
-async fn run(config: Config) -> io::Result<()> {
+async fn run(path: &Path, config: Config, level: impl Fn(LevelFilter)) -> io::Result<()> {
+    // From here on it does not end the process.
+    let hang_up = signal(SignalKind::hangup())?;
     let (limit, upstream) = (config.idle.timeout, config.upstream.to_string());
     let token_rules = config.tokens.len();
-    let server = Server::bind(config).await.map_err(io::Error::other)?;
+    let server = Server::bind(config.clone()).await.map_err(io::Error::other)?;
     if let Some(health) = server.health_address()? {
         tracing::info!("health and metrics at {health}");
     }
@@ -143,7 +157,11 @@ async fn run(config: Config) -> io::Result<()> {
         "listening on http://{}",
         server.address()?
     );
-    until_stopped(server).await
+    let reload = Reload::new(path, environment(), config, &server);
+    tokio::select! {
+        stopped = until_stopped(server) => stopped,
+        never = reload.follow(hang_up, level) => match never {},
+    }
 }
 
 async fn doctor(config: Config) -> io::Result<()> {
@@ -177,10 +195,12 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
         "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n\n  Ctrl-C ends it.\n",
         demo.url()
     );
-    let stopped = signalled();
+    // The terminal it was tried in is closed.
+    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
         served = demo.run() => served,
-        stopped = stopped => stopped,
+        stopped = signalled() => stopped,
+        _ = hang_up.recv() => Ok(()),
     }
 }
 
@@ -198,13 +218,11 @@ async fn until_stopped(server: Server) -> io::Result<()> {
     signalled
 }
 
-/// Resolves at SIGTERM, SIGINT or SIGHUP: each lets connections end properly.
+/// Resolves at SIGTERM or SIGINT: either lets connections end properly.
 async fn signalled() -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
     tokio::select! {
         _ = terminate.recv() => Ok(()),
-        _ = hang_up.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted,
     }
 }

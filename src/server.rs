@@ -3,7 +3,7 @@
 use crate::accept::Accepting;
 use crate::admin::{Control, Door, Health, Listener};
 use crate::clock::{Clock, epoch_milliseconds};
-use crate::config::{Admin, Config, Listen, Store as StoreConfig};
+use crate::config::{Admin, Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::metrics::Metrics;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
@@ -92,6 +92,7 @@ pub struct Server {
     health: Option<Listener>,
     admin: Option<(Listener, Door)>,
     config: Config,
+    current: Current,
     keeper: Arc<Keeper>,
 }
 
@@ -126,8 +127,9 @@ impl Server {
         let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
             .dealing(config.dealings)
             .with_metrics(metrics);
-        keeper.switch(Switch::File, config.mode, None);
-        Ok(Self { listener, health, admin, config, keeper: Arc::new(keeper) })
+        keeper.switch(Switch::File, config.reloadable.mode, None);
+        let current = Current::new(config.reloadable.clone());
+        Ok(Self { listener, health, admin, config, current, keeper: Arc::new(keeper) })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -160,17 +162,23 @@ impl Server {
         &self.keeper
     }
 
+    /// What an edit of the configuration changes.
+    #[must_use]
+    pub fn current(&self) -> &Current {
+        &self.current
+    }
+
     /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for, and the keeper's
     /// last round comes after them. Health is answered until the process ends: it says then that idlegate is stopping.
     pub async fn run(self, shutdown: &Shutdown) {
-        let Self { listener, health, admin, config, keeper } = self;
+        let Self { listener, health, admin, config, current, keeper } = self;
         if let Some((listener, door)) = admin {
             tokio::spawn(Control::new(Arc::clone(&keeper), door).serve(listener));
         }
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
         }
-        let proxy = Arc::new(Proxy::new(config, Arc::clone(&keeper), shutdown.clone()));
+        let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
         tokio::select! {
             () = keeper.keep() => {}
             () = keeper.listen() => {}

@@ -6,6 +6,7 @@ use super::problem::{Origin, Problem, Problems};
 use super::section::Section;
 use super::stranger;
 use super::value::syntax_fault;
+use super::written::Written;
 use std::collections::{BTreeMap, BTreeSet};
 use toml::de::DeTable;
 
@@ -22,6 +23,7 @@ pub(super) struct Document<'a> {
     /// The dotted paths of all keys asked for, whether present or not.
     pub(super) known: BTreeSet<String>,
     pub(super) unknown: Vec<(Origin, String)>,
+    pub(super) written: Written,
     pub(super) used_variables: BTreeSet<String>,
 }
 
@@ -48,6 +50,7 @@ impl<'a> Document<'a> {
             absent: Vec::new(),
             known: BTreeSet::new(),
             unknown: Vec::new(),
+            written: Written::default(),
             used_variables: BTreeSet::new(),
         }
     }

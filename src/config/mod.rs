@@ -7,6 +7,7 @@ mod health;
 mod operators;
 mod problem;
 mod read;
+mod reloadable;
 mod section;
 mod store;
 mod stranger;
@@ -15,20 +16,21 @@ mod tests;
 mod token;
 mod upstream;
 mod value;
+mod written;
 
 pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
+pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
 
-use crate::route::PathSet;
-use crate::session::{Activity, Limits, Mode, SessionIds};
+use crate::session::{Activity, Limits, SessionIds};
 use crate::store::RedisSettings;
 use crate::token::TokenRule;
 use http::{HeaderMap, StatusCode};
-use ipnet::IpNet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use written::Written;
 
 /// All of `proxy.toml`.
 #[derive(Clone, Debug)]
@@ -37,28 +39,16 @@ pub struct Config {
     pub listen: SocketAddr,
     /// `upstream`: where the app listens.
     pub upstream: Upstream,
-    /// `trusted_proxies`: peers whose `X-Forwarded-*` are believed and added to.
-    pub trusted_proxies: Vec<IpNet>,
-    /// `deny`: paths answered 404.
-    pub deny: PathSet,
     /// `upgrades`: protocols beside `websocket` that may be upgraded to, in lower case.
     pub upgrades: Vec<String>,
     /// `max_sessions`: how many live sessions are tracked at most.
     pub max_sessions: usize,
-    /// `connect_timeout`: how long the app may take to accept a connection.
-    pub connect_timeout: Duration,
-    /// `response_timeout`: how long the app may take to begin its answer, counted from the last byte of the request.
-    pub response_timeout: Duration,
-    /// `log`: the least severe level that is logged.
-    pub log: tracing::level_filters::LevelFilter,
     /// `[health] listen`: where health and metrics are served, if anywhere.
     pub health: Option<Listen>,
     /// `[admin]`: where operators ask and switch, if anywhere.
     pub admin: Option<Admin>,
     /// `[idle]`.
     pub idle: Limits,
-    /// `idle.mode`: what is done about a session that is over, where no other switch is less strict.
-    pub mode: Mode,
     /// `[store]`.
     pub store: Store,
     /// How this replica and the store deal with each other.
@@ -69,8 +59,10 @@ pub struct Config {
     pub activity: Activity,
     /// `[[token]]`.
     pub tokens: Vec<TokenRule>,
-    /// `[cut]`.
-    pub cut: Cut,
+    /// What an edit of the file changes while idlegate runs.
+    pub reloadable: Reloadable,
+    /// What stood where, for [`Config::reload`].
+    written: Written,
 }
 
 /// Where the app listens.

@@ -4,7 +4,8 @@ use super::document::Document;
 use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{Config, Upstream, admin, cut, health, store, token, upstream};
+use super::written::Written;
+use super::{Config, Reloadable, Upstream, admin, cut, health, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -53,7 +54,8 @@ impl Config {
         let variables: BTreeMap<_, _> =
             environment.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect();
         let mut document = Document::new(name, text, &variables);
-        let config = document.read(config);
+        let mut config = document.read(config);
+        config.written = std::mem::take(&mut document.written);
         document.finish().map_or(Ok(config), Err)
     }
 }
@@ -70,25 +72,28 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     Config {
         listen,
         upstream,
-        trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
-        deny: paths(top, "deny").unwrap_or_default(),
         upgrades: upgrades(top),
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
-        connect_timeout: top.duration("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
-        response_timeout: top.duration("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
-        log: top.text("log", level).unwrap_or(LevelFilter::INFO),
         health,
         admin,
         idle,
-        mode,
         store,
         ids,
         dealings,
         activity: top.table("activity", activity),
         tokens: token::rules(top),
-        cut: top.table("cut", cut::cut),
+        reloadable: Reloadable {
+            trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
+            deny: paths(top, "deny").unwrap_or_default(),
+            connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
+            response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
+            log: top.text("log", level).unwrap_or(LevelFilter::INFO),
+            mode,
+            cut: top.table("cut", cut::cut),
+        },
+        written: Written::default(),
     }
 }
 

@@ -75,6 +75,13 @@ impl<'a> Section<'_, 'a> {
         Some(Found { value: value.get_ref().clone(), source: self.source.clone(), start })
     }
 
+    /// The value of `key`, which is more than a table of other keys: it is noted, so that an edit of it can be told.
+    fn read(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
+        let found = self.find(key, form)?;
+        self.document.written.note(join(&self.path, key), &found.value);
+        Some(found)
+    }
+
     /// Whether `key` has a value, right or wrong.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key) || self.document.variables.contains_key(&variable_of(&join(&self.path, key)))
@@ -106,7 +113,7 @@ impl<'a> Section<'_, 'a> {
     }
 
     fn check<T>(&mut self, key: &str, form: Form, check: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
-        let found = self.find(key, form)?;
+        let found = self.read(key, form)?;
         match check(&found.value) {
             Ok(value) => Some(value),
             Err(fault) => {
@@ -141,7 +148,7 @@ impl<'a> Section<'_, 'a> {
 
     /// Reads a key whose value is a list of texts; each wrong one is recorded.
     pub(super) fn list<T>(&mut self, key: &str, mut check: impl FnMut(&str) -> Result<T, Fault>) -> Option<Vec<T>> {
-        let found = self.find(key, Form::List)?;
+        let found = self.read(key, Form::List)?;
         let DeValue::Array(items) = &found.value else {
             self.fault(key, not_a(&found.value, "a list", "write it like [\"one\", \"two\"], or [] for none"));
             return None;
@@ -159,7 +166,7 @@ impl<'a> Section<'_, 'a> {
         key: &str,
         mut check: impl FnMut(&str, &DeValue<'_>) -> Result<T, Fault>,
     ) -> Option<Vec<T>> {
-        let found = self.find(key, Form::Toml)?;
+        let found = self.read(key, Form::Toml)?;
         let DeValue::Table(entries) = &found.value else {
             self.fault(key, not_a(&found.value, "a table", "write it like { \"name\" = \"value\" }"));
             return None;

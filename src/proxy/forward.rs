@@ -46,32 +46,39 @@ pub(super) async fn forward(
     mut head: request::Parts,
     body: Body,
     mut pass: Pass<'_>,
+    timeout: Duration,
 ) -> Result<Response<Body>, Fault> {
     let learns = proxy.tokens().look_into_answer(path);
     if learns {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let (head, mut body) = send(proxy, head, body, &pass).await?.into_parts();
+    let (head, mut body) = send(proxy, head, body, &pass, timeout).await?.into_parts();
     if learns && head.status.is_success() {
-        body = learn(proxy, path, body).await?;
+        body = learn(proxy, path, body, timeout).await?;
     }
     pass.answered(head.status, &head.headers).await;
     Ok(Response::from_parts(head, pass.follow(body, client)))
 }
 
 /// Sends the request over a pooled connection and waits for the head of the answer.
-async fn send(proxy: &Proxy, mut head: request::Parts, body: Body, pass: &Pass<'_>) -> Result<Response<Body>, Fault> {
+async fn send(
+    proxy: &Proxy,
+    mut head: request::Parts,
+    body: Body,
+    pass: &Pass<'_>,
+    timeout: Duration,
+) -> Result<Response<Body>, Fault> {
     // The pool keys by authority; where to connect is the connector's affair, and `Host` stays the client's.
     head.uri = target(&head.uri);
     head.version = Version::HTTP_11;
     let again = may_be_repeated(&head.method, &body).then(|| head.clone());
-    let mut attempt = attempt(proxy, Request::from_parts(head, body), pass).await;
+    let mut attempt = attempt(proxy, Request::from_parts(head, body), pass, timeout).await;
     for _ in 0..RETRIES {
         match (&attempt, &again) {
             (Err(Attempt::Stale(_)), Some(head)) => {
                 let request = Request::from_parts(head.clone(), super::body::full(String::new()));
-                attempt = self::attempt(proxy, request, pass).await;
+                attempt = self::attempt(proxy, request, pass, timeout).await;
             }
             _ => break,
         }
@@ -93,14 +100,19 @@ enum Attempt {
     Failed(Fault),
 }
 
-async fn attempt(proxy: &Proxy, mut request: Request<Body>, pass: &Pass<'_>) -> Result<Response<Body>, Attempt> {
+async fn attempt(
+    proxy: &Proxy,
+    mut request: Request<Body>,
+    pass: &Pass<'_>,
+    timeout: Duration,
+) -> Result<Response<Body>, Attempt> {
     let progress = Progress::new(proxy.keeper.clock().clone());
     let expects = headers::lists(request.headers(), &header::EXPECT, "100-continue");
     let expectation = expects.then(|| Expectation::of(&mut request));
     let wait = expectation.clone().map(Expectation::wait);
     let refresh = pass.uploading();
     let request = request.map(|inner| Upload { inner, wait, progress: Arc::clone(&progress), refresh }.boxed_unsync());
-    let overdue = overdue(&progress, proxy.config.response_timeout);
+    let overdue = overdue(&progress, timeout);
     let answer = tokio::select! {
         answer = proxy.pool.request(request) => answer,
         fault = overdue => return Err(Attempt::Failed(fault)),
@@ -210,8 +222,8 @@ fn target(uri: &Uri) -> Uri {
 }
 
 /// Learns the tokens that a login's answer issues, before the client can use them.
-async fn learn(proxy: &Proxy, path: &NormalPath, body: Body) -> Result<Body, Fault> {
-    let reading = tokio::time::timeout(proxy.config.response_timeout, Start::read(body, EXAMINED_BYTES));
+async fn learn(proxy: &Proxy, path: &NormalPath, body: Body, timeout: Duration) -> Result<Body, Fault> {
+    let reading = tokio::time::timeout(timeout, Start::read(body, EXAMINED_BYTES));
     let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
     if let Some(whole) = start.whole() {
         for id in proxy.tokens().in_answer(path, &whole) {

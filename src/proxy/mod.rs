@@ -18,11 +18,11 @@ pub(crate) use body::Body;
 pub(crate) use upstream::Stream;
 
 use crate::clock::microseconds;
-use crate::config::Config;
+use crate::config::{Config, Current, Reloadable, Upstream};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::route::NormalPath;
-use crate::session::Mode;
+use crate::session::{Activity, Mode};
 use crate::shutdown::Shutdown;
 use crate::token::{EXAMINED_BYTES, Sighting, TokenRules};
 use body::Start;
@@ -31,6 +31,7 @@ use http::{HeaderValue, Method, Request, Response, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use outage::Outage;
 use reject::{Asked, Fault};
 use std::net::SocketAddr;
@@ -66,7 +67,11 @@ impl Client {
 /// All that an exchange needs.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    config: Config,
+    upstream: Upstream,
+    upgrades: Vec<String>,
+    activity: Activity,
+    /// Read once for each request, and for each tunnel at its end.
+    current: Current,
     tokens: TokenRules,
     /// For the mode that looks for no token.
     no_tokens: TokenRules,
@@ -78,12 +83,14 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn new(config: Config, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
-        let connector = upstream::Connector { upstream: config.upstream.clone(), timeout: config.connect_timeout };
-        let tokens = TokenRules::new(config.tokens.clone(), config.ids.clone());
-        let no_tokens = TokenRules::new(Vec::new(), config.ids.clone());
-        let (pool, requests, outage) = (forward::pool(connector), AtomicU64::new(0), Outage::default());
-        Self { config, tokens, no_tokens, keeper, pool, shutdown, requests, outage }
+    /// Of what is reloadable `current` has the say, and not `config`.
+    pub(crate) fn new(config: Config, current: Current, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
+        let Config { upstream, upgrades, activity, tokens, ids, .. } = config;
+        let pool = forward::pool(upstream::Connector { upstream: upstream.clone(), current: current.clone() });
+        let tokens = TokenRules::new(tokens, ids.clone());
+        let no_tokens = TokenRules::new(Vec::new(), ids);
+        let (requests, outage) = (AtomicU64::new(0), Outage::default());
+        Self { upstream, upgrades, activity, current, tokens, no_tokens, keeper, pool, shutdown, requests, outage }
     }
 
     /// The rules that the mode lets apply.
@@ -99,12 +106,13 @@ impl Proxy {
     pub(crate) async fn exchange(self: Arc<Self>, client: Client, mut request: Request<Incoming>) -> Response<Body> {
         self.wonder();
         let begun = microseconds();
-        let wanted = upgrade::wanted(&mut request, &self.config.upgrades);
+        let settings = self.current.load();
+        let wanted = upgrade::wanted(&mut request, &self.upgrades);
         let (head, body) = request.into_parts();
         let asked = Asked::of(&head);
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let mut body = Some(body.map_err(Into::into).boxed_unsync());
-        let answer = match self.answer(&client, head, &mut body, wanted).await {
+        let answer = match self.answer(&client, head, &mut body, wanted, &settings).await {
             Ok(answer) => {
                 self.outage.is_over();
                 answer
@@ -117,7 +125,7 @@ impl Proxy {
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
-                fault.answer(&asked, &self.config.cut, &self.outage)
+                fault.answer(&asked, &settings.cut, &self.outage)
             }
         };
         self.metrics().answered(&asked.method, answer.status(), begun);
@@ -143,19 +151,20 @@ impl Proxy {
         mut head: request::Parts,
         body: &mut Option<Body>,
         wanted: Option<Wanted>,
+        settings: &Reloadable,
     ) -> Result<Response<Body>, Fault> {
         let path = NormalPath::of(head.uri.path());
         if head.method == Method::CONNECT {
             return Err(Fault::Connect);
         }
         headers::check(&head)?;
-        if self.config.deny.contains(&path) {
+        if settings.deny.contains(&path) {
             return Err(Fault::Denied);
         }
-        to_app(&mut head, client, &self.config);
+        to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let mut sightings = self.tokens().in_head(&path, &head);
         if self.tokens().look_into_request(&path) {
-            match self.in_body(&path, &head, body).await {
+            match self.in_body(&path, &head, body, settings.response_timeout).await {
                 Ok(found) => sightings.extend(found),
                 Err(fault @ (Fault::TooLarge | Fault::NotJson)) if self.keeper.mode() != Mode::Enforce => {
                     tracing::debug!(?fault, "a request would be refused");
@@ -163,12 +172,12 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
-        let pass = gate::admit(&self.keeper, self.config.activity, sightings).await?;
+        let pass = gate::admit(&self.keeper, self.activity, sightings).await?;
         if let Some(wanted) = wanted {
-            return upgrade::forward(self, client, &path, head, wanted, pass).await;
+            return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
         }
         let body = body.take().unwrap_or_else(|| body::full(String::new()));
-        forward::forward(self, client, &path, head, body, pass).await
+        forward::forward(self, client, &path, head, body, pass, settings.response_timeout).await
     }
 
     /// The tokens in a body, which is put back to be forwarded as it came.
@@ -177,6 +186,7 @@ impl Proxy {
         path: &NormalPath,
         head: &request::Parts,
         body: &mut Option<Body>,
+        timeout: Duration,
     ) -> Result<Vec<Sighting>, Fault> {
         // A preflight or a GET has no body, and so no token in it.
         let Some(unread) = body.take().filter(|body| !body.is_end_stream()) else { return Ok(Vec::new()) };
@@ -185,7 +195,7 @@ impl Proxy {
             *body = Some(unread);
             return Err(Fault::TooLarge);
         }
-        let reading = tokio::time::timeout(self.config.response_timeout, Start::read(unread, EXAMINED_BYTES));
+        let reading = tokio::time::timeout(timeout, Start::read(unread, EXAMINED_BYTES));
         let start = reading.await.map_err(|_| Fault::ClientStalled)?.map_err(|_| Fault::ClientGone)?;
         let found = match start.whole() {
             None => Err(Fault::TooLarge),
@@ -205,7 +215,7 @@ fn is_packed(head: &request::Parts) -> bool {
 }
 
 /// Makes the head of a request what the app is to see.
-fn to_app(head: &mut request::Parts, client: &Client, config: &Config) {
+fn to_app(head: &mut request::Parts, client: &Client, trusted: &[IpNet], upstream: &Upstream) {
     headers::strip_hop_by_hop(&mut head.headers);
     // The authority of an absolute target replaces Host (RFC 9112 §3.2.2).
     if let Some(authority) = head.uri.authority().map(http::uri::Authority::as_str) {
@@ -214,9 +224,9 @@ fn to_app(head: &mut request::Parts, client: &Client, config: &Config) {
             head.headers.insert(header::HOST, host);
         }
     }
-    headers::forwarded(&mut head.headers, client, &config.trusted_proxies);
+    headers::forwarded(&mut head.headers, client, trusted);
     // Only HTTP/1.0 may leave it out, and it is never forwarded in that version.
     if !head.headers.contains_key(header::HOST) {
-        head.headers.insert(header::HOST, upstream::host(&config.upstream));
+        head.headers.insert(header::HOST, upstream::host(upstream));
     }
 }

@@ -8,6 +8,7 @@ use super::reject::Fault;
 use super::tunnel::Tunnel;
 use super::upstream::Stream;
 use super::{Client, FAREWELL, HEADERS_AT_MOST, Proxy, headers};
+use crate::config::Reloadable;
 use crate::frame::Side;
 use crate::keeper::Attached;
 use crate::route::NormalPath;
@@ -56,6 +57,7 @@ pub(super) async fn forward(
     mut head: request::Parts,
     wanted: Wanted,
     mut pass: Pass<'_>,
+    settings: &Reloadable,
 ) -> Result<Response<Body>, Fault> {
     let mut rules = proxy.tokens().in_band(path);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -64,7 +66,7 @@ pub(super) async fn forward(
         // Compressed messages could not be read. Without the offer the app answers in plain (RFC 7692 §5).
         head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
     }
-    let mut answer = shake_hands(proxy, head).await?;
+    let mut answer = shake_hands(proxy, head, settings).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (head, body) = passed_on(answer, None).into_parts();
         pass.answered(head.status, &head.headers).await;
@@ -86,10 +88,13 @@ pub(super) async fn forward(
 }
 
 /// Sends the handshake on a fresh connection. It is never sent twice: the app counts its sockets.
-async fn shake_hands(proxy: &Proxy, mut head: request::Parts) -> Result<Response<Incoming>, Fault> {
-    let config = &proxy.config;
+async fn shake_hands(
+    proxy: &Proxy,
+    mut head: request::Parts,
+    settings: &Reloadable,
+) -> Result<Response<Incoming>, Fault> {
     let stream =
-        Stream::connect(&config.upstream, config.connect_timeout).await.map_err(|error| unreachable(&error))?;
+        Stream::connect(&proxy.upstream, settings.connect_timeout).await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
         .max_headers(HEADERS_AT_MOST)
@@ -108,7 +113,7 @@ async fn shake_hands(proxy: &Proxy, mut head: request::Parts) -> Result<Response
         answer = sender.send_request(Request::from_parts(head, body::full(String::new()))) => {
             answer.map_err(|error| Fault::BadAnswer(causes(&error)))
         }
-        fault = overdue(&progress, config.response_timeout) => Err(fault),
+        fault = overdue(&progress, settings.response_timeout) => Err(fault),
     }
 }
 

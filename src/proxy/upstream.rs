@@ -1,6 +1,6 @@
 //! Connections to the app.
 
-use crate::config::Upstream;
+use crate::config::{Current, Upstream};
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -225,7 +225,7 @@ impl hyper::rt::Write for Pooled {
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) upstream: Upstream,
-    pub(super) timeout: Duration,
+    pub(super) current: Current,
 }
 
 impl tower_service::Service<http::Uri> for Connector {
@@ -238,9 +238,9 @@ impl tower_service::Service<http::Uri> for Connector {
     }
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
-        let Self { upstream, timeout } = self.clone();
+        let Self { upstream, current } = self.clone();
         Box::pin(async move {
-            let stream = TokioIo::new(Stream::connect(&upstream, timeout).await?);
+            let stream = TokioIo::new(Stream::connect(&upstream, current.load().connect_timeout).await?);
             Ok(Pooled { stream, used: Used::default() })
         })
     }

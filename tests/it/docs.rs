@@ -3,6 +3,7 @@
 
 use crate::harness::{Answer, Fake, Idlegate, Request, TEXT, Wire, eventually, masked, unmasked};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Output};
 
@@ -82,6 +83,8 @@ fn every_key_is_in_the_reference() {
     for key in named.iter().filter(|name| name.contains('.') && !name.contains(' ')) {
         assert!(keys.iter().any(|known| known == key), "{key} is in the reference table and is no key");
     }
+    let marked = README.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` ↻ |")).map(|(key, _)| key);
+    assert_eq!(marked.collect::<BTreeSet<_>>(), BTreeSet::from(idlegate::config::RELOADABLE), "↻ in the reference");
 }
 
 #[test]
@@ -123,9 +126,10 @@ fn the_errors_in_the_readme_are_what_check_says() {
 #[test]
 fn the_unit_and_the_sidecar_call_what_there_is() {
     let help = String::from_utf8(idlegate(&["--help"]).output().unwrap().stdout).unwrap();
-    let lines = UNIT.lines().filter_map(|line| line.strip_prefix("ExecStart")?.split_once('=').map(|(_, call)| call));
-    let mut calls: Vec<Vec<&str>> = lines.map(|call| call.split(' ').skip(1).collect()).collect();
-    assert_eq!(calls.len(), 2);
+    let lines = UNIT.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once("=/usr/local/bin/idlegate "));
+    let mut calls: Vec<Vec<&str>> = lines.map(|(_, call)| call.split(' ').collect()).collect();
+    assert_eq!(calls.len(), 3);
+    assert!(UNIT.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
     let (_, arguments) = SIDECAR.split_once("args: [").unwrap();
     calls.push(arguments.split(']').next().unwrap().split(", ").map(|text| text.trim_matches('"')).collect());
     for call in calls {

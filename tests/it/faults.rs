@@ -1,6 +1,6 @@
 //! What the client is told when the app, or the client itself, does not do its part.
 
-use crate::harness::{App, Fake, Idlegate, Recorder, Request, Wire, eventually, soon};
+use crate::harness::{App, Deaf, Fake, Idlegate, Recorder, Request, Wire, eventually, soon};
 use crate::http::{get, plain, plain_with};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -181,18 +181,8 @@ async fn an_app_that_does_not_answer_in_time_is_a_gateway_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
-    // A listener whose backlog is full answers no handshake.
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(1).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut backlog = Vec::new();
-    while let Ok(Ok(connected)) =
-        tokio::time::timeout(Duration::from_secs(1), tokio::net::TcpStream::connect(address)).await
-    {
-        backlog.push(connected);
-    }
-    let proxy = plain_with(&format!("http://{address}"), &[("IDLEGATE_CONNECT_TIMEOUT", "500ms")]);
+    let app = Deaf::start().await;
+    let proxy = plain_with(&app.upstream(), &[("IDLEGATE_CONNECT_TIMEOUT", "500ms")]);
     let answer = Wire::connect(proxy.address).await.ask(get("/", "")).await;
     assert_eq!(answer.status(), 504, "{}", answer.text());
     eventually("the log to tell of it", async || proxy.logged("504").len() == 1).await;

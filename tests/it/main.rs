@@ -24,6 +24,7 @@ mod monitoring;
 mod operator;
 mod outage;
 mod redis;
+mod reload;
 mod replicas;
 mod restart;
 mod session;

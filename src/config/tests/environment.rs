@@ -35,15 +35,17 @@ fn shown(value: &impl std::fmt::Debug, what: &str) -> bool {
 const CASES: &[Case] = &[
     ("LISTEN", "[::1]:7", |config| config.listen.port() == 7),
     ("UPSTREAM", "http://other:8", |config| config.upstream == Upstream::Tcp("other:8".to_owned())),
-    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", |config| config.trusted_proxies.len() == 2),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", |config| config.reloadable.trusted_proxies.len() == 2),
     ("DENY", "/a, /b", |config| {
-        denies(&config.deny, "/a") && denies(&config.deny, "/b") && !denies(&config.deny, "/c")
+        denies(&config.reloadable.deny, "/a")
+            && denies(&config.reloadable.deny, "/b")
+            && !denies(&config.reloadable.deny, "/c")
     }),
     ("UPGRADES", "[\"tcp\"]", |config| config.upgrades == ["tcp"]),
     ("MAX_SESSIONS", "7", |config| config.max_sessions == 7),
-    ("CONNECT_TIMEOUT", "7s", |config| config.connect_timeout == Duration::from_secs(7)),
-    ("RESPONSE_TIMEOUT", "7s", |config| config.response_timeout == Duration::from_secs(7)),
-    ("LOG", "debug", |config| config.log == LevelFilter::DEBUG),
+    ("CONNECT_TIMEOUT", "7s", |config| config.reloadable.connect_timeout == Duration::from_secs(7)),
+    ("RESPONSE_TIMEOUT", "7s", |config| config.reloadable.response_timeout == Duration::from_secs(7)),
+    ("LOG", "debug", |config| config.reloadable.log == LevelFilter::DEBUG),
     ("ADMIN", "{ listen = \"[::1]:9\" }", |config| shown(&config.admin, "[::1]:9")),
     ("ADMIN_LISTEN", "unix:/run/admin.sock", |config| shown(&config.admin, "admin.sock")),
     ("ADMIN_TOKEN_FILE", "/run/token", |config| shown(&config.admin, "/run/token")),
@@ -52,7 +54,7 @@ const CASES: &[Case] = &[
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),
     ("IDLE_TIMEOUT", "7s", |config| config.idle.timeout == 7),
     ("IDLE_LIFETIME", "7s", |config| config.idle.lifetime == Some(7)),
-    ("IDLE_MODE", "observe", |config| config.mode == Mode::Observe),
+    ("IDLE_MODE", "observe", |config| config.reloadable.mode == Mode::Observe),
     ("IDLE_RETENTION", "7s", |config| config.idle.retention == 7),
     ("STORE", "{ url = \"memory\" }", |config| config.store == Store::Memory),
     ("STORE_URL", "redis+unix:///run/redis.sock", |config| matches!(config.store, Store::Redis(_))),
@@ -87,16 +89,16 @@ const CASES: &[Case] = &[
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
     ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept_type.as_deref() == Some("text/html")),
     ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
-    ("CUT", "{ ws_code = 4000 }", |config| config.cut.ws_code == 4000),
-    ("CUT_WS_MESSAGE", "true", |config| config.cut.ws_message.as_deref() == Some("true")),
-    ("CUT_WS_CODE", "4000", |config| config.cut.ws_code == 4000),
-    ("CUT_WS_REASON", "7", |config| config.cut.ws_reason == "7"),
-    ("CUT_HTTP_STATUS", "403", |config| config.cut.http_status == StatusCode::FORBIDDEN),
-    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.cut.http_body == "{\"a\":1}"),
+    ("CUT", "{ ws_code = 4000 }", |config| config.reloadable.cut.ws_code == 4000),
+    ("CUT_WS_MESSAGE", "true", |config| config.reloadable.cut.ws_message.as_deref() == Some("true")),
+    ("CUT_WS_CODE", "4000", |config| config.reloadable.cut.ws_code == 4000),
+    ("CUT_WS_REASON", "7", |config| config.reloadable.cut.ws_reason == "7"),
+    ("CUT_HTTP_STATUS", "403", |config| config.reloadable.cut.http_status == StatusCode::FORBIDDEN),
+    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.reloadable.cut.http_body == "{\"a\":1}"),
     ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
-        config.cut.http_headers.get("vary").is_some_and(|value| value == "Origin")
+        config.reloadable.cut.http_headers.get("vary").is_some_and(|value| value == "Origin")
     }),
-    ("CUT_LOGIN_URL", "/login", |config| config.cut.login_url.as_ref().is_some_and(|url| url == "/login")),
+    ("CUT_LOGIN_URL", "/login", |config| config.reloadable.cut.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];
 
 #[test]
@@ -129,12 +131,72 @@ fn no_key_is_left_out_above() {
     }
 }
 
+/// The keys that `name` sets to `value`: one, but where it is a table.
+fn keys_of(name: &str, value: &str) -> Vec<String> {
+    let variables = BTreeMap::from([(format!("IDLEGATE_{name}"), value.to_owned())]);
+    let written = |variables: &BTreeMap<String, String>| {
+        let mut document = Document::new("proxy.toml", BASE, variables);
+        document.read(read::config);
+        document.written
+    };
+    written(&BTreeMap::new()).differing(&written(&variables))
+}
+
+#[test]
+fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
+    let mut applied_keys = BTreeSet::new();
+    for (name, value, shows) in CASES {
+        let (mut running, edited) = (parse(BASE).unwrap(), parse_with(BASE, &[(&format!("IDLEGATE_{name}"), value)]));
+        let edited = edited.unwrap();
+        let keys = keys_of(name, value);
+        // A table of one key, or all rules.
+        assert!(keys.len() == 1 || *name == "TOKEN", "{name}: {keys:?}");
+        assert!(keys.iter().all(|key| variable_of(key).starts_with(&format!("IDLEGATE_{name}"))), "{name}: {keys:?}");
+        let Changes { applied, pending } = running.reload(edited.clone());
+        let told: BTreeSet<_> = applied.iter().chain(&pending).cloned().collect();
+        assert_eq!(told, keys.into_iter().collect(), "{name}");
+        assert!(applied.is_empty() || pending.is_empty(), "{name}");
+        if pending.is_empty() {
+            assert!(shows(&running), "{name} is not in force");
+        } else {
+            assert!(name.starts_with("STORE") || !shows(&running), "{name} is in force, and said not to be");
+        }
+        // Once more: what is in force is no change any more, what waits still waits.
+        assert_eq!(running.reload(edited), Changes { applied: vec![], pending: pending.clone() }, "{name}");
+        // And back, as the running program had it.
+        let back = running.reload(parse(BASE).unwrap());
+        assert_eq!(back, Changes { applied: applied.clone(), pending: vec![] }, "{name}");
+        assert!(name.starts_with("STORE") || !shows(&running), "{name} is still in force");
+        applied_keys.extend(applied);
+    }
+    assert_eq!(applied_keys, RELOADABLE.iter().map(|key| (*key).to_owned()).collect());
+}
+
+#[test]
+fn an_edit_is_told_by_what_is_in_force() {
+    let file = |more: &str| format!("{more}\n{LEAST}\n[store]\nsecret = \"0123456789abcdef\"\n");
+    let mut running = parse(&file("log = \"warn\"\ndeny = [\"/a\"]\nmax_sessions = 9")).unwrap();
+    assert!(!format!("{running:?}").contains("0123456789abcdef"));
+    // Said in other words, with other remarks, or in another place.
+    let same = file("# Less.\nmax_sessions = 9\ndeny = [ '/a' ]\nlog = 'warn'");
+    assert_eq!(running.reload(parse(&same).unwrap()), Changes::default());
+    // Taken out, set, and hidden by a variable.
+    let edited = parse_with(&file("connect_timeout = \"7s\"\nlog = \"off\""), &[("IDLEGATE_LOG", "warn")]).unwrap();
+    let Changes { applied, pending } = running.reload(edited);
+    assert_eq!((applied, pending), (vec!["connect_timeout".into(), "deny".into()], vec!["max_sessions".into()]));
+    // A rule less.
+    let text = format!("{}\n{BASE}", "max_sessions = 9");
+    let (rules, _) = text.rsplit_once("[[token]]").unwrap();
+    let mut running = parse(&text).unwrap();
+    assert_eq!(running.reload(parse(rules).unwrap()).pending, ["token.1.from", "token.1.name", "token.1.paths"]);
+}
+
 #[test]
 fn an_empty_variable_of_a_list_means_the_empty_list() {
     let text = format!("deny = [\"/a\"]\ntrusted_proxies = [\"::1\"]\n{LEAST}");
     for empty in ["", " ", "[]"] {
         let config = parse_with(&text, &[("IDLEGATE_DENY", empty), ("IDLEGATE_TRUSTED_PROXIES", empty)]).unwrap();
-        assert_eq!((config.deny, config.trusted_proxies), (PathSet::default(), vec![]));
+        assert_eq!((config.reloadable.deny, config.reloadable.trusted_proxies), (PathSet::default(), vec![]));
     }
     let told = parse_with(&text, &[("IDLEGATE_TOKEN", "")]).unwrap_err();
     assert!(told.len() == 1 && told[0].contains("no [[token]] rule"), "{told:#?}");

@@ -7,6 +7,9 @@ mod store;
 mod wrong;
 
 use super::*;
+use crate::route::PathSet;
+use crate::session::Mode;
+use ipnet::IpNet;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
@@ -31,19 +34,22 @@ fn what_is_left_out_has_its_default() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.listen, "127.0.0.1:10086".parse().unwrap());
     assert_eq!(config.upstream, Upstream::Tcp("app:80".to_owned()));
-    assert_eq!(config.trusted_proxies, []);
-    assert_eq!(config.deny, PathSet::default());
+    assert_eq!(config.reloadable.trusted_proxies, []);
+    assert_eq!(config.reloadable.deny, PathSet::default());
     assert!(config.upgrades.is_empty());
     assert_eq!(config.max_sessions, 100_000);
-    assert_eq!((config.connect_timeout, config.response_timeout), (Duration::from_secs(5), Duration::from_secs(60)));
-    assert_eq!(config.log, LevelFilter::INFO);
+    assert_eq!(
+        (config.reloadable.connect_timeout, config.reloadable.response_timeout),
+        (Duration::from_secs(5), Duration::from_secs(60))
+    );
+    assert_eq!(config.reloadable.log, LevelFilter::INFO);
     assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 172_800 });
     assert_eq!(config.store, Store::Memory);
     assert_eq!(config.activity, Activity::TAB);
     let [rule] = &config.tokens[..] else { panic!("{:?}", config.tokens) };
     assert!(matches!(rule.place, crate::token::Place::Bearer));
     assert!(rule.paths.is_none() && !rule.ends && rule.accept_type.is_none());
-    let cut = config.cut;
+    let cut = config.reloadable.cut;
     assert_eq!((cut.ws_message, cut.ws_code, &cut.ws_reason[..]), (None, 1008, "Session ended: inactivity"));
     assert_eq!((cut.http_status.as_u16(), &cut.http_body[..]), (401, r#"{"error":"session ended"}"#));
     assert!(cut.http_headers.is_empty() && cut.login_url.is_none());

@@ -21,17 +21,17 @@ fn the_shipped_file_means_what_the_app_needs() {
     let config = shipped();
     assert_eq!(config.listen, "127.0.0.1:10086".parse().unwrap());
     assert_eq!(config.upstream, Upstream::Tcp("127.0.0.1:10087".to_owned()));
-    assert!(config.trusted_proxies.is_empty() && config.upgrades.is_empty());
+    assert!(config.reloadable.trusted_proxies.is_empty() && config.upgrades.is_empty());
     assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 });
     assert_eq!((config.store, config.activity), (Store::Memory, Activity::TAB));
-    let denied = |path: &str| config.deny.contains(&NormalPath::of(path));
+    let denied = |path: &str| config.reloadable.deny.contains(&NormalPath::of(path));
     for path in ["/ws-legacy", "/api/setup", "/api/reset-database", "/api/admin/migrate", "/api/admin/password"] {
         assert!(denied(path), "{path}");
     }
     for path in ["/", "/ws", "/health", "/api/login", "/api/admin/auth/login", "/api/admin/users"] {
         assert!(!denied(path), "{path}");
     }
-    let cut = config.cut;
+    let cut = config.reloadable.cut;
     let message: serde_json::Value = serde_json::from_str(&cut.ws_message.unwrap()).unwrap();
     assert_eq!((&message["type"], &message["reason"]), (&"session_terminated".into(), &"inactivity".into()));
     assert_eq!((cut.ws_code, &cut.ws_reason[..]), (4002, "Session terminated: inactivity"));

@@ -162,7 +162,7 @@ fn durations_are_positive_and_bounded() {
         }
     }
     let config = parse(&format!("connect_timeout = \"250ms\"\n{LEAST}[idle]\nlifetime = \"8h\"")).unwrap();
-    assert_eq!((config.connect_timeout, config.idle.lifetime), (Duration::from_millis(250), Some(28_800)));
+    assert_eq!((config.reloadable.connect_timeout, config.idle.lifetime), (Duration::from_millis(250), Some(28_800)));
     assert!(problem("", "response_timeout = \"0s\"").contains("zero"));
 }
 
@@ -172,8 +172,11 @@ fn lists_and_levels_of_the_top_level() {
         "trusted_proxies = [\"10.0.0.0/8\", \"::1\"]\nupgrades = [\"WebSocket\", \"Tcp\", \"tcp\"]\nlog = \"WARN\"\nmax_sessions = 1_0\n{LEAST}"
     );
     let config = parse(&text).unwrap();
-    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse::<IpNet>().unwrap(), "::1/128".parse().unwrap()]);
-    assert_eq!((config.upgrades, config.log, config.max_sessions), (vec!["tcp".to_owned()], LevelFilter::WARN, 10));
+    assert_eq!(config.reloadable.trusted_proxies, ["10.0.0.0/8".parse::<IpNet>().unwrap(), "::1/128".parse().unwrap()]);
+    assert_eq!(
+        (config.upgrades, config.reloadable.log, config.max_sessions),
+        (vec!["tcp".to_owned()], LevelFilter::WARN, 10)
+    );
     for line in [
         "trusted_proxies = [\"proxy.local\"]",
         "trusted_proxies = [\"10.0.0.0/33\"]",
@@ -215,7 +218,7 @@ fn single_sources_go_before_the_profile() {
 
 #[test]
 fn the_goodbye_is_one_that_can_be_sent() {
-    let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().cut;
+    let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().reloadable.cut;
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4002, 4999] {
         assert_eq!(cut(&format!("ws_code = {code}")).ws_code, code);
     }

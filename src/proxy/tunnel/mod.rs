@@ -225,7 +225,7 @@ impl Tunnel {
         if seen.frames > 0 {
             self.proxy.metrics().frames(side, seen.frames);
         }
-        let activity = self.proxy.config.activity;
+        let activity = self.proxy.activity;
         match side {
             Side::Client if seen.data && activity.client_frames => self.touch(Source::ClientFrame),
             Side::Client if seen.pong && activity.client_pongs => self.touch(Source::ClientPong),
@@ -244,7 +244,7 @@ impl Tunnel {
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
         let Self { proxy, client, app, up, down, .. } = &mut self;
-        let cut = &proxy.config.cut;
+        let cut = &proxy.current.load().cut;
         let farewell = Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason };
         let words = match ending {
             Ending::Deserted => return,

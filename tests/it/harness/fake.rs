@@ -3,8 +3,10 @@
 use super::Wire;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use tokio::net::TcpListener;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 
 /// A faked app; ended when dropped. What panics in it fails the test.
 pub struct Fake {
@@ -46,6 +48,32 @@ impl Fake {
             }
         });
         Self { address, failures, accepting: accepting.abort_handle() }
+    }
+
+    /// As idlegate's `upstream` says it.
+    pub fn upstream(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// An app that accepts no connection and refuses none: its backlog is full.
+pub struct Deaf {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _backlog: Vec<TcpStream>,
+}
+
+impl Deaf {
+    pub async fn start() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(1).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut backlog = Vec::new();
+        while let Ok(Ok(connected)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            backlog.push(connected);
+        }
+        Self { address, _listener: listener, _backlog: backlog }
     }
 
     /// As idlegate's `upstream` says it.

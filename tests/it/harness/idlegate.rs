@@ -12,7 +12,8 @@ pub struct Idlegate {
     child: Child,
     pub address: SocketAddr,
     log: Log,
-    _folder: tempfile::TempDir,
+    /// Has its configuration, where it is its own.
+    folder: Option<tempfile::TempDir>,
 }
 
 /// What it has written, which can be read at once: whoever asks for it takes what the pipe holds. (A file would be
@@ -47,6 +48,8 @@ impl Log {
     }
 }
 
+const DEBUG: (&str, &str) = ("IDLEGATE_LOG", "debug");
+
 /// The configuration of the first app, with which the binary is shipped.
 pub const SHIPPED: &str = include_str!("../../../proxy.toml");
 
@@ -64,14 +67,13 @@ impl Idlegate {
     }
 
     pub fn start_with(config: &str, environment: &[(&str, &str)]) -> Self {
-        let beside = [("IDLEGATE_HEALTH_LISTEN", "127.0.0.1:0"), ("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")];
-        let all: Vec<_> = beside.iter().chain(environment).copied().collect();
-        Self::start_in(config, &all)
+        let usual = [("IDLEGATE_HEALTH_LISTEN", "127.0.0.1:0"), ("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0"), DEBUG];
+        Self::start_in(config, &[&usual, environment].concat())
     }
 
     /// Starts it without the listeners that all others have in the tests.
     pub fn without_health(config: &str) -> Self {
-        Self::start_in(config, &[])
+        Self::start_in(config, &[DEBUG])
     }
 
     /// Starts it where it cannot start. Returns what it says.
@@ -84,7 +86,14 @@ impl Idlegate {
 
     fn start_in(config: &str, environment: &[(&str, &str)]) -> Self {
         let (folder, path) = file(config);
-        let mut child = command(&path).envs(environment.iter().copied()).spawn().unwrap();
+        let mut started = Self::start_at(&path, environment);
+        started.folder = Some(folder);
+        started
+    }
+
+    /// Starts it with a configuration that is somebody else's to keep, and with the level of the log that it says.
+    pub fn start_at(path: &Path, environment: &[(&str, &str)]) -> Self {
+        let mut child = command(path).envs(environment.iter().copied()).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
         let started = Instant::now();
         let address = loop {
@@ -97,7 +106,22 @@ impl Idlegate {
             assert!(started.elapsed() < super::PATIENCE, "idlegate did not start: {}", log.text());
             std::thread::sleep(Duration::from_millis(5));
         };
-        Self { child, address, log, _folder: folder }
+        Self { child, address, log, folder: None }
+    }
+
+    /// Its configuration.
+    pub fn file(&self) -> PathBuf {
+        self.folder.as_ref().expect("it has a configuration of its own").path().join("proxy.toml")
+    }
+
+    /// Writes its configuration anew.
+    pub fn edit(&self, config: &str) {
+        std::fs::write(self.file(), config).unwrap();
+    }
+
+    /// Asks it to read its configuration (SIGHUP).
+    pub fn hang_up(&self) {
+        self.signal(rustix::process::Signal::HUP);
     }
 
     pub fn pid(&self) -> u32 {
@@ -231,7 +255,6 @@ fn command(path: &Path) -> Command {
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_idlegate"), "run", "--config"])
         .arg(path)
         .env("IDLEGATE_LISTEN", "127.0.0.1:0")
-        .env("IDLEGATE_LOG", "debug")
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     command

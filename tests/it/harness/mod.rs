@@ -19,7 +19,7 @@ pub use app::App;
 pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
 pub use failover::{Cluster, Sentinel, Sentinels};
-pub use fake::Fake;
+pub use fake::{Deaf, Fake};
 pub use host_clock::HostClock;
 pub use idlegate::{Idlegate, SHIPPED};
 pub use message::{Message, Recorder};

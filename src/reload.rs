@@ -1,0 +1,181 @@
+//! Following the file of the configuration: an edit of it is in force within a second, and nobody is dropped for that.
+//!
+//! The file is looked at three times a second, and not watched through inotify. What Kubernetes changes is a link to a
+//! folder, two links away from the file: every folder on the way would need a watch, each to be set anew after a swap.
+//! Network file systems tell nothing, a node's watches run out, and a look is needed in any case once all is written.
+//! Reading some kilobytes three times a second costs less than knowing whether the watches still hold.
+
+use crate::config::{Changes, Config, Current, Problems, Reloadable};
+use crate::keeper::{Keeper, Switch};
+use crate::server::Server;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::Signal;
+use tracing::level_filters::LevelFilter;
+
+/// How often the file is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// How long a new text has to stay the same before it counts. An editor may write it in pieces, or move the file away
+/// before it writes another.
+const SETTLE: Duration = Duration::from_millis(150);
+
+/// What stands in the file, or why it cannot be read.
+type Text = Result<String, Problems>;
+
+/// Keeps what is reloadable as the file says it.
+#[derive(Debug)]
+pub struct Reload {
+    path: PathBuf,
+    environment: Vec<(String, String)>,
+    in_force: Config,
+    sight: Sight,
+    current: Current,
+    keeper: Arc<Keeper>,
+}
+
+impl Reload {
+    /// Follows the file at `path`, before which `environment` goes, for `server`. `config` is what was read there.
+    #[must_use]
+    pub fn new(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+        config: Config,
+        server: &Server,
+    ) -> Self {
+        Self {
+            path: path.to_owned(),
+            environment: environment.into_iter().collect(),
+            in_force: config,
+            sight: Sight::default(),
+            current: server.current().clone(),
+            keeper: Arc::clone(server.keeper()),
+        }
+    }
+
+    /// Follows the file for ever. Whenever `asked` comes it is read at once. `level` sets what is logged.
+    pub async fn follow(mut self, mut asked: Signal, level: impl Fn(LevelFilter)) -> Infallible {
+        loop {
+            let pause = if self.sight.is_settling() { SETTLE } else { LOOK_EVERY };
+            let asked = tokio::select! {
+                Some(()) = asked.recv() => true,
+                () = tokio::time::sleep(pause) => false,
+            };
+            let path = self.path.clone();
+            // A disk that hangs keeps nobody waiting but this.
+            let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
+            match text {
+                Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level),
+                None if asked => {
+                    tracing::warn!("{} cannot be read again: it is no regular file", self.path.display());
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    /// Puts a new text in force, or refuses it.
+    fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
+        let first = self.sight.judge(text.clone()) && !asked;
+        let name = self.path.display().to_string();
+        let edited = match text.and_then(|text| Config::parse(&text, &name, self.environment.iter().cloned())) {
+            Ok(edited) => edited,
+            Err(problems) => return refuse(&problems),
+        };
+        let before = self.in_force.reloadable.log;
+        let changes = self.in_force.reload(edited);
+        let after = self.in_force.reloadable.log;
+        // What is said about the change is to be seen where either level shows it.
+        level(before.max(after));
+        if !(first && changes == Changes::default()) {
+            tell(&changes);
+        }
+        if !changes.applied.is_empty() {
+            self.apply(self.in_force.reloadable.clone());
+        }
+        level(after);
+    }
+
+    fn apply(&self, reloadable: Reloadable) {
+        self.keeper.switch(Switch::File, reloadable.mode, None);
+        self.current.replace(reloadable);
+    }
+}
+
+fn refuse(problems: &Problems) {
+    let reasons: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    tracing::error!("the configuration is refused, the old one stays in force: {}", reasons.join(" | "));
+}
+
+fn tell(changes: &Changes) {
+    let Changes { applied, pending } = changes;
+    if !applied.is_empty() {
+        tracing::info!("the configuration has changed: {}", applied.join(", "));
+    }
+    if !pending.is_empty() {
+        tracing::warn!("changed in the file, in force after a restart: {}", pending.join(", "));
+    }
+    if applied.is_empty() && pending.is_empty() {
+        tracing::info!("the configuration is valid, and in force as it stands");
+    }
+}
+
+/// What stands in the file, links followed. `None` where it is none that can be edited: a pipe gives its text only once.
+fn look(path: &Path) -> Option<Text> {
+    let editable = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
+    editable.then(|| Config::read(path))
+}
+
+/// What was seen of the file.
+#[derive(Default, Debug)]
+struct Sight {
+    /// The text that was judged last: it is not judged again, so that a wrong one is told once.
+    judged: Option<Text>,
+    /// Another one, which may still be being written.
+    settling: Option<Text>,
+}
+
+impl Sight {
+    fn is_settling(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// Whether this text is to be judged: it is another one, and was there the last time as well.
+    fn has_settled(&mut self, text: &Text) -> bool {
+        if self.judged.as_ref() == Some(text) {
+            self.settling = None;
+            return false;
+        }
+        self.settling.replace(text.clone()).as_ref() == Some(text)
+    }
+
+    /// Notes that this text is judged. Returns whether it is the first.
+    fn judge(&mut self, text: Text) -> bool {
+        self.settling = None;
+        self.judged.replace(text).is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_judged_once_it_was_seen_twice() {
+        let text = |text: &str| -> Text { Ok(text.to_owned()) };
+        let gone = || Config::read(Path::new("/nowhere"));
+        let mut sight = Sight::default();
+        assert!(!sight.has_settled(&text("old")) && sight.has_settled(&text("old")));
+        assert!(sight.judge(text("old")));
+        // Moved away, written in pieces, put back.
+        for seen in [gone(), text("n"), text("ne"), text("old"), text("ne"), text("old")] {
+            assert!(!sight.has_settled(&seen), "{seen:?}");
+        }
+        assert!(!sight.is_settling());
+        assert!(!sight.has_settled(&gone()) && sight.is_settling() && sight.has_settled(&gone()));
+        assert!(!sight.judge(gone()));
+        assert!(!sight.has_settled(&gone()), "told once");
+    }
+}
