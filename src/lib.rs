@@ -12,6 +12,7 @@
 //! ```
 mod accept;
 mod admin;
+pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod demo;
@@ -22,6 +23,7 @@ pub mod metrics;
 pub mod operator;
 mod proxy;
 pub mod reload;
+mod replica;
 pub mod route;
 pub mod server;
 pub mod session;

@@ -1,6 +1,7 @@
 //! The command line: arguments, logging, signals, exit codes.
 
 use clap::{Args, Parser, Subcommand};
+use idlegate::audit::Sink;
 use idlegate::config::Config;
 use idlegate::operator;
 use idlegate::reload::Reload;
@@ -64,9 +65,12 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(Configured::default())) {
         Command::Run(configured) => {
             let path = path(configured);
-            with_config(&path, |config| {
-                let level = log(config.reloadable.log);
-                block_on(run(&path, config, level))
+            with_config(&path, |config| match Sink::open(&config.audit) {
+                Ok(audit) => {
+                    let level = log(config.reloadable.log, &audit);
+                    block_on(run(&path, config, level))
+                }
+                Err(error) => failed(&io::Error::other(format!("audit: {error}"))),
             })
         }
         Command::Check(configured) => {
@@ -86,7 +90,7 @@ fn main() -> ExitCode {
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            let _ = log(LevelFilter::INFO);
+            let _ = log(LevelFilter::INFO, &Sink::none());
             block_on(demo(listen))
         }
     }
@@ -108,17 +112,21 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
-/// Logs on stderr. Returns what changes the level.
-fn log(level: LevelFilter) -> impl Fn(LevelFilter) {
+/// Logs on stderr, and records where `audit` says. Returns what changes the level.
+fn log(level: LevelFilter, audit: &Sink) -> impl Fn(LevelFilter) + use<> {
     // What the libraries say below a warning is about themselves, not about sessions.
-    let targets =
-        |level: LevelFilter| Targets::new().with_target("idlegate", level).with_default(level.min(LevelFilter::WARN));
+    let targets = |level: LevelFilter| {
+        Targets::new()
+            .with_target("idlegate", level)
+            .with_target(idlegate::audit::TARGET, LevelFilter::OFF)
+            .with_default(level.min(LevelFilter::WARN))
+    };
     let (filter, handle) = reload::Layer::new(targets(level));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
     move |level| {
         // It fails where nothing is logged any more.
         let _ = handle.reload(targets(level));
@@ -130,11 +138,13 @@ fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> Exi
         tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| runtime.block_on(serving));
     match served {
         Ok(done) => done.report(),
-        Err(error) => {
-            eprintln!("idlegate: {error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &io::Error) -> ExitCode {
+    eprintln!("idlegate: {error}");
+    ExitCode::FAILURE
 }
 
 async fn run(path: &Path, config: Config, level: impl Fn(LevelFilter)) -> io::Result<()> {
@@ -154,6 +164,7 @@ async fn run(path: &Path, config: Config, level: impl Fn(LevelFilter)) -> io::Re
         upstream,
         limit,
         token_rules,
+        replica = server.keeper().replica(),
         "listening on http://{}",
         server.address()?
     );

@@ -89,6 +89,11 @@ impl NormalPath {
         Self { normal, others, any: false }
     }
 
+    /// Its normal form, to be shown: it may hold any byte.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.normal
+    }
+
     fn readings(&self) -> impl Iterator<Item = &[u8]> {
         std::iter::once(&self.normal).chain(&self.others).map(Vec::as_slice)
     }

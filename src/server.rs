@@ -7,6 +7,7 @@ use crate::config::{Admin, Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::metrics::Metrics;
 use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
+use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
 use hyper::server::conn::http1;
@@ -112,13 +113,15 @@ impl Server {
             None => None,
         };
         let metrics = Arc::<Metrics>::default();
+        let replica = replica::new_name();
         let clock = Clock::system();
         let epoch = epoch_milliseconds();
         let store: Box<dyn Store> = match &config.store {
             StoreConfig::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
             StoreConfig::Redis(settings) => {
                 let store = RedisStore::new(settings.clone(), config.idle, clock.clone());
-                Box::new(store.map_err(StartError::store)?.with_metrics(metrics.store.clone()))
+                let store = store.map_err(StartError::store)?;
+                Box::new(store.named(replica.clone()).with_metrics(metrics.store.clone()))
             }
             StoreConfig::File(path) => {
                 Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(StartError::store)?)
@@ -126,6 +129,8 @@ impl Server {
         };
         let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
             .dealing(config.dealings)
+            .named(replica)
+            .with_lifetime(config.idle.lifetime)
             .with_metrics(metrics);
         keeper.switch(Switch::File, config.reloadable.mode, None);
         let current = Current::new(config.reloadable.clone());

@@ -43,6 +43,8 @@ pub struct Config {
     pub upgrades: Vec<String>,
     /// `max_sessions`: how many live sessions are tracked at most.
     pub max_sessions: usize,
+    /// `audit`: where the record of every decision goes.
+    pub audit: Audit,
     /// `[health] listen`: where health and metrics are served, if anywhere.
     pub health: Option<Listen>,
     /// `[admin]`: where operators ask and switch, if anywhere.
@@ -91,6 +93,19 @@ impl fmt::Display for Upstream {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// Where the record of every decision goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Audit {
+    /// Nowhere.
+    None,
+    /// Standard output, apart from the log.
+    Stdout,
+    /// Standard error, among the lines of the log.
+    Stderr,
+    /// A file, to whose end it is added.
+    File(PathBuf),
 }
 
 /// Where something is served beside the public listener.

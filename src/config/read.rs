@@ -5,7 +5,7 @@ use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
 use super::written::Written;
-use super::{Config, Reloadable, Upstream, admin, cut, health, store, token, upstream};
+use super::{Audit, Config, Reloadable, Upstream, admin, cut, health, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -76,6 +76,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        audit: top.text("audit", audit).unwrap_or(Audit::Stdout),
         health,
         admin,
         idle,
@@ -163,6 +164,21 @@ fn level(text: &str) -> Result<LevelFilter, Fault> {
             return Err(Fault::new(what, "write one of off, error, warn, info, debug, trace"));
         }
     })
+}
+
+fn audit(text: &str) -> Result<Audit, Fault> {
+    match text {
+        "none" => Ok(Audit::None),
+        "stdout" => Ok(Audit::Stdout),
+        "stderr" => Ok(Audit::Stderr),
+        _ if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => Ok(Audit::File(text.into())),
+        _ => {
+            let what = format!("{} is no place for records", echo(text));
+            let cure =
+                "write \"stdout\", \"stderr\", \"none\", or an absolute path like \"/var/log/idlegate/audit.jsonl\"";
+            Err(Fault::new(what, cure))
+        }
+    }
 }
 
 fn idle(table: &mut Section<'_, '_>) -> (Limits, Mode) {

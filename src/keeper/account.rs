@@ -274,10 +274,10 @@ impl Keeper {
             }
             return Ok(live);
         }
-        // The others hear of it.
         let live = matches!(self.store.look_up(id).await?, Known::Live(_) | Known::Lapsed(..));
-        if live {
-            self.store.end(id, Reason::Operator).await?;
+        // Those who know it hear of it; it may be that none of them is left.
+        if live && let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
+            self.record_verdict(id, &ended, None, true);
         }
         Ok(live)
     }

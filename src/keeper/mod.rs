@@ -10,6 +10,7 @@ mod hearsay;
 mod mode;
 #[cfg(test)]
 mod mode_tests;
+mod record;
 mod rounds;
 mod session;
 mod stranger;
@@ -22,15 +23,21 @@ pub use account::{Account, End, State, TOLD_AT_MOST};
 pub use session::{Attached, Awaited, Session};
 pub use switch::{Setting, Switch};
 
+use crate::audit::Caller;
 use crate::clock::{Clock, Moment};
 use crate::config::Dealings;
-use crate::metrics::{Carrier, Metrics};
+use crate::metrics::Metrics;
+use crate::replica;
 use crate::session::{Beat, EpochSeconds, Mode, Reason, SessionId, Source};
 use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
+/// their time. One that is older was only unknown here, since the store could not be asked about it.
+const BEGUN_WITHIN: u64 = 2_000;
 
 /// What a token stands for, as far as it is known.
 #[derive(Clone, Debug)]
@@ -41,6 +48,8 @@ pub enum Standing {
     Live(Arc<Session>),
     /// An ended session: the token is dead.
     Ended(Ended),
+    /// An ended session, whose token is let pass by the mode. The app has the say, and nothing is tracked.
+    Excused(Ended),
     /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
     Undecided,
 }
@@ -52,6 +61,8 @@ pub struct Keeper {
     clock: Clock,
     /// The limit, in seconds, for those who explain.
     limit: EpochSeconds,
+    /// So is this.
+    lifetime: Option<EpochSeconds>,
     max_sessions: usize,
     dealings: Dealings,
     sessions: RwLock<Sessions>,
@@ -103,12 +114,13 @@ impl Keeper {
             store,
             clock,
             limit,
+            lifetime: None,
             max_sessions,
             dealings: Dealings::default(),
             sessions: RwLock::default(),
             look_ups: stranger::LookUps::default(),
             switches: switch::Switches::default(),
-            replica: format!("{:016x}", rand::random::<u64>()),
+            replica: replica::new_name(),
             fleet: Mutex::default(),
             full: AtomicBool::new(false),
             metrics: Arc::default(),
@@ -119,6 +131,18 @@ impl Keeper {
     #[must_use]
     pub fn dealing(self, dealings: Dealings) -> Self {
         Self { dealings, ..self }
+    }
+
+    /// The absolute limit that the store judges by, in seconds.
+    #[must_use]
+    pub fn with_lifetime(self, lifetime: Option<EpochSeconds>) -> Self {
+        Self { lifetime, ..self }
+    }
+
+    /// This replica's name; without this a new one.
+    #[must_use]
+    pub fn named(self, replica: String) -> Self {
+        Self { replica, ..self }
     }
 
     /// This replica's name among the others.
@@ -159,14 +183,19 @@ impl Keeper {
     }
 
     /// The app has accepted the token with this session id: its session begins, unless it is known already.
-    pub async fn accept(&self, id: SessionId) -> Standing {
+    /// `caller` is who came with it, where that is known.
+    pub async fn accept(&self, id: SessionId, caller: Option<&Caller>) -> Standing {
         if self.mode() == Mode::Off {
             return Standing::Unknown;
         }
-        self.as_the_mode_has_it(self.begin(id).await)
+        let standing = self.begin(id, caller).await;
+        if let (Standing::Live(session), Some(caller)) = (&standing, caller) {
+            session.called_by(caller);
+        }
+        self.as_the_mode_has_it(standing)
     }
 
-    async fn begin(&self, id: SessionId) -> Standing {
+    async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Standing {
         if let Some(session) = self.known(id) {
             return standing_of(session);
         }
@@ -176,15 +205,19 @@ impl Keeper {
         }
         self.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
-        let error = match self.store.begin(begun).await {
-            Ok(known) => return self.adopt(id, known),
-            Err(error) => error,
-        };
-        tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
-        let here = Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() };
-        let standing = self.adopt(id, Known::Live(here));
-        if let Standing::Live(session) = &standing {
+        let told = self.store.begin(begun).await;
+        let known = told.as_ref().copied().unwrap_or_else(|error| {
+            tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
+            Known::Live(Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() })
+        });
+        let (standing, news) = self.adopt(id, known);
+        if let (Standing::Live(session), Err(_)) = (&standing, told) {
             session.pulse().untell();
+        }
+        if let (Known::Live(live), true) = (known, news)
+            && live.created_age < BEGUN_WITHIN
+        {
+            self.record_start(id, live.created_age, caller);
         }
         standing
     }
@@ -209,11 +242,11 @@ impl Keeper {
         self.close(session, self.store.obituary(session.touch_for_store(self.clock.now()), reason));
     }
 
-    /// Takes over what the store knows of a session that this replica did not know.
-    fn adopt(&self, id: SessionId, known: Known) -> Standing {
+    /// Takes over what the store knows of a session that this replica did not know. Returns whether it really did not.
+    fn adopt(&self, id: SessionId, known: Known) -> (Standing, bool) {
         let now = self.clock.now();
         let (session, deadline) = match known {
-            Known::Unknown => return Standing::Unknown,
+            Known::Unknown => return (Standing::Unknown, false),
             Known::Live(live) | Known::Lapsed(live, _) => {
                 let Live { age, source, created_age, due_in } = live;
                 let beat = Beat { at: now.minus(age), source };
@@ -226,7 +259,7 @@ impl Keeper {
         let mut sessions = self.sessions.write();
         // Another connection may have been faster: there is one object per session, or a cut would miss somebody.
         if let Some(entry) = sessions.by_id.get(&id) {
-            return standing_of(Arc::clone(&entry.session));
+            return (standing_of(Arc::clone(&entry.session)), false);
         }
         if session.ended().is_none() {
             self.metrics.tracked.inc();
@@ -236,7 +269,7 @@ impl Keeper {
         sessions.insert(&session, deadline);
         self.show(&sessions);
         drop(sessions);
-        standing_of(session)
+        (standing_of(session), true)
     }
 
     /// When a session ended, by our clock: where the store loses the record, it is told of this end again, as an age.
@@ -262,32 +295,7 @@ impl Keeper {
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
         self.show(&sessions);
         drop(sessions);
-        self.metrics.ended(&ended, self.limit);
-        self.record(session, &ended, "session ended");
-    }
-
-    /// The one line that explains a cut.
-    fn record(&self, session: &Session, ended: &Ended, what: &str) {
-        tracing::info!(
-            session = %session.id(),
-            reason = %ended.reason,
-            last_activity = ended.last_activity,
-            source = %ended.source,
-            created = ended.created,
-            now = ended.ended,
-            idle = ended.ended.saturating_sub(ended.last_activity),
-            limit = self.limit,
-            mode = %self.mode(),
-            watermark = ended.watermark,
-            connections = session.connections(),
-            "{what}"
-        );
-    }
-
-    /// A dead token came, by HTTP or on a tunnel, and was refused.
-    pub fn note_refused(&self, id: SessionId, carrier: Carrier) {
-        self.metrics.refused(carrier);
-        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
+        self.record_end(session.id(), &ended, Some(session));
     }
 
     /// Said once until there is room again: a full table must be seen, and must not fill the log.

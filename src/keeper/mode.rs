@@ -79,9 +79,8 @@ impl Keeper {
         if before == after {
             return after;
         }
-        self.metrics.mode(self.mode());
         let lapsed: Vec<_> = self.lapsed();
-        tracing::info!(mode = %after, %before, by, past_the_limit = lapsed.len(), "the mode has changed");
+        self.record_mode(before, after, by, lapsed.len());
         if after == Mode::Enforce {
             // What was only recorded is now done, by the next round.
             let now = self.clock.now();
@@ -105,8 +104,7 @@ impl Keeper {
             return self.close(session, ended);
         }
         if session.lapse(ended) && self.mode() == Mode::Observe {
-            self.metrics.would_cut(ended.reason);
-            self.record(session, &ended, "session would be cut");
+            self.record_would_end(session, &ended);
         }
     }
 
@@ -114,10 +112,7 @@ impl Keeper {
     pub(super) fn as_the_mode_has_it(&self, standing: Standing) -> Standing {
         match (&standing, self.mode()) {
             (_, Mode::Off) | (Standing::Undecided, Mode::Observe) => Standing::Unknown,
-            (Standing::Ended(ended), Mode::Observe) if !ended.reason.is_by_hand() => {
-                tracing::debug!(reason = %ended.reason, "a dead token would be refused");
-                Standing::Unknown
-            }
+            (Standing::Ended(ended), Mode::Observe) if !ended.reason.is_by_hand() => Standing::Excused(*ended),
             _ => standing,
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 fn off_for_longer_than_the_limit_and_then_enforce_cuts_nobody_at_once() {
     run(async {
         let world = World::new(limits(60), SPRING);
-        world.keeper.accept(id("ada")).await;
+        world.keeper.accept(id("ada"), None).await;
         world.pass(30_000).await;
         world.keeper.switch(Switch::File, Mode::Off, None);
         world.pass(7_200_000).await;
@@ -29,7 +29,7 @@ fn observing_cuts_nobody_and_enforcing_again_cuts_who_is_over_then() {
         let world = World::new(limits(60), SPRING);
         world.keeper.switch(Switch::Replica, Mode::Observe, None);
         for token in ["idle", "back", "logged out"] {
-            world.keeper.accept(id(token)).await;
+            world.keeper.accept(id(token), None).await;
         }
         let Standing::Live(session) = world.keeper.standing(id("logged out")).await else { panic!("not begun") };
         world.keeper.end(&session, Reason::Logout).await;
@@ -66,14 +66,14 @@ fn a_switch_set_for_a_while_returns_by_itself() {
 fn who_was_cut_by_the_rule_passes_while_it_only_observes_and_who_logged_out_does_not() {
     run(async {
         let world = World::new(limits(10), SPRING);
-        world.keeper.accept(id("idle")).await;
+        world.keeper.accept(id("idle"), None).await;
         world.pass(12_000).await;
         assert!(world.is_dead(id("idle")).await);
-        let Standing::Live(session) = world.keeper.accept(id("ada")).await else { panic!("not begun") };
+        let Standing::Live(session) = world.keeper.accept(id("ada"), None).await else { panic!("not begun") };
         world.keeper.end(&session, Reason::Logout).await;
         world.keeper.switch(Switch::File, Mode::Observe, None);
-        assert!(matches!(world.keeper.standing(id("idle")).await, Standing::Unknown));
-        assert!(matches!(world.keeper.accept(id("idle")).await, Standing::Unknown), "revived");
+        assert!(matches!(world.keeper.standing(id("idle")).await, Standing::Excused(_)));
+        assert!(matches!(world.keeper.accept(id("idle"), None).await, Standing::Excused(_)), "revived");
         assert!(world.is_dead(id("ada")).await);
         world.keeper.switch(Switch::File, Mode::Off, None);
         assert!(matches!(world.keeper.standing(id("ada")).await, Standing::Unknown), "off passes everything through");
@@ -87,7 +87,7 @@ fn an_operator_ends_a_session_in_any_mode() {
     run(async {
         for mode in Mode::ALL {
             let world = World::new(limits(10), SPRING);
-            let Standing::Live(session) = world.keeper.accept(id("ada")).await else { panic!("not begun") };
+            let Standing::Live(session) = world.keeper.accept(id("ada"), None).await else { panic!("not begun") };
             world.keeper.switch(Switch::File, mode, None);
             world.keeper.end(&session, Reason::Operator).await;
             assert_eq!(session.ended().map(|ended| ended.reason), Some(Reason::Operator), "{mode}");
@@ -113,7 +113,7 @@ proptest! {
             let ids = [id("ada"), id("bob"), id("eve")];
             for world in [&enforced, &observed] {
                 for id in ids {
-                    world.keeper.accept(id).await;
+                    world.keeper.accept(id, None).await;
                 }
             }
             let mut first = [None; 3];

@@ -1,5 +1,6 @@
 //! One session that this replica knows, shared by all of its connections.
 
+use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::session::{Beat, EpochSeconds, Pulse, Reason, SessionId, Source};
 use crate::store::{Ended, Touch};
@@ -26,6 +27,8 @@ pub struct Session {
     lapsed: Mutex<Option<Box<Lapse>>>,
     cut: CancellationToken,
     connections: AtomicUsize,
+    /// Who came last, by a request or a tunnel.
+    caller: Mutex<Option<Caller>>,
 }
 
 /// It was over, and nobody cut it.
@@ -49,6 +52,7 @@ impl Session {
             lapsed: Mutex::new(None),
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
+            caller: Mutex::new(None),
         }
     }
 
@@ -137,6 +141,17 @@ impl Session {
     /// Records activity. The hot path: one atomic operation.
     pub fn touch(&self, at: Moment, source: Source) {
         self.pulse.touch(Beat { at, source });
+    }
+
+    /// Somebody came with it, by a request or a tunnel.
+    pub fn called_by(&self, caller: &Caller) {
+        *self.caller.lock() = Some(caller.clone());
+    }
+
+    /// Who came with it last to this replica, where anybody did.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        self.caller.lock().clone()
     }
 
     /// How it ended, where it has.

@@ -61,12 +61,16 @@ impl Keeper {
         let known = match self.store.look_up(id).await {
             // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
             Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
-                self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await
+                let judged = self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await;
+                if let Ok(Known::Ended(ended)) = &judged {
+                    self.record_end(id, ended, None);
+                }
+                judged
             }
             known => known,
         };
         match known {
-            Ok(known) => self.adopt(id, known),
+            Ok(known) => self.adopt(id, known).0,
             Err(error) => self.not_looked_up(id, &error),
         }
     }

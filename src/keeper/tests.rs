@@ -76,7 +76,7 @@ fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
     for gap in [59_000, 61_000, 7_200_000] {
         run(async {
             let world = World::new(limits(3600), SPRING);
-            world.keeper.accept(id("ada")).await;
+            world.keeper.accept(id("ada"), None).await;
             world.pass(3_590_000).await;
             world.time.fetch_add(gap, Ordering::AcqRel);
             if gap < 60_000 {
@@ -103,7 +103,7 @@ fn an_hour_is_an_hour_across_a_change_of_dst() {
     for (change, before) in [(SPRING, 1_800_000), (AUTUMN, 1_800_000), (SPRING, 10), (AUTUMN, 3_599_990)] {
         run(async {
             let world = World::new(limits(3600), change - before);
-            world.keeper.accept(id("ada")).await;
+            world.keeper.accept(id("ada"), None).await;
             world.pass(3_600_000).await;
             assert!(world.is_live(id("ada")).await, "cut early");
             world.pass(2_000).await;
@@ -116,7 +116,7 @@ fn an_hour_is_an_hour_across_a_change_of_dst() {
 fn a_session_touched_in_time_lives_for_ever() {
     run(async {
         let world = World::new(limits(3600), SPRING);
-        world.keeper.accept(id("ada")).await;
+        world.keeper.accept(id("ada"), None).await;
         for _ in 0..20 {
             world.pass(3_599_000).await;
             world.touch(id("ada"), Source::ClientPong);
@@ -129,7 +129,7 @@ fn a_session_touched_in_time_lives_for_ever() {
 fn an_awaited_answer_keeps_its_session() {
     run(async {
         let world = World::new(limits(10), SPRING);
-        let Standing::Live(session) = world.keeper.accept(id("ada")).await else { panic!("not begun") };
+        let Standing::Live(session) = world.keeper.accept(id("ada"), None).await else { panic!("not begun") };
         let awaited = super::Awaited::new(session);
         world.pass(100_000).await;
         assert!(world.is_live(id("ada")).await);
@@ -143,7 +143,7 @@ fn an_awaited_answer_keeps_its_session() {
 fn the_lifetime_ends_even_the_active() {
     run(async {
         let world = World::new(Limits { lifetime: Some(30), ..limits(10) }, SPRING);
-        world.keeper.accept(id("ada")).await;
+        world.keeper.accept(id("ada"), None).await;
         for second in 0..30 {
             assert!(world.is_live(id("ada")).await, "after {second} s");
             world.touch(id("ada"), Source::ClientFrame);
@@ -160,11 +160,11 @@ fn the_lifetime_ends_even_the_active() {
 fn the_ended_are_remembered_for_the_retention_and_not_longer() {
     run(async {
         let world = World::new(Limits { retention: 60, ..limits(10) }, SPRING);
-        let Standing::Live(session) = world.keeper.accept(id("ada")).await else { panic!("not begun") };
+        let Standing::Live(session) = world.keeper.accept(id("ada"), None).await else { panic!("not begun") };
         world.keeper.end(&session, Reason::Logout).await;
         for _ in 0..59 {
             assert!(world.is_dead(id("ada")).await);
-            assert!(matches!(world.keeper.accept(id("ada")).await, Standing::Ended(_)), "revived");
+            assert!(matches!(world.keeper.accept(id("ada"), None).await, Standing::Ended(_)), "revived");
             world.pass(1000).await;
         }
         world.pass(3000).await;
@@ -177,13 +177,13 @@ fn the_ended_are_remembered_for_the_retention_and_not_longer() {
 fn no_more_than_max_sessions_are_tracked_and_an_end_makes_room() {
     run(async {
         let world = World::with_room(limits(10), SPRING, 2);
-        world.keeper.accept(id("one")).await;
-        world.keeper.accept(id("two")).await;
-        assert!(matches!(world.keeper.accept(id("three")).await, Standing::Unknown));
+        world.keeper.accept(id("one"), None).await;
+        world.keeper.accept(id("two"), None).await;
+        assert!(matches!(world.keeper.accept(id("three"), None).await, Standing::Unknown));
         assert!(world.is_live(id("one")).await, "the known ones are as before");
         assert_eq!(world.keeper.metrics().untracked.get(), 1);
         world.pass(12_000).await;
-        assert!(matches!(world.keeper.accept(id("three")).await, Standing::Live(_)));
+        assert!(matches!(world.keeper.accept(id("three"), None).await, Standing::Live(_)));
     });
 }
 
@@ -228,7 +228,7 @@ proptest! {
                         }
                     },
                     Event::Reconnect(who) => {
-                        let standing = world.keeper.accept(ids[who]).await;
+                        let standing = world.keeper.accept(ids[who], None).await;
                         if last[who].is_none() {
                             last[who] = Some(world.now());
                         }

@@ -7,6 +7,7 @@ use super::headers;
 use super::reject::Fault;
 use super::upstream::{Connector, Used};
 use super::{Client, Proxy};
+use crate::audit::Caller;
 use crate::route::NormalPath;
 use crate::token::EXAMINED_BYTES;
 use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
@@ -55,7 +56,7 @@ pub(super) async fn forward(
     }
     let (head, mut body) = send(proxy, head, body, &pass, timeout).await?.into_parts();
     if learns && head.status.is_success() {
-        body = learn(proxy, path, body, timeout).await?;
+        body = learn(proxy, path, body, timeout, pass.caller()).await?;
     }
     pass.answered(head.status, &head.headers).await;
     Ok(Response::from_parts(head, pass.follow(body, client)))
@@ -222,12 +223,18 @@ fn target(uri: &Uri) -> Uri {
 }
 
 /// Learns the tokens that a login's answer issues, before the client can use them.
-async fn learn(proxy: &Proxy, path: &NormalPath, body: Body, timeout: Duration) -> Result<Body, Fault> {
+async fn learn(
+    proxy: &Proxy,
+    path: &NormalPath,
+    body: Body,
+    timeout: Duration,
+    caller: &Caller,
+) -> Result<Body, Fault> {
     let reading = tokio::time::timeout(timeout, Start::read(body, EXAMINED_BYTES));
     let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
     if let Some(whole) = start.whole() {
         for id in proxy.tokens().in_answer(path, &whole) {
-            proxy.keeper.accept(id).await;
+            proxy.keeper.accept(id, Some(caller)).await;
         }
     } else {
         tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");

@@ -3,6 +3,7 @@
 use super::body::{Body, Download, Refresh, Signal};
 use super::reject::Fault;
 use super::{Client, FAREWELL};
+use crate::audit::Caller;
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::metrics::Carrier;
 use crate::session::{Activity, Reason, Source};
@@ -20,6 +21,7 @@ const BEGINNINGS_AT_MOST: usize = 4;
 pub(super) struct Pass<'p> {
     keeper: &'p Keeper,
     activity: Activity,
+    caller: Caller,
     /// Live sessions that this request refreshes.
     refreshed: Vec<Arc<Session>>,
     /// Live sessions that the app's yes ends.
@@ -36,10 +38,12 @@ pub(super) async fn admit(
     keeper: &Arc<Keeper>,
     activity: Activity,
     sightings: Vec<Sighting>,
+    caller: Caller,
 ) -> Result<Pass<'_>, Fault> {
     let mut pass = Pass {
         keeper,
         activity,
+        caller,
         refreshed: Vec::new(),
         ending: Vec::new(),
         strangers: Vec::new(),
@@ -51,17 +55,26 @@ pub(super) async fn admit(
     let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
     for (sighting, standing) in sightings.into_iter().zip(standings) {
         match standing {
-            Standing::Ended(_) => {
-                keeper.note_refused(sighting.id, Carrier::Request);
+            Standing::Ended(ended) => {
+                keeper.record_refusal(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
                 let cookies: &mut Vec<String> = dead.get_or_insert_default();
                 if let Place::Cookie(name) = &sighting.rule.place {
                     cookies.push(name.clone());
                 }
             }
+            Standing::Excused(ended) => {
+                keeper.record_would_refuse(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
+            }
             // Whoever else is dead is known for certain, and goes before.
             Standing::Undecided => undecided = true,
-            Standing::Live(session) if sighting.rule.ends => pass.ending.push((session, sighting.rule)),
-            Standing::Live(session) => pass.refreshed.push(session),
+            Standing::Live(session) => {
+                session.called_by(&pass.caller);
+                if sighting.rule.ends {
+                    pass.ending.push((session, sighting.rule));
+                } else {
+                    pass.refreshed.push(session);
+                }
+            }
             Standing::Unknown if sighting.loose => {}
             Standing::Unknown => pass.strangers.push(sighting),
         }
@@ -135,11 +148,16 @@ impl Pass<'_> {
             if sighting.rule.ends || !is_yes(&sighting.rule) {
                 continue;
             }
-            if let Standing::Live(session) = self.keeper.accept(sighting.id).await {
+            if let Standing::Live(session) = self.keeper.accept(sighting.id, Some(&self.caller)).await {
                 self.attached.push(Attached::new(Arc::clone(&session)));
                 self.refreshed.push(session);
             }
         }
+    }
+
+    /// Whose request it is.
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The sessions that the connection belongs to from now on.

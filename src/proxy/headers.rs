@@ -5,6 +5,7 @@ use super::reject::Fault;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 use ipnet::IpNet;
+use std::net::{IpAddr, SocketAddr};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const REAL_ADDRESS: HeaderName = HeaderName::from_static("x-real-ip");
@@ -111,6 +112,23 @@ pub(super) fn forwarded(headers: &mut HeaderMap, client: &Client, trusted: &[IpN
     }
 }
 
+/// Who the client really is, once [`forwarded`] has told the app of it: the last of the chain who is no trusted proxy. What
+/// stands before that one, anybody may have written.
+pub(super) fn original_client(headers: &HeaderMap, client: &Client, trusted: &[IpNet]) -> IpAddr {
+    let mut nearest = client.address.ip().to_canonical();
+    let chain: Vec<_> = elements(headers, &FORWARDED_FOR).collect();
+    for element in chain.into_iter().rev().skip(1) {
+        if !trusted.iter().any(|network| network.contains(&nearest)) {
+            break;
+        }
+        // Some proxies write the port as well.
+        let with_port = || element.parse::<SocketAddr>().map(|address| address.ip());
+        let Ok(address) = element.parse::<IpAddr>().or_else(|_| with_port()) else { break };
+        nearest = address.to_canonical();
+    }
+    nearest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,5 +190,27 @@ mod tests {
         assert_eq!(headers["x-forwarded-for"], "6.6.6.6, 127.0.0.1");
         assert_eq!(headers["x-forwarded-proto"], "https");
         assert_eq!(headers["x-forwarded-host"], "evil");
+    }
+
+    #[test]
+    fn the_original_client_is_the_last_who_is_not_trusted() {
+        let original = |peer: &str, said: &'static str| {
+            let client = Client::at(peer.parse().unwrap());
+            let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
+            let mut headers = map(&[("host", "app"), ("x-forwarded-for", said)]);
+            forwarded(&mut headers, &client, &trusted);
+            original_client(&headers, &client, &trusted).to_string()
+        };
+        for (peer, said, client) in [
+            ("192.0.2.1:5", "6.6.6.6", "192.0.2.1"),
+            ("10.0.0.1:5", "", "10.0.0.1"),
+            ("10.0.0.1:5", "192.0.2.7", "192.0.2.7"),
+            ("10.0.0.1:5", "6.6.6.6, 192.0.2.7, 10.0.0.2", "192.0.2.7"),
+            ("10.0.0.1:5", "6.6.6.6, 192.0.2.7:1234", "192.0.2.7"),
+            ("[::ffff:10.0.0.1]:5", "[2001:db8::7]:443", "2001:db8::7"),
+            ("[::1]:5", "192.0.2.7, unknown", "::1"),
+        ] {
+            assert_eq!(original(peer, said), client, "{said} by {peer}");
+        }
     }
 }

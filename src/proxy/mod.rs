@@ -17,6 +17,7 @@ mod upstream;
 pub(crate) use body::Body;
 pub(crate) use upstream::Stream;
 
+use crate::audit::Caller;
 use crate::clock::microseconds;
 use crate::config::{Config, Current, Reloadable, Upstream};
 use crate::keeper::Keeper;
@@ -162,6 +163,8 @@ impl Proxy {
             return Err(Fault::Denied);
         }
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
+        let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
+        let caller = Caller::new(address, path.as_bytes());
         let mut sightings = self.tokens().in_head(&path, &head);
         if self.tokens().look_into_request(&path) {
             match self.in_body(&path, &head, body, settings.response_timeout).await {
@@ -172,7 +175,7 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
-        let pass = gate::admit(&self.keeper, self.activity, sightings).await?;
+        let pass = gate::admit(&self.keeper, self.activity, sightings, caller).await?;
         if let Some(wanted) = wanted {
             return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
         }

@@ -5,7 +5,7 @@ use super::forward::{causes, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
 use super::reject::Fault;
-use super::tunnel::Tunnel;
+use super::tunnel::{Talk, Tunnel};
 use super::upstream::Stream;
 use super::{Client, FAREWELL, HEADERS_AT_MOST, Proxy, headers};
 use crate::config::Reloadable;
@@ -82,7 +82,9 @@ pub(super) async fn forward(
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers()).await;
     let lanes = lanes(wanted.websocket, answer.headers(), &rules);
-    let tunnel = begin(Arc::clone(proxy), [wanted.client, app], lanes, rules, pass.into_attached());
+    let talk =
+        (!rules.is_empty()).then(|| Box::new(Talk { in_band: InBand::new(rules), caller: pass.caller().clone() }));
+    let tunnel = begin(Arc::clone(proxy), [wanted.client, app], lanes, talk, pass.into_attached());
     proxy.shutdown.spawn(tunnel);
     Ok(answer.map(|_| body::full(String::new())))
 }
@@ -133,7 +135,7 @@ async fn begin(
     proxy: Arc<Proxy>,
     [client, app]: [OnUpgrade; 2],
     lanes: [Lane; 2],
-    rules: InBandRules,
+    talk: Option<Box<Talk>>,
     attached: Vec<Attached>,
 ) {
     let both = tokio::time::timeout(FAREWELL, async { tokio::try_join!(client, app) });
@@ -146,8 +148,7 @@ async fn begin(
         return tracing::error!("a tunnel did not begin: its socket could not be taken back; please report this");
     };
     let shutdown = proxy.shutdown.clone();
-    let in_band = (!rules.is_empty()).then(|| Box::new(InBand::new(rules)));
-    let tunnel = Tunnel::new(proxy, [client, app], lanes, in_band, attached);
+    let tunnel = Tunnel::new(proxy, [client, app], lanes, talk, attached);
     // As a task of its own, so that an idle tunnel does not carry the room that only its beginning needs.
     shutdown.spawn(tunnel.run([from_client, from_app]));
 }

@@ -1,4 +1,4 @@
-//! The last activity of one session, as this replica saw it: one atomic word.
+//! The last activity of one session, as this replica knows it: one atomic word for each source.
 
 use super::Source;
 use crate::clock::Moment;
@@ -14,21 +14,24 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// The moment stands in the upper bits, so that the greater word is the later activity.
+    /// The moment stands in the upper bits, so that the greater word is the later activity. No word is 0, which stands for
+    /// no activity at all.
     fn to_word(self) -> u64 {
-        self.at.0 << 8 | self.source as u64
+        self.at.0 << 8 | (self.source as u64 + 1)
     }
 
-    fn from_word(word: u64) -> Self {
-        let code = u8::try_from(word & 0xff).unwrap_or_default();
-        Self { at: Moment(word >> 8), source: Source::from_code(code).unwrap_or(Source::Request) }
+    fn from_word(word: u64) -> Option<Self> {
+        let code = u8::try_from(word & 0xff).ok()?.checked_sub(1)?;
+        Some(Self { at: Moment(word >> 8), source: Source::from_code(code)? })
     }
 }
 
-/// The last activity, and how much of it the store has been told.
+/// The last activity of each source, and how much of it the store has been told.
 #[derive(Debug)]
 pub struct Pulse {
-    last: AtomicU64,
+    /// By [`Source`].
+    last: [AtomicU64; Source::ALL.len()],
+    /// The word of the last activity that was told.
     told: AtomicU64,
     /// Requests whose answer has not begun. While there are any, the session is active.
     awaited: AtomicU32,
@@ -38,32 +41,38 @@ impl Pulse {
     /// A pulse that begins with `beat`, of which the store knows already.
     #[must_use]
     pub fn new(beat: Beat) -> Self {
-        let word = beat.to_word();
-        Self { last: AtomicU64::new(word), told: AtomicU64::new(word), awaited: AtomicU32::new(0) }
+        let pulse = Self { last: Default::default(), told: AtomicU64::new(beat.to_word()), awaited: AtomicU32::new(0) };
+        pulse.touch(beat);
+        pulse
     }
 
     /// Records activity. Merges by maximum: last activity never moves back, whoever calls and in whatever order.
     /// One atomic operation, since every frame of a tunnel comes by here.
     pub fn touch(&self, beat: Beat) {
-        self.last.fetch_max(beat.to_word(), Ordering::AcqRel);
+        self.last[beat.source as usize].fetch_max(beat.to_word(), Ordering::AcqRel);
     }
 
-    /// The last activity.
+    /// The last activity. The words are read one after the other, and none of them ever moves back: so neither does this.
     #[must_use]
     pub fn last(&self) -> Beat {
-        Beat::from_word(self.last.load(Ordering::Acquire))
+        // There is one: that which the pulse began with.
+        Beat::from_word(self.last_word()).unwrap_or(Beat { at: Moment(0), source: Source::Accepted })
     }
 
-    /// The last activity of each source that there was.
+    fn last_word(&self) -> u64 {
+        self.last.iter().map(|word| word.load(Ordering::Acquire)).max().unwrap_or_default()
+    }
+
+    /// The last activity of each source that there was: as this replica saw it, or the store told it.
     pub fn by_source(&self) -> impl Iterator<Item = Beat> {
-        std::iter::once(self.last())
+        self.last.iter().filter_map(|word| Beat::from_word(word.load(Ordering::Acquire)))
     }
 
     /// The last activity, where the store has not been told of it.
     #[must_use]
     pub fn untold(&self) -> Option<Beat> {
-        let last = self.last.load(Ordering::Acquire);
-        (last > self.told.load(Ordering::Acquire)).then(|| Beat::from_word(last))
+        let last = self.last_word();
+        Beat::from_word(last).filter(|_| last > self.told.load(Ordering::Acquire))
     }
 
     /// The store has lost what it was told.
@@ -116,13 +125,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn last_activity_is_the_maximum_in_any_order(mut moments in proptest::collection::vec(0u64..1 << 50, 1..20)) {
-            let pulse = Pulse::new(beat(0, Source::Accepted));
-            for at in &moments {
-                pulse.touch(beat(*at, Source::ServerFrame));
+        fn the_last_of_each_source_and_of_all_is_the_maximum_in_any_order(
+            beats in proptest::collection::vec((1u64..1 << 50, 0..Source::ALL.len()), 1..40),
+        ) {
+            let begun = beat(0, Source::Accepted);
+            let pulse = Pulse::new(begun);
+            let mut all: Vec<_> = beats.iter().map(|(at, source)| beat(*at, Source::ALL[*source])).collect();
+            for beat in &all {
+                pulse.touch(*beat);
             }
-            moments.sort_unstable();
-            prop_assert_eq!(pulse.last().at, Moment(*moments.last().unwrap()));
+            all.push(begun);
+            let last = all.iter().map(|beat| beat.at).max();
+            prop_assert_eq!(Some(pulse.last().at), last);
+            prop_assert_eq!(pulse.untold().map(|beat| beat.at), last);
+            let of = |source: Source| all.iter().filter(|beat| beat.source == source).max_by_key(|beat| beat.at).copied();
+            let expected: Vec<_> = Source::ALL.into_iter().filter_map(of).collect();
+            prop_assert_eq!(pulse.by_source().collect::<Vec<_>>(), expected);
         }
     }
 }

@@ -105,6 +105,12 @@ pub struct Ended {
 }
 
 impl Ended {
+    /// For how many seconds it had been idle.
+    #[must_use]
+    pub fn idle(&self) -> u64 {
+        self.ended.saturating_sub(self.last_activity)
+    }
+
     /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows.
     pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits) -> Self {
         let (last_activity, ended) = (second_of(now, touch.age), now / 1000);

@@ -4,6 +4,7 @@
 
 mod admin;
 mod attack;
+mod audit;
 mod bad_input;
 mod command_line;
 mod cookies;

@@ -426,7 +426,10 @@ async fn any_replica_switches_the_fleet_and_ends_what_it_does_not_know() {
 fn shape(text: &str) -> Vec<String> {
     let word = |word: &str| -> String {
         let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-        let is_id = bare.len() >= 16 && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_hex = |text: &str| text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // A session, or a replica: its host and eight digits.
+        let is_replica = bare.rsplit_once('-').is_some_and(|(_, end)| end.len() == 8 && is_hex(end));
+        let is_id = bare.len() >= 16 && is_hex(bare) || is_replica;
         let is_number = bare.starts_with(|c: char| c.is_ascii_digit());
         if is_id || is_number { word.replace(bare, if is_id { "ID" } else { "0" }) } else { word.to_owned() }
     };

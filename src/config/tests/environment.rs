@@ -49,6 +49,7 @@ const CASES: &[Case] = &[
     ("ADMIN", "{ listen = \"[::1]:9\" }", |config| shown(&config.admin, "[::1]:9")),
     ("ADMIN_LISTEN", "unix:/run/admin.sock", |config| shown(&config.admin, "admin.sock")),
     ("ADMIN_TOKEN_FILE", "/run/token", |config| shown(&config.admin, "/run/token")),
+    ("AUDIT", "/var/log/audit.jsonl", |config| config.audit == Audit::File("/var/log/audit.jsonl".into())),
     ("HEALTH", "{ listen = \"[::1]:9\" }", |config| shown(&config.health, "[::1]:9")),
     ("HEALTH_LISTEN", "unix:/run/health.sock", |config| config.health == Some(Listen::Unix("/run/health.sock".into()))),
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),

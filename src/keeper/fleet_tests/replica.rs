@@ -87,7 +87,7 @@ impl Replica {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
         self.goes_on(move |keeper| async move {
             let standing = match keeper.standing(id).await {
-                Standing::Unknown => keeper.accept(id).await,
+                Standing::Unknown => keeper.accept(id, None).await,
                 standing => standing,
             };
             let mut shared = pace.shared.lock();
@@ -98,7 +98,9 @@ impl Replica {
                     shared.witness.saw(id, at.0 - pace.offset, number);
                 }
                 Standing::Ended(_) => shared.witness.saw_dead(id, number),
-                Standing::Unknown | Standing::Undecided => shared.witness.object("an accepted token is not tracked"),
+                Standing::Unknown | Standing::Excused(_) | Standing::Undecided => {
+                    shared.witness.object("an accepted token is not tracked");
+                }
             }
         });
     }

@@ -13,6 +13,7 @@ use super::buffer::with_scratch;
 use super::goodbye::{self, Words, is_momentary};
 use super::lane::{Lane, Seen};
 use super::upstream::Stream;
+use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::frame::Side;
 use crate::keeper::Attached;
@@ -51,6 +52,13 @@ enum Ending {
     Stopping,
 }
 
+/// What is said about tokens in the messages of a tunnel.
+pub(super) struct Talk {
+    pub(super) in_band: InBand,
+    /// Who opened the tunnel, and so says it.
+    pub(super) caller: Caller,
+}
+
 /// A tunnel being relayed.
 pub(super) struct Tunnel {
     proxy: Arc<Proxy>,
@@ -59,7 +67,7 @@ pub(super) struct Tunnel {
     up: Way,
     down: Way,
     /// `None` where no rule looks into messages.
-    in_band: Option<Box<InBand>>,
+    talk: Option<Box<Talk>>,
     ends: Ends,
     invalid: Option<Moment>,
     chores: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -71,13 +79,13 @@ impl Tunnel {
         proxy: Arc<Proxy>,
         [client, app]: [Stream; 2],
         [up, down]: [Lane; 2],
-        in_band: Option<Box<InBand>>,
+        talk: Option<Box<Talk>>,
         attached: Vec<Attached>,
     ) -> Self {
         let ends = Ends::new(attached, &proxy.shutdown);
         let (up, down) = (Way::new(up), Way::new(down));
         let counted = proxy.metrics().tunnel();
-        Self { proxy, client, app, up, down, in_band, ends, invalid: None, chores: None, _counted: counted }
+        Self { proxy, client, app, up, down, talk, ends, invalid: None, chores: None, _counted: counted }
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.

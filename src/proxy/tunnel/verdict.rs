@@ -1,12 +1,14 @@
 //! Tokens on a tunnel: what the client offers waits for a look at its session, and what accepts it for the session.
 
-use super::{Ending, Tunnel};
+use super::{Ending, Talk, Tunnel};
+use crate::audit::Caller;
 use crate::frame::Side;
 use crate::keeper::{Session, Standing};
 use crate::metrics::Carrier;
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
 use crate::session::{Mode, SessionId};
+use crate::store::Ended;
 use crate::token::{ClientMessage, Offer, ServerMessage};
 use std::sync::Arc;
 
@@ -25,7 +27,7 @@ pub(super) enum Verdict {
 impl Tunnel {
     pub(super) fn client_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let lane = &mut self.up.lane;
-        let Some(in_band) = &mut self.in_band else {
+        let Some(Talk { in_band, caller }) = self.talk.as_deref_mut() else {
             lane.release();
             return Ok(());
         };
@@ -48,7 +50,7 @@ impl Tunnel {
             ClientMessage::Other => lane.release(),
             ClientMessage::Offer(offer) => {
                 lane.message.clear();
-                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer)));
+                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, caller.clone())));
             }
         }
         Ok(())
@@ -57,7 +59,7 @@ impl Tunnel {
     pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let enforces = self.enforces();
         let lane = &mut self.down.lane;
-        let Some(in_band) = &mut self.in_band else {
+        let Some(Talk { in_band, caller }) = self.talk.as_deref_mut() else {
             lane.release();
             return Ok(());
         };
@@ -75,7 +77,7 @@ impl Tunnel {
             ServerMessage::Other => lane.release(),
             ServerMessage::Accepted(id) => {
                 lane.message.clear();
-                self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id)));
+                self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id, caller.clone())));
             }
             ServerMessage::Unrecognised if !enforces => lane.release(),
             ServerMessage::Unrecognised => {
@@ -93,7 +95,7 @@ impl Tunnel {
     }
 
     fn offer(&mut self, offer: Offer) -> Result<(), Ending> {
-        let fits = self.in_band.as_mut().is_none_or(|in_band| in_band.offered(offer));
+        let fits = self.talk.as_mut().is_none_or(|talk| talk.in_band.offered(offer));
         if fits || !self.enforces() {
             return Ok(());
         }
@@ -133,10 +135,13 @@ impl Tunnel {
 }
 
 /// Looks at every token of an offer: a single dead one refuses.
-async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
+async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> Verdict {
     for id in &offer.ids {
         match proxy.keeper.standing(*id).await {
-            Standing::Ended(_) => return refuse(&proxy, *id),
+            Standing::Ended(ended) => return refuse(&proxy, *id, &ended, &caller),
+            Standing::Excused(ended) => {
+                proxy.keeper.record_would_refuse(*id, &ended, Carrier::Tunnel, Some(&caller));
+            }
             Standing::Undecided => return Verdict::Undecided,
             Standing::Live(_) | Standing::Unknown => {}
         }
@@ -144,15 +149,16 @@ async fn weigh(proxy: Arc<Proxy>, offer: Offer) -> Verdict {
     Verdict::Offer(offer)
 }
 
-async fn accepted(proxy: Arc<Proxy>, id: SessionId) -> Verdict {
-    match proxy.keeper.accept(id).await {
+async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> Verdict {
+    match proxy.keeper.accept(id, Some(&caller)).await {
         Standing::Live(session) => Verdict::Move(Some(session)),
-        Standing::Unknown | Standing::Undecided => Verdict::Move(None),
-        Standing::Ended(_) => refuse(&proxy, id),
+        // The offer of a token that is excused was recorded; that the app takes it is not decided here.
+        Standing::Unknown | Standing::Undecided | Standing::Excused(_) => Verdict::Move(None),
+        Standing::Ended(ended) => refuse(&proxy, id, &ended, &caller),
     }
 }
 
-fn refuse(proxy: &Proxy, id: SessionId) -> Verdict {
-    proxy.keeper.note_refused(id, Carrier::Tunnel);
+fn refuse(proxy: &Proxy, id: SessionId, ended: &Ended, caller: &Caller) -> Verdict {
+    proxy.keeper.record_refusal(id, ended, Carrier::Tunnel, Some(caller));
     Verdict::Refuse
 }

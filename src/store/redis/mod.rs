@@ -22,6 +22,7 @@ use super::{
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
+use crate::replica;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use address::Address;
@@ -101,10 +102,16 @@ impl RedisStore {
             settings.prefix = format!("{{{}}}", settings.prefix);
         }
         let link = Link::new(&settings)?;
-        let replica = format!("{:016x}", rand::random::<u64>());
+        let replica = replica::new_name();
         let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
         let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), GAP_AT_MOST);
         Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, gap_at_most, waiting })
+    }
+
+    /// The name of this replica's mark; without this a new one.
+    #[must_use]
+    pub fn named(self, replica: String) -> Self {
+        Self { replica, ..self }
     }
 
     /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.

@@ -154,7 +154,7 @@ async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let mut sessions = Vec::new();
     for number in 0..1_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+        let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -187,7 +187,7 @@ async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
     let mut sessions = Vec::new();
     for number in 0..10_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+        let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     keeper.round().await;

@@ -1,6 +1,6 @@
 //! Well-behaved clients.
 
-use super::soon;
+use super::{secret, soon};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderMap, Method, StatusCode, header};
@@ -42,6 +42,12 @@ impl Request {
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Self {
+        match name {
+            "session-id" | "x-token" => _ = secret(value),
+            "authorization" => _ = secret(value.trim_start_matches("Bearer ")),
+            "cookie" => _ = secret(value.split_once('=').map_or(value, |(_, token)| token)),
+            _ => {}
+        }
         self.head = self.head.header(name, value);
         self
     }
@@ -80,7 +86,8 @@ pub async fn log_in(address: SocketAddr, name: &str, password: &str) -> String {
     let answer =
         Request::post(address, "/api/login").json(&json!({"username": name, "password": password})).send().await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    answer.json()["session_id"].as_str().unwrap().to_owned()
+    secret(password);
+    secret(answer.json()["session_id"].as_str().unwrap()).to_owned()
 }
 
 /// A WebSocket client.
@@ -112,7 +119,7 @@ impl Socket {
     pub async fn authenticated(address: SocketAddr, token: &str) -> (Self, Value) {
         let mut socket = Self::open(address, "/ws").await;
         assert_eq!(socket.json().await["type"], "auth_required");
-        socket.say(&json!({"cmd": "authenticate", "session_id": token})).await;
+        socket.say(&json!({"cmd": "authenticate", "session_id": secret(token)})).await;
         let answer = socket.json().await;
         (socket, answer)
     }

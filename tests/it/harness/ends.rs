@@ -1,6 +1,6 @@
 //! Both ends of a tunnel in the hands of a test.
 
-use super::{Fake, Idlegate, Request, Wire, soon, wire::handshake};
+use super::{Fake, Idlegate, Request, Wire, secret, soon, wire::handshake};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 /// Tunnels at `/ws` are examined, as the first app's are. All others are plain. A handshake may carry a session's token in
@@ -82,7 +82,7 @@ impl Ends {
 
     /// A tunnel of a session, which [`Ends::log_out`] cuts.
     pub async fn open_as(&mut self, token: &str, path: &str) -> (Wire, Wire) {
-        self.open(path, &format!("x-token: {token}\r\n")).await
+        self.open(path, &format!("x-token: {}\r\n", secret(token))).await
     }
 
     /// Ends the session of a token.

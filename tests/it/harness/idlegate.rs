@@ -1,9 +1,12 @@
 //! The binary under test.
 
+use super::secrets_in;
+use serde_json::Value;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -12,6 +15,7 @@ pub struct Idlegate {
     child: Child,
     pub address: SocketAddr,
     log: Log,
+    audit: Log,
     /// Has its configuration, where it is its own.
     folder: Option<tempfile::TempDir>,
 }
@@ -19,12 +23,15 @@ pub struct Idlegate {
 /// What it has written, which can be read at once: whoever asks for it takes what the pipe holds. (A file would be
 /// plainer, but it could be full.)
 #[derive(Clone)]
-struct Log(Arc<Mutex<(ChildStderr, Vec<u8>)>>);
+struct Log(Arc<Mutex<Written>>);
+
+/// Where it comes from, and what has come.
+type Written = (Box<dyn Read + Send>, Vec<u8>);
 
 impl Log {
-    fn of(pipe: ChildStderr) -> Self {
+    fn of(pipe: impl Read + AsFd + Send + 'static) -> Self {
         rustix::io::ioctl_fionbio(&pipe, true).unwrap();
-        let log = Self(Arc::new(Mutex::new((pipe, Vec::new()))));
+        let log = Self(Arc::new(Mutex::new((Box::new(pipe), Vec::new()))));
         // Nobody may ask for long, and the pipe must not be full.
         let watched = log.clone();
         std::thread::spawn(move || {
@@ -95,6 +102,7 @@ impl Idlegate {
     pub fn start_at(path: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = command(path).envs(environment.iter().copied()).spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
+        let audit = Log::of(child.stdout.take().unwrap());
         let started = Instant::now();
         let address = loop {
             if let Some(address) = log.text().lines().find_map(address_in) {
@@ -106,7 +114,7 @@ impl Idlegate {
             assert!(started.elapsed() < super::PATIENCE, "idlegate did not start: {}", log.text());
             std::thread::sleep(Duration::from_millis(5));
         };
-        Self { child, address, log, folder: None }
+        Self { child, address, log, audit, folder: None }
     }
 
     /// Its configuration.
@@ -143,6 +151,20 @@ impl Idlegate {
     /// The log lines that contain `text`.
     pub fn logged(&self, text: &str) -> Vec<String> {
         self.whole_log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
+    }
+
+    /// The audit records of an event, where they go to standard output, which has nothing else.
+    pub fn records(&self, event: &str) -> Vec<Value> {
+        let records = self.audit.text();
+        let whole = records.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let all =
+            whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")));
+        all.filter(|record: &Value| record["event"] == event).collect()
+    }
+
+    /// All that it has written, to standard error and to standard output.
+    pub fn all_said(&self) -> String {
+        self.log.text() + &self.audit.text()
     }
 
     /// All of the log, for a failing test to show.
@@ -237,6 +259,9 @@ impl Drop for Idlegate {
             eprintln!("--- the log of idlegate:\n{log}");
         } else {
             assert!(!log.contains("panicked"), "idlegate panicked: {log}");
+            let said = self.all_said();
+            let secrets = secrets_in(said.as_bytes());
+            assert!(secrets.is_empty(), "idlegate has given away {secrets:?}: {said}");
         }
     }
 }
@@ -256,6 +281,7 @@ fn command(path: &Path) -> Command {
         .arg(path)
         .env("IDLEGATE_LISTEN", "127.0.0.1:0")
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
 }

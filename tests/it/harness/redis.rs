@@ -1,6 +1,6 @@
 //! A Redis server of the test's own, and what stands in front of it.
 
-use super::{App, HostClock, Idlegate, Socket, soon};
+use super::{App, HostClock, Idlegate, Socket, secret, soon};
 use futures_util::SinkExt;
 use http::StatusCode;
 use redis::{FromRedisValue, RedisResult, Value};
@@ -201,7 +201,7 @@ impl Tunnel {
     }
 
     pub async fn try_open(address: SocketAddr, token: &str) -> Result<Self, StatusCode> {
-        Socket::open_with(address, "/ws-legacy", &[("session-id", token)]).await.map(Self)
+        Socket::open_with(address, "/ws-legacy", &[("session-id", secret(token))]).await.map(Self)
     }
 
     /// Sends a message and awaits its echo. Returns how long that took.

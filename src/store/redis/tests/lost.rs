@@ -58,7 +58,7 @@ async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_kno
     let keeper = Arc::new(Keeper::new(Box::new(server.store(SHORT)), Clock::system(), LIMIT, 10));
     keeper.round().await;
     let id = SessionId::of_token(b"ada");
-    let Standing::Live(session) = keeper.accept(id).await else { panic!("not begun") };
+    let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
     keeper.round().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let last = there.clock.now();

@@ -1,0 +1,214 @@
+//! What a record says.
+
+use super::Caller;
+use crate::metrics::Carrier;
+use crate::session::{EpochSeconds, Mode, Reason, SessionId};
+use crate::store::Ended;
+use serde::Serialize;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// What was decided. Each has a name, under which it is found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Decision<'a> {
+    /// The app has accepted a token: a session begins.
+    Start {
+        /// When it began.
+        created: Option<EpochSeconds>,
+    },
+    /// A session ends; or would end, had the mode been `enforce`.
+    End {
+        ended: &'a Ended,
+        done: bool,
+        /// How many connections it has on this replica.
+        connections: usize,
+    },
+    /// A dead token is refused; or would be.
+    Refusal { ended: &'a Ended, done: bool, carrier: Carrier },
+    /// The mode changes.
+    Mode {
+        before: Mode,
+        after: Mode,
+        /// The switch, or `time`.
+        by: &'a str,
+        /// How many live sessions are over.
+        past_the_limit: usize,
+    },
+}
+
+/// What a decision is made in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'a> {
+    pub(crate) replica: &'a str,
+    pub(crate) mode: Mode,
+    pub(crate) limit: EpochSeconds,
+    pub(crate) lifetime: Option<EpochSeconds>,
+    /// The store's time, where it is known.
+    pub(crate) now: Option<EpochSeconds>,
+    pub(crate) session: Option<SessionId>,
+    pub(crate) caller: Option<&'a Caller>,
+}
+
+/// The fields, in the order in which they stand in a line.
+#[derive(Default, Debug, Serialize)]
+struct Record<'a> {
+    time: String,
+    event: &'static str,
+    says: String,
+    #[serde(flatten)]
+    session: Option<Session>,
+    #[serde(flatten)]
+    end: Option<End>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    now: Option<EpochSeconds>,
+    mode: &'static str,
+    #[serde(flatten)]
+    change: Option<Change<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    watermark: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    connections: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    carrier: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    replica: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct Session {
+    #[serde(rename = "session")]
+    id: String,
+    limit: EpochSeconds,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lifetime: Option<EpochSeconds>,
+}
+
+#[derive(Debug, Serialize)]
+struct End {
+    reason: &'static str,
+    last_activity: EpochSeconds,
+    source: &'static str,
+    /// For how long it had been idle when it ended.
+    idle: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<EpochSeconds>,
+}
+
+#[derive(Debug, Serialize)]
+struct Change<'a> {
+    before: &'static str,
+    after: &'static str,
+    by: &'a str,
+    past_the_limit: usize,
+}
+
+/// The line of a record that is written at `time`, in milliseconds since the epoch, by this host's clock.
+pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> String {
+    let record = Record {
+        time: humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time)).to_string(),
+        event: name(decision),
+        says: says(decision, scene),
+        session: scene.session.map(|session| Session {
+            id: session.to_string(),
+            limit: scene.limit,
+            lifetime: scene.lifetime,
+        }),
+        now: scene.now,
+        mode: scene.mode.name(),
+        client: scene.caller.map(Caller::client),
+        route: scene.caller.map(Caller::route),
+        replica: scene.replica,
+        ..Record::default()
+    };
+    let record = match decision {
+        Decision::Start { created } => Record { created, ..record },
+        Decision::End { ended, connections, .. } => Record {
+            end: Some(End::of(ended, None)),
+            created: Some(ended.created),
+            now: Some(ended.ended),
+            watermark: Some(ended.watermark),
+            connections: Some(connections),
+            ..record
+        },
+        Decision::Refusal { ended, carrier, .. } => Record {
+            end: Some(End::of(ended, Some(ended.ended))),
+            created: Some(ended.created),
+            carrier: Some(carrier.name()),
+            ..record
+        },
+        Decision::Mode { before, after, by, past_the_limit } => {
+            Record { change: Some(Change { before: before.name(), after: after.name(), by, past_the_limit }), ..record }
+        }
+    };
+    // Only maps with other keys than texts cannot be said in JSON.
+    serde_json::to_string(&record).unwrap_or_default()
+}
+
+impl End {
+    fn of(record: &Ended, ended: Option<EpochSeconds>) -> Self {
+        Self {
+            reason: record.reason.name(),
+            last_activity: record.last_activity,
+            source: record.source.name(),
+            idle: record.idle(),
+            ended,
+        }
+    }
+}
+
+fn name(decision: Decision<'_>) -> &'static str {
+    match decision {
+        Decision::Start { .. } => "start",
+        Decision::End { ended, done, .. } => match (ended.reason.is_by_hand(), done) {
+            (false, true) => "cut",
+            (false, false) => "would-cut",
+            (true, true) => "end",
+            (true, false) => "would-end",
+        },
+        Decision::Refusal { done: true, .. } => "refuse",
+        Decision::Refusal { done: false, .. } => "would-refuse",
+        Decision::Mode { .. } => "mode",
+    }
+}
+
+/// The sentence that explains it.
+fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
+    match decision {
+        Decision::Start { .. } => "the app accepted its token".to_owned(),
+        Decision::End { ended, done, .. } => {
+            let would = match (done, ended.reason.is_by_hand()) {
+                (true, _) => "",
+                (false, false) => "would be cut: ",
+                (false, true) => "would be ended: ",
+            };
+            format!("{would}{}", arithmetic(ended, scene))
+        }
+        Decision::Refusal { ended, done, .. } => {
+            let refused = if done { "refused" } else { "would be refused" };
+            format!("{refused}, dead since {}: {}", ended.ended, arithmetic(ended, scene))
+        }
+        Decision::Mode { before, after, by, past_the_limit } => {
+            format!("{before} to {after} by {by}, {past_the_limit} sessions past the limit")
+        }
+    }
+}
+
+/// Why a session ended. A limit is named only where it is exceeded: what was refused today may have ended under another
+/// one.
+fn arithmetic(ended: &Ended, scene: &Scene<'_>) -> String {
+    let (idle, age) = (ended.idle(), ended.ended.saturating_sub(ended.created));
+    let more_than = |limit: Option<EpochSeconds>, seconds: u64| {
+        limit.filter(|limit| seconds > *limit).map(|limit| format!(" > {limit} s")).unwrap_or_default()
+    };
+    let why = match ended.reason {
+        Reason::Idle => format!("idle {idle} s{}", more_than(Some(scene.limit), idle)),
+        Reason::Lifetime => format!("{age} s old{}, idle {idle} s", more_than(scene.lifetime, age)),
+        Reason::Logout => format!("its user logged out, idle {idle} s"),
+        Reason::Operator => format!("an operator ended it, idle {idle} s"),
+    };
+    format!("{why}, last activity {} by {}", ended.last_activity, ended.source)
+}

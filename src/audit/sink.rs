@@ -1,0 +1,302 @@
+//! Where records go: from the events of all threads, through a queue, to one thread that writes.
+//!
+//! A disk that is full, or a pipe that nobody reads, must hold up no request and no cut. So records are lost rather
+//! than waited for; that is said when it begins, and when it ends, with their number.
+
+use super::TARGET;
+use crate::config::Audit;
+use std::fmt::{self, Debug, Write as _};
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::time::Duration;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Context, Layer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// How many records may wait to be written. As many sessions may be cut at once.
+const WAITING_AT_MOST: usize = 100_000;
+
+/// How long what waits may take to be written when idlegate stops.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Writes records while it lives; those that wait when it is dropped are written first.
+#[derive(Debug)]
+pub struct Sink {
+    queue: Option<Queue>,
+}
+
+#[derive(Clone, Debug)]
+struct Queue {
+    sender: Sender<Message>,
+    tally: Arc<Tally>,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    waiting: AtomicUsize,
+    /// Records that were not written, since it was last said.
+    lost: AtomicU64,
+}
+
+enum Message {
+    Line(String),
+    /// All before it is to be written, and this to be told of it.
+    Flush(SyncSender<()>),
+}
+
+impl Sink {
+    /// Writes nothing.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { queue: None }
+    }
+
+    /// Opens what records are written to, and begins to write.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened, or there can be no more threads.
+    pub fn open(audit: &Audit) -> io::Result<Self> {
+        let output = match audit {
+            Audit::None => return Ok(Self::none()),
+            Audit::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
+            Audit::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
+            Audit::File(path) => Output::open(path).map_err(|error| {
+                let cure = "make its folder, and let the user that idlegate runs as write there";
+                io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {cure}", path.display()))
+            })?,
+        };
+        let (sender, receiver) = channel();
+        let queue = Queue { sender, tally: Arc::default() };
+        let tally = Arc::clone(&queue.tally);
+        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&receiver, output, &tally))?;
+        Ok(Self { queue: Some(queue) })
+    }
+
+    /// What takes records out of the events of this process, and nothing else.
+    #[must_use]
+    pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(&self) -> Option<impl Layer<S> + use<S>> {
+        let records = Targets::new().with_target(TARGET, LevelFilter::INFO);
+        self.queue.clone().map(|queue| queue.with_filter(records))
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        let Some(Queue { sender, .. }) = &self.queue else { return };
+        let (done, written) = sync_channel(1);
+        if sender.send(Message::Flush(done)).is_ok() && written.recv_timeout(LAST_WORDS).is_err() {
+            tracing::error!("the last audit records could not be written");
+        }
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Queue {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        line.0.push('\n');
+        let Self { sender, tally } = self;
+        if tally.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_AT_MOST {
+            // It fails where the thread has panicked; then nothing can be done here.
+            let _ = sender.send(Message::Line(line.0));
+            return;
+        }
+        tally.waiting.fetch_sub(1, Ordering::Relaxed);
+        if tally.lost.fetch_add(1, Ordering::Relaxed) == 0 {
+            // From a thread of its own: an event within an event would come in the way of its filters.
+            let _ = std::thread::Builder::new().spawn(|| {
+                tracing::error!("audit records are lost: they are not written as fast as they come, if at all");
+            });
+        }
+    }
+}
+
+/// The message of an event.
+struct Line(String);
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        if field.name() == "message" {
+            // A `String` takes everything.
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+/// What the thread does, for ever.
+fn write_all(queue: &Receiver<Message>, mut output: Output, tally: &Tally) {
+    let mut failing = false;
+    while let Ok(message) = queue.recv() {
+        let line = match message {
+            Message::Line(line) => line,
+            Message::Flush(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        tally.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = output.write(&line) {
+            tally.lost.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut failing, true) {
+                tracing::error!(
+                    %error,
+                    "audit records cannot be written to {output} and are lost; sessions are cut as ever"
+                );
+            }
+            continue;
+        }
+        failing = false;
+        let lost = tally.lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            tracing::warn!(lost, "audit records are written again");
+        }
+    }
+}
+
+/// An open file, pipe or terminal.
+struct Output {
+    file: File,
+    name: String,
+    /// Where a file was opened, and which one that was.
+    place: Option<(PathBuf, Identity)>,
+    /// The last line was begun and could not be ended.
+    torn: bool,
+}
+
+type Identity = (u64, u64);
+
+impl Output {
+    fn of(descriptor: impl AsFd, name: &str) -> io::Result<Self> {
+        let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
+        Ok(Self { file, name: name.to_owned(), place: None, torn: false })
+    }
+
+    fn open(path: &Path) -> io::Result<Self> {
+        // Who came when is for the operator alone to read.
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let place = Some((path.to_owned(), identity(&file.metadata()?)));
+        Ok(Self { file, name: path.display().to_string(), place, torn: false })
+    }
+
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        self.follow_rotation();
+        if self.torn {
+            self.file.write_all(b"\n")?;
+            self.torn = false;
+        }
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match self.file.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    rest = rest.get(count..).unwrap_or_default();
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever rotates logs moves the file away, and expects the next line in a new one. Where there can be none, the old
+    /// one is still good.
+    fn follow_rotation(&mut self) {
+        let Some((path, opened)) = &self.place else { return };
+        if std::fs::metadata(path).is_ok_and(|there| identity(&there) == *opened) {
+            return;
+        }
+        if let Ok(output) = Self::open(path) {
+            *self = output;
+        }
+    }
+}
+
+impl fmt::Display for Output {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+fn identity(metadata: &Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracing_subscriber::layer::SubscriberExt;
+
+    fn said(line: usize, queue: &Queue) {
+        let subscriber = tracing_subscriber::registry().with(queue.clone());
+        tracing::subscriber::with_default(subscriber, || tracing::info!(target: TARGET, "{line}"));
+    }
+
+    #[test]
+    fn only_records_are_written_and_all_of_them_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.jsonl");
+        std::fs::write(&path, "before\n").unwrap();
+        let sink = Sink::open(&Audit::File(path.clone())).unwrap();
+        let subscriber = tracing_subscriber::registry().with(sink.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..1000 {
+                tracing::info!(target: TARGET, number, "{{\"number\":{number}}}");
+                tracing::error!("not a record");
+                tracing::debug!(target: TARGET, "nor this");
+            }
+        });
+        drop(sink);
+        let expected = (0..1000).map(|number| format!("{{\"number\":{number}}}\n")).collect::<Vec<_>>().concat();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("before\n{expected}"));
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o644, "whose it was before");
+    }
+
+    #[test]
+    fn who_rotates_the_file_away_finds_the_next_record_in_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let [path, rotated] = ["audit.jsonl", "audit.jsonl.1"].map(|name| folder.path().join(name));
+        let mut output = Output::open(&path).unwrap();
+        output.write("one\n").unwrap();
+        std::fs::rename(&path, &rotated).unwrap();
+        output.write("two\n").unwrap();
+        output.write("three\n").unwrap();
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        assert_eq!([read(&rotated), read(&path)], ["one\n", "two\nthree\n"]);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // By copying it, and cutting it off.
+        File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+        output.write("four\n").unwrap();
+        assert_eq!(read(&path), "four\n");
+        // Nobody can be written to there any more: better the old file than none.
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        output.write("five\n").unwrap();
+    }
+
+    #[test]
+    fn records_are_lost_rather_than_kept_without_end_and_their_number_is_known() {
+        let (sender, receiver) = channel();
+        let queue = Queue { sender, tally: Arc::default() };
+        queue.tally.waiting.store(WAITING_AT_MOST - 1, Ordering::Relaxed);
+        for line in 0..4 {
+            said(line, &queue);
+        }
+        assert_eq!(queue.tally.lost.load(Ordering::Relaxed), 3);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let tally = Arc::clone(&queue.tally);
+        drop(queue);
+        write_all(&receiver, Output::open(file.path()).unwrap(), &tally);
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "0\n");
+        assert_eq!(tally.lost.load(Ordering::Relaxed), 0, "it was not said");
+        assert_eq!(tally.waiting.load(Ordering::Relaxed), WAITING_AT_MOST - 1);
+    }
+}

@@ -1,0 +1,130 @@
+//! What records say, word for word, and how little a client can make them say.
+
+use super::record::line;
+use super::*;
+use crate::metrics::Carrier;
+use crate::session::{Mode, Reason, SessionId, Source};
+use crate::store::Ended;
+use serde_json::{Value, json};
+use std::net::IpAddr;
+
+const ENDED: Ended = Ended {
+    last_activity: 1_759_431_600,
+    source: Source::ClientPong,
+    created: 1_759_428_000,
+    ended: 1_759_435_201,
+    reason: Reason::Idle,
+    watermark: 1_759_435_201,
+    remembered_for: 0,
+};
+
+fn caller(path: &[u8]) -> Caller {
+    Caller::new(IpAddr::from([192, 0, 2, 7]), path)
+}
+
+fn scene(session: Option<SessionId>, caller: Option<&Caller>) -> Scene<'_> {
+    let (limit, lifetime, now) = (3600, None, Some(1_759_435_999));
+    Scene { replica: "web-1-0000abcd", mode: Mode::Enforce, limit, lifetime, now, session, caller }
+}
+
+/// The record of a session's decision, by a caller at `/api/x`.
+fn record(decision: Decision<'_>) -> Value {
+    let caller = caller(b"/api/x");
+    let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_999_042);
+    serde_json::from_str(&line).unwrap()
+}
+
+fn end(ended: &Ended, done: bool) -> Value {
+    record(Decision::End { ended, done, connections: 2 })
+}
+
+#[test]
+fn a_cut_is_one_line_that_explains_itself() {
+    let caller = caller(b"/ws");
+    let decision = Decision::End { ended: &ENDED, done: true, connections: 2 };
+    let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
+    let expected = concat!(
+        r#"{"time":"2025-10-02T20:00:01.042Z","event":"cut","#,
+        r#""says":"idle 3601 s > 3600 s, last activity 1759431600 by client-pong","#,
+        r#""session":"ba7816bf8f01cfea414140de5dae2223","limit":3600,"reason":"idle","#,
+        r#""last_activity":1759431600,"source":"client-pong","idle":3601,"created":1759428000,"now":1759435201,"#,
+        r#""mode":"enforce","watermark":1759435201,"connections":2,"client":"192.0.2.7","route":"/ws","#,
+        r#""replica":"web-1-0000abcd"}"#,
+    );
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn each_decision_has_its_name_and_its_sentence() {
+    let by = |reason| Ended { reason, ..ENDED };
+    let idle = "idle 3601 s > 3600 s, last activity 1759431600 by client-pong";
+    let by_hand = "idle 3601 s, last activity 1759431600 by client-pong";
+    let refusal = |done| Decision::Refusal { ended: &ENDED, done, carrier: Carrier::Tunnel };
+    let mode = Decision::Mode { before: Mode::Enforce, after: Mode::Observe, by: "fleet", past_the_limit: 3 };
+    for (record, event, says) in [
+        (record(Decision::Start { created: Some(7) }), "start", "the app accepted its token".to_owned()),
+        (end(&ENDED, true), "cut", idle.to_owned()),
+        (end(&ENDED, false), "would-cut", format!("would be cut: {idle}")),
+        // Older than a lifetime that is not known here.
+        (end(&by(Reason::Lifetime), true), "cut", format!("7201 s old, {by_hand}")),
+        (end(&by(Reason::Logout), true), "end", format!("its user logged out, {by_hand}")),
+        (end(&by(Reason::Logout), false), "would-end", format!("would be ended: its user logged out, {by_hand}")),
+        (end(&by(Reason::Operator), true), "end", format!("an operator ended it, {by_hand}")),
+        (record(refusal(true)), "refuse", format!("refused, dead since 1759435201: {idle}")),
+        (record(refusal(false)), "would-refuse", format!("would be refused, dead since 1759435201: {idle}")),
+        (record(mode), "mode", "enforce to observe by fleet, 3 sessions past the limit".to_owned()),
+    ] {
+        assert_eq!((&record["event"], &record["says"]), (&json!(event), &json!(says)), "{record}");
+    }
+}
+
+#[test]
+fn what_a_limit_was_is_said_only_where_it_is_known() {
+    // Ended under a shorter limit than that of today.
+    let early = Ended { ended: ENDED.last_activity + 901, ..ENDED };
+    let refused = record(Decision::Refusal { ended: &early, done: true, carrier: Carrier::Request });
+    let says = "refused, dead since 1759432501: idle 901 s, last activity 1759431600 by client-pong";
+    assert_eq!(refused["says"], says);
+    let old = Ended { reason: Reason::Lifetime, ..ENDED };
+    let decision = Decision::End { ended: &old, done: true, connections: 0 };
+    let line = line(decision, &Scene { lifetime: Some(7200), ..scene(None, None) }, 0);
+    assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
+}
+
+#[test]
+fn what_is_not_known_or_is_nobodys_is_left_out() {
+    let names = |decision, scene: &Scene<'_>| -> Vec<String> {
+        let record: Value = serde_json::from_str(&line(decision, scene, 0)).unwrap();
+        record.as_object().unwrap().keys().cloned().collect()
+    };
+    let unknown = Scene { now: None, ..scene(Some(SessionId::of_token(b"abc")), None) };
+    let start = names(Decision::Start { created: None }, &unknown);
+    assert_eq!(start, ["event", "limit", "mode", "replica", "says", "session", "time"]);
+    let mode = Decision::Mode { before: Mode::Off, after: Mode::Enforce, by: "time", past_the_limit: 0 };
+    let mode = names(mode, &scene(None, None));
+    let expected = ["after", "before", "by", "event", "mode", "now", "past_the_limit", "replica", "says", "time"];
+    assert_eq!(mode, expected);
+    // The watermark of a decision that was made elsewhere, or long ago, is not known any more.
+    let refusal = Decision::Refusal { ended: &ENDED, done: true, carrier: Carrier::Request };
+    let refusal = names(refusal, &scene(Some(SessionId::of_token(b"abc")), None));
+    assert!(refusal.contains(&"ended".to_owned()) && !refusal.contains(&"watermark".to_owned()), "{refusal:?}");
+}
+
+#[test]
+fn a_route_is_short_and_printable_whatever_a_client_asks_for() {
+    let nasty = "/a\"b\\c\nd\r\u{1b}[31m\u{9b}\u{202e}\0 e%41/{}<script>";
+    let shown = caller(nasty.as_bytes());
+    assert_eq!(shown.route(), "/a\"b\\c%0Ad%0D%1B[31m%C2%9B%E2%80%AE%00%20e%2541/{}<script>");
+    assert_eq!(shown.client(), "192.0.2.7");
+    let long = caller(&[b"/".as_slice(), &[b'x'; 10_240]].concat());
+    assert_eq!((long.route().len(), long.route().ends_with("xxx...")), (103, true), "{}", long.route());
+    // A letter that is encoded stays whole.
+    let encoded = caller("/é".repeat(10_240).as_bytes());
+    assert_eq!(encoded.route(), format!("{}/...", "/%C3%A9".repeat(14)));
+    assert_eq!(caller(b"").route(), "");
+    let decision = Decision::Start { created: None };
+    let line = line(decision, &scene(None, Some(&shown)), 0);
+    assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line}");
+    let record: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(record["route"], shown.route());
+}

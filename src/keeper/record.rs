@@ -1,0 +1,83 @@
+//! What is said of a decision: its line in the log, its count, and its record.
+
+use super::{Keeper, Session};
+use crate::audit::{self, Caller, Decision, Scene};
+use crate::metrics::Carrier;
+use crate::session::{EpochSeconds, Mode, SessionId};
+use crate::store::Ended;
+
+impl Keeper {
+    /// A session begins, `created_age` milliseconds ago by the store's clock.
+    pub(super) fn record_start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
+        // To the nearest second: the store said a whole one, as an age, and its time is known up to a message's way.
+        let created = self.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
+        self.record(Decision::Start { created }, Some(id), caller);
+    }
+
+    /// A session has ended; without the session where this replica did not have it in memory.
+    pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&Session>) {
+        self.metrics.ended(ended, self.limit);
+        self.record_verdict(id, ended, session, true);
+    }
+
+    /// A session would have ended, had the mode been `enforce`.
+    pub(super) fn record_would_end(&self, session: &Session, ended: &Ended) {
+        self.metrics.would_cut(ended.reason);
+        self.record_verdict(session.id(), ended, Some(session), false);
+    }
+
+    /// How and why a session ended, or would have.
+    pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&Session>, done: bool) {
+        let connections = session.map_or(0, Session::connections);
+        tracing::info!(
+            session = %id,
+            reason = %ended.reason,
+            last_activity = ended.last_activity,
+            source = %ended.source,
+            created = ended.created,
+            now = ended.ended,
+            idle = ended.idle(),
+            limit = self.limit,
+            mode = %self.mode(),
+            watermark = ended.watermark,
+            connections,
+            "{}",
+            if done { "session ended" } else { "session would be cut" }
+        );
+        let caller = session.and_then(Session::caller);
+        self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
+    }
+
+    /// A dead token came, by HTTP or on a tunnel, and is refused.
+    pub fn record_refusal(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        self.metrics.refused(carrier);
+        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
+        self.record(Decision::Refusal { ended, done: true, carrier }, Some(id), caller);
+    }
+
+    /// A dead token came, and would be refused, had the mode been `enforce`.
+    pub fn record_would_refuse(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token would be refused");
+        self.record(Decision::Refusal { ended, done: false, carrier }, Some(id), caller);
+    }
+
+    /// The mode has changed.
+    pub(super) fn record_mode(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
+        self.metrics.mode(self.mode());
+        tracing::info!(mode = %after, %before, by, past_the_limit, "the mode has changed");
+        self.record(Decision::Mode { before, after, by, past_the_limit }, None, None);
+    }
+
+    fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {
+        let scene = Scene {
+            replica: &self.replica,
+            mode: self.mode(),
+            limit: self.limit,
+            lifetime: self.lifetime,
+            now: self.store.now().map(|now| -> EpochSeconds { now / 1000 }),
+            session,
+            caller,
+        };
+        audit::write(decision, &scene);
+    }
+}
