@@ -133,6 +133,19 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_in_another_database_of_the_server_has_a_switch_of_its_own() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let ours = replica(&app, &redis.url(), "2s", &[]);
+    let others = replica(&app, &format!("{}?db=1", redis.url()), "2s", &[]);
+    let (mut lives, mut cut) = (Tunnel::open(&ours, "lives").await, Tunnel::open(&others, "cut").await);
+    let (status, _) = switch(&ours, json!({"mode": "off", "fleet": true})).await;
+    assert_eq!(status.as_u16(), 200);
+    cut.cut(Duration::from_secs(9)).await;
+    assert_eq!(get(&others, "/mode").await["switches"]["fleet"]["mode"], "enforce");
+    lives.echo().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn off_passes_everything_through_and_its_time_counts_for_nobody_on_any_replica() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "3s", &[]));

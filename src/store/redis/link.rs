@@ -102,13 +102,18 @@ impl fmt::Debug for Link {
 impl Link {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
         let way = Arc::new(Way::new(settings)?);
+        // Keys are of a database, channels of the server: a switch of one fleet is not for those in another database.
+        let channel = match way.database() {
+            0 => format!("{}:ended", settings.prefix),
+            database => format!("{}:ended:{database}", settings.prefix),
+        };
         Ok(Self {
             commands: parking_lot::Mutex::new(Commands::new(&way, 1)),
             way,
             hearing: Mutex::default(),
             session: Lua::new(include_str!("session.lua")),
             replicas: Lua::new(include_str!("replicas.lua")),
-            channel: format!("{}:ended", settings.prefix),
+            channel,
             metrics: StoreMetrics::default(),
         })
     }

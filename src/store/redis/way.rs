@@ -85,6 +85,18 @@ impl Way {
         }
     }
 
+    /// The number of the database that the keys are in.
+    pub(super) fn database(&self) -> i64 {
+        match self {
+            Self::Server(server) => server.get_connection_info().redis_settings().db(),
+            Self::Sentinels(sentinels) => {
+                sentinels.first().map_or(0, |sentinel| sentinel.server.get_connection_info().redis_settings().db())
+            }
+            // A cluster has no other.
+            Self::Cluster { .. } => 0,
+        }
+    }
+
     /// The server that may write, as it is now.
     pub(super) async fn server(&self) -> RedisResult<Client> {
         let finding = async {
