@@ -14,7 +14,7 @@ type Signal = Pin<Box<WaitForCancellationFutureOwned>>;
 
 /// The sessions of a tunnel, with the signals that end it.
 pub(super) struct Ends {
-    bound: Vec<(Attached, Signal)>,
+    bound: Box<[(Attached, Signal)]>,
     stopping: Signal,
     /// Whether the tunnel's task is woken by all of the signals. Once it is, it stays so: its waker is always the same.
     listening: bool,
