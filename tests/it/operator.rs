@@ -472,7 +472,6 @@ async fn the_examples_in_the_readme_are_what_it_prints() {
         let (printed, shown) = (shape(&done(&arguments, &at)), shape(shown));
         let labels = |lines: &[String]| lines.iter().filter(|line| !line.starts_with(' ')).cloned().collect::<Vec<_>>();
         assert_eq!(labels(&printed), labels(&shown), "{arguments:?}");
-        // What else has kept it alive is not in the example.
         assert!(shown.iter().all(|line| printed.contains(line)), "{printed:#?} is not {shown:#?}");
     }
 }
