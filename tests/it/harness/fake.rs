@@ -70,7 +70,7 @@ impl Deaf {
         let listener = socket.listen(1).unwrap();
         let address = listener.local_addr().unwrap();
         let mut backlog = Vec::new();
-        while let Ok(Ok(connected)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        while let Ok(Ok(connected)) = timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
             backlog.push(connected);
         }
         Self { address, _listener: listener, _backlog: backlog }
