@@ -22,6 +22,7 @@ pub mod keeper;
 pub mod metrics;
 pub mod operator;
 mod proxy;
+mod refusal;
 pub mod reload;
 mod replica;
 pub mod route;

@@ -1,11 +1,11 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
 use super::body::{Body, Download, Refresh, Signal};
-use super::reject::Fault;
 use super::{Client, FAREWELL};
 use crate::audit::Caller;
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::metrics::Carrier;
+use crate::refusal::Fault;
 use crate::session::{Activity, Reason, Source};
 use crate::token::{Place, Sighting, TokenRule};
 use futures_util::future::join_all;

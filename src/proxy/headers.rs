@@ -1,7 +1,7 @@
 //! Header fields that change on the way: those of one hop only, and those that tell the app who the client is.
 
 use super::Client;
-use super::reject::Fault;
+use crate::refusal::Fault;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 use ipnet::IpNet;

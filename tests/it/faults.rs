@@ -137,6 +137,37 @@ async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_in_place_of_the_app_is_written_for_whoever_reads_it() {
+    let proxy = plain("unix:/nonexistent/app.sock");
+    let mut client = Wire::connect(proxy.address).await;
+    let asked = [
+        ("Accept: text/html,application/xhtml+xml;q=0.9\r\nSec-Fetch-Mode: navigate\r\n", "text/html; charset=utf-8"),
+        ("Accept: text/html\r\nSec-Fetch-Mode: cors\r\n", "text/plain; charset=utf-8"),
+        ("Accept: application/json, text/plain\r\n", "application/json"),
+        ("Accept: */*\r\n", "text/plain; charset=utf-8"),
+        ("", "text/plain; charset=utf-8"),
+    ];
+    for (fields, kind) in asked {
+        let answer = client.ask(get("/%3Cb%3E?token=secret", fields)).await;
+        assert_eq!((answer.status(), answer.field("content-type")), (502, vec![kind]), "{fields}");
+        assert_eq!(answer.field("cache-control"), ["no-store"]);
+        let text = answer.text();
+        assert!(!text.contains("secret") && !text.contains("3Cb") && !text.contains("nonexistent"), "{text}");
+        match kind {
+            "text/html; charset=utf-8" => {
+                assert!(text.contains("<h1>This site does not work right now</h1>"), "{text}")
+            }
+            "application/json" => {
+                let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(said["error"], "app-unreachable");
+                assert_eq!(said["message"], "the app behind this proxy cannot be reached");
+            }
+            _ => assert_eq!(text, "the app behind this proxy cannot be reached\n"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_tells_once_that_the_app_is_down_and_once_that_it_is_back() {
     // A port that is taken, on which nobody listens yet.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

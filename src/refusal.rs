@@ -1,0 +1,136 @@
+//! Every "no" that idlegate itself says over HTTP, with its status and its words, for whoever reads them: users and their
+//! programs in place of the app's answer, and operators.
+
+use crate::config::Cut;
+use http::StatusCode;
+use std::fmt;
+
+/// Why a request gets its answer from idlegate and not from the app.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// Its path is denied.
+    Denied,
+    /// CONNECT is never forwarded.
+    Connect,
+    /// It could be understood in two ways.
+    Malformed(&'static str),
+    /// Its body is in a transfer coding beyond chunked.
+    Coding,
+    /// A token in it is dead.
+    Ended {
+        /// The cookies that carried one.
+        cookies: Vec<String>,
+    },
+    /// Its body is not JSON, where a rule has to read it.
+    NotJson,
+    /// Its body is larger than what is examined.
+    TooLarge,
+    /// The client stopped sending its request.
+    ClientStalled,
+    /// The request broke off.
+    ClientGone,
+    /// The app does not accept connections.
+    Unreachable(String),
+    /// The app broke off, or does not speak HTTP.
+    BadAnswer(String),
+    /// The store does not answer, and unknown tokens are refused meanwhile.
+    Undecided,
+    /// The app did not accept a connection in time.
+    ConnectTimedOut,
+    /// The app did not begin its answer in time.
+    TimedOut,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Denied => f.write_str("not found"),
+            Self::Connect => f.write_str("CONNECT is not forwarded"),
+            Self::Malformed(what) => write!(f, "this request is not understood: {what}"),
+            Self::Coding => f.write_str("chunked is the only transfer coding that is understood"),
+            Self::Ended { .. } => f.write_str("the session has ended; log in again"),
+            Self::NotJson => f.write_str("the body of this request must be JSON"),
+            Self::TooLarge => {
+                write!(f, "the body of this request must not be larger than {} bytes", crate::token::EXAMINED_BYTES)
+            }
+            Self::ClientStalled => f.write_str("the request did not arrive in time"),
+            Self::ClientGone => f.write_str("the request broke off"),
+            Self::Unreachable(_) => f.write_str("the app behind this proxy cannot be reached"),
+            Self::BadAnswer(_) => f.write_str("the app behind this proxy gave no proper answer"),
+            Self::Undecided => f.write_str("it cannot be told whether this session is over; try again in a moment"),
+            Self::ConnectTimedOut => f.write_str("the app behind this proxy did not accept a connection in time"),
+            Self::TimedOut => f.write_str("the app behind this proxy did not answer in time"),
+        }
+    }
+}
+
+impl Fault {
+    /// The status of the answer; of a dead token the app's own.
+    pub(crate) fn status(&self, cut: &Cut) -> StatusCode {
+        match self {
+            Self::Denied => StatusCode::NOT_FOUND,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Ended { .. } => cut.http_status,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ClientStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::Unreachable(_) | Self::BadAnswer(_) => StatusCode::BAD_GATEWAY,
+            Self::Undecided => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectTimedOut | Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// What somebody in front of a browser reads: what the matter is, and what to do. Nothing of how this site is built.
+    pub(crate) fn for_people(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Denied => ("There is nothing here", "Check the address, or go back to where you came from."),
+            Self::Ended { .. } => ("Your session has ended", "Log in again to go on."),
+            Self::Unreachable(_) | Self::BadAnswer(_) => {
+                ("This site does not work right now", "It is not your fault. Try again in a minute.")
+            }
+            Self::ConnectTimedOut | Self::TimedOut => {
+                ("This site takes too long to answer", "It may be busy. Try again in a minute.")
+            }
+            Self::Undecided => {
+                ("Please try again in a moment", "It cannot be told right now whether you are still logged in.")
+            }
+            Self::ClientStalled | Self::ClientGone => {
+                ("Your request did not arrive", "Check your connection, and try again.")
+            }
+            Self::Connect | Self::Malformed(_) | Self::Coding | Self::NotJson | Self::TooLarge => {
+                ("This request was not understood", "Go back, and try again.")
+            }
+        }
+    }
+
+    /// For programs: names that do not change. The log and the metrics know the causes.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Denied => "not-found",
+            Self::Connect => "method-not-allowed",
+            Self::Malformed(_) => "malformed",
+            Self::Coding => "transfer-coding",
+            Self::Ended { .. } => "session-ended",
+            Self::NotJson => "not-json",
+            Self::TooLarge => "too-large",
+            Self::ClientStalled => "request-timeout",
+            Self::ClientGone => "broken-off",
+            Self::Unreachable(_) => "app-unreachable",
+            Self::BadAnswer(_) => "app-bad-answer",
+            Self::Undecided => "undecided",
+            Self::ConnectTimedOut => "app-connect-timeout",
+            Self::TimedOut => "app-response-timeout",
+        }
+    }
+
+    /// What an operator reads in the log, beside the words: what to do about the app.
+    pub(crate) fn cure(&self) -> Option<&'static str> {
+        match self {
+            Self::Unreachable(_) | Self::BadAnswer(_) => Some("check that it runs and that `upstream` is right"),
+            Self::ConnectTimedOut => Some("see whether it runs and keeps up, or raise connect_timeout"),
+            Self::TimedOut => Some("see its log, or raise response_timeout"),
+            _ => None,
+        }
+    }
+}
