@@ -155,7 +155,7 @@ async fn what_is_said_in_place_of_the_app_is_written_for_whoever_reads_it() {
         assert!(!text.contains("secret") && !text.contains("3Cb") && !text.contains("nonexistent"), "{text}");
         match kind {
             "text/html; charset=utf-8" => {
-                assert!(text.contains("<h1>This site does not work right now</h1>"), "{text}")
+                assert!(text.contains("<h1>This site does not work right now</h1>"), "{text}");
             }
             "application/json" => {
                 let said: serde_json::Value = serde_json::from_str(&text).unwrap();
