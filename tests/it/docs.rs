@@ -227,3 +227,32 @@ async fn the_websocket_example_works() {
     // Not killed while the app still waits for its own Close.
     assert_eq!(proxy.stop().await.code(), Some(0));
 }
+
+/// All source files, with the strings that go on in a next line put together.
+fn source(folder: &std::path::Path) -> String {
+    let mut whole = String::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            whole += &source(&path);
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
+            let text = std::fs::read_to_string(path).unwrap();
+            whole.extend(text.split("\\\n").map(str::trim_start));
+        }
+    }
+    whole
+}
+
+#[test]
+fn the_log_lines_that_are_quoted_are_those_that_are_written() {
+    let source = source(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let mut count = 0;
+    for level in ["INFO `", "WARN `", "ERROR `"] {
+        for quoted in README.split(level).skip(1).map(|rest| rest.split('`').next().unwrap()) {
+            let text = quoted.trim_end_matches(" …").trim_end_matches('…');
+            assert!(source.contains(text), "{level}{quoted}` is written nowhere");
+            count += 1;
+        }
+    }
+    assert!(count >= 7, "{count}");
+}
