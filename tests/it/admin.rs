@@ -1,6 +1,6 @@
 //! Operators: why a session lives or ended, ending and extending it, and the switch of the mode; on all replicas.
 
-use crate::harness::{App, Idlegate, Redis, Request, Tunnel, eventually, replica};
+use crate::harness::{App, Idlegate, Redis, Request, Traffic, Tunnel, eventually, replica};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -130,6 +130,33 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
     assert_eq!(status.as_u16(), 200);
     let [a, b] = &mut tunnels;
     tokio::join!(a.cut(Duration::from_secs(9)), b.cut(Duration::from_secs(9)));
+}
+
+/// Each way that `idlegate mode` and `PUT /mode` have, while sessions are in use through both replicas. The file's ways
+/// are in `reload`.
+#[tokio::test(flavor = "multi_thread")]
+async fn switching_a_replica_or_the_fleet_under_traffic_drops_nobody_and_cuts_nobody_early() {
+    const LIMIT: u64 = 3;
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let replicas: [_; 2] = std::array::from_fn(|_| replica(&app, &redis.url(), &format!("{LIMIT}s"), &[]));
+    let [one, two] = &replicas;
+    let traffic = Traffic::start([one, two], 4).await;
+    for (fleet, mode) in
+        [(false, "observe"), (false, "off"), (false, "enforce"), (true, "observe"), (true, "off"), (true, "enforce")]
+    {
+        let change = json!({"mode": mode, "fleet": fleet, "yes": true});
+        let (status, answer) = switch(one, change).await;
+        assert_eq!((status.as_u16(), &answer["mode"]), (200, &json!(mode)), "{answer}");
+        for replica in if fleet { &replicas[..] } else { &replicas[..1] } {
+            eventually("it to be in force", async || get(replica, "/mode").await["mode"] == mode).await;
+        }
+        // Longer than the limit: the silent tunnels of each session live by the frames of the others.
+        tokio::time::sleep(Duration::from_secs(LIMIT + 1)).await;
+        for replica in &replicas {
+            assert!(replica.logged("session ended").is_empty(), "{mode}: {}", replica.whole_log());
+        }
+    }
+    traffic.ends_in_silence("each switch", &redis, LIMIT).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
