@@ -206,7 +206,7 @@ async fn an_app_that_does_not_answer_in_time_is_a_gateway_timeout() {
     assert!(answer.body.len() < 200, "{answer:?}");
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
-    eventually("the log to tell of it", async || proxy.logged("504").len() == 1).await;
+    eventually("the log to tell of it", async || proxy.logged("504: ").len() == 1).await;
     eventually("the app to be told", async || app.seen_of("gone").len() == 1).await;
 }
 
@@ -216,7 +216,7 @@ async fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
     let proxy = plain_with(&app.upstream(), &[("IDLEGATE_CONNECT_TIMEOUT", "500ms")]);
     let answer = Wire::connect(proxy.address).await.ask(get("/", "")).await;
     assert_eq!(answer.status(), 504, "{}", answer.text());
-    eventually("the log to tell of it", async || proxy.logged("504").len() == 1).await;
+    eventually("the log to tell of it", async || proxy.logged("504: ").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +252,7 @@ async fn an_app_that_breaks_off_an_upload_is_at_fault_and_not_the_client() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     let answer = client.message().await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
-    eventually("the log to tell of it", async || proxy.logged("502").len() == 1).await;
+    eventually("the log to tell of it", async || proxy.logged("502: ").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
