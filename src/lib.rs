@@ -30,4 +30,5 @@ pub mod server;
 pub mod session;
 pub mod shutdown;
 pub mod store;
+pub mod systemd;
 pub mod token;

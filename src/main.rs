@@ -5,14 +5,16 @@ use idlegate::audit::Sink;
 use idlegate::config::Config;
 use idlegate::operator;
 use idlegate::reload::Reload;
-use idlegate::server::Server;
+use idlegate::server::{Server, StartError};
 use idlegate::shutdown::Shutdown;
+use idlegate::systemd::{HandedOver, Manager};
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
@@ -65,12 +67,15 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(Configured::default())) {
         Command::Run(configured) => {
             let path = path(configured);
-            with_config(&path, |config| match Sink::open(&config.audit) {
-                Ok(audit) => {
+            // While there is but this thread.
+            let handed_over = HandedOver::take();
+            with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
+                (Ok(audit), Ok(handed_over)) => {
                     let level = log(config.reloadable.log, &audit);
-                    block_on(run(&path, config, level))
+                    block_on(run(&path, config, handed_over, level))
                 }
-                Err(error) => failed(&io::Error::other(format!("audit: {error}"))),
+                (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
+                (_, Err(unusable)) => failed(&io::Error::other(StartError::HandedOver(unusable))),
             })
         }
         Command::Check(configured) => {
@@ -147,12 +152,12 @@ fn failed(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run(path: &Path, config: Config, level: impl Fn(LevelFilter)) -> io::Result<()> {
-    // From here on it does not end the process.
-    let hang_up = signal(SignalKind::hangup())?;
+async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
+    // From here on they do not end the process.
+    let (hang_up, stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     let (limit, upstream) = (config.idle.timeout, config.upstream.to_string());
     let token_rules = config.tokens.len();
-    let server = Server::bind(config.clone()).await.map_err(io::Error::other)?;
+    let server = Server::bind(config.clone(), handed_over).await.map_err(io::Error::other)?;
     if let Some(health) = server.health_address()? {
         tracing::info!("health and metrics at {health}");
     }
@@ -168,9 +173,12 @@ async fn run(path: &Path, config: Config, level: impl Fn(LevelFilter)) -> io::Re
         "listening on http://{}",
         server.address()?
     );
-    let reload = Reload::new(path, environment(), config, &server);
+    let shutdown = Shutdown::default();
+    let manager = Manager::of_this_process(Arc::clone(server.keeper()), shutdown.clone());
+    let reload = Reload::new(path, environment(), config, &server, manager.clone());
+    tokio::spawn(manager.clone().follow());
     tokio::select! {
-        stopped = until_stopped(server) => stopped,
+        () = until_stopped(server, &shutdown, stop, &manager) => Ok(()),
         never = reload.follow(hang_up, level) => match never {},
     }
 }
@@ -207,33 +215,43 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
         demo.url()
     );
     // The terminal it was tried in is closed.
-    let mut hang_up = signal(SignalKind::hangup())?;
+    let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     tokio::select! {
         served = demo.run() => served,
-        stopped = signalled() => stopped,
+        () = stop.asked() => Ok(()),
         _ = hang_up.recv() => Ok(()),
     }
 }
 
-async fn until_stopped(server: Server) -> io::Result<()> {
-    let shutdown = Shutdown::default();
-    let keeper = std::sync::Arc::clone(server.keeper());
+async fn until_stopped(server: Server, shutdown: &Shutdown, mut stop: Stop, manager: &Manager) {
+    let keeper = Arc::clone(server.keeper());
     let stopper = async {
-        let signalled = signalled().await;
+        manager.ready();
+        stop.asked().await;
         tracing::info!("stopping");
-        (shutdown.stop().await, signalled)
+        manager.stopping();
+        shutdown.stop().await
     };
-    let ((), (left, signalled)) = tokio::join!(server.run(&shutdown), stopper);
+    let ((), left) = tokio::join!(server.run(shutdown), stopper);
     keeper.last_round().await;
     keeper.metrics().log_stopped(left);
-    signalled
 }
 
-/// Resolves at SIGTERM or SIGINT: either lets connections end properly.
-async fn signalled() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        interrupted = tokio::signal::ctrl_c() => interrupted,
+/// SIGTERM and SIGINT: either lets connections end properly. From when it is made on they do not end the process.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn asked(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -324,6 +324,11 @@ impl Metrics {
         Counted::new(&self.tunnels)
     }
 
+    /// How many tunnels are open.
+    pub(crate) fn open_tunnels(&self) -> i64 {
+        self.tunnels.get()
+    }
+
     /// Says in one log line how it went, when idlegate stops.
     pub fn log_stopped(&self, connections_left: usize) {
         let (tracked, over_capacity) = (self.tracked.get(), self.untracked.get());

@@ -8,6 +8,7 @@
 use crate::config::{Changes, Config, Current, Problems, Reloadable};
 use crate::keeper::{Keeper, Switch};
 use crate::server::Server;
+use crate::systemd::Manager;
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -34,16 +35,19 @@ pub struct Reload {
     sight: Sight,
     current: Current,
     keeper: Arc<Keeper>,
+    manager: Manager,
 }
 
 impl Reload {
-    /// Follows the file at `path`, before which `environment` goes, for `server`. `config` is what was read there.
+    /// Follows the file at `path`, before which `environment` goes, for `server`. `config` is what was read there;
+    /// `manager` is told of each edit.
     #[must_use]
     pub fn new(
         path: &Path,
         environment: impl IntoIterator<Item = (String, String)>,
         config: Config,
         server: &Server,
+        manager: Manager,
     ) -> Self {
         Self {
             path: path.to_owned(),
@@ -52,6 +56,7 @@ impl Reload {
             sight: Sight::default(),
             current: server.current().clone(),
             keeper: Arc::clone(server.keeper()),
+            manager,
         }
     }
 
@@ -69,6 +74,8 @@ impl Reload {
             match text {
                 Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level),
                 None if asked => {
+                    self.manager.reloading();
+                    self.manager.reloaded(true);
                     tracing::warn!("{} cannot be read again: it is no regular file", self.path.display());
                 }
                 Some(_) | None => {}
@@ -78,11 +85,27 @@ impl Reload {
 
     /// Puts a new text in force, or refuses it.
     fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
+        // The first look finds what was read at the start.
+        let first = !asked && self.sight.judged.is_none();
+        if !first {
+            self.manager.reloading();
+        }
+        let taken = self.take(text, asked, level);
+        if !(first && taken) {
+            self.manager.reloaded(!taken);
+        }
+    }
+
+    /// Whether it is in force.
+    fn take(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) -> bool {
         let first = self.sight.judge(text.clone()) && !asked;
         let name = self.path.display().to_string();
         let edited = match text.and_then(|text| Config::parse(&text, &name, self.environment.iter().cloned())) {
             Ok(edited) => edited,
-            Err(problems) => return refuse(&problems),
+            Err(problems) => {
+                refuse(&problems);
+                return false;
+            }
         };
         let before = self.in_force.reloadable.log;
         let changes = self.in_force.reload(edited);
@@ -96,6 +119,7 @@ impl Reload {
             self.apply(self.in_force.reloadable.clone());
         }
         level(after);
+        true
     }
 
     fn apply(&self, reloadable: Reloadable) {

@@ -10,6 +10,7 @@ use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
+use crate::systemd::{HandedOver, Socket, Unusable};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,7 +41,9 @@ pub enum StartError {
         /// Why not.
         error: io::Error,
     },
-    /// The token for operators cannot be read.
+    /// A socket that was handed over cannot be used.
+    HandedOver(Unusable),
+    /// The token for operators cannot be read, or is missing.
     Token(io::Error),
     /// The store cannot be opened.
     Store(Box<dyn std::error::Error + Send + Sync>),
@@ -70,6 +73,7 @@ impl fmt::Display for StartError {
         let (key, address, error) = match self {
             Self::Listen { key, address, error } => (key, address, error),
             Self::Store(error) => return error.fmt(f),
+            Self::HandedOver(error) => return error.fmt(f),
             Self::Token(error) => return write!(f, "`admin.token_file`: {error}"),
         };
         write!(f, "cannot listen on {address}: {error}; ")?;
@@ -98,20 +102,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Opens the store and begins to listen. Connections wait until [`Server::run`].
+    /// Opens the store and begins to listen, where no socket was handed over for that. Connections wait until
+    /// [`Server::run`].
     ///
     /// # Errors
     /// Where the address of `listen` cannot be had, or the store cannot be opened.
-    pub async fn bind(config: Config) -> Result<Self, StartError> {
-        let listener = TcpListener::bind(config.listen).await.map_err(StartError::listen("`listen`", config.listen))?;
-        let health = match &config.health {
-            Some(listen) => Some(Listener::bind(listen).await.map_err(StartError::listen("`health.listen`", listen))?),
-            None => None,
-        };
-        let admin = match &config.admin {
-            Some(admin) => Some(operators(admin).await?),
-            None => None,
-        };
+    pub async fn bind(config: Config, handed_over: HandedOver) -> Result<Self, StartError> {
+        let listener = clients(&config, handed_over.listen).await?;
+        let health = beside("`health.listen`", config.health.as_ref(), handed_over.health).await?;
+        let admin = operators(config.admin.as_ref(), handed_over.admin).await?;
         let metrics = Arc::<Metrics>::default();
         let replica = replica::new_name();
         let clock = Clock::system();
@@ -192,12 +191,63 @@ impl Server {
     }
 }
 
+/// Opens the listener of clients.
+async fn clients(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<TcpListener, StartError> {
+    let listening = match handed_over {
+        None => TcpListener::bind(config.listen).await,
+        Some(listener) => {
+            let listener = TcpListener::from_std(listener);
+            listener.inspect(|listener| {
+                let configured = config.listen;
+                tracing::info!(
+                    "`listen` was handed over: {}; {configured} does not count",
+                    shown(listener.local_addr())
+                );
+            })
+        }
+    };
+    listening.map_err(StartError::listen("`listen`", config.listen))
+}
+
+/// Opens a listener beside it, where there is to be one.
+async fn beside(
+    key: &'static str,
+    configured: Option<&Listen>,
+    handed_over: Option<Socket>,
+) -> Result<Option<Listener>, StartError> {
+    let place = configured.map_or_else(|| "what was handed over".to_owned(), Listen::to_string);
+    let listening = match (handed_over, configured) {
+        (Some(socket), _) => {
+            let listener = Listener::handed_over(socket);
+            listener.inspect(|listener| tracing::info!("{key} was handed over: {}", shown(listener.address())))
+        }
+        (None, Some(listen)) => Listener::bind(listen).await,
+        (None, None) => return Ok(None),
+    };
+    listening.map(Some).map_err(StartError::listen(key, place))
+}
+
+fn shown(address: io::Result<impl ToString>) -> String {
+    address.map_or_else(|error| error.to_string(), |address| address.to_string())
+}
+
 /// Opens the listener of operators, and its door.
-async fn operators(admin: &Admin) -> Result<(Listener, Door), StartError> {
-    let is_file = matches!(admin.listen, Listen::Unix(_));
-    let door = Door::new(admin.token_file.as_deref(), is_file).map_err(StartError::Token)?;
-    let listener = Listener::bind(&admin.listen).await.map_err(StartError::listen("`admin.listen`", &admin.listen))?;
-    Ok((listener, door))
+async fn operators(
+    configured: Option<&Admin>,
+    handed_over: Option<Socket>,
+) -> Result<Option<(Listener, Door)>, StartError> {
+    let token_file = configured.and_then(|admin| admin.token_file.as_deref());
+    let Some(listener) = beside("`admin.listen`", configured.map(|admin| &admin.listen), handed_over).await? else {
+        return Ok(None);
+    };
+    let address = listener.address().map_err(StartError::listen("`admin.listen`", "what was handed over"))?;
+    let is_open = matches!(address, Listen::Tcp(address) if !address.ip().is_loopback());
+    if is_open && token_file.is_none() {
+        let what = format!("{address} is beyond this host, and needs it; or hand over a socket on loopback");
+        return Err(StartError::Token(io::Error::new(io::ErrorKind::PermissionDenied, what)));
+    }
+    let door = Door::new(token_file, matches!(address, Listen::Unix(_))).map_err(StartError::Token)?;
+    Ok(Some((listener, door)))
 }
 
 /// Accepts connections until stopping begins. Nothing that a client does ends or delays this loop.

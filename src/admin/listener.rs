@@ -4,6 +4,7 @@
 use crate::accept::Accepting;
 use crate::config::Listen;
 use crate::proxy::Stream;
+use crate::systemd::Socket;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -40,15 +41,19 @@ pub(crate) enum Listener {
     Unix(UnixSocket),
 }
 
-/// A listening socket in the file system, which is removed with it.
+/// A listening socket in the file system, which is removed with it where idlegate made it.
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     listener: UnixListener,
     file: Box<Path>,
+    handed_over: bool,
 }
 
 impl Drop for UnixSocket {
     fn drop(&mut self) {
+        if self.handed_over {
+            return;
+        }
         // Where it cannot be removed, the next one to listen there finds that nobody answers.
         let _ = std::fs::remove_file(&self.file);
     }
@@ -70,7 +75,22 @@ impl Listener {
                     }
                     bound => bound?,
                 };
-                Ok(Self::Unix(UnixSocket { listener, file: path.as_path().into() }))
+                Ok(Self::Unix(UnixSocket { listener, file: path.as_path().into(), handed_over: false }))
+            }
+        }
+    }
+
+    /// One that listens already.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn handed_over(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Socket::Tcp(listener) => TcpListener::from_std(listener).map(Self::Tcp),
+            Socket::Unix(listener) => {
+                let address = listener.local_addr()?;
+                let file = address.as_pathname().unwrap_or(Path::new("")).into();
+                Ok(Self::Unix(UnixSocket { listener: UnixListener::from_std(listener)?, file, handed_over: true }))
             }
         }
     }

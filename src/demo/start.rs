@@ -6,6 +6,7 @@ use crate::keeper::Keeper;
 use crate::server::Server;
 use crate::session::SessionId;
 use crate::shutdown::Shutdown;
+use crate::systemd::HandedOver;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -46,7 +47,7 @@ async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Server> {
     let places = places.map(|(name, value)| (name.to_owned(), value));
     let config =
         Config::parse(CONFIG, "demo.toml", places).map_err(|problems| io::Error::other(problems.to_string()))?;
-    Server::bind(config).await.map_err(|error| io::Error::other(error.asked_by("--listen")))
+    Server::bind(config, HandedOver::default()).await.map_err(|error| io::Error::other(error.asked_by("--listen")))
 }
 
 impl Demo {

@@ -33,7 +33,7 @@ use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
 /// their time. One that is older was only unknown here, since the store could not be asked about it.
@@ -73,6 +73,7 @@ pub struct Keeper {
     /// How the switch of all replicas was last seen.
     fleet: Mutex<Option<Fleet>>,
     full: AtomicBool,
+    steps: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -123,6 +124,7 @@ impl Keeper {
             replica: replica::new_name(),
             fleet: Mutex::default(),
             full: AtomicBool::new(false),
+            steps: AtomicU64::new(0),
             metrics: Arc::default(),
         }
     }

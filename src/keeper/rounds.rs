@@ -5,6 +5,7 @@ use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::{Beat, Mode, SessionId, Source};
 use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How long a round waits for the next at least. Deadlines that lie close together are of one round.
@@ -60,11 +61,22 @@ impl Keeper {
         }
     }
 
+    /// How far the rounds have got: more after each step of them, whether the store answered or not.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
+    fn step(&self) {
+        self.steps.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One round. Returns when the next is to come: with the next report, or the next deadline before it.
     pub async fn round(&self) -> Moment {
         let begun = self.clock.now();
         self.expire_switches();
         self.flush().await;
+        self.step();
         self.bury().await;
         let now = self.clock.now();
         let (ended, live): (Vec<_>, Vec<_>) = self.due(now).into_iter().partition(|session| session.ended().is_some());
@@ -73,6 +85,7 @@ impl Keeper {
         }
         for some in live.chunks(AT_ONCE) {
             futures_util::future::join_all(some.iter().map(|session| self.judge(session))).await;
+            self.step();
         }
         let report = self.next_report(begun);
         let deadline = self.sessions.read().deadlines.first().map_or(report, |(deadline, _)| *deadline);
@@ -179,6 +192,7 @@ impl Keeper {
         };
         for some in unburied.chunks(AT_ONCE) {
             futures_util::future::join_all(some.iter().map(|session| self.bury_one(session))).await;
+            self.step();
         }
     }
 

@@ -8,6 +8,7 @@ use dhat::HeapStats;
 use idlegate::config::Config;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
+use idlegate::systemd::HandedOver;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,7 +56,7 @@ impl World {
         let config = format!("upstream = \"http://{}\"\n{CONFIG}", app.local_addr().unwrap());
         let config = Config::parse(&config, "proxy.toml", std::iter::empty()).unwrap();
         let proxy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let server = proxy.block_on(Server::bind(config)).unwrap();
+        let server = proxy.block_on(Server::bind(config, HandedOver::default())).unwrap();
         let address = server.address().unwrap();
         proxy.spawn(async move { server.run(&Shutdown::default()).await });
         Self { app, address, _proxy: proxy, _alone: alone }

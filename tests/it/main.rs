@@ -2,6 +2,7 @@
 // A test that unwraps fails where it should; its clock is the one on the wall.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod activation;
 mod admin;
 mod attack;
 mod audit;

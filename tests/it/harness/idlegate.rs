@@ -4,7 +4,7 @@ use super::secrets_in;
 use serde_json::Value;
 use std::io::Read;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -83,10 +83,29 @@ impl Idlegate {
         Self::start_in(config, &[DEBUG])
     }
 
+    /// Starts it with a socket of the caller's, which is handed over by these names: more than once where there are more
+    /// names. The environment says all that there is.
+    pub fn handed(config: &str, environment: &[(&str, &str)], socket: impl Into<OwnedFd>, names: &str) -> Self {
+        let (folder, path) = file(config);
+        let mut started = Self::spawn(handing_over(&path, socket, names).envs(environment.iter().copied()));
+        started.folder = Some(folder);
+        started
+    }
+
+    /// The same where it cannot start. Returns what it says.
+    pub fn fails_with_socket(socket: impl Into<OwnedFd>, names: &str) -> String {
+        let (_folder, path) = file("upstream = \"http://127.0.0.1:9\"\n[[token]]\nfrom = \"bearer\"\n");
+        Self::failing(&mut handing_over(&path, socket, names))
+    }
+
     /// Starts it where it cannot start. Returns what it says.
     pub fn fails_with(config: &str, environment: &[(&str, &str)]) -> String {
         let (_folder, path) = file(config);
-        let output = command(&path).envs(environment.iter().copied()).output().unwrap();
+        Self::failing(command(&path).envs(environment.iter().copied()))
+    }
+
+    fn failing(command: &mut Command) -> String {
+        let output = command.output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         String::from_utf8(output.stderr).unwrap()
     }
@@ -100,7 +119,11 @@ impl Idlegate {
 
     /// Starts it with a configuration that is somebody else's to keep, and with the level of the log that it says.
     pub fn start_at(path: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = command(path).envs(environment.iter().copied()).spawn().unwrap();
+        Self::spawn(command(path).envs(environment.iter().copied()))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
         let audit = Log::of(child.stdout.take().unwrap());
         let started = Instant::now();
@@ -274,10 +297,30 @@ fn file(config: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn command(path: &Path) -> Command {
+    by("exec", path)
+}
+
+/// As systemd does it: the socket, which comes as standard input, is at 3, and the same again at 4 for a second name.
+fn handing_over(path: &Path, socket: impl Into<OwnedFd>, names: &str) -> Command {
+    let count = names.split(':').count();
+    let and = if count > 1 { "4<&0" } else { "" };
+    let variables = format!("LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}");
+    let mut command = by(&format!("exec 3<&0 {and} 0</dev/null; {variables} exec"), path);
+    command.stdin(socket.into());
+    command
+}
+
+fn by(script: &str, path: &Path) -> Command {
     // SIGXFSZ is ignored, so that a limit on files is an error of writing and not the end of the process.
     let mut command = Command::new("sh");
     command
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_idlegate"), "run", "--config"])
+        .args([
+            "-c",
+            &format!("trap '' XFSZ; {script} \"$0\" \"$@\""),
+            env!("CARGO_BIN_EXE_idlegate"),
+            "run",
+            "--config",
+        ])
         .arg(path)
         .env("IDLEGATE_LISTEN", "127.0.0.1:0")
         .stdin(Stdio::null())

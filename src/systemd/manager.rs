@@ -1,0 +1,132 @@
+//! What the service manager is told (`NOTIFY_SOCKET`): that idlegate is ready, reloads, stops, how it goes, and that it
+//! lives.
+
+use crate::keeper::Keeper;
+use crate::shutdown::Shutdown;
+use sd_notify::NotifyState;
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+/// How often the line of the status is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How many messages may wait. A service manager that takes none holds up nobody, and misses some.
+const WAITING_AT_MOST: usize = 16;
+
+/// The service manager, where there is one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Manager {
+    messages: Option<SyncSender<String>>,
+    keeper: Arc<Keeper>,
+    shutdown: Shutdown,
+    /// Whether the configuration, as it was last edited, is refused.
+    refused: Arc<AtomicBool>,
+}
+
+impl Manager {
+    /// The one that started this process, if it wants to be told.
+    #[must_use]
+    pub fn of_this_process(keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
+        let messages = std::env::var_os("NOTIFY_SOCKET").map(|_| {
+            let (messages, waiting) = sync_channel(WAITING_AT_MOST);
+            // Sending may block, which no thread of the proxy may.
+            std::thread::spawn(move || deliver(&waiting));
+            messages
+        });
+        Self { messages, keeper, shutdown, refused: Arc::default() }
+    }
+
+    /// idlegate listens everywhere.
+    pub fn ready(&self) {
+        self.tell(&[NotifyState::Ready, NotifyState::Status(&self.line())]);
+    }
+
+    /// The configuration is read again. [`Manager::reloaded`] has to follow.
+    pub fn reloading(&self) {
+        // systemd fails a reload whose time it cannot tell; the clock cannot fail.
+        if let Ok(now) = NotifyState::monotonic_usec_now() {
+            self.tell(&[NotifyState::Reloading, now]);
+        }
+    }
+
+    /// It was read, and either is in force or was refused.
+    pub fn reloaded(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
+        self.ready();
+    }
+
+    /// idlegate was told to stop.
+    pub fn stopping(&self) {
+        self.tell(&[NotifyState::Stopping, NotifyState::Status(&self.line())]);
+    }
+
+    /// Keeps the status as it is, and says that idlegate lives, for ever. Not from a thread of its own, which would live on
+    /// while the proxy does not: this is a task among those of the tunnels, and speaks only when the keeper has got on,
+    /// which shares its thread with accepting.
+    pub async fn follow(self) -> Infallible {
+        let watched = sd_notify::watchdog_enabled();
+        // Asked for at half of that time, and the keeper may need some of it.
+        let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
+        let (mut steps, mut status) = (self.keeper.steps(), self.line());
+        loop {
+            tokio::time::sleep(pause).await;
+            let (now, line) = (self.keeper.steps(), self.line());
+            if watched.is_some() && now != steps {
+                self.tell(&[NotifyState::Watchdog]);
+                steps = now;
+            }
+            if line != status {
+                self.tell(&[NotifyState::Status(&line)]);
+                status = line;
+            }
+        }
+    }
+
+    /// How it goes, in one line.
+    fn line(&self) -> String {
+        let metrics = self.keeper.metrics();
+        let store = if metrics.store.is_up() { "up" } else { "out" };
+        let mut line = format!(
+            "{}; {}, {}; store {store}",
+            self.keeper.mode().name(),
+            counted(metrics.sessions.get(), "session"),
+            counted(metrics.open_tunnels(), "tunnel")
+        );
+        if self.shutdown.has_begun() {
+            line.insert_str(0, "stopping; ");
+        }
+        if self.refused.load(Ordering::Relaxed) {
+            let _ = write!(line, "; the edited configuration is refused, see the log");
+        }
+        line
+    }
+
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let Some(messages) = &self.messages else { return };
+        let message: Vec<_> = states.iter().map(ToString::to_string).collect();
+        if messages.try_send(message.join("\n")).is_err() {
+            tracing::debug!("the service manager takes no messages");
+        }
+    }
+}
+
+fn counted(count: i64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+fn deliver(waiting: &Receiver<String>) {
+    let mut failed = false;
+    for message in waiting {
+        match sd_notify::notify(&[NotifyState::Custom(&message)]) {
+            Ok(()) => failed = false,
+            Err(error) if !std::mem::replace(&mut failed, true) => {
+                tracing::warn!(%error, "the service manager cannot be told how it goes; is NOTIFY_SOCKET right?");
+            }
+            Err(_) => {}
+        }
+    }
+}

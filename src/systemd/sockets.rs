@@ -1,0 +1,129 @@
+//! Sockets that were opened by whoever started idlegate (`LISTEN_FDS`): they stay open while it restarts, and clients that
+//! come meanwhile wait in them.
+
+use listenfd::ListenFd;
+use rustix::net::sockopt::socket_acceptconn;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::{fmt, io};
+
+/// Any other is `listen`, be it called `idlegate` or, as systemd does where nothing is said, after its unit.
+const HEALTH: &str = "health";
+const ADMIN: &str = "admin";
+
+/// The sockets that were handed over.
+#[derive(Debug, Default)]
+pub struct HandedOver {
+    /// For clients.
+    pub(crate) listen: Option<TcpListener>,
+    /// For health and metrics.
+    pub(crate) health: Option<Socket>,
+    /// For operators.
+    pub(crate) admin: Option<Socket>,
+}
+
+/// A listening socket.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A descriptor that was handed over cannot be used.
+#[derive(Debug)]
+pub struct Unusable {
+    /// Its number.
+    descriptor: usize,
+    /// Its name; empty where it has none.
+    name: String,
+    fault: Fault,
+}
+
+#[derive(Debug)]
+enum Fault {
+    /// It is no listening socket of this kind.
+    Kind(&'static str),
+    /// Nothing is left for it to be.
+    Surplus,
+    /// It cannot be set up.
+    System(io::Error),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { descriptor, name, fault } = self;
+        write!(f, "descriptor {descriptor} (\"{name}\"), which was handed over, ")?;
+        match fault {
+            Fault::Kind(kind) => write!(
+                f,
+                "is no listening {kind} socket; in the socket unit write ListenStream= with an address and a port, and \
+                 Accept=no"
+            ),
+            Fault::Surplus => f.write_str(
+                "is one too many; hand over one socket for clients, and where wanted one each with \
+                 FileDescriptorName=health and FileDescriptorName=admin",
+            ),
+            Fault::System(error) => write!(f, "cannot be used: {error}; start idlegate without it"),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {}
+
+/// The first of them is at 3 (`sd_listen_fds(3)`).
+const FIRST: usize = 3;
+
+impl HandedOver {
+    /// Takes what was handed over to this process; once, and before any thread is started, since the variables are removed.
+    ///
+    /// # Errors
+    /// Which descriptor cannot be used, and why.
+    pub fn take() -> Result<Self, Unusable> {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':').map(str::to_owned);
+        let mut descriptors = ListenFd::from_env();
+        let mut taken = Self::default();
+        for index in 0..descriptors.len() {
+            let name = names.next().unwrap_or_default();
+            let used = taken.give(&mut descriptors, index, &name);
+            used.map_err(|fault| Unusable { descriptor: FIRST + index, name, fault })?;
+        }
+        Ok(taken)
+    }
+
+    fn give(&mut self, descriptors: &mut ListenFd, index: usize, name: &str) -> Result<(), Fault> {
+        let place = match name {
+            HEALTH => &mut self.health,
+            ADMIN => &mut self.admin,
+            _ => {
+                let listener = tcp(descriptors, index)?;
+                return if self.listen.replace(listener).is_some() { Err(Fault::Surplus) } else { Ok(()) };
+            }
+        };
+        let socket =
+            tcp(descriptors, index).map(Socket::Tcp).or_else(|_| unix(descriptors, index).map(Socket::Unix))?;
+        if place.replace(socket).is_some() { Err(Fault::Surplus) } else { Ok(()) }
+    }
+}
+
+fn tcp(descriptors: &mut ListenFd, index: usize) -> Result<TcpListener, Fault> {
+    const KIND: Fault = Fault::Kind("TCP");
+    let listener = descriptors.take_tcp_listener(index).ok().flatten().ok_or(KIND)?;
+    listener.set_nonblocking(true).map_err(Fault::System)?;
+    listens(&listener, KIND)?;
+    Ok(listener)
+}
+
+fn unix(descriptors: &mut ListenFd, index: usize) -> Result<UnixListener, Fault> {
+    const KIND: Fault = Fault::Kind("TCP or Unix");
+    let listener = descriptors.take_unix_listener(index).ok().flatten().ok_or(KIND)?;
+    listener.set_nonblocking(true).map_err(Fault::System)?;
+    listens(&listener, KIND)?;
+    Ok(listener)
+}
+
+/// A connection that inetd's way (`Accept=yes`) hands over is a socket as well.
+fn listens(socket: impl AsFd, otherwise: Fault) -> Result<(), Fault> {
+    if socket_acceptconn(socket).map_err(|error| Fault::System(error.into()))? { Ok(()) } else { Err(otherwise) }
+}
