@@ -1,0 +1,205 @@
+"""The image without a container engine: what is in its root filesystem, and that idlegate needs nothing else.
+
+    tests/run image
+
+Runs in namespaces of its own (network, mounts, processes), which end with it.
+"""
+import hashlib
+import http.server
+import os
+import pathlib
+import re
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+import urllib.error
+import urllib.request
+
+import image
+from names import NameServer
+
+CONFIG = """
+listen = "127.0.0.1:10086"
+upstream = "http://127.0.0.1:10087"
+
+[store]
+url = "redis://idlegate-redis:6379/0"
+
+[[token]]
+from = "bearer"
+"""
+# As the kubelet writes it for a Pod.
+RESOLVER = "nameserver 127.0.0.1\nsearch default.svc.cluster.local svc.cluster.local\noptions ndots:5\n"
+HOSTS = "127.0.0.1 localhost\n"
+
+
+class App(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *_arguments):
+        pass
+
+
+def eventually(what, condition, seconds=30):
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"waited {seconds} s for {what}")
+        time.sleep(0.05)
+    return found
+
+
+def status_of(path, headers=None):
+    try:
+        request = urllib.request.Request(f"http://127.0.0.1:10086{path}", headers=headers or {})
+        return urllib.request.urlopen(request, timeout=10).status
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
+
+
+class Contents(unittest.TestCase):
+    def test_there_are_two_files_and_the_second_is_public(self):
+        files = {path.relative_to(image.ROOT).as_posix(): path for path in image.ROOT.rglob("*") if not path.is_dir()}
+        self.assertEqual(sorted(files), ["etc/ssl/certs/ca-certificates.crt", "idlegate"])
+        modes = {name: path.lstat().st_mode & 0o7777 for name, path in files.items()}
+        self.assertEqual(modes, {"etc/ssl/certs/ca-certificates.crt": 0o644, "idlegate": 0o755})
+
+    def test_it_is_as_small_as_the_guide_says(self):
+        guide = (image.REPOSITORY / "deploy/README.md").read_text()
+        (stated,) = re.findall(r"The image is (\d+) MB", guide)
+        size = sum(path.stat().st_size for path in image.ROOT.rglob("*") if path.is_file())
+        self.assertAlmostEqual(size / 1e6, int(stated), delta=1, msg=f"{size} bytes, and the guide says {stated} MB")
+
+    def test_the_image_is_this_on_nothing_and_not_root(self):
+        self.assertEqual(image.SETTINGS["base"], "scratch")
+        self.assertEqual(image.SETTINGS["COPY"], "--from=build /rootfs/ /")
+        self.assertRegex(image.SETTINGS["USER"], r"^[1-9]\d+:[1-9]\d+$")
+        self.assertIn("\n    deploy/rootfs /rootfs\n", (image.REPOSITORY / "deploy/Dockerfile").read_text())
+
+    def test_the_version_is_the_crates(self):
+        (version,) = re.findall(r'^version = "(.*)"$', (image.REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE)
+        self.assertIn(f'org.opencontainers.image.version="{version}"', image.SETTINGS["LABEL"])
+
+    def test_the_build_sees_all_that_it_needs_and_little_else(self):
+        ignore = (image.REPOSITORY / "deploy/Dockerfile.dockerignore").read_text().splitlines()
+        patterns = [line for line in ignore if line and not line.startswith("#")]
+        self.assertEqual(patterns[0], "*")
+        admitted = [pattern.removeprefix("!") for pattern in patterns[1:]]
+
+        def is_seen(file):
+            return any(file == path or file.startswith(path + "/") for path in admitted)
+
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", image.REPOSITORY / "target"))
+        # What the compiler read, as it told cargo.
+        (told,) = target.glob("*-linux-*/release/idlegate.d")
+        read = [pathlib.Path(word) for word in told.read_text().split(": ", 1)[1].split()]
+        sources = {path.relative_to(image.REPOSITORY).as_posix() for path in read if path.is_absolute()}
+        sources = {path for path in sources if not path.startswith(".git/")}
+        self.assertGreater(len(sources), 50)
+        for file in sources | {"Cargo.toml", "Cargo.lock", "deploy/rootfs"}:
+            self.assertTrue(is_seen(file), file)
+        for file in [".git/config", "target/CACHEDIR.TAG", "tests/run", "deploy/README.md"]:
+            self.assertFalse(is_seen(file), file)
+
+
+class Alone(unittest.TestCase):
+    """The program with nothing but the image, what a runtime adds, and a configuration."""
+
+    @classmethod
+    def setUpClass(cls):
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.folder.chmod(0o755)
+        for name, text in {"proxy.toml": CONFIG, "resolv.conf": RESOLVER, "hosts": HOSTS}.items():
+            (cls.folder / name).write_text(text)
+        cls.names = NameServer("127.0.0.1", {"idlegate-redis.default.svc.cluster.local": "127.0.0.1"})
+        app = http.server.ThreadingHTTPServer(("127.0.0.1", 10087), App)
+        threading.Thread(target=app.serve_forever, daemon=True).start()
+        cls.certificates()
+        redis = ["redis-server", "--dir", folder.name, "--save", "", "--tls-port", "6380", "--tls-auth-clients", "no"]
+        redis += ["--tls-cert-file", "server.pem", "--tls-key-file", "server.key"]
+        running = subprocess.Popen(redis, stdout=subprocess.DEVNULL)
+        cls.addClassCleanup(running.wait)
+        cls.addClassCleanup(running.kill)
+        eventually("Redis", lambda: cls.redis("PING") == "PONG")
+
+    @classmethod
+    def certificates(cls):
+        """One that signed itself, and so is its own authority."""
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+            + ["-subj", "/CN=idlegate-redis", "-addext", "subjectAltName=DNS:idlegate-redis", "-addext"]
+            + ["basicConstraints=critical,CA:FALSE", "-keyout", "server.key", "-out", "server.pem"],
+            cwd=cls.folder,
+            check=True,
+            stderr=subprocess.DEVNULL,
+        )
+
+    @staticmethod
+    def redis(*command):
+        return subprocess.run(["redis-cli", *command], capture_output=True, text=True).stdout.strip()
+
+    def start(self, *arguments, environment=None, mounts=None, **streams):
+        always = {
+            "/etc/idlegate/proxy.toml": (self.folder / "proxy.toml", False),
+            "/etc/resolv.conf": (self.folder / "resolv.conf", False),
+            "/etc/hosts": (self.folder / "hosts", False),
+        }
+        return image.start(arguments, mounts=always | (mounts or {}), environment=environment, **streams)
+
+    def says(self, *arguments, **more):
+        started = self.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **more)
+        return started.communicate(timeout=30)[0]
+
+    def test_check(self):
+        self.assertTrue(self.says("check").startswith("/etc/idlegate/proxy.toml: valid; "))
+        told = self.says("check", environment={"IDLEGATE_IDLE_TIMEOUT": "soon"})
+        self.assertIn("environment variable IDLEGATE_IDLE_TIMEOUT: ", told)
+
+    def test_it_serves_and_finds_redis_by_its_name(self):
+        with self.start("run", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+            try:
+                eventually("an answer", lambda: status_of("/") == 200)
+                self.assertEqual(status_of("/", {"Authorization": "Bearer a-token-of-somebody"}), 200)
+                session = hashlib.sha256(b"a-token-of-somebody").hexdigest()[:32]
+                eventually("the session", lambda: self.redis("HGET", f"idlegate:session:{session}", "last_activity"))
+                self.assertIn("idlegate-redis.default.svc.cluster.local", self.names.asked)
+                self.confined(running.pid)
+            finally:
+                running.terminate()
+            self.assertEqual(running.wait(timeout=30), 0, running.stdout.read())
+
+    def confined(self, pid):
+        """That the test is what it says: another would pass as root, with a whole Debian around it."""
+        process = pathlib.Path(f"/proc/{pid}")
+        status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+        self.assertEqual(status["Name"], "idlegate")
+        self.assertEqual(status["Uid"].split(), [str(image.USER)] * 4)
+        self.assertEqual(status["NoNewPrivs"], "1")
+        for kind in ["CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb"]:
+            self.assertEqual(int(status[kind], 16), 0, kind)
+        self.assertEqual(sorted(os.listdir(process / "root")), ["dev", "etc", "idlegate"])
+        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
+        (root,) = [mount for mount in mounts if mount[4] == "/"]
+        self.assertIn("ro", root[-1].split(","))
+
+    def test_it_trusts_the_authorities_of_the_image(self):
+        tls = {"IDLEGATE_STORE_URL": "rediss://idlegate-redis:6380/0"}
+        self.assertIn("WRONG  Redis does not answer", self.says("doctor", environment=tls))
+        # Where the image has its authorities, this one stands instead: so that is where they are looked for.
+        instead = {"/etc/ssl/certs/ca-certificates.crt": (self.folder / "server.pem", False)}
+        self.assertIn("good   Redis answers", self.says("doctor", environment=tls, mounts=instead))
+
+
+if __name__ == "__main__":
+    unittest.main()
