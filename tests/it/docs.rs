@@ -8,20 +8,12 @@ use std::io::Write;
 use std::process::{Command, Output};
 
 const README: &str = include_str!("../../README.md");
-const SIDECAR: &str = include_str!("../../deploy/sidecar.yaml");
 const UNIT: &str = include_str!("../../deploy/idlegate.service");
 
 /// The complete example that the README marks with this name.
 fn example(name: &str) -> &'static str {
     let (_, rest) = README.split_once(&format!("<!-- example: {name} -->\n```toml\n")).expect("it is in the README");
     rest.split_once("```").expect("it ends").0
-}
-
-/// The file in the `ConfigMap` of the sidecar.
-fn config_of_the_sidecar() -> String {
-    let (_, rest) = SIDECAR.split_once("  proxy.toml: |\n").expect("it is in the ConfigMap");
-    let lines = rest.lines().take_while(|line| line.is_empty() || line.starts_with("    "));
-    lines.map(str::trim_start).collect::<Vec<_>>().join("\n")
 }
 
 fn idlegate(arguments: &[&str]) -> Command {
@@ -54,9 +46,6 @@ fn every_example_is_valid() {
         count += 1;
     }
     assert_eq!(count, README.matches("<!-- example: ").count(), "each is complete, and marked");
-    let sidecar = config_of_the_sidecar();
-    assert!(sidecar.contains("[[token]]"), "{sidecar}");
-    is_valid(&sidecar, &[]);
 }
 
 /// The keys beside `table`'s unknown one, as the binary itself tells them.
@@ -124,14 +113,12 @@ fn the_errors_in_the_readme_are_what_check_says() {
 }
 
 #[test]
-fn the_unit_and_the_sidecar_call_what_there_is() {
+fn the_unit_calls_what_there_is() {
     let help = String::from_utf8(idlegate(&["--help"]).output().unwrap().stdout).unwrap();
     let lines = UNIT.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once("=/usr/local/bin/idlegate "));
-    let mut calls: Vec<Vec<&str>> = lines.map(|(_, call)| call.split(' ').collect()).collect();
+    let calls: Vec<Vec<&str>> = lines.map(|(_, call)| call.split(' ').collect()).collect();
     assert_eq!(calls.len(), 3);
     assert!(UNIT.contains("\nExecReload=/bin/kill -HUP $MAINPID\n"));
-    let (_, arguments) = SIDECAR.split_once("args: [").unwrap();
-    calls.push(arguments.split(']').next().unwrap().split(", ").map(|text| text.trim_matches('"')).collect());
     for call in calls {
         let [command, option, _file] = call[..] else { panic!("{call:?}") };
         assert!(help.contains(&format!("\n  {command} ")) && help.contains(&format!(" {option} ")), "{call:?}\n{help}");

@@ -497,5 +497,5 @@ fn the_calls_in_the_deployments_are_understood() {
         let ran = ended(asking);
         assert!(ran.code == 1 && ran.err.starts_with("idlegate: nobody answers at unix:/nowhere"), "{call}: {ran:?}");
     }
-    assert_eq!(count, 5);
+    assert_eq!(count, 6);
 }
