@@ -8,6 +8,7 @@ use idlegate::reload::Reload;
 use idlegate::server::{Server, StartError};
 use idlegate::shutdown::Shutdown;
 use idlegate::systemd::{HandedOver, Manager};
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
 use std::net::SocketAddr;
@@ -139,8 +140,12 @@ fn log(level: LevelFilter, audit: &Sink) -> impl Fn(LevelFilter) + use<> {
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
-    let served =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| runtime.block_on(serving));
+    let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
+        let served = runtime.block_on(serving);
+        // A disk that hangs under a thread of it keeps nobody from ending.
+        runtime.shutdown_background();
+        served
+    });
     match served {
         Ok(done) => done.report(),
         Err(error) => failed(&error),
@@ -173,12 +178,13 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         "listening on http://{}",
         server.address()?
     );
-    let shutdown = Shutdown::default();
+    let shutdown = server.shutdown().clone();
     let manager = Manager::of_this_process(Arc::clone(server.keeper()), shutdown.clone());
     let reload = Reload::new(path, environment(), config, &server, manager.clone());
     tokio::spawn(manager.clone().follow());
     tokio::select! {
-        () = until_stopped(server, &shutdown, stop, &manager) => Ok(()),
+        () = server.run() => Ok(()),
+        never = stop_when_asked(stop, shutdown, &manager) => match never {},
         never = reload.follow(hang_up, level) => match never {},
     }
 }
@@ -223,18 +229,14 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     }
 }
 
-async fn until_stopped(server: Server, shutdown: &Shutdown, mut stop: Stop, manager: &Manager) {
-    let keeper = Arc::clone(server.keeper());
-    let stopper = async {
-        manager.ready();
-        stop.asked().await;
-        tracing::info!("stopping");
+/// Hands on each signal, for ever.
+async fn stop_when_asked(mut asked: Stop, shutdown: Shutdown, manager: &Manager) -> Infallible {
+    manager.ready();
+    loop {
+        asked.asked().await;
+        shutdown.stop();
         manager.stopping();
-        shutdown.stop().await
-    };
-    let ((), left) = tokio::join!(server.run(shutdown), stopper);
-    keeper.last_round().await;
-    keeper.metrics().log_stopped(left);
+    }
 }
 
 /// SIGTERM and SIGINT: either lets connections end properly. From when it is made on they do not end the process.

@@ -91,6 +91,7 @@ pub struct Metrics {
     registry: Registry,
     /// By [`Mode`].
     mode: [Gauge; Mode::ALL.len()],
+    pub(crate) draining: Gauge,
     /// What the store's connection counts.
     pub(crate) store: StoreMetrics,
     pub(crate) sessions: Gauge,
@@ -122,13 +123,12 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let r = &mut registry;
-        let build = Family::<Labels<1>, Gauge>::default();
-        build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-        register(r, "idlegate_build_info", "Always 1; the version is its label", build);
+        build_info(r);
         let modes = Family::<Labels<1>, Gauge>::default();
         register(r, "idlegate_mode", "1 for the mode in force, 0 for the others", modes.clone());
         let mut metrics = Self {
             mode: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.name())])),
+            draining: register(r, "idlegate_draining", "1 from the beginning of a drain on", Gauge::default()),
             store: StoreMetrics::new(r),
             sessions: register(r, "idlegate_sessions", "Live sessions that are tracked", Gauge::default()),
             sessions_max: register(r, "idlegate_sessions_max", "As many may be tracked", Gauge::default()),
@@ -219,6 +219,12 @@ impl Default for Metrics {
         metrics.mode(Mode::Enforce);
         metrics
     }
+}
+
+fn build_info(r: &mut Registry) {
+    let build = Family::<Labels<1>, Gauge>::default();
+    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    register(r, "idlegate_build_info", "Always 1; the version is its label", build);
 }
 
 const DIRECTIONS: (&str, [&str; 2]) = ("direction", ["up", "down"]);

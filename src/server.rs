@@ -6,11 +6,13 @@ use crate::clock::{Clock, epoch_milliseconds};
 use crate::config::{Admin, Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::metrics::Metrics;
-use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, Stream};
+use crate::proxy::{Body, Client, HEADERS_AT_MOST, Proxy, Stream};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
 use crate::systemd::{HandedOver, Socket, Unusable};
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,13 +20,19 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a connection may stay open without a request, and how long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long a client may still take to send its first request, once idle connections close.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How large the head of a request may be, in bytes.
 const HEAD_AT_MOST: usize = 64 * 1024;
@@ -99,6 +107,7 @@ pub struct Server {
     config: Config,
     current: Current,
     keeper: Arc<Keeper>,
+    shutdown: Shutdown,
 }
 
 impl Server {
@@ -133,7 +142,8 @@ impl Server {
             .with_metrics(metrics);
         keeper.switch(Switch::File, config.reloadable.mode, None);
         let current = Current::new(config.reloadable.clone());
-        Ok(Self { listener, health, admin, config, current, keeper: Arc::new(keeper) })
+        let shutdown = Shutdown::new(keeper.clock().clone(), current.clone(), Arc::clone(keeper.metrics()));
+        Ok(Self { listener, health, admin, config, current, keeper: Arc::new(keeper), shutdown })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -166,28 +176,40 @@ impl Server {
         &self.keeper
     }
 
+    /// What ends it.
+    #[must_use]
+    pub fn shutdown(&self) -> &Shutdown {
+        &self.shutdown
+    }
+
     /// What an edit of the configuration changes.
     #[must_use]
     pub fn current(&self) -> &Current {
         &self.current
     }
 
-    /// Serves until `shutdown` begins. Connections that are left then are `shutdown`'s to wait for, and the keeper's
-    /// last round comes after them. Health is answered until the process ends: it says then that idlegate is stopping.
-    pub async fn run(self, shutdown: &Shutdown) {
-        let Self { listener, health, admin, config, current, keeper } = self;
+    /// Serves until it was told to stop, all that was under way has finished or had its time, and the store knows what came
+    /// last. Health and operators are answered until the process ends.
+    pub async fn run(self) {
+        let Self { listener, health, admin, config, current, keeper, shutdown } = self;
         if let Some((listener, door)) = admin {
-            tokio::spawn(Control::new(Arc::clone(&keeper), door).serve(listener));
+            tokio::spawn(Control::new(Arc::clone(&keeper), door, shutdown.clone()).serve(listener));
         }
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
         }
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
-        tokio::select! {
-            () = keeper.keep() => {}
-            () = keeper.listen() => {}
-            () = accept(listener, proxy, shutdown.clone()) => {}
+        let serving = async { tokio::join!(accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
+        // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
+        let left = tokio::select! {
+            ((), left) = serving => left,
+            () = keeper.keep() => 0,
+            () = keeper.listen() => 0,
+        };
+        if shutdown.before_the_end(keeper.last_round()).await.is_err() {
+            tracing::error!("the store did not take the last report in time: what it was not told is lost");
         }
+        keeper.metrics().log_stopped(left);
     }
 }
 
@@ -250,8 +272,8 @@ async fn operators(
     Ok(Some((listener, door)))
 }
 
-/// Accepts connections until stopping begins. Nothing that a client does ends or delays this loop.
-pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
+/// Accepts connections until idlegate is to stop. Nothing that a client does ends or delays this loop.
+async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
     let mut accepting = Accepting::default();
     loop {
         let accepted = tokio::select! {
@@ -259,7 +281,7 @@ pub(crate) async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: S
             () = shutdown.stopping() => return,
         };
         if let Some((socket, address)) = accepting.take(accepted).await {
-            shutdown.spawn(serve(socket, address, Arc::clone(&proxy), shutdown.clone()));
+            shutdown.spawn_connection(serve(socket, address, Arc::clone(&proxy), shutdown.clone()));
         }
     }
 }
@@ -273,9 +295,14 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
     let _counted = proxy.metrics().connection();
     let client = Client::at(address);
     let kill = client.kill.clone();
-    let service = service_fn(move |request| {
-        let (proxy, client) = (Arc::clone(&proxy), client.clone());
-        async move { Ok::<_, Infallible>(proxy.exchange(client, request).await) }
+    let used = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        used.store(true, Ordering::Relaxed);
+        let (proxy, client, under_way) = (Arc::clone(&proxy), client.clone(), shutdown.request());
+        async move {
+            let answer = proxy.exchange(client, request).await;
+            Ok::<_, Infallible>(answer.map(|body| UnderWay { body, _until_its_end: under_way }))
+        }
     });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
@@ -286,15 +313,48 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         .serve_connection(TokioIo::new(Stream::Tcp(socket)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let closing = async {
+        shutdown.closing().await;
+        // A client sends its request again where a connection that it had used was closed. On a new one it would not.
+        if !used.load(Ordering::Relaxed) {
+            tokio::time::sleep(FIRST_REQUEST).await;
+        }
+    };
     let served = tokio::select! {
         served = &mut connection => served,
         () = kill.cancelled() => return,
-        () = shutdown.stopping() => {
+        () = closing => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a client's connection ended");
+    }
+}
+
+/// The body of an answer, until whose end its request is under way.
+struct UnderWay {
+    body: Body,
+    _until_its_end: TaskTrackerToken,
+}
+
+impl http_body::Body for UnderWay {
+    type Data = Bytes;
+    type Error = <Body as http_body::Body>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -1,10 +1,11 @@
-//! What the `[admin]` listener answers: how sessions stand and why, and the switch of the mode.
+//! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
 
 use super::door::Door;
 use super::words::Refusal;
 use super::{Limits, Listener};
 use crate::keeper::{Account, Keeper, Switch};
 use crate::session::{Mode, SessionId};
+use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
@@ -27,6 +28,7 @@ type Answer = Response<Full<Bytes>>;
 pub(crate) struct Control {
     keeper: Arc<Keeper>,
     door: Door,
+    shutdown: Shutdown,
 }
 
 /// What a change of the mode says.
@@ -43,8 +45,8 @@ struct Change {
 }
 
 impl Control {
-    pub(crate) fn new(keeper: Arc<Keeper>, door: Door) -> Self {
-        Self { keeper, door }
+    pub(crate) fn new(keeper: Arc<Keeper>, door: Door, shutdown: Shutdown) -> Self {
+        Self { keeper, door, shutdown }
     }
 
     /// Answers on `listener`, for ever.
@@ -70,6 +72,7 @@ impl Control {
         let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
         match path[..] {
             ["mode"] => self.mode(&head.method, body).await,
+            ["drain"] => self.drain(&head.method),
             ["sessions"] => self.sessions(&head.method, head.uri.query().unwrap_or_default()).await,
             ["sessions", id] => self.session(&head.method, id).await,
             ["sessions", id, "extend"] => self.extend(&head.method, id).await,
@@ -84,6 +87,22 @@ impl Control {
             only(method, "GET, PUT", &[Method::GET])?;
         }
         Ok(self.shown_mode())
+    }
+
+    /// Takes this replica out of service, or tells what is left of it.
+    fn drain(&self, method: &Method) -> Result<Value, Refusal> {
+        if method == Method::PUT {
+            self.shutdown.drain();
+        } else {
+            only(method, "GET, PUT", &[Method::GET])?;
+        }
+        Ok(json!({
+            "phase": self.shutdown.phase().name(),
+            "tunnels": self.shutdown.tunnels(),
+            "requests": self.shutdown.requests(),
+            "seconds_left": self.shutdown.left().as_millis().div_ceil(1000),
+            "replica": self.keeper.replica(),
+        }))
     }
 
     fn shown_mode(&self) -> Value {

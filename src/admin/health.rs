@@ -53,8 +53,8 @@ impl Health {
     /// Ready as long as clients are taken. The store has no say in it: without it the app is still reachable, and taking
     /// every replica out of service would be the outage.
     fn ready(&self) -> Response<Full<Bytes>> {
-        if self.shutdown.has_begun() {
-            return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n");
+        if self.shutdown.is_draining() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         text(StatusCode::OK, if self.metrics.store.is_up() { "ready\nstore: up\n" } else { "ready\nstore: out\n" })
     }

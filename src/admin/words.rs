@@ -50,7 +50,7 @@ impl Refusal {
             Self::Host => "open it by an address or as localhost: http://127.0.0.1:9090/",
             Self::Origin => "open the page itself, and use its buttons",
             Self::Token => "send what stands in admin.token_file: Authorization: Bearer …",
-            Self::Path => "there are /, /mode, /sessions and /sessions/{id}",
+            Self::Path => "there are /, /mode, /drain, /sessions and /sessions/{id}",
             Self::Method(_) => "use one of the methods in Allow",
             Self::Malformed(_) => "send JSON like {\"mode\": \"observe\", \"for\": \"30m\", \"fleet\": true}",
             Self::NoId => {

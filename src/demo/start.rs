@@ -5,7 +5,6 @@ use crate::config::Config;
 use crate::keeper::Keeper;
 use crate::server::Server;
 use crate::session::SessionId;
-use crate::shutdown::Shutdown;
 use crate::systemd::HandedOver;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -63,10 +62,9 @@ impl Demo {
     /// Where the app cannot be served.
     pub async fn run(self) -> io::Result<()> {
         let watch = Arc::new(Watched(Arc::clone(self.proxy.keeper())));
-        let shutdown = Shutdown::default();
         tokio::select! {
             served = serve(self.app, watch) => served,
-            () = self.proxy.run(&shutdown) => Ok(()),
+            () = self.proxy.run() => Ok(()),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! ```text
 //!  command ─► place: where is the listener? ─► client: ask it ─► show: for a human, or JSON as it came
 //! ```
-//! `mode` and `session` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
+//! `mode`, `session` and `drain` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
 //! where a command is not done.
 
 mod client;
+mod drain;
 mod mode;
 mod paste;
 mod place;
@@ -14,6 +15,7 @@ mod session;
 mod show;
 mod words;
 
+pub use drain::Draining;
 pub use mode::Switching;
 pub use place::At;
 pub use session::{Explaining, Listing, One};
@@ -36,6 +38,8 @@ pub enum Command {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
+    /// Take it out of service before it is stopped: clients are sent elsewhere, by and by, and whoever comes is served.
+    Drain(Draining),
 }
 
 impl Command {
@@ -45,6 +49,7 @@ impl Command {
             Self::Explain(explaining) => &explaining.at,
             Self::Sessions(listing) => &listing.at,
             Self::End(one) | Self::Extend(one) => &one.at,
+            Self::Drain(draining) => &draining.at,
         }
     }
 }
@@ -68,6 +73,7 @@ pub async fn run(
         Command::Sessions(listing) => session::list(listing, &client).await?,
         Command::End(one) => session::end(one, &client).await?,
         Command::Extend(one) => session::extend(one, &client).await?,
+        Command::Drain(draining) => drain::drain(draining, &client).await?,
     };
     if at.json {
         answer.read::<serde::de::IgnoredAny>()?;
@@ -76,6 +82,7 @@ pub async fn run(
     // Names of sources and replicas come from all replicas: nothing in them is to steer the terminal.
     Ok(words::plain(&match command {
         Command::Mode(switching) => show::mode(&answer.read()?, switching),
+        Command::Drain(_) => show::drain(&answer.read()?),
         Command::Sessions(_) => show::table(&answer.read()?),
         Command::Explain(_) | Command::End(_) | Command::Extend(_) => show::account(&answer.read()?),
     }))

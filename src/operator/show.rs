@@ -1,5 +1,6 @@
 //! Answers as a person reads them: the sentence first, then one thing a line.
 
+use super::drain;
 use super::mode::{Setting, Standing, Switching};
 use super::session::{Told, ToldOfAll};
 use crate::keeper::{State, TOLD_AT_MOST, clock_time};
@@ -38,6 +39,13 @@ fn lasting(Setting { mode, until }: &Setting) -> String {
     until
         .as_ref()
         .map_or_else(|| mode.clone(), |until| format!("{mode}, {} left, then {}", span(until.seconds_left), until.then))
+}
+
+/// How a drain stands.
+pub(super) fn drain(standing: &drain::Standing) -> String {
+    let drain::Standing { phase, tunnels, requests, seconds_left } = standing;
+    let (tunnels, requests) = (counted(*tunnels, "tunnel"), counted(*requests, "request"));
+    format!("{phase}: {tunnels} and {requests} left, for which there are {}\n", span(*seconds_left))
 }
 
 /// Why a session lives or ended.

@@ -25,11 +25,11 @@ use crate::metrics::Metrics;
 use crate::refusal::Fault;
 use crate::route::NormalPath;
 use crate::session::{Activity, Mode};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{FAREWELL, Shutdown};
 use crate::token::{EXAMINED_BYTES, Sighting, TokenRules};
 use body::Start;
 use forward::Pool;
-use http::{HeaderValue, Method, Request, Response, header, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -42,9 +42,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upgrade::Wanted;
-
-/// How long a connection that is to end may take: to deliver what was read, to say goodbye, to be closed by its peer.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How many header fields a message may have.
 pub(crate) const HEADERS_AT_MOST: usize = 256;
@@ -114,7 +111,7 @@ impl Proxy {
         let asked = Asked::of(&head);
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let mut body = Some(body.map_err(Into::into).boxed_unsync());
-        let answer = match self.answer(&client, head, &mut body, wanted, &settings).await {
+        let mut answer = match self.answer(&client, head, &mut body, wanted, &settings).await {
             Ok(answer) => {
                 self.outage.is_over();
                 answer
@@ -130,6 +127,10 @@ impl Proxy {
                 fault.answer(&asked, &settings.cut, &self.outage)
             }
         };
+        if self.shutdown.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // The client's next request goes elsewhere.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         self.metrics().answered(&asked.method, answer.status(), begun);
         answer
     }

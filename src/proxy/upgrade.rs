@@ -85,7 +85,7 @@ pub(super) async fn forward(
     let talk =
         (!rules.is_empty()).then(|| Box::new(Talk { in_band: InBand::new(rules), caller: pass.caller().clone() }));
     let tunnel = begin(Arc::clone(proxy), [wanted.client, app], lanes, talk, pass.into_attached());
-    proxy.shutdown.spawn(tunnel);
+    proxy.shutdown.spawn_tunnel(tunnel);
     Ok(answer.map(|_| body::full(String::new())))
 }
 
@@ -150,7 +150,7 @@ async fn begin(
     let shutdown = proxy.shutdown.clone();
     let tunnel = Tunnel::new(proxy, [client, app], lanes, talk, attached);
     // As a task of its own, so that an idle tunnel does not carry the room that only its beginning needs.
-    shutdown.spawn(tunnel.run([from_client, from_app]));
+    shutdown.spawn_tunnel(tunnel.run([from_client, from_app]));
 }
 
 fn plain(upgraded: Upgraded) -> Option<(Stream, Bytes)> {

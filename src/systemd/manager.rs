@@ -2,7 +2,7 @@
 //! lives.
 
 use crate::keeper::Keeper;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Phase, Shutdown};
 use sd_notify::NotifyState;
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -47,6 +47,9 @@ impl Manager {
 
     /// The configuration is read again. [`Manager::reloaded`] has to follow.
     pub fn reloading(&self) {
+        if self.shutdown.phase() >= Phase::Stopping {
+            return;
+        }
         // systemd fails a reload whose time it cannot tell; the clock cannot fail.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
             self.tell(&[NotifyState::Reloading, now]);
@@ -56,7 +59,10 @@ impl Manager {
     /// It was read, and either is in force or was refused.
     pub fn reloaded(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
-        self.ready();
+        // Whoever stops is not ready any more.
+        if self.shutdown.phase() < Phase::Stopping {
+            self.ready();
+        }
     }
 
     /// idlegate was told to stop.
@@ -96,8 +102,8 @@ impl Manager {
             counted(metrics.sessions.get(), "session"),
             counted(metrics.open_tunnels(), "tunnel")
         );
-        if self.shutdown.has_begun() {
-            line.insert_str(0, "stopping; ");
+        if self.shutdown.is_draining() {
+            line = format!("{}; {line}", self.shutdown.phase().name());
         }
         if self.refused.load(Ordering::Relaxed) {
             let _ = write!(line, "; the edited configuration is refused, see the log");

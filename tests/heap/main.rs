@@ -7,7 +7,6 @@
 use dhat::HeapStats;
 use idlegate::config::Config;
 use idlegate::server::Server;
-use idlegate::shutdown::Shutdown;
 use idlegate::systemd::HandedOver;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -58,7 +57,7 @@ impl World {
         let proxy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = proxy.block_on(Server::bind(config, HandedOver::default())).unwrap();
         let address = server.address().unwrap();
-        proxy.spawn(async move { server.run(&Shutdown::default()).await });
+        proxy.spawn(async move { server.run().await });
         Self { app, address, _proxy: proxy, _alone: alone }
     }
 

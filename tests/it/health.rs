@@ -121,7 +121,7 @@ async fn while_stopping_it_lives_and_is_not_ready() {
     client.send(get("/slow", "")).await;
     soon("the request at the app", arrived.recv()).await;
     proxy.terminate();
-    eventually("it not to be ready", async || ask(health, "/readyz").await == (503, "stopping\n".to_owned())).await;
+    eventually("it not to be ready", async || ask(health, "/readyz").await == (503, "draining\n".to_owned())).await;
     assert_eq!(ask(health, "/healthz").await.0, 200);
     assert!(proxy.metrics().await.ends_with("# EOF\n"));
     release.send(true).unwrap();

@@ -14,6 +14,7 @@ mod crowds;
 mod cuts;
 mod docs;
 mod doors;
+mod drain;
 mod failover;
 mod faults;
 mod fleet;

@@ -1,10 +1,10 @@
-//! Whose a tunnel is, and what can end it from outside: a cut of its session, or the end of idlegate.
+//! Whose a tunnel is, and what can end it from outside: a cut of its session, or a drain of idlegate.
 
 use super::Ending;
 use crate::clock::Moment;
 use crate::keeper::{Attached, Session};
 use crate::session::Source;
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Shutdown, Turn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,7 +15,7 @@ type Signal = Pin<Box<WaitForCancellationFutureOwned>>;
 /// The sessions of a tunnel, with the signals that end it.
 pub(super) struct Ends {
     bound: Box<[(Attached, Signal)]>,
-    stopping: Signal,
+    turn: Turn,
     /// Whether the tunnel's task is woken by all of the signals. Once it is, it stays so: its waker is always the same.
     listening: bool,
 }
@@ -23,7 +23,7 @@ pub(super) struct Ends {
 impl Ends {
     pub(super) fn new(attached: Vec<Attached>, shutdown: &Shutdown) -> Self {
         let bound = attached.into_iter().map(bind).collect();
-        Self { bound, stopping: Box::pin(shutdown.signal()), listening: false }
+        Self { bound, turn: shutdown.turn(), listening: false }
     }
 
     /// From now on the tunnel is this session's, and no other's.
@@ -46,18 +46,14 @@ impl Ends {
         if self.bound.iter().any(|(attached, _)| attached.session().ended().is_some()) {
             return Poll::Ready(Ending::Cut);
         }
-        if shutdown.has_begun() {
-            return Poll::Ready(Ending::Stopping);
+        if !self.listening && self.bound.iter_mut().any(|(_, cut)| cut.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Ending::Cut);
         }
-        if !self.listening {
-            if self.bound.iter_mut().any(|(_, cut)| cut.as_mut().poll(cx).is_ready()) {
-                return Poll::Ready(Ending::Cut);
-            }
-            if self.stopping.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ending::Stopping);
-            }
-            self.listening = true;
+        // While nobody drains, its turn cannot have come.
+        if (!self.listening || shutdown.is_draining()) && self.turn.poll(shutdown, cx).is_ready() {
+            return Poll::Ready(Ending::Told);
         }
+        self.listening = true;
         Poll::Pending
     }
 }

@@ -31,7 +31,8 @@ use way::Way;
 /// What is wrong with a tunnel whose client, or app, sent an invalid frame (RFC 6455 §7.4.1).
 const PROTOCOL_ERROR: Words<'static> = Words { message: None, code: 1002, reason: "Protocol error" };
 const TRY_AGAIN_LATER: Words<'static> = Words { message: None, code: 1013, reason: "Try again later" };
-const GOING_AWAY: Words<'static> = Words { message: None, code: 1001, reason: "Going away" };
+/// The client is to connect again: another idlegate, or the next one, takes it (RFC 6455's registry of Close codes).
+const SERVICE_RESTART: Words<'static> = Words { message: None, code: 1012, reason: "Service restart" };
 
 /// Why a tunnel ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +49,8 @@ enum Ending {
     Undecided,
     /// An invalid frame was relayed and the app did not close.
     Invalid,
-    /// idlegate stops.
-    Stopping,
+    /// idlegate drains, and it is this tunnel's turn.
+    Told,
 }
 
 /// What is said about tokens in the messages of a tunnel.
@@ -267,7 +268,7 @@ impl Tunnel {
             Ending::Cut | Ending::Refused => farewell,
             Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,
-            Ending::Stopping => GOING_AWAY,
+            Ending::Told => SERVICE_RESTART,
         };
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.

@@ -44,6 +44,10 @@ pub struct Ends {
 
 impl Ends {
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub async fn start_with(environment: &[(&str, &str)]) -> Self {
         let (hand_over, tunnels) = unbounded_channel();
         let app = Fake::start(move |_, mut wire| {
             let hand_over = hand_over.clone();
@@ -58,7 +62,7 @@ impl Ends {
         })
         .await;
         let config = format!("listen = \"127.0.0.1:0\"\nupstream = \"{}\"\n{CONFIG}", app.upstream());
-        Self { proxy: Idlegate::start(&config), tunnels, _app: app }
+        Self { proxy: Idlegate::start_with(&config, environment), tunnels, _app: app }
     }
 
     /// A handshake that has arrived at the app and was not answered: its client, its head, its app.

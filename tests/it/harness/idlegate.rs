@@ -223,6 +223,11 @@ impl Idlegate {
         panic!("idlegate does not stop: {}", self.whole_log());
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Asks it to stop.
     pub fn terminate(&self) {
         self.signal(rustix::process::Signal::TERM);

@@ -1,6 +1,6 @@
 //! HTTP messages on a wire, and an app that keeps those it got.
 
-use super::{Fake, Wire};
+use super::{Fake, Wire, soon};
 use std::sync::{Arc, Mutex};
 
 /// A message as it stood on the wire, but for the chunks of its body, which are put together.
@@ -44,6 +44,12 @@ impl Wire {
     pub async fn message(&mut self) -> Message {
         let head = self.head().await;
         self.with_body(head).await.expect("the whole body")
+    }
+
+    /// The same; `None` where the peer closes instead.
+    pub async fn try_message(&mut self) -> Option<Message> {
+        let head = soon("a message", self.next_head()).await?;
+        self.with_body(head).await
     }
 
     /// The message that began with `head`; `None` where the stream ends before its body does.

@@ -25,6 +25,11 @@ impl Wire {
         soon("a write", self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
+    /// Sends; whether the peer could still take it.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        soon("a write", self.stream.write_all(bytes.as_ref())).await.is_ok()
+    }
+
     /// Ends the sending direction.
     pub async fn finish(&mut self) {
         self.stream.shutdown().await.unwrap();

@@ -158,22 +158,3 @@ async fn ten_mebibytes_on_their_way_in_each_direction_are_cut_at_frames() {
         assert!(at_app[..relayed] == up[..relayed], "{path}");
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn stopping_tells_every_tunnel_that_idlegate_goes_away() {
-    let mut ends = Ends::start().await;
-    let mut tunnels = Vec::new();
-    for path in ["/ws", "/plain", "/ws", "/plain"] {
-        tunnels.push(ends.open(path, "").await);
-    }
-    let begun = Instant::now();
-    let hear = async |mut client: Wire, mut app: Wire| {
-        let said = unmasked(0x88, b"\x03\xe9Going away");
-        assert_eq!(client.bytes(said.len()).await, said);
-        assert_eq!(app.frame().await, (0x88, b"\x03\xe9Going away".to_vec()));
-    };
-    let hearing = futures_util::future::join_all(tunnels.into_iter().map(|(client, app)| hear(client, app)));
-    let (status, _) = tokio::join!(ends.proxy.stop(), hearing);
-    assert!(status.success(), "{status}");
-    assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
-}

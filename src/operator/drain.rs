@@ -1,0 +1,51 @@
+//! `idlegate drain`: takes a running idlegate out of service, before it is stopped.
+
+use super::client::{Answer, Client};
+use super::place::At;
+use super::words::Trouble;
+use http::Method;
+use serde::Deserialize;
+use std::time::Duration;
+
+/// How often it is asked what is left.
+const ASKED_EVERY: Duration = Duration::from_millis(200);
+
+/// What to wait for.
+#[derive(Debug, clap::Args)]
+pub struct Draining {
+    /// Return only when no tunnel and no request is left, or `grace_period` is over.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    pub(super) at: At,
+}
+
+/// How a drain stands.
+#[derive(Debug, Deserialize)]
+pub(super) struct Standing {
+    pub(super) phase: String,
+    pub(super) tunnels: usize,
+    pub(super) requests: usize,
+    pub(super) seconds_left: u64,
+}
+
+impl Standing {
+    fn is_over(&self) -> bool {
+        // Another one, started meanwhile, drains nothing.
+        self.phase == "serving" || self.tunnels + self.requests == 0 || self.seconds_left == 0
+    }
+}
+
+/// Begins the drain, or joins one; and waits for its end where that is wanted.
+pub(super) async fn drain<'c>(draining: &Draining, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+    let mut answer = client.ask(Method::PUT, "/drain", String::new()).await?;
+    while draining.wait && !answer.read::<Standing>()?.is_over() {
+        tokio::time::sleep(ASKED_EVERY).await;
+        answer = match client.ask(Method::GET, "/drain", String::new()).await {
+            // It was stopped meanwhile, and nothing is left of it.
+            Err(Trouble::Unreachable(..) | Trouble::Unanswered(..)) => break,
+            asked => asked?,
+        };
+    }
+    Ok(answer)
+}
