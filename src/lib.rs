@@ -32,3 +32,4 @@ pub mod shutdown;
 pub mod store;
 pub mod systemd;
 pub mod token;
+pub mod version;

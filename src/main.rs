@@ -8,6 +8,7 @@ use idlegate::reload::Reload;
 use idlegate::server::{Server, StartError};
 use idlegate::shutdown::Shutdown;
 use idlegate::systemd::{HandedOver, Manager};
+use idlegate::version;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
@@ -24,7 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Gives a web app the idle timeout it gets wrong, without a change to the app.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = version::BOTH)]
 struct Arguments {
     /// The configuration. Each of its keys is also an environment variable: `IDLEGATE_IDLE_TIMEOUT=30m`.
     #[arg(long, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]
@@ -170,7 +171,8 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         tracing::info!("operators ask at {admin}");
     }
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"),
+        version = version::VERSION,
+        revision = version::REVISION,
         upstream,
         limit,
         token_rules,

@@ -8,6 +8,7 @@ use crate::clock::microseconds;
 use crate::frame::Side;
 use crate::session::{EpochSeconds, Mode, Reason, Source};
 use crate::store::Ended;
+use crate::version::{REVISION, VERSION};
 use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeMetric, text};
 use prometheus_client::metrics::TypedMetric;
@@ -222,9 +223,9 @@ impl Default for Metrics {
 }
 
 fn build_info(r: &mut Registry) {
-    let build = Family::<Labels<1>, Gauge>::default();
-    build.get_or_create(&[("version", env!("CARGO_PKG_VERSION"))]).set(1);
-    register(r, "idlegate_build_info", "Always 1; the version is its label", build);
+    let build = Family::<Labels<2>, Gauge>::default();
+    build.get_or_create(&[("version", VERSION), ("revision", REVISION)]).set(1);
+    register(r, "idlegate_build_info", "Always 1; version and revision are its labels", build);
 }
 
 const DIRECTIONS: (&str, [&str; 2]) = ("direction", ["up", "down"]);

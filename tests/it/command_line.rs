@@ -4,6 +4,7 @@
 use crate::harness::{Idlegate, PATIENCE, Request};
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 const GOOD: &str = "upstream = \"http://127.0.0.1:9\"\n[[token]]\nfrom = \"bearer\"\n";
@@ -145,7 +146,16 @@ fn a_port_that_is_taken_is_told() {
 #[test]
 fn it_tells_its_version_and_refuses_unknown_arguments() {
     let output = idlegate().arg("--version").output().unwrap();
-    assert_eq!(stdout(&output), concat!("idlegate ", env!("CARGO_PKG_VERSION"), "\n"));
+    let told = stdout(&output);
+    let revision =
+        told.strip_prefix(concat!("idlegate ", env!("CARGO_PKG_VERSION"), " (")).unwrap_or_else(|| panic!("{told}"));
+    let revision = revision.strip_suffix(")\n").unwrap_or_else(|| panic!("{told}"));
+    assert_eq!(revision, idlegate::version::REVISION);
+    // Whoever builds says it, or the repository does.
+    let is_short_hash = |text: &str| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let named = option_env!("GIT_REVISION").is_some_and(|name| !name.trim().is_empty());
+    let has_repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists();
+    assert!(named || !has_repository || is_short_hash(revision.trim_end_matches("-dirty")), "{revision}");
     assert_eq!(idlegate().arg("chek").output().unwrap().status.code(), Some(2));
 }
 
@@ -154,6 +164,7 @@ async fn it_stops_when_told_to() {
     let mut running = Idlegate::start(GOOD);
     assert_eq!(running.stop().await.code(), Some(0));
     assert_eq!(running.logged("stopped").len(), 1);
+    assert!(running.logged("listening on")[0].contains(&format!(" revision=\"{}\" ", idlegate::version::REVISION)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

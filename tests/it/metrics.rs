@@ -151,10 +151,11 @@ async fn counts_equal_what_happened() {
     let requests = |method: &str, class: &str| {
         scrape.value(&format!("idlegate_request_duration_seconds_count{{method={method:?},status={class:?}}}"))
     };
+    let build = format!("idlegate_build_info{{revision=\"{}\",version=\"0.1.0\"}}", idlegate::version::REVISION);
     are(
         &scrape,
         &[
-            (r#"idlegate_build_info{version="0.1.0"}"#, 1.0),
+            (&build, 1.0),
             (r#"idlegate_mode{mode="enforce"}"#, 1.0),
             (r#"idlegate_mode{mode="observe"}"#, 0.0),
             (r#"idlegate_mode{mode="off"}"#, 0.0),
