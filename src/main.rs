@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -143,8 +144,8 @@ fn log(level: LevelFilter, audit: &Sink) -> impl Fn(LevelFilter) + use<> {
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
     let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
         let served = runtime.block_on(serving);
-        // A disk that hangs under a thread of it keeps nobody from ending.
-        runtime.shutdown_background();
+        // Its tasks clean up after themselves. A disk that hangs under one of its threads keeps nobody from ending.
+        runtime.shutdown_timeout(Duration::from_millis(200));
         served
     });
     match served {

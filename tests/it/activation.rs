@@ -157,6 +157,7 @@ async fn the_service_manager_is_told_how_it_goes() {
     told.forget();
     proxy.terminate();
     told.hears("STOPPING=1").await;
+    told.hears("STATUS=stopping; enforce; 1 session, ").await;
     drop(tunnels);
     assert_eq!(proxy.stop().await.code(), Some(0));
     assert_eq!(told.count("READY=1"), 0, "{:?}", told.all);

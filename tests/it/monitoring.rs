@@ -1,6 +1,6 @@
 //! What `deploy/` and the README say of metrics, held against those of the binary.
 
-use crate::harness::{Fake, Idlegate, Query, Request, Scrape, Wire};
+use crate::harness::{Fake, Query, Request, Scrape, Wire};
 use std::collections::{BTreeMap, BTreeSet};
 
 const README: &str = include_str!("../../README.md");
