@@ -30,9 +30,10 @@ MULTIPART_OVERHEAD = 64 * 1024
 def arguments():
     parser = argparse.ArgumentParser(description="stand-in for the legacy app")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--port", type=int, default=0, help="TCP port on 127.0.0.1; 0 lets the system choose")
+    where.add_argument("--port", type=int, default=0, help="TCP port; 0 lets the system choose")
     where.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
     parser.add_argument("--ping", type=float, default=45.0, metavar="SECONDS", help="between protocol pings")
+    parser.add_argument("--address", default="127.0.0.1", help="where the port is; 0.0.0.0 for every network")
     parser.add_argument(
         "--pong-deadline", type=float, default=900.0, metavar="SECONDS", help="a socket without {'cmd':'pong'} lives"
     )
@@ -63,7 +64,7 @@ async def serve(options):
         listening = [tornado.netutil.bind_unix_socket(options.unix)]
         address = options.unix
     else:
-        listening = tornado.netutil.bind_sockets(options.port, "127.0.0.1")
+        listening = tornado.netutil.bind_sockets(options.port, options.address)
         address = listening[0].getsockname()[1]
     server.add_sockets(listening)
 

@@ -1,6 +1,6 @@
 """Becomes a program in a container: what a runtime does with an image, without one.
 
-    unshare --mount python container.py '{"root": …, "mounts": {…}, "command": […], "environment": {…}, "user": …}'
+    unshare --mount python container.py '{"root": …, "at": …, "mounts": {…}, "command": […], "environment": {…}, "user": …}'
 
 The root filesystem is read-only and the program's whole world, but for what every runtime adds: a few devices, and what is
 mounted. It runs as that user, without a capability and without a way to get one. The process stays the same.
@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 
 DEVICES = ["null", "zero", "full", "random", "urandom"]
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 24, 38
@@ -35,7 +34,7 @@ def bind(source, target, *, writable):
 
 def lay_out(spec):
     """The root as the container sees it, in this process's mount namespace alone."""
-    root = tempfile.mkdtemp(dir="/tmp")
+    root = spec["at"]
     mount("-t", "tmpfs", "-o", "mode=0755", "container", root)
     shutil.copytree(spec["root"], root, dirs_exist_ok=True)
     for device in DEVICES:

@@ -1,10 +1,12 @@
 """The image: its root filesystem as deploy/rootfs built it, run as deploy/Dockerfile says."""
+import atexit
 import json
 import os
 import pathlib
 import shlex
 import subprocess
 import sys
+import tempfile
 
 HERE = pathlib.Path(__file__).parent
 REPOSITORY = HERE.parent.parent
@@ -32,8 +34,12 @@ ENVIRONMENT = dict(word.split("=", 1) for word in shlex.split(SETTINGS["ENV"]))
 def start(arguments, *, mounts, environment=None, user=USER, enter=(), **streams):
     """Runs the image's program with these arguments, in a container of its own. `mounts` has (source, writable) by target;
     `enter` is a command that enters namespaces first."""
+    at = tempfile.mkdtemp()
+    # Outside the container's namespace it stays empty.
+    atexit.register(os.rmdir, at)
     spec = {
         "root": str(ROOT),
+        "at": at,
         "mounts": {target: (str(source), writable) for target, (source, writable) in mounts.items()},
         "command": ENTRYPOINT + list(arguments),
         "environment": ENVIRONMENT | (environment or {}),
