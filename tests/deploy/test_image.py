@@ -72,6 +72,16 @@ class Contents(unittest.TestCase):
         modes = {name: path.lstat().st_mode & 0o7777 for name, path in files.items()}
         self.assertEqual(modes, {"etc/ssl/certs/ca-certificates.crt": 0o644, "idlegate": 0o755})
 
+    def test_a_folder_with_something_else_is_not_touched(self):
+        with tempfile.TemporaryDirectory() as folder:
+            other = pathlib.Path(folder) / "idlegate.service"
+            other.write_text("theirs")
+            script = image.REPOSITORY / "deploy/rootfs"
+            ran = subprocess.run([script, folder], capture_output=True, text=True)
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+            self.assertIn("has other files", ran.stderr)
+            self.assertEqual([path.name for path in pathlib.Path(folder).iterdir()], [other.name])
+
     def test_it_is_as_small_as_the_guide_says(self):
         guide = (image.REPOSITORY / "deploy/README.md").read_text()
         (stated,) = re.findall(r"The image is (\d+) MB", guide)
