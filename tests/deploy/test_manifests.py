@@ -226,6 +226,11 @@ class Rules(Rendered):
         self.assertEqual(checked.returncode, 0, checked.stderr)
         self.assertEqual(self.check(text + "\n[nothing]\n", variables).returncode, 2)
 
+    def test_idlegate_has_the_commands_that_the_manifests_call(self):
+        told = subprocess.run([image.ROOT / "idlegate", "--help"], capture_output=True, text=True).stdout
+        for command in [self.idlegate["args"][0], self.idlegate["lifecycle"]["preStop"]["exec"]["command"][1]]:
+            self.assertIn(f"\n  {command} ", told)
+
     def test_they_are_those_of_the_repositorys_configuration(self):
         ours = tomllib.loads(self.objects["ConfigMap", "idlegate"]["data"]["proxy.toml"])
         shipped = tomllib.loads((image.REPOSITORY / "proxy.toml").read_text())

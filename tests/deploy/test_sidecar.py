@@ -7,21 +7,25 @@ the NetworkPolicy of the manifests in force. The kubelet's part is played by kub
 """
 import http.client
 import pathlib
+import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
 import image
 import network
-from clients import Sockets
+from clients import Browsing, Sockets
 from kubelet import Pod
 from manifests import FOLDER, pod_of, render
 from names import NameServer
 
 # What a cluster sets in each container for the Service of Redis.
 SERVICES = {"IDLEGATE_REDIS_SERVICE_HOST": network.REDIS, "IDLEGATE_REDIS_PORT_6379_TCP": f"tcp://{network.REDIS}:6379"}
+# How long it takes until a Pod that ends is no longer where a Service sends clients.
+ENDPOINTS_LAG = 2
 
 
 def setUpModule():
@@ -166,6 +170,41 @@ class Running(Deployed):
         self.assertEqual(told.returncode, 0, told.stderr)
         for pod in pods:
             eventually("the switch", lambda pod=pod: "fleet             off" in pod.execute(["/idlegate", "mode"]).stdout)
+
+
+class End(Deployed):
+    def test_a_rollout_loses_no_request_and_tells_every_websocket(self):
+        self.redis()
+        old = self.running(10)
+        endpoints = [old.network.address]
+        sockets = Sockets(old.network.address, 12)
+        self.addCleanup(sockets.close)
+        browsing = Browsing(lambda: random.choice(endpoints), 6)
+        self.addCleanup(browsing.close)
+        # As a Deployment does it: the new one first, then the old one ends.
+        new = self.running(11)
+        endpoints.append(new.network.address)
+        begun = time.monotonic()
+        ends = old.terminate()
+        lag = threading.Timer(ENDPOINTS_LAG, endpoints.remove, [old.network.address])
+        lag.start()
+        for end in ends:
+            end.join()
+        answered = browsing.answered()
+        eventually("the new Pod to be used", lambda: browsing.answered() > answered + 100)
+        browsing.close()
+        self.assertEqual(old.said["idlegate"].returncode, 0, old.said["idlegate"].stderr)
+        self.assertEqual(old.idlegate.returncode, 0, old.log())
+        self.assertEqual(browsing.lost, [])
+        # Every WebSocket was told to come again, while the app was still there, and not all of them in one go.
+        closes = sockets.closes()
+        self.assertEqual([code for code, _ in closes], [1012] * 12)
+        moments = sorted(at for _, at in closes)
+        self.assertLess(moments[-1], old.terminated["classroom"])
+        self.assertGreater(len({int(at - begun) for at in moments}), 3, [at - begun for at in moments])
+        for session, active in sockets.sessions():
+            known = Redis.ask("HGET", f"idlegate:session:{session}", "last_activity")
+            self.assertGreaterEqual(int(known), int(active) - 1, "what they did last is in Redis")
 
 
 if __name__ == "__main__":
