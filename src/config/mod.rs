@@ -55,7 +55,7 @@ pub struct Config {
     pub store: Store,
     /// How this replica and the store deal with each other.
     pub dealings: Dealings,
-    /// `store.secret`: how tokens become session ids.
+    /// `store.secret`, or what stands in `store.secret_file`: how tokens become session ids.
     pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
     pub activity: Activity,

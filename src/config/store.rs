@@ -39,8 +39,18 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
             decides_alone,
         }),
     };
-    let ids = table.text("secret", secret).unwrap_or_default();
-    (store, ids, dealings)
+    (store, ids(table), dealings)
+}
+
+/// How tokens become session ids: with the secret that stands in the configuration, or in a file that it names.
+fn ids(table: &mut Section<'_, '_>) -> SessionIds {
+    let written = table.text("secret", secret);
+    let in_file = table.text("secret_file", |path| secret_in(&file(path)?));
+    if table.has("secret") && table.has("secret_file") {
+        // Whichever were taken, the other may be that of the other replicas.
+        table.fault("secret_file", Fault::new("store.secret is set as well", "remove one of the two"));
+    }
+    written.or(in_file).unwrap_or_default()
 }
 
 fn dealings(table: &mut Section<'_, '_>) -> Dealings {
@@ -95,6 +105,15 @@ fn secret(text: &str) -> Result<SessionIds, Fault> {
         return Ok(SessionIds::keyed(text.as_bytes()));
     }
     Err(Fault::new("it is too short to be a secret", "write 16 bytes or more, the output of `openssl rand -hex 32`"))
+}
+
+fn secret_in(path: &Path) -> Result<SessionIds, Fault> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let what = format!("{} cannot be read: {error}", echo(&path.display().to_string()));
+        Fault::new(what, "write the secret into it, and let the user that idlegate runs as read it")
+    })?;
+    // An editor or `openssl rand` ends it with a line break.
+    secret(text.trim())
 }
 
 fn unknown_tokens(text: &str) -> Result<UnknownTokens, Fault> {

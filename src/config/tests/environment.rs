@@ -62,6 +62,7 @@ const CASES: &[Case] = &[
     ("STORE_URL", "redis+unix:///run/redis.sock", |config| matches!(config.store, Store::Redis(_))),
     ("STORE_PREFIX", "app", |config| config.store == Store::Memory),
     ("STORE_SECRET", "0123456789abcdef", |config| format!("{:?}", config.ids) == "SessionIds(keyed)"),
+    ("STORE_SECRET_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), |config| shown(&config.ids, "keyed")),
     ("STORE_UNKNOWN_TOKENS", "refuse", |config| config.dealings.unknown_tokens == UnknownTokens::Refuse),
     ("STORE_PASSWORD_FILE", "/p", |config| config.store == Store::Memory),
     ("STORE_SENTINEL_PASSWORD_FILE", "/s", |config| config.store == Store::Memory),

@@ -95,3 +95,21 @@ fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
         assert!(!told[0].contains("hunter2"), "{told:?}");
     }
 }
+
+#[test]
+fn the_secret_may_stand_in_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let named = format!("secret_file = \"{}\"", file.display());
+    assert!(problem(&named).contains("cannot be read: No such file"), "{}", problem(&named));
+    std::fs::write(&file, "0123456789abcde\n").unwrap();
+    let short = problem(&named);
+    assert!(short.contains("store.secret_file: it is too short") && !short.contains("0123456789"), "{short}");
+    std::fs::write(&file, " 0123456789abcdef\n").unwrap();
+    let id = |lines: &str| store(lines).unwrap().ids.of_token(b"token");
+    assert_eq!(id(&named), id("secret = \"0123456789abcdef\""));
+    assert_ne!(id(&named), id(""));
+    let both = problem(&format!("{named}\nsecret = \"another-one-of-them\""));
+    assert!(both.contains("remove one of the two") && !both.contains("another-one"), "{both}");
+    assert!(problem("secret_file = \"secret\"").contains("is no absolute path"));
+}
