@@ -8,7 +8,7 @@ use std::io::Write;
 use std::process::{Command, Output};
 
 const README: &str = include_str!("../../README.md");
-const UNIT: &str = include_str!("../../deploy/idlegate.service");
+const UNIT: &str = include_str!("../../deploy/systemd/idlegate.service");
 
 /// The complete example that the README marks with this name.
 fn example(name: &str) -> &'static str {

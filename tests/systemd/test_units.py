@@ -1,0 +1,145 @@
+"""The units and scripts of deploy/systemd, as far as that needs no system of its own. Run by `tests/run systemd`:
+`python test_units.py BINARY`."""
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PROJECT = pathlib.Path(__file__).resolve().parents[2]
+SYSTEMD = PROJECT / "deploy/systemd"
+BINARY = pathlib.Path(sys.argv.pop(1)).resolve()
+PATIENCE = 20
+
+
+def run(*command, fails=False, **options):
+    """What a command printed. `fails`: it has to."""
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+    assert (done.returncode != 0) == fails, f"{command}: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+class Units(unittest.TestCase):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def test_systemd_has_nothing_to_say_of_them(self):
+        """But that the program is not where it will be."""
+        for unit in SYSTEMD.glob("idlegate.*"):
+            text = unit.read_text().replace("/usr/local/bin/idlegate", str(BINARY))
+            (self.folder / unit.name).write_text(text)
+        # With the secrets, of which %d is one of systemd's own names.
+        (self.folder / "idlegate.service.d").mkdir()
+        shutil.copy(SYSTEMD / "secrets.conf", self.folder / "idlegate.service.d")
+        units = [self.folder / "idlegate.service", self.folder / "idlegate.socket"]
+        self.assertEqual(run("systemd-analyze", "verify", "--man=no", *units), "")
+        # It would have.
+        with units[0].open("a") as unit:
+            unit.write("[Service]\nPrivateTmpp=yes\n")
+        self.assertIn("PrivateTmpp", run("systemd-analyze", "verify", "--man=no", *units))
+
+    def test_the_service_is_exposed_as_little_as_can_be(self):
+        ask = ("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=12")
+        told = run(*ask, SYSTEMD / "idlegate.service")
+        print(told.splitlines()[-1].strip())
+        self.assertIn("Overall exposure level", told)
+
+    def test_scripts_are_clean(self):
+        scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/run"]
+        self.assertEqual(run("shellcheck", *scripts), "")
+
+    def installed(self):
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+
+    def test_files_are_put_below_another_root_and_taken_away(self):
+        command = (SYSTEMD / "install", "--binary", BINARY, "--root", self.folder)
+        self.assertEqual(run(*command).count("installed"), 4)
+        units = "etc/systemd/system/idlegate.service", "etc/systemd/system/idlegate.socket"
+        self.assertEqual(set(self.installed()), {"usr/local/bin/idlegate", "etc/idlegate/proxy.toml", *units})
+        self.assertEqual((self.folder / "usr/local/bin/idlegate").read_bytes(), BINARY.read_bytes())
+        edited = self.folder / "etc/idlegate/proxy.toml"
+        edited.write_text("# Edited.\n")
+        (self.folder / units[0]).write_text("# Of another version.\n")
+        told = run(*command, "--config", PROJECT / "proxy.toml")
+        self.assertEqual([told.count(word) for word in ("installed ", "replaced ", "unchanged ", "kept ")], [0, 1, 2, 1])
+        before = self.installed()
+        self.assertEqual(before["etc/idlegate/proxy.toml"], b"# Edited.\n")
+        self.assertEqual(run(*command).count("unchanged "), 4)
+        self.assertEqual(self.installed(), before)
+
+        remove = (SYSTEMD / "uninstall", "--root", self.folder)
+        self.assertIn("--yes", run(*remove, stdin=subprocess.DEVNULL, fails=True))
+        self.assertEqual(self.installed(), before)
+        run(*remove, "--yes", "--keep")
+        self.assertEqual(self.installed(), {"etc/idlegate/proxy.toml": b"# Edited.\n"})
+        run(*remove, "--yes")
+        self.assertEqual(self.installed(), {})
+        self.assertIn("nothing", run(*remove, "--yes"))
+
+    def test_what_cannot_be_is_said(self):
+        for options, said in (
+            (["--binary", "/nowhere"], "build it by `cargo build --release`"),
+            (["--binary", "/bin/false"], "/bin/false does not run here"),
+            (["--config"], "--config needs a value"),
+            (["--start"], "--start is no option"),
+            (["--binary", BINARY, "--root", self.folder, "--config", "/nowhere"], "no configuration /nowhere"),
+        ):
+            self.assertIn(said, run(SYSTEMD / "install", *options, fails=True))
+        self.assertEqual(self.installed(), {})
+
+    def test_who_comes_during_a_restart_waits_in_the_socket(self):
+        """systemd-socket-activate listens, and hands its socket to one idlegate after the other."""
+        with socket.create_server(("127.0.0.1", 0)) as app, socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+            free.close()
+            config = self.folder / "proxy.toml"
+            rule = '[[token]]\nfrom = "bearer"\n'
+            config.write_text(f'upstream = "http://127.0.0.1:{app.getsockname()[1]}"\n{rule}')
+            # Like systemd, it keeps the socket while nobody serves it. LISTEN_PID says whom it is for.
+            keeper = 'while :; do (LISTEN_PID=$BASHPID exec "$@") || exit; done'
+            served = ("bash", "-c", keeper, "keeper", BINARY, "run", "--config", config)
+            listening = ("systemd-socket-activate", "-l", f"127.0.0.1:{port}", "--fdname=idlegate", *served)
+            process = subprocess.Popen(listening, stderr=subprocess.PIPE, text=True, start_new_session=True)
+            try:
+                self.assertIn("Listening on", process.stderr.readline())
+                self.assertEqual(self.ask(app, port), b"HTTP/1.1 200 OK\r\n")
+                one = self.child(process.pid, other_than=None)
+                os.kill(one, 15)
+                self.assertEqual(self.ask(app, port), b"HTTP/1.1 200 OK\r\n")
+                self.child(process.pid, other_than=one)
+            finally:
+                os.killpg(process.pid, 9)
+                process.communicate()
+
+    @staticmethod
+    def ask(app, port):
+        """Asks for something, answers it as the app, and returns how the answer begins."""
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: app\r\nConnection: close\r\n\r\n")
+            app.settimeout(PATIENCE)
+            asked, _ = app.accept()
+            with asked:
+                asked.recv(65536)
+                asked.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            with client.makefile("rb") as answer:
+                return answer.readline()
+
+    @staticmethod
+    def child(process, other_than):
+        """The idlegate that serves now."""
+        children = pathlib.Path(f"/proc/{process}/task/{process}/children")
+        deadline = time.monotonic() + PATIENCE
+        while (now := children.read_text().split()) in ([], [str(other_than)]):
+            assert time.monotonic() < deadline, now
+            time.sleep(0.01)
+        return int(now[0])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
