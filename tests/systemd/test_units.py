@@ -1,5 +1,5 @@
 """The units and scripts of deploy/systemd, as far as that needs no system of its own. Run by `tests/run systemd`:
-`python test_units.py BINARY`."""
+`python test_units.py BINARY`. The rest is in in_machine.py."""
 import os
 import pathlib
 import shutil
@@ -51,11 +51,12 @@ class Units(unittest.TestCase):
         self.assertIn("Overall exposure level", told)
 
     def test_scripts_are_clean(self):
-        scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/run"]
+        scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/systemd/machine", PROJECT / "tests/run"]
         self.assertEqual(run("shellcheck", *scripts), "")
 
     def installed(self):
-        return {str(path.relative_to(self.folder)): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return {str(path.relative_to(self.folder)): path.read_bytes() for path in files}
 
     def test_files_are_put_below_another_root_and_taken_away(self):
         command = (SYSTEMD / "install", "--binary", BINARY, "--root", self.folder)
@@ -67,7 +68,8 @@ class Units(unittest.TestCase):
         edited.write_text("# Edited.\n")
         (self.folder / units[0]).write_text("# Of another version.\n")
         told = run(*command, "--config", PROJECT / "proxy.toml")
-        self.assertEqual([told.count(word) for word in ("installed ", "replaced ", "unchanged ", "kept ")], [0, 1, 2, 1])
+        counts = [told.count(word) for word in ("installed ", "replaced ", "unchanged ", "kept ")]
+        self.assertEqual(counts, [0, 1, 2, 1])
         before = self.installed()
         self.assertEqual(before["etc/idlegate/proxy.toml"], b"# Edited.\n")
         self.assertEqual(run(*command).count("unchanged "), 4)
