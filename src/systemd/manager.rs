@@ -14,6 +14,9 @@ use std::time::Duration;
 /// How often the line of the status is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// How long after its grace period idlegate may be taken for hung.
+const BEYOND_GRACE: Duration = Duration::from_secs(5);
+
 /// How many messages may wait. A service manager that takes none holds up nobody, and misses some.
 const WAITING_AT_MOST: usize = 16;
 
@@ -65,9 +68,11 @@ impl Manager {
         }
     }
 
-    /// idlegate was told to stop.
+    /// idlegate was told to stop, and has its grace period for that, which the unit need not know.
     pub fn stopping(&self) {
-        self.tell(&[NotifyState::Stopping, NotifyState::Status(&self.line())]);
+        let needed = self.shutdown.left() + BEYOND_GRACE;
+        let needed = NotifyState::ExtendTimeoutUsec(u32::try_from(needed.as_micros()).unwrap_or(u32::MAX));
+        self.tell(&[NotifyState::Stopping, NotifyState::Status(&self.line()), needed]);
     }
 
     /// Keeps the status as it is, and says that idlegate lives, for ever. Not from a thread of its own, which would live on

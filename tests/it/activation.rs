@@ -158,6 +158,10 @@ async fn the_service_manager_is_told_how_it_goes() {
     proxy.terminate();
     told.hears("STOPPING=1").await;
     told.hears("STATUS=stopping; enforce; 1 session, ").await;
+    // The unit's own patience is not asked: it gets the grace period, and a bit.
+    let lines = told.lines();
+    let needed = lines.iter().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC=")).unwrap();
+    assert!((14_000_000..=15_000_000).contains(&needed.parse::<u32>().unwrap()), "{lines:?}");
     drop(tunnels);
     assert_eq!(proxy.stop().await.code(), Some(0));
     assert_eq!(told.count("READY=1"), 0, "{:?}", told.all);
