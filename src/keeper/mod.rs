@@ -70,11 +70,19 @@ pub struct Keeper {
     switches: switch::Switches,
     /// This replica's name among the others.
     replica: String,
-    /// How the switch of all replicas was last seen.
-    fleet: Mutex<Option<Fleet>>,
+    fleet: Mutex<SeenFleet>,
     full: AtomicBool,
     steps: AtomicU64,
     metrics: Arc<Metrics>,
+}
+
+/// The switch of all replicas, as this one knows it.
+#[derive(Debug, Default)]
+struct SeenFleet {
+    /// How it was last seen.
+    stands: Option<Fleet>,
+    /// How often it was heard of. What was read meanwhile may be older than what was heard.
+    heard: u64,
 }
 
 #[derive(Debug, Default)]

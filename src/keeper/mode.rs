@@ -1,9 +1,10 @@
 //! What the mode means for sessions that are over, and what a change of it brings about.
 
 use super::switch::Setting;
-use super::{Keeper, Session, Standing, Switch};
+use super::{Keeper, SeenFleet, Session, Standing, Switch};
 use crate::session::{Mode, Reason};
 use crate::store::{Ended, Fleet, StoreError};
+use parking_lot::MutexGuard;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,29 +43,58 @@ impl Keeper {
             _ => None,
         };
         let fleet = Fleet { mode, until };
+        let heard = self.fleet_heard();
         self.store.switch_fleet(fleet).await?;
-        self.hear_of_fleet(fleet);
+        let mut seen = self.fleet.lock();
+        // Where another word came meanwhile, nobody knows which was the later: until it is read anew, the less strict.
+        if seen.heard == heard || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
+            seen.heard += 1;
+            self.take_over(seen, fleet);
+        }
         Ok(self.mode())
     }
 
-    /// Takes over how the switch of all replicas stands.
+    /// How often the switch of all replicas was heard of so far.
+    pub(super) fn fleet_heard(&self) -> u64 {
+        self.fleet.lock().heard
+    }
+
+    /// Some replica has set the switch of all.
     pub(super) fn hear_of_fleet(&self, fleet: Fleet) {
-        if self.fleet.lock().replace(fleet) == Some(fleet) {
+        let mut seen = self.fleet.lock();
+        seen.heard += 1;
+        self.take_over(seen, fleet);
+    }
+
+    /// The switch of all replicas was read in the store, by what was sent when it had been heard of `heard` times. What
+    /// was heard since is newer, or what is newer is about to be heard: the mode is not to go to and fro between them.
+    pub(super) fn read_fleet(&self, fleet: Fleet, heard: u64) {
+        let seen = self.fleet.lock();
+        if seen.heard == heard {
+            self.take_over(seen, fleet);
+        }
+    }
+
+    /// Under the lock until it is in force: of two that come at once, the later has to be the one that stays.
+    fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
+        if seen.stands.replace(fleet) == Some(fleet) {
             return;
         }
         let until = fleet.until.map(|(second, then)| {
             let left = self.store.now().map_or(0, |now| second.saturating_mul(1000).saturating_sub(now));
             (self.clock.now().plus(left), then)
         });
-        self.changed(self.switches.set(Switch::Fleet, Setting { mode: fleet.mode, until }), Switch::Fleet.name());
+        let changed = self.switches.set(Switch::Fleet, Setting { mode: fleet.mode, until });
+        drop(seen);
+        self.changed(changed, Switch::Fleet.name());
     }
 
     /// The switch of all replicas stands nowhere: it was never set, or the store has lost it. What was seen last goes on,
     /// and is written back.
     pub(super) async fn miss_fleet(&self) {
-        let seen = *self.fleet.lock();
+        let seen = self.fleet.lock().stands;
         if let Some(fleet) = seen
-            && let Err(error) = self.store.switch_fleet(fleet).await
+            && let Err(error) = self.store.restore_fleet(fleet).await
         {
             tracing::debug!(%error, "the mode of the fleet could not be written back");
         }

@@ -120,6 +120,7 @@ impl Keeper {
         let untold = if mode == Mode::Off { Vec::new() } else { self.untold(told) };
         let now = self.clock.now();
         let touches: Vec<Touch> = untold.iter().map(|(session, _)| session.touch_for_store(now)).collect();
+        let heard = self.fleet_heard();
         let flushed = self.store.flush(&touches, told, mode).await;
         self.show_store(&touches, flushed.as_ref().ok());
         match flushed {
@@ -136,7 +137,7 @@ impl Keeper {
                     self.retell();
                 }
                 match flushed.fleet {
-                    Some(fleet) => self.hear_of_fleet(fleet),
+                    Some(fleet) => self.read_fleet(fleet, heard),
                     None => self.miss_fleet().await,
                 }
             }

@@ -150,8 +150,8 @@ pub struct Fleet {
 /// What some replica asks all of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
-    /// Where the answers are collected.
-    answers: String,
+    /// Which one it is.
+    number: u64,
     /// What it asks.
     pub text: String,
 }
@@ -223,6 +223,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn switch_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
         let cause = "only replicas that share a Redis can be switched together".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
+    }
+
+    /// Writes back how the switch of the whole fleet stood, where the store has lost it; not where somebody has set it
+    /// since.
+    fn restore_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
+        Box::pin(std::future::ready(Ok(())))
     }
 
     /// Asks every replica, this one included, and returns what they answered within a second. Nobody answers where

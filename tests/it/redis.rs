@@ -1,6 +1,6 @@
 //! What Redis holds: sessions that a person can read, no token, and no more work than needed.
 
-use crate::harness::{App, Redis, Request, Tunnel, Way, eventually, replica, soon};
+use crate::harness::{App, Idlegate, Redis, Request, Tunnel, Way, eventually, replica, soon};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -11,9 +11,12 @@ fn names(hash: &BTreeMap<String, String>) -> Vec<&str> {
     hash.keys().map(String::as_str).collect()
 }
 
+fn key(token: &str) -> String {
+    format!("idlegate:session:{}", idlegate::session::SessionId::of_token(token.as_bytes()))
+}
+
 async fn time_to_live(redis: &Redis, token: &str) -> u64 {
-    let id = idlegate::session::SessionId::of_token(token.as_bytes());
-    redis.ask(&format!("TTL idlegate:session:{id}")).await
+    redis.ask(&format!("TTL {}", key(token))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,4 +158,34 @@ async fn scripts_that_the_server_forgets_in_the_middle_of_traffic_are_loaded_aga
     assert!(idle < Duration::from_secs(4), "cut late, after {idle:?}");
     assert!(proxy.logged("the store does not answer;").is_empty(), "{}", proxy.whole_log());
     assert_eq!(redis.ask::<Vec<String>>("KEYS idlegate:session:*").await.len(), 21);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_writes_hurts_its_own_key_only_and_is_logged_once() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "3s", &[]));
+    let (mut victim, mut other) = (Tunnel::open(&one, "victim").await, Tunnel::open(&two, "other").await);
+    other.busy_for(Duration::from_secs(1)).await;
+    redis.ask::<()>(&format!("SET {} junk", key("victim"))).await;
+    redis.ask::<()>("HSET idlegate:mode junk junk").await;
+    redis.ask::<()>("HSET idlegate:replicas foo junk counting junk steps junk ghost-0123abcd 9999999999999,off").await;
+    let (count, lines) = (|proxy: &Idlegate, line| proxy.logged(line).len(), "somebody else wrote where");
+    eventually("both keys to be mended", async || {
+        victim.echo().await;
+        other.echo().await;
+        count(&one, lines) + count(&two, lines) >= 2 && redis.session("victim").await.contains_key("last_activity")
+    })
+    .await;
+    other.echo().await;
+    let last = std::time::Instant::now();
+    victim.echo().await;
+    let (cut, _) = tokio::join!(other.cut(Duration::from_secs(9)), victim.cut(Duration::from_secs(9)));
+    let idle = cut - last;
+    assert!(Duration::from_secs_f64(2.9) < idle && idle < Duration::from_secs(5), "cut after {idle:?}");
+    for (line, times) in [("where a session is kept", 1), ("where replicas report", 1), ("does not answer;", 0)] {
+        assert_eq!(count(&one, line) + count(&two, line), times, "{line}: {}\n{}", one.whole_log(), two.whole_log());
+    }
+    for proxy in [&one, &two] {
+        assert_eq!(count(proxy, "the mode of the fleet is none"), 1, "{}", proxy.whole_log());
+    }
 }

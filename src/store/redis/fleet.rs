@@ -3,14 +3,18 @@
 use super::RedisStore;
 use crate::session::{Mode, SessionId};
 use crate::store::{Fleet, Heard, Question};
-use ::redis::{Cmd, FromRedisValue, RedisResult, Value};
+use ::redis::RedisResult;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a message begins with that tells of the switch of the whole fleet.
 const SWITCHED: &str = "mode ";
 
-/// What a message begins with that asks all replicas; then come the key for the answers and the question.
+/// What a message begins with that asks all replicas; then come the number of the question, and the question.
 const ASKED: &str = "ask ";
+
+/// How long the number of a question is, in hexadecimal.
+const NUMBER_DIGITS: usize = 16;
 
 /// How long all replicas may take to answer a question.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
@@ -27,50 +31,66 @@ pub(super) fn heard(message: &str) -> Option<Heard> {
         return fleet_of_text(value).map(Heard::Switched);
     }
     if let Some(asked) = message.strip_prefix(ASKED) {
-        let (answers, text) = asked.split_once(' ')?;
-        return Some(Heard::Asked(Question { answers: answers.to_owned(), text: text.to_owned() }));
+        // No key: anybody may publish here, and would have us write where they like.
+        let (number, text) = asked.split_once(' ').filter(|(number, _)| number.len() == NUMBER_DIGITS)?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        return Some(Heard::Asked(Question { number, text: text.to_owned() }));
     }
     SessionId::from_hex(message).map(Heard::Ended)
 }
 
 impl RedisStore {
-    /// What asks how the switch of the whole fleet stands.
-    pub(super) fn fleet_mode(&self) -> Cmd {
-        let mut command = ::redis::cmd("GET");
-        command.arg(format!("{}:mode", self.settings.prefix));
-        command
+    /// The key of how the switch of the whole fleet stands.
+    pub(super) fn fleet_key(&self) -> String {
+        format!("{}:mode", self.settings.prefix)
     }
 
-    /// Sets the switch of the whole fleet: for those who come later, and for those who are there, at once. Not where it
-    /// stands like that already, so that a replica that writes back what it knows does not wake all others.
-    pub(super) async fn switch(&self, fleet: Fleet) -> RedisResult<()> {
-        let (key, value) = (format!("{}:mode", self.settings.prefix), fleet_value(fleet));
-        let mut set = ::redis::cmd("SET");
-        set.arg(key).arg(&value).arg("GET");
-        let before: Option<String> = self.link.ask(set).await?;
-        if before.as_ref() != Some(&value) {
-            let mut publish = ::redis::cmd("PUBLISH");
-            publish.arg(self.link.channel()).arg(format!("{SWITCHED}{value}"));
-            let _: u64 = self.link.ask(publish).await?;
+    /// Sets the switch of the whole fleet: for those who come later, and for those who are there, at once. If it is only
+    /// written back because it was `lost`, what somebody has set meanwhile stays.
+    pub(super) async fn switch(&self, fleet: Fleet, lost: bool) -> RedisResult<()> {
+        let set = |naming| {
+            let mut command = self.link.switch.command(naming, 1);
+            command.arg(self.fleet_key()).arg(fleet_value(fleet)).arg(self.link.channel());
+            command.arg(if lost { "lost" } else { "" });
+            command
+        };
+        self.link.run(set).await.map(drop)
+    }
+
+    /// Reads how the switch of the whole fleet stands. What is no mode counts as nothing, and is said once.
+    pub(super) fn fleet_of(&self, text: &[u8]) -> Option<Fleet> {
+        let text = String::from_utf8_lossy(text);
+        let fleet = fleet_of_text(&text);
+        let is_junk = fleet.is_none() && !text.is_empty();
+        if is_junk && !self.fleet_is_junk.swap(is_junk, Ordering::Relaxed) {
+            let key = self.fleet_key();
+            tracing::warn!(%key, found = ?text, "the mode of the fleet is none; what it was last goes on");
+        } else if !is_junk {
+            self.fleet_is_junk.store(false, Ordering::Relaxed);
         }
-        Ok(())
+        fleet
+    }
+
+    /// The key of the answers to a question.
+    fn answers_key(&self, number: u64) -> String {
+        format!("{}:answers:{number:0NUMBER_DIGITS$x}", self.settings.prefix)
     }
 
     /// Asks every replica that is there, this one included. Returns what was answered in time.
     pub(super) async fn ask_all(&self, question: &str) -> RedisResult<Vec<String>> {
-        let answers = format!("{}:answers:{:016x}", self.settings.prefix, rand::random::<u64>());
+        let number = rand::random::<u64>();
         let mut publish = ::redis::cmd("PUBLISH");
-        publish.arg(self.link.channel()).arg(format!("{ASKED}{answers} {question}"));
+        publish.arg(self.link.channel()).arg(format!("{ASKED}{number:0NUMBER_DIGITS$x} {question}"));
         let _: u64 = self.link.ask(publish).await?;
         let everybody = usize::try_from(self.view.lock().others).unwrap_or(usize::MAX).saturating_add(1);
         let started = self.clock.now();
         loop {
             let mut look = ::redis::cmd("LRANGE");
-            look.arg(&answers).arg(0).arg(-1);
-            let answered: Vec<String> = self.link.ask(look).await?;
+            look.arg(self.answers_key(number)).arg(0).arg(-1);
+            let answered: Vec<Vec<u8>> = self.link.ask(look).await?;
             let waited = Duration::from_millis(self.clock.now().since(started));
             if answered.len() >= everybody || waited > ANSWERED_WITHIN {
-                return Ok(answered);
+                return Ok(answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect());
             }
             tokio::time::sleep(LOOKED_EVERY).await;
         }
@@ -78,13 +98,12 @@ impl RedisStore {
 
     /// Answers a question of some replica.
     pub(super) async fn answer(&self, question: &Question, answer: &str) -> RedisResult<()> {
-        let mut push = ::redis::cmd("RPUSH");
-        push.arg(&question.answers).arg(answer);
-        let _: u64 = self.link.ask(push).await?;
-        let mut expire = ::redis::cmd("EXPIRE");
-        expire.arg(&question.answers).arg(ANSWERS_KEPT);
-        let _: u64 = self.link.ask(expire).await?;
-        Ok(())
+        let answers = self.answers_key(question.number);
+        let (mut push, mut expire) = (::redis::cmd("RPUSH"), ::redis::cmd("EXPIRE"));
+        push.arg(&answers).arg(answer);
+        expire.arg(&answers).arg(ANSWERS_KEPT);
+        // In one step: without its end, it would stay for ever.
+        self.link.transact(&[push, expire]).await.map(drop)
     }
 }
 
@@ -103,13 +122,4 @@ fn fleet_of_text(text: &str) -> Option<Fleet> {
     let until = words.next().and_then(|until| until.parse().ok());
     let then = words.next().and_then(Mode::from_name).unwrap_or(Mode::Enforce);
     Some(Fleet { mode, until: until.map(|until| (until, then)) })
-}
-
-pub(super) fn fleet_of(answer: &Value) -> Option<Fleet> {
-    let text = Option::<String>::from_redis_value_ref(answer).ok().flatten()?;
-    let fleet = fleet_of_text(&text);
-    if fleet.is_none() {
-        tracing::debug!(%text, "the mode of the fleet is none");
-    }
-    fleet
 }

@@ -63,6 +63,7 @@ pub(super) struct Link {
     hearing: Mutex<Option<Hearing>>,
     pub(super) session: Lua,
     pub(super) replicas: Lua,
+    pub(super) switch: Lua,
     channel: String,
     pub(super) metrics: StoreMetrics,
 }
@@ -113,6 +114,7 @@ impl Link {
             hearing: Mutex::default(),
             session: Lua::new(include_str!("session.lua")),
             replicas: Lua::new(include_str!("replicas.lua")),
+            switch: Lua::new(include_str!("switch.lua")),
             channel,
             metrics: StoreMetrics::default(),
         })

@@ -28,6 +28,7 @@ use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use address::Address;
 use link::{Link, Naming};
 use parking_lot::Mutex;
+use report::{junk_of, warn_of_junk};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub struct RedisStore {
     answers: AtomicBool,
     /// Whether this replica was `off` since it last reported in another mode.
     was_off: AtomicBool,
+    /// Whether junk stood where the mode of the fleet stands.
+    fleet_is_junk: AtomicBool,
     /// [`GAP_AT_MOST`], but in a test that has no minute to spare.
     gap_at_most: u64,
     /// Since when an end has been waiting for a report of another replica, and whether that was said.
@@ -103,9 +106,22 @@ impl RedisStore {
         }
         let link = Link::new(&settings)?;
         let replica = replica::new_name();
-        let [up, answers, was_off] = [true, true, false].map(AtomicBool::new);
+        let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
         let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), GAP_AT_MOST);
-        Ok(Self { link, limits, clock, settings, replica, view, up, answers, was_off, gap_at_most, waiting })
+        Ok(Self {
+            link,
+            limits,
+            clock,
+            settings,
+            replica,
+            view,
+            up,
+            answers,
+            was_off,
+            fleet_is_junk,
+            gap_at_most,
+            waiting,
+        })
     }
 
     /// The name of this replica's mark; without this a new one.
@@ -141,7 +157,14 @@ impl RedisStore {
         let answer = tokio::time::timeout(link::RESPONSE_TIMEOUT, run).await;
         let answer =
             answer.map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", link::RESPONSE_TIMEOUT)))?;
-        answer.and_then(|answer| self.known(&answer)).map_err(|error| unavailable(&error))
+        let known = answer.and_then(|answer| {
+            // A look leaves it to the next step to mend it, and to say so.
+            if let (false, Some(junk)) = (matches!(step, Step::Look), junk_of(&answer)) {
+                warn_of_junk(touch.id, &junk, 1);
+            }
+            self.known(&answer)
+        });
+        known.map_err(|error| unavailable(&error))
     }
 
     /// An end waits for what another replica has to report. Where that takes so long that the cut is late, it is said.
@@ -199,7 +222,8 @@ impl RedisStore {
         if ended > 0 {
             let reason = Reason::from_name(&text(5)?).unwrap_or(Reason::Idle);
             let remembered = ended.saturating_add(self.limits.retention).saturating_mul(1000);
-            let remembered_for = remembered.saturating_sub(now);
+            // A stamp from the future is not kept for longer than any other.
+            let remembered_for = remembered.saturating_sub(now).min(self.limits.retention.saturating_mul(1000));
             let watermark = view.watermark;
             let record = Ended { last_activity, source, created, ended, reason, watermark, remembered_for };
             return Ok(Known::Ended(record));
@@ -323,7 +347,11 @@ impl Store for RedisStore {
     }
 
     fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
-        Box::pin(async move { self.switch(fleet).await.map_err(|error| unavailable(&error)) })
+        Box::pin(async move { self.switch(fleet, false).await.map_err(|error| unavailable(&error)) })
+    }
+
+    fn restore_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+        Box::pin(async move { self.switch(fleet, true).await.map_err(|error| unavailable(&error)) })
     }
 
     fn ask_all<'a>(&'a self, question: &'a str) -> Answer<'a, Vec<String>> {

@@ -1,5 +1,5 @@
 -- A replica reports up to when it has told all activity. KEYS[1] holds the marks of all replicas, and since when
--- counting is unbroken; KEYS[2] says the latter once more, for people.
+-- counting is unbroken; KEYS[2] says the latter once more, for people. KEYS[3] is the switch of the whole fleet.
 local id, mode = ARGV[1], ARGV[2]
 -- What this server's clock said at the replica's earlier report (-1: there was none), and how long before now that was
 -- for the replica: up to where all is told, and up to the sending of this. `slack` is what the way may have taken.
@@ -9,20 +9,55 @@ local confirmed, steps_known, stepped_by = tonumber(ARGV[7]), tonumber(ARGV[8]),
 local grace, gap, limit = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
 -- Whether somebody does not count: this replica is `off`, or was since its last report, or another one is.
 local uncounted = mode == 'off' or ARGV[13] == '1'
+local counting_known = tonumber(ARGV[14])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
-local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0 }, {}
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  local number, rest = string.match(all[i + 1], '^(%d+)(.*)$')
-  if facts[all[i]] then facts[all[i]] = tonumber(number) else marks[all[i]] = { tonumber(number), rest } end
+-- Anybody may have written there. What is not of our form is removed, and the first of it said.
+local junk, removed = {}, 0
+local function remove(field, value)
+  redis.call('HDEL', KEYS[1], field)
+  removed = removed + 1
+  if #junk < 8 then junk[#junk + 1] = string.sub(field, 1, 64) .. '=' .. string.sub(value, 1, 64) end
 end
-local counting, steps = facts.counting, facts.steps
-local before = marks[id] and marks[id][1]
-for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
-marks[id] = nil
+local all = redis.pcall('HGETALL', KEYS[1])
+if all.err then
+  if not string.find(all.err, 'WRONGTYPE', 1, true) then return all end
+  -- No DEL, which the server's rules for our user may not have.
+  redis.call('EXPIRE', KEYS[1], 0)
+  all, junk, removed = {}, { 'no hash' }, 1
+end
+-- Epoch seconds have ten digits from 2001 to 2286.
+local second = '[1-9]' .. string.rep('%d', 9)
+local forms = { counting = '^(' .. second .. ')$', stepped = '^(' .. second .. ')$', left = '^(' .. second .. '%d%d%d)$' }
+forms.steps = '^(%d' .. string.rep('%d?', 8) .. ')$'
+-- The mark goes with its mode: "1759431600123 enforce".
+local a_mark, modes = '^(' .. second .. '%d%d%d)( %l+)$', { [' enforce'] = true, [' observe'] = true, [' off'] = true }
+local a_replica = '^[%w._%-]*%-' .. string.rep('%x', 8) .. '$'
+
+local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0 }, {}
+for i = 1, #all, 2 do
+  local field, value = all[i], all[i + 1]
+  local number, rest = string.match(value, forms[field] or a_mark)
+  if number and forms[field] then
+    facts[field] = tonumber(number)
+  elseif modes[rest] and #field <= 64 and string.find(field, a_replica) then
+    marks[field] = { tonumber(number), rest }
+  else
+    remove(field, value)
+    -- Its own mark is known to it, and lost is only what was written there.
+    if field == id and confirmed > 0 then marks[id] = { confirmed, ' ' .. mode } end
+  end
+end
+local counting, steps, stood = facts.counting, facts.steps, marks[id] and marks[id][1]
+-- Its mark stands as it was confirmed, so nothing was lost here: what is missing all the same was junk, or removed by
+-- hand, and the replica knows it.
+local intact = base >= 0 and stood ~= nil and stood >= confirmed
+if intact and steps < steps_known then
+  steps = steps_known
+  redis.call('HSET', KEYS[1], 'steps', steps)
+end
 
 -- This server's clock against that of the replica, which does not step. A replica that knows of fewer steps than are
 -- noted here measures from before the last one: that one is no news.
@@ -31,7 +66,7 @@ local drift = measured and now - (base + sent) or 0
 -- Far ahead: this came late, from a connection that hung, or the clock was stepped forward. Which it is the replica
 -- knows by the answer, and says with its next report. Nothing is taken from this one, as nothing was from the touches
 -- before it: see `not_after` there.
-local late = drift >= slack
+local late = measured and drift >= slack
 if late or drift > -2000 then drift = measured and not late and stepped_by or 0 end
 if drift ~= 0 then
   steps, facts.stepped = steps + 1, math.floor(now / 1000)
@@ -41,18 +76,48 @@ if drift ~= 0 then
     mark[1] = math.max(mark[1] + drift, 0)
     redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
   end
+  if facts.left > 0 then
+    facts.left = math.max(facts.left + drift, 0)
+    redis.call('HSET', KEYS[1], 'left', string.format('%.0f', facts.left))
+  end
   counting = math.max(counting + math.floor(drift / 1000), 0)
   redis.call('HSET', KEYS[1], 'counting', counting)
 end
 
+-- A stamp from far in the future says nothing. It is removed as well, but not by whoever cannot tell it from what a step
+-- of this clock has left.
+local sure, soon = measured and not late and drift == 0, now + 5000
+for field, mark in pairs(marks) do
+  if mark[1] > soon then
+    if sure then remove(field, string.format('%.0f', mark[1]) .. mark[2]) end
+    marks[field] = sure and field == id and { confirmed, ' ' .. mode } or nil
+  end
+end
+if facts.left > soon then
+  if sure then remove('left', string.format('%.0f', facts.left)) end
+  facts.left = 0
+end
+if sure and counting * 1000 > soon then
+  remove('counting', tostring(counting))
+  counting = 0
+end
+if sure and intact and counting == 0 then
+  counting = counting_known
+  redis.call('HSET', KEYS[1], 'counting', counting)
+end
+
+local before = marks[id] and marks[id][1]
+for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
+marks[id] = nil
+
 -- The mark lies in this server's own time: what it said at an earlier report, and how long ago that was for the
 -- replica. So it lies a message's way before the moment of the report, never after it. A replica of which nothing is
 -- known, or less than it has told, has to tell all first; until then it holds verdicts back, but not for long.
-local known = measured and not late and before ~= nil and before >= confirmed
-local mark = before and math.min(before + drift, now) or now - grace + 2000
+local known = measured and not late and before ~= nil and stood >= confirmed
+local mark = before and math.min(before, now) or now - grace + 2000
 if known then mark = math.min(base + told + drift, now) end
 
-local newest, oldest, others, struck = math.max(before and before + drift or 0, facts.left), mark, 0, {}
+local newest, oldest, others, struck = math.max(before or 0, facts.left), mark, 0, {}
 for field, other in pairs(marks) do
   local at = math.min(other[1], now)
   newest = math.max(newest, at)
@@ -78,7 +143,13 @@ if mode == 'left' then
   redis.call('HDEL', KEYS[1], id)
   redis.call('HSET', KEYS[1], 'left', string.format('%.0f', now))
 else
-  -- The mark goes with its mode: "1759431600123 enforce".
   redis.call('HSET', KEYS[1], id, string.format('%.0f %s', mark, mode))
 end
-return { now, math.floor(oldest), counting, facts.stepped, steps, known and 1 or 0, math.floor(mark), others, struck }
+
+-- The beginning of it is enough; of what is no text, the error.
+local fleet = redis.pcall('GET', KEYS[3]) or ''
+fleet = string.sub(type(fleet) == 'table' and fleet.err or fleet, 1, 64)
+return {
+  now, math.floor(oldest), counting, facts.stepped, steps, known and 1 or 0, math.floor(mark), others, struck, removed,
+  junk, fleet
+}

@@ -1,11 +1,10 @@
 //! The report, about once a second: what was seen, then the mark. And what its failure means.
 
-use super::fleet::fleet_of;
 use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{LATE, RedisStore, Step};
 use crate::clock::Moment;
-use crate::session::Mode;
+use crate::session::{Mode, SessionId};
 use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
@@ -39,10 +38,10 @@ impl RedisStore {
         let mut commands = self.tell(last, started);
         let (sent, connection) = (self.clock.now(), self.link.number());
         commands.push(self.mark(Naming::Text, told, sent, mode.name()));
-        commands.push(self.fleet_mode());
         let mut answers = self.link.transact(&commands).await?;
-        flushed.fleet = fleet_of(&answers.pop().unwrap_or(Value::Nil));
-        let (report, struck) = report_of(&answers.pop().unwrap_or(Value::Nil), sent, self.clock.now(), connection)?;
+        let answer = answers.pop().unwrap_or(Value::Nil);
+        let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
+        flushed.fleet = self.fleet_of(&found.fleet);
         if mode != Mode::Off {
             self.was_off.store(false, Ordering::Release);
         }
@@ -51,7 +50,7 @@ impl RedisStore {
         if second_of(report.reading.server, LATE) <= report.oldest / 1000 {
             *self.waiting.lock() = None;
         }
-        self.tell_of(news, &struck);
+        self.tell_of(news, &found);
         flushed.retell = news.retell || untaken;
         Ok(flushed)
     }
@@ -68,6 +67,10 @@ impl RedisStore {
     /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
     fn hear_of(&self, touches: &[Touch], answers: &[Value], flushed: &mut Flushed) -> RedisResult<bool> {
         let mut untaken = answers.len() < touches.len();
+        let mut junk = touches.iter().zip(answers).filter_map(|(touch, answer)| Some((touch.id, junk_of(answer)?)));
+        if let Some((session, found)) = junk.next() {
+            warn_of_junk(session, &found, 1 + junk.count());
+        }
         for (touch, answer) in touches.iter().zip(answers) {
             match self.known(answer)? {
                 Known::Ended(ended) => flushed.ended.push((touch.id, ended)),
@@ -78,8 +81,17 @@ impl RedisStore {
         Ok(untaken)
     }
 
-    fn tell_of(&self, news: News, struck: &[String]) {
-        for replica in struck {
+    fn tell_of(&self, news: News, found: &Found) {
+        if found.removed > 0 {
+            let junk: Vec<_> = found.junk.iter().map(|junk| String::from_utf8_lossy(junk)).collect();
+            tracing::warn!(
+                key = %self.replicas_key(),
+                removed = found.removed,
+                ?junk,
+                "somebody else wrote where replicas report; it was removed"
+            );
+        }
+        for replica in &found.struck {
             self.link.metrics.struck_off.inc();
             tracing::warn!(
                 replica,
@@ -105,9 +117,9 @@ impl RedisStore {
     async fn set_mark(&self, told: Moment, mode: Mode) -> RedisResult<()> {
         let (sent, connection) = (self.clock.now(), self.link.number());
         let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
-        let (report, struck) = report_of(&answer, sent, self.clock.now(), connection)?;
+        let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
         let news = self.view.lock().hear(&report, told);
-        self.tell_of(news, &struck);
+        self.tell_of(news, &found);
         Ok(())
     }
 
@@ -125,13 +137,18 @@ impl RedisStore {
         let measure = view.measure(told, sent);
         let prefix = &self.settings.prefix;
         let grace = u64::try_from(self.settings.replica_grace.as_millis()).unwrap_or(u64::MAX);
-        let mut command = self.link.replicas.command(naming, 2);
-        command.arg(format!("{prefix}:replicas")).arg(format!("{prefix}:counting")).arg(&self.replica).arg(mode);
+        let mut command = self.link.replicas.command(naming, 3);
+        command.arg(self.replicas_key()).arg(format!("{prefix}:counting")).arg(self.fleet_key());
+        command.arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
         command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
         command.arg(grace).arg(self.gap_at_most).arg(self.limits.timeout);
-        command.arg(u8::from(self.was_off.load(Ordering::Acquire)));
+        command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting);
         command
+    }
+
+    fn replicas_key(&self) -> String {
+        format!("{}:replicas", self.settings.prefix)
     }
 
     /// Where a session cannot have ended yet, because some replica has not reported far enough: what is known of it
@@ -178,9 +195,38 @@ fn is_an_answer(error: &RedisError) -> bool {
     }
 }
 
-fn report_of(answer: &Value, sent: Moment, received: Moment, connection: u64) -> RedisResult<(Report, Vec<String>)> {
-    let (server, oldest, counting, stepped, steps, known, mark, others, struck) =
-        <(u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>)>::from_redis_value_ref(answer)?;
+/// What was found at the key of a session, and is none of ours.
+pub(super) fn junk_of(answer: &Value) -> Option<String> {
+    let Value::Array(parts) = answer else { return None };
+    let junk = Vec::<u8>::from_redis_value_ref(parts.get(7)?).ok().filter(|junk| !junk.is_empty())?;
+    Some(String::from_utf8_lossy(&junk).into_owned())
+}
+
+pub(super) fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
+    tracing::warn!(
+        %session,
+        found,
+        sessions,
+        "somebody else wrote where a session is kept: what is known here is written there, and its idle time counts anew"
+    );
+}
+
+/// What a report found in the server beside the marks.
+struct Found {
+    /// Replicas that were struck off.
+    struck: Vec<String>,
+    /// How many fields were of somebody else's making, and the first of them.
+    removed: u64,
+    junk: Vec<Vec<u8>>,
+    /// How the switch of the whole fleet stands, as it is written there.
+    fleet: Vec<u8>,
+}
+
+fn report_of(answer: &Value, sent: Moment, received: Moment, connection: u64) -> RedisResult<(Report, Found)> {
+    type Answer = (u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>, u64, Vec<Vec<u8>>, Vec<u8>);
+    let (server, oldest, counting, stepped, steps, known, mark, others, struck, removed, junk, fleet) =
+        Answer::from_redis_value_ref(answer)?;
     let reading = Reading { server, sent, received, connection };
-    Ok((Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others }, struck))
+    let report = Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others };
+    Ok((report, Found { struck, removed, junk, fleet }))
 }

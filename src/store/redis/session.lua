@@ -14,19 +14,45 @@ local function second(milliseconds_ago)
   return math.floor((now_ms - milliseconds_ago) / 1000)
 end
 
-local fields = redis.call('HMGET', key, 'last_activity', 'source', 'created', 'ended', 'reason', 'restored')
-local last, last_source, created = tonumber(fields[1]), fields[2], tonumber(fields[3])
-local ended, ended_reason, restored = tonumber(fields[4]), fields[5], tonumber(fields[6])
+-- Anybody may have written there. What is not of our form is `junk`: it counts as missing, and is said.
+local names, junk = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored' }, ''
+local fields = redis.pcall('HMGET', key, unpack(names))
+if fields.err then
+  if not string.find(fields.err, 'WRONGTYPE', 1, true) then return fields end
+  fields, junk = {}, 'no hash'
+end
+local function field(at, form)
+  local text = fields[at]
+  if not text then return nil end
+  if #text <= 24 and string.find(text, form) then return text end
+  junk = junk .. names[at] .. '=' .. string.sub(text, 1, 24) .. ' '
+  return nil
+end
+-- Epoch seconds have ten digits from 2001 to 2286.
+local a_second, a_word = '^[1-9]' .. string.rep('%d', 9) .. '$', '^%l[%l%-]*$'
+local last, last_source, created = tonumber(field(1, a_second)), field(2, a_word), tonumber(field(3, a_second))
+local ended, ended_reason, restored = tonumber(field(4, a_second)), field(5, a_word), tonumber(field(6, a_second))
+-- Beside an end nothing counts any more.
+if ended then junk = '' end
 
 -- `would_end`, with its reason: it is over, and whoever asks ends nobody.
 local function answer(why, would_end)
-  if not last then return {now_ms} end
-  return {now_ms, last, last_source or '', created or last, ended or 0, why or ended_reason or '', would_end or 0}
+  local at = last or ended
+  if not at then return {now_ms} end
+  why = why or ended_reason or ''
+  return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk}
 end
 
 -- Live sessions are remembered for limit + retention, ended ones for retention.
 local function remember()
   redis.call('EXPIRE', key, ended and retention or (limit + retention))
+end
+
+local function write()
+  -- No DEL, which the server's rules for our user may not have.
+  if junk ~= '' then redis.call('EXPIRE', key, 0) end
+  redis.call('HSET', key, 'last_activity', last, 'source', last_source or source, 'created', created or last)
+  if restored then redis.call('HSET', key, 'restored', restored) end
 end
 
 local function finish(why, at)
@@ -42,9 +68,9 @@ if step == 'look' then return answer() end
 if step == 'bury' then
   -- A replica knows of an end that the server has lost. The first end counts.
   if ended then return answer() end
-  if not last then
-    last, last_source, created = second(age), source, second(created_age)
-    redis.call('HSET', key, 'last_activity', last, 'source', last_source, 'created', created)
+  if not last or junk ~= '' then
+    last, last_source, created = last or second(age), last_source or source, created or second(created_age)
+    write()
   end
   return finish(reason, second(tonumber(ARGV[13])))
 end
@@ -53,6 +79,7 @@ if ended then return answer() end
 
 if step == 'end' then
   if not last then return answer() end
+  if junk ~= '' then write() end
   return finish(reason, now)
 end
 
@@ -62,18 +89,15 @@ if not_after > 0 and now_ms > not_after then return {now_ms} end
 
 -- 'tell', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
 local at = math.min(second(age), now)
-if not last then
-  last, last_source, created = at, source, math.min(second(created_age), at)
-  redis.call('HSET', key, 'last_activity', last, 'source', last_source, 'created', created)
-  if step ~= 'tell' then
-    -- The server has lost it, and with it what other replicas told and will not tell again: it counts anew.
-    restored = now
-    redis.call('HSET', key, 'restored', restored)
-  end
-  remember()
-elseif at > last or last > now then
-  last, last_source = at, source
-  redis.call('HSET', key, 'last_activity', last, 'source', last_source)
+-- The server has lost it, or holds what cannot be, and with it what other replicas told and will not tell again: it
+-- counts anew. Only whoever tells of a session that is missing may be its first.
+local lost = junk ~= '' or (restored or 0) > now or (step ~= 'tell' and (not last or last > now))
+local newer = not last or at > last or last > now
+if newer then last, last_source = at, source end
+if not created or created > now then created = math.min(second(created_age), last) end
+if lost then restored = now end
+if lost or newer then
+  write()
   remember()
 end
 
@@ -81,7 +105,7 @@ if step ~= 'tell' then
   local over = step == 'judge' and finish or answer
   -- Idle time counts from the activity, and from no earlier than somebody was counting. It is decided only when
   -- every live replica has reported up to a second in which the session was over.
-  local since = math.max(last, counting, math.min(restored or 0, now))
+  local since = math.max(last, counting, restored or 0)
   if now - since > limit and watermark - since > limit then return over('idle', now) end
   if lifetime >= 0 and now - created > lifetime then return over('lifetime', now) end
 end

@@ -1,16 +1,23 @@
 //! The Redis store before a real server.
 
+mod fuzz;
+mod junk;
 mod lost;
+mod replica;
+mod switch;
 
 use super::{RedisSettings, RedisStore};
 use crate::clock::Clock;
 use crate::keeper::{Keeper, Standing};
 use crate::metrics::Metrics;
 use crate::session::{Limits, Mode, SessionId, Source};
-use crate::store::{Known, Secret, Store, Touch, contract};
+use crate::store::{Flushed, Known, Secret, Store, Touch, contract};
+use redis::FromRedisValue;
+use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::sleep;
 
 /// A server of our own, on a socket in a folder of its own.
 struct Server {
@@ -60,6 +67,18 @@ impl Server {
         asked.arg(&command[1..]);
         asked.query_async(&mut connection).await.unwrap()
     }
+
+    async fn hash(&self, key: &str) -> BTreeMap<String, String> {
+        BTreeMap::from_redis_value(self.ask(&["HGETALL", key]).await).unwrap()
+    }
+
+    /// Something that is no hash lies at a key then.
+    async fn replace(&self, key: &str, kind: usize) {
+        self.ask(&["DEL", key]).await;
+        let commands: [&[&str]; 4] =
+            [&["SET", key, "junk"], &["RPUSH", key, "junk"], &["SADD", key, "junk"], &["ZADD", key, "1", "junk"]];
+        self.ask(commands[kind % 4]).await;
+    }
 }
 
 impl Drop for Server {
@@ -75,11 +94,30 @@ fn touch(token: &str, age: u64) -> Touch {
     Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::ClientPong, created_age: age }
 }
 
+fn key_of(token: &str) -> String {
+    format!("test:session:{}", SessionId::of_token(token.as_bytes()))
+}
+
+async fn flush(store: &dyn Store, touches: &[Touch]) -> Flushed {
+    store.flush(touches, Clock::system().now(), Mode::Enforce).await.unwrap()
+}
+
+async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain for {what}"));
+}
+
 /// The store as it is when this replica has been counting for long.
 async fn counting(server: &Server, limits: Limits) -> RedisStore {
     let store = server.store(limits);
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
-    server.ask(&["HSET", "test:replicas", "counting", "1"]).await;
+    server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
     store
 }

@@ -192,6 +192,10 @@ async fn owner(node: &Client, key: &str) -> RedisResult<Client> {
         let mut connection = connect(&node).await?;
         let asked: RedisResult<Value> = redis::cmd("HMGET").arg(key).arg("counting").query_async(&mut connection).await;
         let Err(error) = asked else { return Ok(node) };
+        // It has the slot, and junk in it.
+        if error.code() == Some("WRONGTYPE") {
+            return Ok(node);
+        }
         match error.redirect_node().and_then(|(address, _)| address.rsplit_once(':')) {
             Some((host, port)) if sent_on < SENT_ON_AT_MOST => {
                 let port = port.parse().map_err(|_| RedisError::from((ErrorKind::Parse, "a node has no port")))?;

@@ -1,0 +1,12 @@
+-- Sets the switch of the whole fleet, KEYS[1], to ARGV[1], and says so on the channel ARGV[2]: in one step, so that
+-- what is heard comes in the order in which it was set. Where ARGV[3] is 'lost', only if no mode stands there: somebody
+-- may have set one since it was seen to be missing.
+local value, channel, only_if = ARGV[1], ARGV[2], ARGV[3]
+local stands = redis.pcall('GET', KEYS[1]) or ''
+stands = type(stands) == 'table' and '' or stands
+local modes = { enforce = true, observe = true, off = true }
+if only_if == 'lost' and modes[string.match(stands, '^%s*(%S+)')] then return 0 end
+redis.call('SET', KEYS[1], value)
+-- A replica that writes back what it knows does not wake all others.
+if stands ~= value then redis.call('PUBLISH', channel, 'mode ' .. value) end
+return 1

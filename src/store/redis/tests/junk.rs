@@ -1,0 +1,212 @@
+//! What somebody else wrote: it hurts nobody but the key it lies in, and it is said.
+
+use super::replica::Log;
+use super::{LIMITS, Server, counting, flush, key_of, touch};
+use crate::session::{Limits, Mode, Reason, Source};
+use crate::store::{Known, Store};
+use std::time::Duration;
+use tokio::time::sleep;
+
+/// That a session which is over is ended at once, by a store whose clock this is.
+async fn somebody_can_be_ended(store: &super::RedisStore, token: &str) {
+    store.begin(touch(token, 12_000)).await.unwrap();
+    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    let known = store.judge(touch(token, 12_000), 12_000, Mode::Enforce).await.unwrap();
+    assert!(matches!(known, Known::Ended(_)), "not ended: {known:?}");
+}
+
+#[tokio::test]
+async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
+    let server = Server::start();
+    let (log, _guard) = Log::start();
+    let store = counting(&server, LIMITS).await;
+    for kind in 0..4 {
+        server.replace(&key_of("ada"), kind).await;
+        assert_eq!(store.look_up(touch("ada", 0).id).await.unwrap(), Known::Unknown);
+        assert_eq!(log.warnings(), [""; 0], "a look mends nothing");
+        flush(&store, &[touch("ada", 9_000), touch("bob", 1_000)]).await;
+        let warnings = log.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("no hash"), "{warnings:?}");
+        assert!(matches!(store.look_up(touch("ada", 0).id).await.unwrap(), Known::Live(_)));
+        // What others told of it is lost: it is not cut by what is known here.
+        let known = store.judge(touch("ada", 12_000), 12_000, Mode::Enforce).await.unwrap();
+        assert!(matches!(known, Known::Live(live) if live.age < 12_000 + 2_000), "{known:?}");
+        somebody_can_be_ended(&store, &format!("idle {kind}")).await;
+        server.replace(&key_of("ada"), kind).await;
+        assert_eq!(store.end(touch("ada", 0).id, Reason::Logout).await.unwrap(), Known::Unknown);
+        let buried = store.bury(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
+        assert!(matches!(buried, Known::Ended(ended) if ended.reason == Reason::Logout), "{buried:?}");
+        assert_eq!(log.warnings().len(), 1);
+        server.ask(&["DEL", &key_of("ada")]).await;
+    }
+}
+
+const SHORT: Limits = Limits { timeout: 2, lifetime: None, ..LIMITS };
+
+#[tokio::test]
+async fn a_field_of_a_session_that_cannot_be_makes_nobody_immortal_and_cuts_nobody_early() {
+    let server = Server::start();
+    let (log, _guard) = Log::start();
+    let store = counting(&server, SHORT).await;
+    let junk = [
+        ("ended", "0"),
+        ("ended", "junk"),
+        ("ended", "-1"),
+        ("ended", "inf"),
+        ("ended", "99999999999999999999"),
+        ("last_activity", "junk"),
+        ("last_activity", "nan"),
+        ("last_activity", "5"),
+        ("last_activity", "1e300"),
+        ("last_activity", "9999999999"),
+        ("created", "junk"),
+        ("created", "0x7fffffff"),
+        ("restored", "9999999999"),
+        ("source", "\u{7}; no source"),
+    ];
+    let token = |number: usize| format!("token {number}");
+    for (number, (field, value)) in junk.iter().enumerate() {
+        // This replica saw it last three seconds ago; another one just now.
+        store.begin(touch(&token(number), 3_000)).await.unwrap();
+        flush(&store, &[touch(&token(number), 0)]).await;
+        server.ask(&["HSET", &key_of(&token(number)), field, value]).await;
+    }
+    flush(&store, &[]).await;
+    let judge = async |number: usize| {
+        let known = store.judge(touch(&token(number), 3_000), 3_000, Mode::Enforce).await.unwrap();
+        (matches!(known, Known::Ended(_)), known)
+    };
+    let begun = store.clock.now();
+    for (number, junk) in junk.iter().enumerate() {
+        let (ended, known) = judge(number).await;
+        assert!(!ended, "{junk:?} cut it early: {known:?}");
+        let hash = server.hash(&key_of(&token(number))).await;
+        let is_second = |name: &str| hash.get(name).is_none_or(|text| text.len() == 10 && text.starts_with("17"));
+        assert!(["last_activity", "created", "restored"].into_iter().all(is_second), "{junk:?} stays: {hash:?}");
+        assert!(!hash.contains_key("ended") && Source::from_name(&hash["source"]).is_some(), "{junk:?}: {hash:?}");
+    }
+    let said = log.warnings();
+    // A stamp from the future may be what a step of the clock has left.
+    let silent = junk.iter().filter(|(_, value)| *value == "9999999999").count();
+    assert_eq!(said.len(), junk.len() - silent, "{said:?}");
+    for (number, junk) in junk.iter().enumerate() {
+        while !judge(number).await.0 {
+            sleep(Duration::from_millis(100)).await;
+            flush(&store, &[]).await;
+            assert!(store.clock.now().since(begun) < (SHORT.timeout + 8) * 1000, "{junk:?} is immortal");
+        }
+    }
+    assert_eq!(log.warnings(), [""; 0], "said more than once");
+}
+
+#[tokio::test]
+async fn an_end_stays_whatever_is_written_beside_it() {
+    let server = Server::start();
+    let store = counting(&server, LIMITS).await;
+    for (number, (field, value)) in [("last_activity", "junk"), ("reason", "\u{0}"), ("created", "")].iter().enumerate()
+    {
+        let token = format!("token {number}");
+        store.begin(touch(&token, 0)).await.unwrap();
+        store.end(touch(&token, 0).id, Reason::Logout).await.unwrap();
+        server.ask(&["HSET", &key_of(&token), field, value]).await;
+        for known in [
+            store.look_up(touch(&token, 0).id).await.unwrap(),
+            store.begin(touch(&token, 0)).await.unwrap(),
+            store.judge(touch(&token, 0), 0, Mode::Enforce).await.unwrap(),
+        ] {
+            assert!(matches!(known, Known::Ended(_)), "{field} {value:?} revived it: {known:?}");
+        }
+    }
+    // One that seems to have ended in the future is not remembered for longer than others.
+    server.ask(&["HSET", &key_of("token 0"), "ended", "9999999999"]).await;
+    let Known::Ended(ended) = store.look_up(touch("token 0", 0).id).await.unwrap() else { panic!("revived") };
+    assert!(ended.remembered_for <= LIMITS.retention * 1000, "{ended:?}");
+}
+
+#[tokio::test]
+async fn junk_among_the_marks_is_removed_and_holds_nobody_up() {
+    let server = Server::start();
+    let (log, _guard) = Log::start();
+    let store = counting(&server, LIMITS).await;
+    let long = "9".repeat(100_000);
+    let junk = [
+        ("foo", "junk"),
+        ("foo", "999999999999999 off"),
+        ("foo", "1759431600123 off"),
+        ("host-0123abcd", "9999999999999 off"),
+        ("host-0123abcd", "1759431600123"),
+        ("host-0123abcd", "1759431600123 everything"),
+        ("host-0123abcd", &long),
+        ("counting", "junk"),
+        ("counting", ""),
+        ("counting", "5"),
+        ("counting", "9999999999"),
+        ("steps", "junk"),
+        ("steps", &long),
+        ("stepped", "junk"),
+        ("left", "junk"),
+        ("left", "9999999999999"),
+        (&store.replica, "junk"),
+        (&store.replica, "9999999999999 off"),
+    ];
+    for (number, (field, value)) in junk.into_iter().enumerate() {
+        let short = &value[..value.len().min(40)];
+        server.ask(&["HSET", "test:replicas", field, value]).await;
+        flush(&store, &[]).await;
+        let warnings = log.warnings();
+        let said = |line: &String| line.contains("removed=1") && line.contains(field) && line.len() < 500;
+        assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
+        let hash = server.hash("test:replicas").await;
+        assert_eq!(hash["counting"], "1000000000", "{field} {short} made idle time start anew: {hash:?}");
+        assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", &store.replica], "{field} {short}");
+        // Whoever finds its own mark gone has to tell all first.
+        flush(&store, &[]).await;
+        somebody_can_be_ended(&store, &format!("idle {number}")).await;
+        assert_eq!(log.warnings(), [""; 0], "{field} {short} was said more than once");
+    }
+}
+
+#[tokio::test]
+async fn steps_of_the_clock_that_were_noted_stay_so_whatever_is_written_there() {
+    let server = Server::start();
+    let store = counting(&server, LIMITS).await;
+    server.ask(&["HSET", "test:replicas", "steps", "7"]).await;
+    flush(&store, &[]).await;
+    server.ask(&["HSET", "test:replicas", "steps", "junk"]).await;
+    let flushed = flush(&store, &[]).await;
+    assert!(!flushed.retell && server.hash("test:replicas").await["steps"] == "7");
+}
+
+#[tokio::test]
+async fn marks_of_another_type_are_lost_marks() {
+    let server = Server::start();
+    let (log, _guard) = Log::start();
+    let store = counting(&server, LIMITS).await;
+    for kind in 0..4 {
+        server.replace("test:replicas", kind).await;
+        assert!(flush(&store, &[]).await.retell, "what was lost beside is not known");
+        assert_eq!(log.warnings().len(), 1);
+        flush(&store, &[]).await;
+        let hash = server.hash("test:replicas").await;
+        assert!(hash["counting"] != "1000000000" && hash.contains_key(&store.replica), "{hash:?}");
+        assert_eq!(log.warnings(), [""; 0]);
+    }
+    server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
+    somebody_can_be_ended(&store, "idle").await;
+}
+
+#[tokio::test]
+async fn time_in_which_no_replica_counted_does_not_count_whatever_marks_say() {
+    let server = Server::start();
+    for left in ["1000000000000", "9999999999999", "junk"] {
+        for more in [&[][..], &["host-0123abcd", "9999999999999 enforce"]] {
+            server.ask(&["FLUSHALL"]).await;
+            let early = counting(&server, LIMITS).await;
+            early.close().await.unwrap();
+            server.ask(&[&["HSET", "test:replicas", "left", left], more].concat()).await;
+            flush(&server.store(LIMITS), &[]).await;
+            let counting = &server.hash("test:replicas").await["counting"];
+            assert_ne!(counting, "1000000000", "{left} {more:?}: time that nobody counted counts");
+        }
+    }
+}

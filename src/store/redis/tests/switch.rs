@@ -1,0 +1,183 @@
+//! The switch of the whole fleet, and what replicas say to each other.
+
+use super::replica::{Log, Replica};
+use super::{LIMITS, Server, counting, eventually};
+use crate::clock::{Clock, Moment};
+use crate::keeper::Keeper;
+use crate::session::{Mode, Reason, SessionId};
+use crate::store::{Answer, Ended, Fleet, Flushed, Heard, Known, Store, Touch};
+use redis::{FromRedisValue, Value};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
+
+#[tokio::test]
+async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
+    let server = Server::start();
+    let (log, _guard) = Log::start();
+    let keeper = Keeper::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS.timeout, 10);
+    let mode = async || String::from_redis_value(server.ask(&["GET", "test:mode"]).await).unwrap();
+    for seen in [false, true] {
+        if seen {
+            keeper.switch_fleet(Mode::Observe, None).await.unwrap();
+            keeper.round().await;
+            log.warnings();
+        }
+        for kind in 0..5 {
+            match kind {
+                4 => drop(server.ask(&["SET", "test:mode", "\u{1}junk"]).await),
+                kind => server.replace("test:mode", kind + 1).await,
+            }
+            if kind == 3 {
+                server.ask(&["DEL", "test:mode"]).await;
+                server.ask(&["HSET", "test:mode", "off", "off"]).await;
+            }
+            keeper.round().await;
+            keeper.round().await;
+            let warnings = log.warnings();
+            let outage = warnings.iter().any(|line| line.contains("does not answer"));
+            assert!(!outage && keeper.metrics().store.is_up(), "{warnings:?}");
+            // Nobody mends it where no mode was ever seen; so it is said at the first of it.
+            assert_eq!(warnings.len(), usize::from(seen || kind == 0), "{seen} {kind}: {warnings:?}");
+            assert_eq!(keeper.mode(), if seen { Mode::Observe } else { Mode::Enforce });
+            if seen {
+                assert_eq!(mode().await, "observe", "{kind} was not written back");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_mode_is_written_back_only_where_none_stands() {
+    let server = Server::start();
+    let store = counting(&server, LIMITS).await;
+    for (stands, after) in [("off", "off"), (" off 9999999999 enforce", " off 9999999999 enforce"), ("x", "observe")] {
+        server.ask(&["SET", "test:mode", stands]).await;
+        store.restore_fleet(OBSERVE).await.unwrap();
+        assert_eq!(server.ask(&["GET", "test:mode"]).await, Value::BulkString(after.into()));
+    }
+}
+
+#[tokio::test]
+async fn a_question_is_answered_at_its_own_key_only_and_not_for_ever() {
+    let server = Server::start();
+    let _replica = Replica::start(Box::new(server.store(LIMITS)), LIMITS);
+    server.has_listeners(1).await;
+    server.ask(&["RPUSH", "theirs", "1"]).await;
+    for asked in [
+        "ask theirs {}",
+        "ask test:mode {}",
+        "ask test:answers:0123456789abcdef {}",
+        "ask 0123456789abcdeg {}",
+        "ask 1 {}",
+        "ask",
+    ] {
+        server.ask(&["PUBLISH", "test:ended", asked]).await;
+    }
+    // Whoever has answered the last has heard those before it.
+    server.ask(&["PUBLISH", "test:ended", "ask fedcba9876543210 {}"]).await;
+    let answers = "test:answers:fedcba9876543210";
+    eventually("an answer", async || server.ask(&["EXISTS", answers]).await == Value::Int(1)).await;
+    let Value::Int(left) = server.ask(&["TTL", answers]).await else { panic!("no number") };
+    assert!((1..=10).contains(&left), "it stays for {left} s");
+    assert_eq!(server.ask(&["LLEN", "theirs"]).await, Value::Int(1));
+    let mut keys = Vec::<String>::from_redis_value(server.ask(&["KEYS", "*"]).await).unwrap();
+    keys.sort();
+    assert_eq!(keys, [answers, "test:counting", "test:replicas", "theirs"]);
+}
+
+/// The answer to a report can be held up on its way, after the server has given it.
+#[derive(Debug)]
+struct Held {
+    store: super::RedisStore,
+    wanted: AtomicBool,
+    arrived: Notify,
+    released: Notify,
+}
+
+#[derive(Debug)]
+struct Holding(Arc<Held>);
+
+impl Store for Holding {
+    fn now(&self) -> Option<u64> {
+        self.0.store.now()
+    }
+
+    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
+        self.0.store.look_up(id)
+    }
+
+    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+        self.0.store.begin(touch)
+    }
+
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed> {
+        Box::pin(async move {
+            let flushed = self.0.store.flush(touches, told, mode).await;
+            if self.0.wanted.swap(false, Ordering::AcqRel) {
+                self.0.arrived.notify_one();
+                self.0.released.notified().await;
+            }
+            flushed
+        })
+    }
+
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known> {
+        self.0.store.judge(touch, seen_idle, mode)
+    }
+
+    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+        self.0.store.end(id, reason)
+    }
+
+    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
+        self.0.store.bury(touch, reason, ended_age)
+    }
+
+    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+        self.0.store.obituary(touch, reason)
+    }
+
+    fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+        self.0.store.switch_fleet(fleet)
+    }
+
+    fn restore_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+        self.0.store.restore_fleet(fleet)
+    }
+
+    fn heard(&self) -> Answer<'_, Heard> {
+        self.0.store.heard()
+    }
+}
+
+#[tokio::test]
+async fn a_mode_that_was_read_before_another_was_heard_does_not_come_back() {
+    let server = Server::start();
+    let operator = counting(&server, LIMITS).await;
+    let (wanted, arrived, released) = (AtomicBool::new(false), Notify::new(), Notify::new());
+    let held = Arc::new(Held { store: server.store(LIMITS), wanted, arrived, released });
+    let replica = Replica::start(Box::new(Holding(Arc::clone(&held))), LIMITS);
+    server.has_listeners(1).await;
+    let mode = || replica.keeper.mode();
+    for _ in 0..3 {
+        operator.switch_fleet(Fleet { mode: Mode::Enforce, until: None }).await.unwrap();
+        eventually("it to enforce", async || mode() == Mode::Enforce).await;
+        // This round reads `enforce`, and learns of it when `off` has long been heard.
+        held.wanted.store(true, Ordering::Release);
+        held.arrived.notified().await;
+        operator.switch_fleet(Fleet { mode: Mode::Off, until: None }).await.unwrap();
+        eventually("the message", async || mode() == Mode::Off).await;
+        held.released.notify_one();
+        // Longer than the answer takes to be read, shorter than to the next round.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+            sleep(Duration::from_millis(2)).await;
+            assert_eq!(mode(), Mode::Off, "what was read before came back");
+        }
+    }
+}
