@@ -202,6 +202,52 @@ async fn a_master_that_the_sentinels_gave_up_is_left_though_it_still_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn fleets_in_two_databases_behind_the_same_sentinels_hear_only_their_own() {
+    let servers = Sentinels::start().await;
+    let [ours, theirs] = [3, 0].map(|database| Fleet::start(servers.url_of(database), "idlegate"));
+    let mut server = &servers.servers[0];
+    for round in 0..2 {
+        for channel in ["idlegate:ended:3", "idlegate:ended"] {
+            let listeners = async || server.ask::<(String, u64)>(&format!("PUBSUB NUMSUB {channel}")).await.1;
+            eventually("both replicas to listen", async || listeners().await == 2).await;
+        }
+        let token = log_in(ours.replicas[0].address, "ada", "lovelace").await;
+        let mut there = Tunnel::open(&ours.replicas[1], &token).await;
+        ours.log_out(0, &token).await;
+        let ended = Instant::now();
+        there.cut(seconds(5.0)).await;
+        assert!(ended.elapsed() < seconds(1.0), "round {round}: heard of only after {:?}", ended.elapsed());
+        // The next round is at whoever is promoted.
+        server = if round == 0 { servers.change_their_mind().await } else { server };
+    }
+    assert!(server.ask::<String>("INFO keyspace").await.contains("db3:"));
+    let switch = Request::new(ours.replicas[0].admin(), http::Method::PUT, "/mode");
+    assert_eq!(switch.json(&json!({"mode": "observe", "fleet": true})).send().await.status, 200);
+    let mode = async |proxy: &Idlegate| Request::get(proxy.admin(), "/mode").send().await.json()["mode"].clone();
+    let asked = Instant::now();
+    eventually("the other to hear of it", async || mode(&ours.replicas[1]).await == "observe").await;
+    assert!(asked.elapsed() < seconds(1.0), "{:?}", asked.elapsed());
+    // More than a report later it is still theirs.
+    let mut cut = Tunnel::open(&theirs.replicas[0], "theirs").await;
+    cut.cut(seconds(9.0)).await;
+    assert_eq!(mode(&theirs.replicas[1]).await, "enforce");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_marks_are_junk_is_found_and_mends_them() {
+    let cluster = Cluster::start().await;
+    let owner = &cluster.nodes[cluster.owner];
+    owner.ask::<()>("SET {idlegate}:replicas junk").await;
+    let fleet = Fleet::start(cluster.url(), "{idlegate}");
+    let _tunnel = Tunnel::open(&fleet.replicas[0], "shared").await;
+    eventually("the marks to be there", async || {
+        owner.ask::<String>("TYPE {idlegate}:replicas").await == "hash"
+            && !fleet.session(owner, "shared").await.is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_keeps_sessions_and_a_node_of_it_may_die() {
     let mut cluster = Cluster::start().await;
     let fleet = Fleet::start(cluster.url(), "{idlegate}");

@@ -128,8 +128,13 @@ impl Sentinels {
 
     /// As `[store] url` says it.
     pub fn url(&self) -> String {
+        self.url_of(0)
+    }
+
+    /// The same, for one of the servers' databases.
+    pub fn url_of(&self, database: u8) -> String {
         let ports: Vec<_> = self.watchers.iter().map(|sentinel| sentinel.port).collect();
-        format!("redis+sentinel://{}/main/0", addresses(&ports))
+        format!("redis+sentinel://{}/main/{database}", addresses(&ports))
     }
 
     /// The replica that was promoted.
