@@ -135,10 +135,9 @@ impl Server {
                 Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(StartError::store)?)
             }
         };
-        let keeper = Keeper::new(store, clock, config.idle.timeout, config.max_sessions)
+        let keeper = Keeper::new(store, clock, config.idle, config.max_sessions)
             .dealing(config.dealings)
             .named(replica)
-            .with_lifetime(config.idle.lifetime)
             .with_metrics(metrics);
         keeper.switch(Switch::File, config.reloadable.mode, None);
         let current = Current::new(config.reloadable.clone());

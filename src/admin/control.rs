@@ -3,7 +3,7 @@
 use super::door::Door;
 use super::words::Refusal;
 use super::{Limits, Listener};
-use crate::keeper::{Account, Keeper, Switch};
+use crate::keeper::{Account, Keeper, Switch, TOLD_AT_MOST};
 use crate::session::{Mode, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
@@ -117,7 +117,7 @@ impl Control {
         json!({
             "mode": self.keeper.mode().name(),
             "switches": switches.collect::<serde_json::Map<_, _>>(),
-            "past_the_limit": self.keeper.lapsed().len(),
+            "past_the_limit": self.keeper.overview().lapsed,
             "replica": self.keeper.replica(),
         })
     }
@@ -126,16 +126,21 @@ impl Control {
     async fn change(&self, body: Incoming) -> Result<(), Refusal> {
         let sent =
             Limited::new(body, SENT_AT_MOST).collect().await.map_err(|error| Refusal::Malformed(error.to_string()))?;
-        let change: Change =
-            serde_json::from_slice(&sent.to_bytes()).map_err(|error| Refusal::Malformed(error.to_string()))?;
+        let sent = sent.to_bytes();
+        // A list of the values alone would do for serde, and hide which is which.
+        if !sent.trim_ascii_start().starts_with(b"{") {
+            return Err(Refusal::Malformed("it is no JSON object".to_owned()));
+        }
+        let change: Change = serde_json::from_slice(&sent).map_err(|error| Refusal::Malformed(error.to_string()))?;
         let mode = Mode::from_name(&change.mode)
             .ok_or_else(|| Refusal::Malformed("a mode is enforce, observe or off".to_owned()))?;
         let lasting = change.lasting.as_deref().map(humantime::parse_duration).transpose();
         let lasting = lasting.map_err(|error| Refusal::Malformed(format!("\"for\": {error}")))?;
         if mode == Mode::Enforce && !change.yes {
-            let lapsed = if change.fleet { self.keeper.lapsed_anywhere().await } else { self.keeper.lapsed().len() };
-            if lapsed > 0 {
-                return Err(Refusal::WouldCut(lapsed));
+            let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
+            match self.keeper.would_be_cut(switch).await {
+                0 => {}
+                count => return Err(Refusal::WouldCut(count)),
             }
         }
         if change.fleet {
@@ -154,9 +159,9 @@ impl Control {
             Some(text) => text
                 .parse()
                 .or_else(|_| humantime::parse_duration(text).map(|duration| duration.as_secs()))
-                .map_err(|error| Refusal::Malformed(format!("idle_over: {error}")))?,
+                .map_err(|error| Refusal::NoDuration(error.to_string()))?,
         };
-        let accounts = self.keeper.accounts(idle_over).await;
+        let accounts = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
         let sessions: Vec<_> = accounts.iter().map(|account| self.shown(account)).collect();
         let now = self.keeper.now() / 1000;
         Ok(json!({ "now": now, "mode": self.keeper.mode().name(), "sessions": sessions }))
@@ -195,17 +200,18 @@ impl Control {
 
     /// An account, with what can be computed from it.
     fn shown(&self, account: &Account) -> Value {
-        let (now, limit) = (self.keeper.now() / 1000, self.keeper.limit());
+        let (now, limits) = (self.keeper.now() / 1000, self.keeper.limits());
         let mut value = json!(account);
         if let Some(fields) = value.as_object_mut() {
-            let idle = account.idle(now);
             fields.insert("now".to_owned(), now.into());
-            fields.insert("idle".to_owned(), idle.into());
-            fields.insert("limit".to_owned(), limit.into());
+            fields.insert("idle".to_owned(), account.idle(now).into());
+            fields.insert("limit".to_owned(), limits.timeout.into());
             if account.end.is_none() {
-                fields.insert("seconds_left".to_owned(), (limit + 1).saturating_sub(idle).into());
+                let (left, reason) = account.left(now, limits);
+                fields.insert("seconds_left".to_owned(), left.into());
+                fields.insert("left_until".to_owned(), reason.name().into());
             }
-            fields.insert("says".to_owned(), account.says(now, limit).into());
+            fields.insert("says".to_owned(), account.says(now, limits).into());
         }
         value
     }

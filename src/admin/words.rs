@@ -18,6 +18,8 @@ pub(crate) enum Refusal {
     Method(&'static str),
     /// What was sent is not what it should be.
     Malformed(String),
+    /// That is no duration.
+    NoDuration(String),
     /// That is no session id.
     NoId,
     /// Nobody knows such a session.
@@ -38,7 +40,7 @@ impl Refusal {
             Self::Token => StatusCode::UNAUTHORIZED,
             Self::Path | Self::Unknown => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Malformed(_) | Self::NoId => StatusCode::BAD_REQUEST,
+            Self::Malformed(_) | Self::NoDuration(_) | Self::NoId => StatusCode::BAD_REQUEST,
             Self::Ended | Self::WouldCut(_) => StatusCode::CONFLICT,
             Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -50,9 +52,10 @@ impl Refusal {
             Self::Host => "open it by an address or as localhost: http://127.0.0.1:9090/",
             Self::Origin => "open the page itself, and use its buttons",
             Self::Token => "send what stands in admin.token_file: Authorization: Bearer …",
-            Self::Path => "there are /, /mode, /drain, /sessions and /sessions/{id}",
+            Self::Path => "there are /, /mode, /drain, /sessions, /sessions/{id} and /events",
             Self::Method(_) => "use one of the methods in Allow",
             Self::Malformed(_) => "send JSON like {\"mode\": \"observe\", \"for\": \"30m\", \"fleet\": true}",
+            Self::NoDuration(_) => "write it in seconds, or like /sessions?idle_over=30m",
             Self::NoId => {
                 "a session id is 32 hexadecimal digits, as the log shows it; to start from a token: \
                            idlegate explain --token-stdin"
@@ -74,6 +77,7 @@ impl fmt::Display for Refusal {
             Self::Path => f.write_str("there is no such page"),
             Self::Method(allowed) => write!(f, "this page is only for {allowed}"),
             Self::Malformed(what) => write!(f, "what was sent is not understood: {what}"),
+            Self::NoDuration(what) => write!(f, "idle_over is no duration: {what}"),
             Self::NoId => f.write_str("this is no session id"),
             Self::Unknown => f.write_str("nobody knows this session"),
             Self::Ended => f.write_str("this session has ended already"),

@@ -8,10 +8,12 @@ mod record;
 mod sink;
 #[cfg(test)]
 mod tests;
+mod why;
 
 pub use caller::Caller;
 pub(crate) use record::{Decision, Scene};
 pub use sink::Sink;
+pub(crate) use why::Why;
 
 use crate::clock::epoch_milliseconds;
 

@@ -1,8 +1,8 @@
 //! What a record says.
 
-use super::Caller;
+use super::{Caller, Why};
 use crate::metrics::Carrier;
-use crate::session::{EpochSeconds, Mode, Reason, SessionId};
+use crate::session::{EpochSeconds, Mode, SessionId};
 use crate::store::Ended;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
@@ -185,30 +185,27 @@ fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}", arithmetic(ended, scene))
+            format!("{would}{}", why(ended, scene))
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
-            format!("{refused}, dead since {}: {}", ended.ended, arithmetic(ended, scene))
+            format!("{refused}, dead since {}: {}", ended.ended, why(ended, scene))
         }
         Decision::Mode { before, after, by, past_the_limit } => {
-            format!("{before} to {after} by {by}, {past_the_limit} sessions past the limit")
+            let sessions = if past_the_limit == 1 { "session" } else { "sessions" };
+            format!("{before} to {after} by {by}, {past_the_limit} {sessions} past the limit")
         }
     }
 }
 
-/// Why a session ended. A limit is named only where it is exceeded: what was refused today may have ended under another
-/// one.
-fn arithmetic(ended: &Ended, scene: &Scene<'_>) -> String {
-    let (idle, age) = (ended.idle(), ended.ended.saturating_sub(ended.created));
-    let more_than = |limit: Option<EpochSeconds>, seconds: u64| {
-        limit.filter(|limit| seconds > *limit).map(|limit| format!(" > {limit} s")).unwrap_or_default()
-    };
-    let why = match ended.reason {
-        Reason::Idle => format!("idle {idle} s{}", more_than(Some(scene.limit), idle)),
-        Reason::Lifetime => format!("{age} s old{}, idle {idle} s", more_than(scene.lifetime, age)),
-        Reason::Logout => format!("its user logged out, idle {idle} s"),
-        Reason::Operator => format!("an operator ended it, idle {idle} s"),
-    };
-    format!("{why}, last activity {} by {}", ended.last_activity, ended.source)
+fn why<'e>(ended: &'e Ended, scene: &Scene<'_>) -> Why<'e> {
+    Why {
+        reason: ended.reason,
+        created: ended.created,
+        last_activity: ended.last_activity,
+        source: ended.source.name(),
+        ended: ended.ended,
+        limit: scene.limit,
+        lifetime: scene.lifetime,
+    }
 }

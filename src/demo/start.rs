@@ -84,7 +84,7 @@ impl Watch for Watched {
             state,
             source: source.name(),
             idle_ms: self.0.clock().now().since(beat.at),
-            limit_seconds: self.0.limit(),
+            limit_seconds: self.0.limits().timeout,
             connections: session.connections(),
         })
     }

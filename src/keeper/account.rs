@@ -1,14 +1,10 @@
-//! What is known of sessions, for those who ask: here, and on all replicas together.
+//! What is known of one session, for those who ask, and the sentence that explains it.
 
-use super::{Keeper, Session};
-use crate::clock::{Moment, epoch_milliseconds};
-use crate::session::{EpochSeconds, Reason, SessionId, Source};
-use crate::store::{Ended, Known, Live, Question, StoreError, Touch};
+use crate::audit::{Caller, Why};
+use crate::session::{EpochSeconds, Limits, Reason};
+use crate::store::Ended;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-/// How many sessions one replica tells of at most. A page that lists more is read by nobody, and an answer has to end.
-pub const TOLD_AT_MOST: usize = 1_000;
 
 /// How a session stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -42,6 +38,24 @@ pub struct Account {
     /// When and why it ended, where it has; or would have, where it has lapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+    /// Who came with it last, where anybody did.
+    #[serde(flatten, default)]
+    pub visit: Option<Visit>,
+}
+
+/// The last who came with a session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Visit {
+    /// The address.
+    pub client: String,
+    /// The path that was asked for, short and printable.
+    pub route: String,
+}
+
+impl From<Caller> for Visit {
+    fn from(caller: Caller) -> Self {
+        Self { client: caller.client().to_owned(), route: caller.route().to_owned() }
+    }
 }
 
 /// An end.
@@ -61,36 +75,71 @@ impl Account {
         until.saturating_sub(self.last_activity)
     }
 
+    /// How many seconds it has at `now`, if nothing happens until then, and what ends it then. No seconds where it is
+    /// over.
+    #[must_use]
+    pub fn left(&self, now: EpochSeconds, limits: &Limits) -> (u64, Reason) {
+        let (due, reason) = limits.due(self.created, self.last_activity);
+        (due.saturating_sub(now), reason)
+    }
+
     /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
     #[must_use]
-    pub fn says(&self, now: EpochSeconds, limit: EpochSeconds) -> String {
-        let Self { last_activity, source, .. } = self;
-        let (idle, time) = (self.idle(now), clock_time(*last_activity));
-        let last = format!("last activity {last_activity} ({time}) by {source}");
-        match (&self.end, self.state) {
-            (Some(End { at, reason }), State::Ended) if reason == "idle" => {
-                format!("ended {at} ({}): idle {idle} s > {limit} s, {last}", clock_time(*at))
+    pub fn says(&self, now: EpochSeconds, limits: &Limits) -> String {
+        match &self.end {
+            Some(end) if self.state == State::Ended => {
+                format!("ended {} ({}): {}", end.at, clock_time(end.at), self.why(end, limits))
             }
-            (Some(End { at, reason }), State::Ended) => format!("ended {at} ({}) by {reason}; {last}", clock_time(*at)),
-            (Some(End { at, reason }), _) => {
-                format!(
-                    "over since {at} ({}) by {reason}, and not cut, since the mode does not cut; {last}",
-                    clock_time(*at)
-                )
-            }
-            (None, _) => {
+            Some(end) => format!(
+                "over since {} ({}), and not cut, since the mode does not cut: {}",
+                end.at,
+                clock_time(end.at),
+                self.why(end, limits)
+            ),
+            None => {
+                let Self { last_activity, source, .. } = self;
                 let others = self.activity.iter().filter(|(other, _)| *other != source).max_by_key(|(_, at)| **at);
                 let alone = others.map_or(String::new(), |(other, at)| {
                     format!("; before that, by anything else, {at} ({}) by {other}", clock_time(*at))
                 });
-                format!("alive: idle {idle} s of {limit} s, {last}{alone}")
+                format!(
+                    "alive: idle {} s of {} s, last activity {last_activity} ({}) by {source}{alone}",
+                    self.idle(now),
+                    limits.timeout,
+                    clock_time(*last_activity)
+                )
             }
         }
     }
 
+    /// In the words of its record.
+    fn why(&self, end: &End, limits: &Limits) -> Why<'_> {
+        Why {
+            // A reason that is not known here is one that somebody had.
+            reason: Reason::from_name(&end.reason).unwrap_or(Reason::Operator),
+            created: self.created,
+            last_activity: self.last_activity,
+            source: &self.source,
+            ended: end.at,
+            limit: limits.timeout,
+            lifetime: limits.lifetime,
+        }
+    }
+
+    /// It is over, by this record. Its seconds are those of the store: here they may be one more or less.
+    pub(super) fn close(&mut self, state: State, record: &Ended) {
+        (self.state, self.created, self.last_activity) = (state, record.created, record.last_activity);
+        record.source.name().clone_into(&mut self.source);
+        self.activity.insert(self.source.clone(), record.last_activity);
+        self.end = Some(End { at: record.ended, reason: record.reason.name().to_owned() });
+    }
+
     /// Takes in what another replica, or the store, knows of the same session.
-    fn merge(&mut self, other: Self) {
-        if other.last_activity > self.last_activity {
+    pub(super) fn merge(&mut self, other: Self) {
+        // Of one that has ended its record tells, and nobody who has not heard of that.
+        let is_over = |account: &Self| account.state == State::Ended;
+        if (is_over(&other), other.last_activity) > (is_over(self), self.last_activity) {
+            self.visit = other.visit.or(self.visit.take());
             (self.last_activity, self.source) = (other.last_activity, other.source);
         }
         self.created = self.created.min(other.created);
@@ -101,6 +150,11 @@ impl Account {
         self.connections.extend(other.connections);
         if (other.state as u8) > (self.state as u8) {
             (self.state, self.end) = (other.state, other.end);
+        }
+        // Idle for one replica, and active on another since.
+        let is_back = self.end.as_ref().is_some_and(|end| end.reason == "idle" && self.last_activity >= end.at);
+        if self.state == State::Lapsed && is_back {
+            (self.state, self.end) = (State::Live, None);
         }
     }
 }
@@ -114,194 +168,60 @@ pub(crate) fn clock_time(second: EpochSeconds) -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since)
 }
 
-/// What one replica asks all of them.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Ask {
-    /// About one session.
-    Session(String),
-    /// About all live sessions that have been idle for longer than so many seconds.
-    Idle(u64),
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Keeper {
-    /// Now, in epoch milliseconds: by the store's clock, as far as it is known.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        self.store.now().unwrap_or_else(epoch_milliseconds)
-    }
+    const LIMITS: Limits = Limits { timeout: 60, lifetime: Some(3600), retention: 0 };
 
-    /// The epoch second of a moment.
-    fn second_of(&self, at: Moment) -> EpochSeconds {
-        self.now().saturating_sub(self.clock.now().since(at)) / 1000
-    }
-
-    /// What is known of one session, on all replicas and in the store; nothing where it is unknown to all.
-    ///
-    /// # Errors
-    /// Where the store does not answer and this replica does not know the session either.
-    pub async fn account(&self, id: SessionId) -> Result<Option<Account>, StoreError> {
-        let here = self.known(id).map(|session| self.account_of(&session));
-        let in_store = match self.store.look_up(id).await {
-            Ok(known) => self.account_in_store(id, known),
-            Err(_) if here.is_some() => None,
-            Err(error) => return Err(error),
-        };
-        let mut accounts = self.ask(&Ask::Session(id.to_string())).await;
-        accounts.extend(here.into_iter().chain(in_store));
-        Ok(accounts.into_iter().reduce(|mut all, one| {
-            all.merge(one);
-            all
-        }))
-    }
-
-    /// All live sessions that have been idle for longer than so many seconds, on all replicas; of each replica those
-    /// that have the least time left.
-    pub async fn accounts(&self, idle_over: u64) -> Vec<Account> {
-        let mut all: BTreeMap<String, Account> = BTreeMap::new();
-        for account in self.ask(&Ask::Idle(idle_over)).await.into_iter().chain(self.idle_here(idle_over)) {
-            match all.get_mut(&account.session) {
-                Some(known) => known.merge(account),
-                None => drop(all.insert(account.session.clone(), account)),
-            }
-        }
-        // Idle on one replica and active on another is not idle.
-        let now = self.now() / 1000;
-        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(now) >= idle_over).collect();
-        all.sort_by_key(|account| account.last_activity);
-        all
-    }
-
-    /// Asks all replicas. Where they cannot be asked, this one still knows what it knows.
-    async fn ask(&self, ask: &Ask) -> Vec<Account> {
-        let Ok(question) = serde_json::to_string(ask) else { return Vec::new() };
-        match self.store.ask_all(&question).await {
-            Ok(answers) => answers
-                .iter()
-                .flat_map(|answer| serde_json::from_str::<Vec<Account>>(answer).unwrap_or_default())
-                .collect(),
-            Err(error) => {
-                tracing::debug!(%error, "the other replicas could not be asked");
-                Vec::new()
-            }
-        }
-    }
-
-    /// Answers what some replica asks all.
-    pub(super) async fn answer(&self, question: &Question) {
-        let accounts = match serde_json::from_str(&question.text) {
-            Ok(Ask::Session(id)) => {
-                let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
-                session.map(|session| self.account_of(&session)).into_iter().collect()
-            }
-            Ok(Ask::Idle(seconds)) => self.idle_here(seconds),
-            // Of a later version. Saying nothing would make who asked wait.
-            Err(_) => Vec::new(),
-        };
-        let answer = serde_json::to_string(&accounts).unwrap_or_default();
-        if let Err(error) = self.store.answer(question, &answer).await {
-            tracing::debug!(%error, "a question of another replica could not be answered");
-        }
-    }
-
-    fn idle_here(&self, idle_over: u64) -> Vec<Account> {
-        let now = self.now() / 1000;
-        let live = self.all().into_iter().filter(|session| session.ended().is_none());
-        let mut accounts: Vec<_> = live.map(|session| self.account_of(&session)).collect();
-        accounts.retain(|account| account.idle(now) >= idle_over);
-        accounts.sort_by_key(|account| account.last_activity);
-        accounts.truncate(TOLD_AT_MOST);
-        accounts
-    }
-
-    fn account_of(&self, session: &Session) -> Account {
-        let last = session.pulse().last();
-        let end = |record: Ended| End { at: record.ended, reason: record.reason.name().to_owned() };
-        let (state, end) = match (session.ended(), session.lapsed()) {
-            (Some(record), _) => (State::Ended, Some(end(*record))),
-            (None, Some(record)) => (State::Lapsed, Some(end(record))),
-            (None, None) => (State::Live, None),
-        };
+    fn account(state: State, last_activity: EpochSeconds, end: Option<(EpochSeconds, &str)>) -> Account {
+        let source = "client-pong".to_owned();
         Account {
-            session: session.id().to_string(),
+            session: String::new(),
             state,
-            created: self.second_of(session.created()),
-            last_activity: self.second_of(last.at),
-            source: last.source.name().to_owned(),
-            activity: session
-                .pulse()
-                .by_source()
-                .map(|beat| (beat.source.name().to_owned(), self.second_of(beat.at)))
-                .collect(),
-            connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
-            end,
-        }
-    }
-
-    fn account_in_store(&self, id: SessionId, known: Known) -> Option<Account> {
-        let of = |state, created, last_activity, source: Source, end| Account {
-            session: id.to_string(),
-            state,
-            created,
+            created: 1_000,
             last_activity,
-            source: source.name().to_owned(),
-            activity: BTreeMap::from([(source.name().to_owned(), last_activity)]),
+            activity: BTreeMap::from([(source.clone(), last_activity)]),
+            source,
             connections: BTreeMap::new(),
-            end,
-        };
-        match known {
-            Known::Unknown => None,
-            Known::Live(live) | Known::Lapsed(live, _) => {
-                let ago = |age: u64| self.now().saturating_sub(age) / 1000;
-                Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
-            }
-            Known::Ended(ended) => {
-                let end = End { at: ended.ended, reason: ended.reason.name().to_owned() };
-                Some(of(State::Ended, ended.created, ended.last_activity, ended.source, Some(end)))
-            }
+            end: end.map(|(at, reason)| End { at, reason: reason.to_owned() }),
+            visit: None,
         }
     }
 
-    /// Ends a session on all replicas, by an operator's will. Returns whether there was one to end.
-    ///
-    /// # Errors
-    /// Where the store does not answer and this replica does not know the session either.
-    pub async fn end_by_operator(&self, id: SessionId) -> Result<bool, StoreError> {
-        if let Some(session) = self.known(id) {
-            let live = session.ended().is_none();
-            if live {
-                self.end(&session, Reason::Operator).await;
-            }
-            return Ok(live);
-        }
-        let live = matches!(self.store.look_up(id).await?, Known::Live(_) | Known::Lapsed(..));
-        // Those who know it hear of it; it may be that none of them is left.
-        if live && let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
-            self.record_verdict(id, &ended, None, true);
-        }
-        Ok(live)
+    #[test]
+    fn what_is_left_is_the_smaller_of_both() {
+        let of = |last_activity, now| account(State::Live, last_activity, None).left(now, &LIMITS);
+        assert_eq!(of(1_000, 1_010), (51, Reason::Idle));
+        assert_eq!(of(4_590, 4_591), (10, Reason::Lifetime));
+        assert_eq!(of(1_000, 9_000), (0, Reason::Idle));
+        let forever = Limits { lifetime: None, ..LIMITS };
+        assert_eq!(account(State::Live, 4_590, None).left(4_591, &forever), (60, Reason::Idle));
     }
 
-    /// Refreshes a session as if it had been active now. Returns whether there was one to refresh.
-    ///
-    /// # Errors
-    /// Where the store does not answer.
-    pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
-        let (Known::Live(Live { created_age, .. }) | Known::Lapsed(Live { created_age, .. }, _)) =
-            self.store.look_up(id).await?
-        else {
-            return Ok(false);
-        };
-        self.metrics.active(Source::Operator);
-        if let Some(session) = self.known(id) {
-            session.touch(self.clock.now(), Source::Operator);
+    #[test]
+    fn who_is_active_on_another_replica_since_is_not_past_the_limit() {
+        let lapsed = account(State::Lapsed, 1_000, Some((1_061, "idle")));
+        for (last_activity, state) in [(1_000, State::Lapsed), (1_070, State::Live)] {
+            let mut merged = account(State::Live, last_activity, None);
+            merged.merge(lapsed.clone());
+            assert_eq!((merged.state, merged.end.is_some()), (state, state == State::Lapsed));
         }
-        let extended = self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age }).await?;
-        Ok(!matches!(extended, Known::Ended(_)))
+        let mut dead = account(State::Ended, 1_000, Some((1_061, "idle")));
+        dead.merge(account(State::Live, 1_070, None));
+        assert_eq!(dead.state, State::Ended, "dead stays dead");
     }
 
-    /// How many live sessions are over, on all replicas, and would be cut if they all enforced.
-    pub async fn lapsed_anywhere(&self) -> usize {
-        self.accounts(0).await.iter().filter(|account| account.state == State::Lapsed).count()
+    #[test]
+    fn it_is_explained_by_its_arithmetic() {
+        let says = |state, end| account(state, 1_000, end).says(1_010, &LIMITS);
+        let ended = says(State::Ended, Some((1_061, "idle")));
+        assert_eq!(ended, "ended 1061 (1970-01-01T00:17:41Z): idle 61 s > 60 s, last activity 1000 by client-pong");
+        let lapsed = says(State::Lapsed, Some((1_061, "idle")));
+        assert!(lapsed.ends_with(", since the mode does not cut: idle 61 s > 60 s, last activity 1000 by client-pong"));
+        assert_eq!(
+            says(State::Live, None),
+            "alive: idle 10 s of 60 s, last activity 1000 (1970-01-01T00:16:40Z) by client-pong"
+        );
     }
 }

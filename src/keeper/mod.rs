@@ -4,6 +4,7 @@
 //! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
 
 mod account;
+mod asked;
 #[cfg(test)]
 mod fleet_tests;
 mod hearsay;
@@ -19,7 +20,8 @@ mod switch;
 mod tests;
 
 pub(crate) use account::clock_time;
-pub use account::{Account, End, State, TOLD_AT_MOST};
+pub use account::{Account, End, State, Visit};
+pub use asked::{Overview, TOLD_AT_MOST};
 pub use session::{Attached, Awaited, Session};
 pub use switch::{Setting, Switch};
 
@@ -28,7 +30,7 @@ use crate::clock::{Clock, Moment};
 use crate::config::Dealings;
 use crate::metrics::Metrics;
 use crate::replica;
-use crate::session::{Beat, EpochSeconds, Mode, Reason, SessionId, Source};
+use crate::session::{Beat, Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
@@ -59,10 +61,8 @@ pub enum Standing {
 pub struct Keeper {
     store: Box<dyn Store>,
     clock: Clock,
-    /// The limit, in seconds, for those who explain.
-    limit: EpochSeconds,
-    /// So is this.
-    lifetime: Option<EpochSeconds>,
+    /// What the store judges by, for those who explain.
+    limits: Limits,
     max_sessions: usize,
     dealings: Dealings,
     sessions: RwLock<Sessions>,
@@ -116,14 +116,13 @@ impl Sessions {
 }
 
 impl Keeper {
-    /// A keeper that knows nobody yet. `limit` is the idle limit in seconds.
+    /// A keeper that knows nobody yet, and explains by the limits that the store judges by.
     #[must_use]
-    pub fn new(store: Box<dyn Store>, clock: Clock, limit: EpochSeconds, max_sessions: usize) -> Self {
+    pub fn new(store: Box<dyn Store>, clock: Clock, limits: Limits, max_sessions: usize) -> Self {
         Self {
             store,
             clock,
-            limit,
-            lifetime: None,
+            limits,
             max_sessions,
             dealings: Dealings::default(),
             sessions: RwLock::default(),
@@ -141,12 +140,6 @@ impl Keeper {
     #[must_use]
     pub fn dealing(self, dealings: Dealings) -> Self {
         Self { dealings, ..self }
-    }
-
-    /// The absolute limit that the store judges by, in seconds.
-    #[must_use]
-    pub fn with_lifetime(self, lifetime: Option<EpochSeconds>) -> Self {
-        Self { lifetime, ..self }
     }
 
     /// This replica's name; without this a new one.
@@ -180,10 +173,10 @@ impl Keeper {
         &self.clock
     }
 
-    /// The idle limit, in seconds.
+    /// How long sessions may last.
     #[must_use]
-    pub fn limit(&self) -> EpochSeconds {
-        self.limit
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What this replica has in memory about `id`, without asking the store.
@@ -233,7 +226,7 @@ impl Keeper {
     }
 
     fn limit_ms(&self) -> u64 {
-        self.limit.saturating_mul(1000)
+        self.limits.timeout.saturating_mul(1000)
     }
 
     /// Ends a session whatever its activity: its user logged out, or an operator ends it, who does so in any mode. Where

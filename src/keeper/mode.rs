@@ -15,6 +15,12 @@ impl Keeper {
         self.switches.mode()
     }
 
+    /// The mode that would be in force, were this switch set to `mode`.
+    #[must_use]
+    pub(super) fn mode_with(&self, switch: Switch, mode: Mode) -> Mode {
+        self.switches.mode_with(switch, mode)
+    }
+
     /// How each switch stands, in the order of [`Switch::ALL`].
     #[must_use]
     pub fn switches(&self) -> [Setting; 3] {

@@ -16,7 +16,7 @@ impl Keeper {
 
     /// A session has ended; without the session where this replica did not have it in memory.
     pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&Session>) {
-        self.metrics.ended(ended, self.limit);
+        self.metrics.ended(ended, self.limits.timeout);
         self.record_verdict(id, ended, session, true);
     }
 
@@ -37,7 +37,7 @@ impl Keeper {
             created = ended.created,
             now = ended.ended,
             idle = ended.idle(),
-            limit = self.limit,
+            limit = self.limits.timeout,
             mode = %self.mode(),
             watermark = ended.watermark,
             connections,
@@ -72,8 +72,8 @@ impl Keeper {
         let scene = Scene {
             replica: &self.replica,
             mode: self.mode(),
-            limit: self.limit,
-            lifetime: self.lifetime,
+            limit: self.limits.timeout,
+            lifetime: self.limits.lifetime,
             now: self.store.now().map(|now| -> EpochSeconds { now / 1000 }),
             session,
             caller,

@@ -83,6 +83,12 @@ impl Switches {
         *self.settings.lock()
     }
 
+    /// The mode that would come of it, were one switch set to `mode`.
+    pub(super) fn mode_with(&self, switch: Switch, mode: Mode) -> Mode {
+        let others = self.settings().into_iter().enumerate().filter(|(other, _)| *other != switch as usize);
+        others.map(|(_, setting)| setting.mode).fold(mode, Mode::min)
+    }
+
     /// How a switch would stand that is set to `mode` until then, or for good.
     pub(super) fn setting(&self, switch: Switch, mode: Mode, until: Option<Moment>) -> Setting {
         let lasting = self.settings.lock().get(switch as usize).map_or(mode, |setting| setting.lasting());
@@ -130,9 +136,11 @@ mod tests {
     fn the_least_strict_switch_wins() {
         let switches = Switches::default();
         assert_eq!(switches.mode(), Mode::Enforce);
+        assert_eq!(switches.mode_with(Switch::Fleet, Mode::Observe), Mode::Observe);
         assert_eq!(set(&switches, Switch::File, Mode::Observe, None), (Mode::Enforce, Mode::Observe));
         assert_eq!(set(&switches, Switch::Fleet, Mode::Off, None), (Mode::Observe, Mode::Off));
         assert_eq!(set(&switches, Switch::Replica, Mode::Enforce, None), (Mode::Off, Mode::Off));
+        assert_eq!(switches.mode_with(Switch::Fleet, Mode::Enforce), Mode::Observe, "the file is less strict");
         assert_eq!(set(&switches, Switch::Fleet, Mode::Enforce, None), (Mode::Off, Mode::Observe));
         assert_eq!(set(&switches, Switch::File, Mode::Enforce, None), (Mode::Observe, Mode::Enforce));
     }

@@ -24,7 +24,7 @@ impl World {
         let time = Arc::new(AtomicU64::new(77_777));
         let clock = Clock::simulated(Arc::clone(&time));
         let store = MemoryStore::new(limits, clock.clone(), epoch);
-        let keeper = Arc::new(Keeper::new(Box::new(store), clock, limits.timeout, max_sessions));
+        let keeper = Arc::new(Keeper::new(Box::new(store), clock, limits, max_sessions));
         Self { time, keeper, limits }
     }
 

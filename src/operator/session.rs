@@ -55,6 +55,8 @@ pub(super) struct Told {
     pub(super) idle: u64,
     pub(super) limit: u64,
     pub(super) seconds_left: Option<u64>,
+    /// What ends it then.
+    pub(super) left_until: Option<String>,
     pub(super) says: String,
 }
 

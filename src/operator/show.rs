@@ -4,7 +4,7 @@ use super::drain;
 use super::mode::{Setting, Standing, Switching};
 use super::session::{Told, ToldOfAll};
 use crate::keeper::{State, TOLD_AT_MOST, clock_time};
-use crate::session::Mode;
+use crate::session::{Mode, Reason};
 use std::time::Duration;
 
 /// How the switches stand; and where the mode is another than asked for, whose doing that is.
@@ -50,7 +50,7 @@ pub(super) fn drain(standing: &drain::Standing) -> String {
 
 /// Why a session lives or ended.
 pub(super) fn account(told: &Told) -> String {
-    let Told { account, now, idle, limit, seconds_left, says } = told;
+    let Told { account, now, idle, limit, seconds_left, left_until, says } = told;
     let when = |at: u64| format!("{at}  {}  {} ago", clock_time(at), span(now.saturating_sub(at)));
     let mut lines = Lines::default();
     lines.say(says);
@@ -59,7 +59,8 @@ pub(super) fn account(told: &Told) -> String {
     lines.add("state", state(account.state));
     lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
     if let Some(left) = seconds_left {
-        lines.add("left", &span(*left));
+        let is_old = left_until.as_deref() == Some(Reason::Lifetime.name());
+        lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
     }
     lines.add("created", &when(account.created));
     let mut sources: Vec<_> = account.activity.iter().collect();

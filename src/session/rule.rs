@@ -84,11 +84,21 @@ impl Limits {
         if now.saturating_sub(last_activity) > self.timeout {
             return Verdict::Over(Reason::Idle);
         }
-        let idle_due = last_activity.saturating_add(self.timeout).saturating_add(1);
-        match self.lifetime {
-            Some(lifetime) if now.saturating_sub(created) > lifetime => Verdict::Over(Reason::Lifetime),
-            Some(lifetime) => Verdict::Live { due: idle_due.min(created.saturating_add(lifetime).saturating_add(1)) },
-            None => Verdict::Live { due: idle_due },
+        match self.due(created, last_activity) {
+            (due, Reason::Lifetime) if now >= due => Verdict::Over(Reason::Lifetime),
+            (due, _) => Verdict::Live { due },
+        }
+    }
+
+    /// The first second in which a session is over if nothing happens until then, and for what reason. Over is more than
+    /// the limit, not the limit.
+    #[must_use]
+    pub fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
+        let after = |since: EpochSeconds, most: u64| since.saturating_add(most).saturating_add(1);
+        let idle = after(last_activity, self.timeout);
+        match self.lifetime.map(|lifetime| after(created, lifetime)) {
+            Some(old) if old < idle => (old, Reason::Lifetime),
+            _ => (idle, Reason::Idle),
         }
     }
 }
@@ -116,5 +126,6 @@ mod tests {
         assert_eq!(day.judge(0, 86_399, 86_400), Verdict::Live { due: 86_401 });
         assert_eq!(day.judge(0, 86_401, 86_401), Verdict::Over(Reason::Lifetime));
         assert_eq!(day.judge(0, 0, 10), Verdict::Live { due: 3601 });
+        assert_eq!((day.due(0, 0), day.due(0, 83_000)), ((3601, Reason::Idle), (86_401, Reason::Lifetime)));
     }
 }

@@ -63,6 +63,9 @@ async fn a_session_is_explained_by_any_replica_as_all_of_them_know_it() {
     }
     let says = ended["says"].as_str().unwrap();
     assert!(says.contains(" s > 2 s, last activity ") && says.contains(&record["last_activity"]), "{says}");
+    let recorded = || one.records("cut").into_iter().find(|cut| cut["session"] == id("shared"));
+    eventually("its record", async || recorded().is_some()).await;
+    assert!(says.ends_with(recorded().unwrap()["says"].as_str().unwrap()), "in the words of its record: {says}");
     let (status, unknown) = ask(&one, Method::GET, &format!("/sessions/{}", id("nobody's"))).await;
     assert_eq!((status.as_u16(), unknown["error"].as_str()), (404, Some("nobody knows this session")));
 }
@@ -160,6 +163,46 @@ async fn switching_a_replica_or_the_fleet_under_traffic_drops_nobody_and_cuts_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_to_say_yes_where_another_switch_lets_nobody_be_cut() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let observing = replica(&app, &redis.url(), "1s", &[("IDLEGATE_IDLE_MODE", "observe")]);
+    let (status, _) = switch(&observing, json!({"mode": "observe", "fleet": true})).await;
+    assert_eq!(status.as_u16(), 200);
+    let mut tunnel = Tunnel::open(&observing, "one").await;
+    eventually("it to be past the limit", async || get(&observing, "/mode").await["past_the_limit"] == 1).await;
+    for fleet in [false, true] {
+        let (status, mode) = switch(&observing, json!({"mode": "enforce", "fleet": fleet})).await;
+        assert_eq!((status.as_u16(), &mode["mode"]), (200, &json!("observe")), "{mode}");
+    }
+    tunnel.echo().await;
+    // The same switch, and a replica whose file does not hold it back.
+    let enforcing = replica(&app, &redis.url(), "1s", &[]);
+    let (status, _) = switch(&observing, json!({"mode": "observe", "fleet": true})).await;
+    assert_eq!(status.as_u16(), 200);
+    eventually("it to hear of that", async || get(&enforcing, "/mode").await["mode"] == "observe").await;
+    let mut other = Tunnel::open(&enforcing, "two").await;
+    eventually("another to be past it", async || get(&enforcing, "/mode").await["past_the_limit"] == 1).await;
+    let (status, refused) = switch(&observing, json!({"mode": "enforce", "fleet": true})).await;
+    assert_eq!((status.as_u16(), &refused["would_cut"]), (409, &json!(1)), "{refused}");
+    other.echo().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_is_what_is_left_of_the_lifetime_where_that_is_less() {
+    let app = App::start(QUIET);
+    let proxy = replica(&app, "memory", "1h", &[("IDLEGATE_IDLE_LIFETIME", "20m")]);
+    let _tunnel = Tunnel::open(&proxy, "old").await;
+    let told = account(&proxy, "old").await;
+    let left = told["seconds_left"].as_u64().unwrap();
+    assert!((1100..=1201).contains(&left) && told["left_until"] == "lifetime", "{told}");
+    assert_eq!((&told["client"], &told["route"]), (&json!("127.0.0.1"), &json!("/ws-legacy")), "{told}");
+    let young = replica(&app, "memory", "1m", &[("IDLEGATE_IDLE_LIFETIME", "20m")]);
+    let _tunnel = Tunnel::open(&young, "young").await;
+    let told = account(&young, "young").await;
+    assert!(told["seconds_left"].as_u64().unwrap() <= 61 && told["left_until"] == "idle", "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_in_another_database_of_the_server_has_a_switch_of_its_own() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let ours = replica(&app, &redis.url(), "2s", &[]);
@@ -222,10 +265,20 @@ async fn the_door_is_shut_for_strangers_and_other_pages() {
     ] {
         assert_eq!(ask(&open, method, path).await.0.as_u16(), status, "{path}");
     }
-    for change in [json!({"mode": "on"}), json!({"mod": "off"}), json!(7), json!({"mode": "off", "for": "soon"})] {
-        let (status, answer) = switch(&open, change).await;
-        assert_eq!(status.as_u16(), 400, "{answer}");
+    for change in [
+        json!({"mode": "on"}),
+        json!({"mod": "off"}),
+        json!(7),
+        json!(["off"]),
+        json!(["off", null, false, true]),
+        json!({"mode": "off", "for": "soon"}),
+    ] {
+        let (status, answer) = switch(&open, change.clone()).await;
+        assert!(status == 400 && answer["cure"].as_str().unwrap().contains("send JSON"), "{change}: {answer}");
     }
+    assert_eq!(get(&open, "/mode").await["mode"], "enforce");
+    let (status, answer) = ask(&open, Method::GET, "/sessions?idle_over=soon").await;
+    assert!(status == 400 && answer["cure"].as_str().unwrap().contains("idle_over=30m"), "{answer}");
     let (status, answer) = switch(&open, json!({"mode": "off", "fleet": true})).await;
     assert_eq!(status.as_u16(), 503, "a fleet of one process has no switch: {answer}");
     let said = Idlegate::fails_with(

@@ -53,7 +53,7 @@ impl Replica {
         let cut_off = Arc::new(AtomicBool::new(false));
         let clock = Clock::simulated(Arc::clone(&time));
         let way = Way::new(shared, number, &time, offset, &cut_off);
-        let keeper = Arc::new(Keeper::new(Box::new(way), clock, limits.timeout, 100));
+        let keeper = Arc::new(Keeper::new(Box::new(way), clock, limits, 100));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, keeper, cut_off, pace, tasks: JoinSet::new() };

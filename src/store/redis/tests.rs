@@ -187,7 +187,7 @@ async fn a_lone_replica_that_stood_still_for_long_lets_idle_time_start_anew() {
 async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let server = Server::start();
     let store = server.store(Limits { timeout: 3600, ..LIMITS });
-    let keeper = Keeper::new(Box::new(store), Clock::system(), 3600, 10_000);
+    let keeper = Keeper::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
     keeper.round().await;
     let mut sessions = Vec::new();
     for number in 0..1_000 {
@@ -220,7 +220,7 @@ async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
     let store = server.store(Limits { timeout: 3600, ..LIMITS });
     let metrics = Arc::<Metrics>::default();
     let store = store.with_metrics(metrics.store.clone());
-    let keeper = Keeper::new(Box::new(store), Clock::system(), 3600, 10_000);
+    let keeper = Keeper::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
     keeper.round().await;
     let mut sessions = Vec::new();
     for number in 0..10_000 {

@@ -55,7 +55,7 @@ async fn a_session_that_the_server_lost_counts_anew_for_who_knows_the_least_of_i
 async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_known_here() {
     let server = Server::start();
     let there = counting(&server, SHORT).await;
-    let keeper = Arc::new(Keeper::new(Box::new(server.store(SHORT)), Clock::system(), LIMIT, 10));
+    let keeper = Arc::new(Keeper::new(Box::new(server.store(SHORT)), Clock::system(), SHORT, 10));
     keeper.round().await;
     let id = SessionId::of_token(b"ada");
     let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };

@@ -1,0 +1,34 @@
+//! Why a session ended, in the one sentence that its record, its account and the page have of it.
+
+use crate::session::{EpochSeconds, Reason};
+use std::fmt;
+
+/// The arithmetic of an end. A limit is named only where it is exceeded: what is explained today may have ended under
+/// another one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Why<'a> {
+    pub(crate) reason: Reason,
+    pub(crate) created: EpochSeconds,
+    pub(crate) last_activity: EpochSeconds,
+    pub(crate) source: &'a str,
+    pub(crate) ended: EpochSeconds,
+    pub(crate) limit: EpochSeconds,
+    pub(crate) lifetime: Option<EpochSeconds>,
+}
+
+impl fmt::Display for Why<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = |second: EpochSeconds| self.ended.saturating_sub(second);
+        let (idle, age) = (since(self.last_activity), since(self.created));
+        let more_than = |limit: Option<EpochSeconds>, seconds: u64| {
+            limit.filter(|limit| seconds > *limit).map(|limit| format!(" > {limit} s")).unwrap_or_default()
+        };
+        match self.reason {
+            Reason::Idle => write!(f, "idle {idle} s{}", more_than(Some(self.limit), idle)),
+            Reason::Lifetime => write!(f, "{age} s old{}, idle {idle} s", more_than(self.lifetime, age)),
+            Reason::Logout => write!(f, "its user logged out, idle {idle} s"),
+            Reason::Operator => write!(f, "an operator ended it, idle {idle} s"),
+        }?;
+        write!(f, ", last activity {} by {}", self.last_activity, self.source)
+    }
+}

@@ -1,0 +1,251 @@
+//! What operators ask of all sessions and of all replicas, and what they do to one.
+
+use super::account::{Account, End, State, Visit};
+use super::{Entry, Keeper, Session, Switch};
+use crate::clock::{Moment, epoch_milliseconds};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
+use crate::store::{Known, Live, Question, StoreError, Touch};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// How many sessions one replica tells of at most. A page that lists more is read by nobody, and an answer has to end.
+pub const TOLD_AT_MOST: usize = 1_000;
+
+/// How the sessions of one replica stand.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// How many are live.
+    pub live: usize,
+    /// How many of these are over, and would be cut if the mode enforced.
+    pub lapsed: usize,
+}
+
+/// What one replica asks all of them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask {
+    /// About one session.
+    Session(String),
+    /// About the live sessions that have been idle for so many seconds: so many of them, those with the least time left.
+    Live { idle_over: u64, at_most: usize },
+    /// About those that would be cut, were the fleet's switch set to enforce.
+    WouldBeCut,
+}
+
+impl Keeper {
+    /// Now, in epoch milliseconds: by the store's clock, as far as it is known.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.store.now().unwrap_or_else(epoch_milliseconds)
+    }
+
+    /// The epoch second of a moment.
+    pub(super) fn second_of(&self, at: Moment) -> EpochSeconds {
+        self.now().saturating_sub(self.clock.now().since(at)) / 1000
+    }
+
+    /// What is known of one session, on all replicas and in the store; nothing where it is unknown to all.
+    ///
+    /// # Errors
+    /// Where the store does not answer and this replica does not know the session either.
+    pub async fn account(&self, id: SessionId) -> Result<Option<Account>, StoreError> {
+        let here = self.known(id).map(|session| self.account_of(&session));
+        let in_store = match self.store.look_up(id).await {
+            Ok(known) => self.account_in_store(id, known),
+            Err(_) if here.is_some() => None,
+            Err(error) => return Err(error),
+        };
+        let mut accounts = self.ask(&Ask::Session(id.to_string())).await;
+        accounts.extend(here.into_iter().chain(in_store));
+        Ok(accounts.into_iter().reduce(|mut all, one| {
+            all.merge(one);
+            all
+        }))
+    }
+
+    /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
+    /// that have the least time left.
+    pub async fn accounts(&self, idle_over: u64, at_most: usize) -> Vec<Account> {
+        let mut all: BTreeMap<String, Account> = BTreeMap::new();
+        let told = self.ask(&Ask::Live { idle_over, at_most }).await;
+        for account in told.into_iter().chain(self.live_here(idle_over, at_most)) {
+            match all.get_mut(&account.session) {
+                Some(known) => known.merge(account),
+                None => drop(all.insert(account.session.clone(), account)),
+            }
+        }
+        // Idle on one replica and active on another is not idle.
+        let now = self.now() / 1000;
+        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(now) >= idle_over).collect();
+        all.sort_by_key(|account| account.last_activity);
+        all
+    }
+
+    /// Asks all replicas. Where they cannot be asked, this one still knows what it knows.
+    async fn ask(&self, ask: &Ask) -> Vec<Account> {
+        let Ok(question) = serde_json::to_string(ask) else { return Vec::new() };
+        match self.store.ask_all(&question).await {
+            Ok(answers) => answers
+                .iter()
+                .flat_map(|answer| serde_json::from_str::<Vec<Account>>(answer).unwrap_or_default())
+                .collect(),
+            Err(error) => {
+                tracing::debug!(%error, "the other replicas could not be asked");
+                Vec::new()
+            }
+        }
+    }
+
+    /// Answers what some replica asks all.
+    pub(super) async fn answer(&self, question: &Question) {
+        let accounts = match serde_json::from_str(&question.text) {
+            Ok(Ask::Session(id)) => {
+                let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
+                session.map(|session| self.account_of(&session)).into_iter().collect()
+            }
+            Ok(Ask::Live { idle_over, at_most }) => self.live_here(idle_over, at_most),
+            Ok(Ask::WouldBeCut) if self.mode_with(Switch::Fleet, Mode::Enforce) == Mode::Enforce => {
+                self.lapsed().iter().take(TOLD_AT_MOST).map(|session| self.account_of(session)).collect()
+            }
+            // Nobody, or a question of a later version. Saying nothing would make who asked wait.
+            Ok(Ask::WouldBeCut) | Err(_) => Vec::new(),
+        };
+        let answer = serde_json::to_string(&accounts).unwrap_or_default();
+        if let Err(error) = self.store.answer(question, &answer).await {
+            tracing::debug!(%error, "a question of another replica could not be answered");
+        }
+    }
+
+    /// How many sessions this replica has.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let sessions = self.sessions.read();
+        let live = sessions.by_id.values().filter(|entry| entry.session.ended().is_none());
+        Overview { live: sessions.live, lapsed: live.filter(|entry| entry.session.lapsed().is_some()).count() }
+    }
+
+    /// The live sessions of this replica with the least time left, which have been idle for so many seconds.
+    fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<Account> {
+        let at_most = at_most.min(TOLD_AT_MOST);
+        let (now, here) = (self.now(), self.clock.now());
+        let idle = |last: Moment| (now / 1000).saturating_sub(now.saturating_sub(here.since(last)) / 1000);
+        let due = |session: &Session, last: Moment| {
+            let old = self.limits.lifetime.map(|lifetime| session.created().plus(lifetime.saturating_mul(1000)));
+            let idle = last.plus(self.limit_ms());
+            old.map_or(idle, |old| old.min(idle))
+        };
+        // The latest on top, to make way for an earlier one: nothing is copied of all the others.
+        let mut earliest = BinaryHeap::with_capacity(at_most + 1);
+        let sessions = self.sessions.read();
+        for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
+            let last = session.pulse().last().at;
+            if idle(last) < idle_over {
+                continue;
+            }
+            earliest.push((due(session, last), session.id()));
+            if earliest.len() > at_most {
+                earliest.pop();
+            }
+        }
+        let earliest = earliest.into_sorted_vec();
+        let found = earliest.iter().filter_map(|(_, id)| sessions.by_id.get(id));
+        found.map(|entry| self.account_of(&entry.session)).collect()
+    }
+
+    fn account_of(&self, session: &Session) -> Account {
+        let last = session.pulse().last();
+        let by_source = session.pulse().by_source();
+        let mut account = Account {
+            session: session.id().to_string(),
+            state: State::Live,
+            created: self.second_of(session.created()),
+            last_activity: self.second_of(last.at),
+            source: last.source.name().to_owned(),
+            activity: by_source.map(|beat| (beat.source.name().to_owned(), self.second_of(beat.at))).collect(),
+            connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
+            end: None,
+            visit: session.caller().map(Visit::from),
+        };
+        match (session.ended(), session.lapsed()) {
+            (Some(record), _) => account.close(State::Ended, record),
+            (None, Some(record)) => account.close(State::Lapsed, &record),
+            (None, None) => {}
+        }
+        account
+    }
+
+    fn account_in_store(&self, id: SessionId, known: Known) -> Option<Account> {
+        let of = |state, created, last_activity, source: Source, end| Account {
+            session: id.to_string(),
+            state,
+            created,
+            last_activity,
+            source: source.name().to_owned(),
+            activity: BTreeMap::from([(source.name().to_owned(), last_activity)]),
+            connections: BTreeMap::new(),
+            end,
+            visit: None,
+        };
+        match known {
+            Known::Unknown => None,
+            Known::Live(live) | Known::Lapsed(live, _) => {
+                let ago = |age: u64| self.now().saturating_sub(age) / 1000;
+                Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
+            }
+            Known::Ended(ended) => {
+                let end = End { at: ended.ended, reason: ended.reason.name().to_owned() };
+                Some(of(State::Ended, ended.created, ended.last_activity, ended.source, Some(end)))
+            }
+        }
+    }
+
+    /// Ends a session on all replicas, by an operator's will. Returns whether there was one to end.
+    ///
+    /// # Errors
+    /// Where the store does not answer and this replica does not know the session either.
+    pub async fn end_by_operator(&self, id: SessionId) -> Result<bool, StoreError> {
+        if let Some(session) = self.known(id) {
+            let live = session.ended().is_none();
+            if live {
+                self.end(&session, Reason::Operator).await;
+            }
+            return Ok(live);
+        }
+        let live = matches!(self.store.look_up(id).await?, Known::Live(_) | Known::Lapsed(..));
+        // Those who know it hear of it; it may be that none of them is left.
+        if live && let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
+            self.record_verdict(id, &ended, None, true);
+        }
+        Ok(live)
+    }
+
+    /// Refreshes a session as if it had been active now. Returns whether there was one to refresh.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
+        let (Known::Live(Live { created_age, .. }) | Known::Lapsed(Live { created_age, .. }, _)) =
+            self.store.look_up(id).await?
+        else {
+            return Ok(false);
+        };
+        self.metrics.active(Source::Operator);
+        if let Some(session) = self.known(id) {
+            session.touch(self.clock.now(), Source::Operator);
+        }
+        let extended = self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age }).await?;
+        Ok(!matches!(extended, Known::Ended(_)))
+    }
+
+    /// How many sessions would be cut at once, were this switch set to enforce: here, or with the fleet's on all
+    /// replicas. Nobody, where another switch stays less strict.
+    pub async fn would_be_cut(&self, switch: Switch) -> usize {
+        let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
+        let here = if is_in_force { self.lapsed() } else { Vec::new() };
+        let mut all: BTreeSet<String> = here.iter().map(|session| session.id().to_string()).collect();
+        if switch == Switch::Fleet {
+            all.extend(self.ask(&Ask::WouldBeCut).await.into_iter().map(|account| account.session));
+        }
+        all.len()
+    }
+}
