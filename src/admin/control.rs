@@ -1,34 +1,37 @@
 //! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
 
 use super::door::Door;
+use super::events::{self, Audience};
+use super::page::File;
 use super::words::Refusal;
 use super::{Limits, Listener};
 use crate::keeper::{Account, Keeper, Switch, TOLD_AT_MOST};
+use crate::proxy::{Body, full};
 use crate::session::{Mode, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
-use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
-const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(30) };
+pub(super) const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(30) };
 
 /// How much may be sent.
 const SENT_AT_MOST: usize = 4096;
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<Body>;
 
 /// Sessions and switches, for operators.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Control {
     keeper: Arc<Keeper>,
     door: Door,
     shutdown: Shutdown,
+    audience: Audience,
 }
 
 /// What a change of the mode says.
@@ -46,7 +49,15 @@ struct Change {
 
 impl Control {
     pub(crate) fn new(keeper: Arc<Keeper>, door: Door, shutdown: Shutdown) -> Self {
-        Self { keeper, door, shutdown }
+        Self { keeper, door, shutdown, audience: Audience::default() }
+    }
+
+    pub(super) fn keeper(&self) -> &Keeper {
+        &self.keeper
+    }
+
+    pub(super) fn audience(&self) -> &Audience {
+        &self.audience
     }
 
     /// Answers on `listener`, for ever.
@@ -54,18 +65,23 @@ impl Control {
         let control = Arc::new(self);
         let answer = move |request| {
             let control = Arc::clone(&control);
-            async move { control.answer(request).await }
+            async move { control.answer(request).await.unwrap_or_else(|refusal| refused(&refusal)) }
         };
         listener.serve(LIMITS, answer).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Answer {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Refusal> {
         let (head, body) = request.into_parts();
-        let answered = match self.door.check(&head.uri, &head.headers) {
-            Ok(()) => self.ask(&head, body).await,
-            Err(refusal) => Err(refusal),
-        };
-        answered.map_or_else(|refusal| refused(&refusal), |value| json_of(StatusCode::OK, &value))
+        if let Some(file) = File::at(head.uri.path()) {
+            self.door.check_page(&head.uri, &head.headers)?;
+            return file.answer(&head.method);
+        }
+        self.door.check(&head.uri, &head.headers)?;
+        if head.uri.path() == "/events" {
+            only(&head.method, "GET", &[Method::GET])?;
+            return Ok(answer_of(StatusCode::OK, "text/event-stream", events::stream(self)));
+        }
+        self.ask(&head, body).await.map(|value| json_of(StatusCode::OK, &value))
     }
 
     async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<Value, Refusal> {
@@ -86,7 +102,7 @@ impl Control {
         } else {
             only(method, "GET, PUT", &[Method::GET])?;
         }
-        Ok(self.shown_mode())
+        Ok(self.shown_mode(self.keeper.overview().lapsed))
     }
 
     /// Takes this replica out of service, or tells what is left of it.
@@ -105,7 +121,7 @@ impl Control {
         }))
     }
 
-    fn shown_mode(&self) -> Value {
+    pub(super) fn shown_mode(&self, past_the_limit: usize) -> Value {
         let now = self.keeper.clock().now();
         let settings = self.keeper.switches();
         let switches = Switch::ALL.iter().zip(settings).map(|(switch, setting)| {
@@ -117,7 +133,7 @@ impl Control {
         json!({
             "mode": self.keeper.mode().name(),
             "switches": switches.collect::<serde_json::Map<_, _>>(),
-            "past_the_limit": self.keeper.overview().lapsed,
+            "past_the_limit": past_the_limit,
             "replica": self.keeper.replica(),
         })
     }
@@ -199,7 +215,7 @@ impl Control {
     }
 
     /// An account, with what can be computed from it.
-    fn shown(&self, account: &Account) -> Value {
+    pub(super) fn shown(&self, account: &Account) -> Value {
         let (now, limits) = (self.keeper.now() / 1000, self.keeper.limits());
         let mut value = json!(account);
         if let Some(fields) = value.as_object_mut() {
@@ -242,10 +258,14 @@ fn refused(refusal: &Refusal) -> Answer {
 }
 
 fn json_of(status: StatusCode, value: &Value) -> Answer {
-    let mut answer = Response::new(Full::new(format!("{value}\n").into()));
+    answer_of(status, "application/json", full(format!("{value}\n")))
+}
+
+fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> Answer {
+    let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer

@@ -35,6 +35,33 @@ impl Door {
     /// # Errors
     /// Why not.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.check_names(uri, headers)?;
+        if headers.get("sec-fetch-site").is_some_and(is_foreign) {
+            return Err(Refusal::Origin);
+        }
+        match self.token {
+            Some(token) if !offered(headers).is_some_and(|offered| bool::from(hash(offered).ct_eq(&token))) => {
+                Err(Refusal::Token)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the page may be opened, which holds nothing: nobody has to know the token, and another site may have a
+    /// link to it, but not load it into a page of its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_page(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.check_names(uri, headers)?;
+        let is_opened = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+        if !is_opened && headers.get("sec-fetch-site").is_some_and(is_foreign) {
+            return Err(Refusal::Origin);
+        }
+        Ok(())
+    }
+
+    fn check_names(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
         let mut hosts = headers.get_all(header::HOST).iter().filter_map(|host| host.to_str().ok());
         let host = uri.authority().map(http::uri::Authority::as_str).or(hosts.next());
         // Of two names nobody knows which was meant (RFC 9112 §3.2).
@@ -51,15 +78,7 @@ impl Door {
         {
             return Err(Refusal::Origin);
         }
-        if headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none") {
-            return Err(Refusal::Origin);
-        }
-        match self.token {
-            Some(token) if !offered(headers).is_some_and(|offered| bool::from(hash(offered).ct_eq(&token))) => {
-                Err(Refusal::Token)
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -92,6 +111,10 @@ fn is_own_name(host: &str) -> bool {
     };
     let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
     bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+fn is_foreign(site: &HeaderValue) -> bool {
+    site != "same-origin" && site != "none"
 }
 
 fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
@@ -136,6 +159,26 @@ mod tests {
         }
         assert_eq!(check(&door, &[host, ("sec-fetch-site", "cross-site")]), Err(Refusal::Origin));
         assert_eq!(check(&door, &[host, ("sec-fetch-site", "same-origin")]), Ok(()));
+    }
+
+    #[test]
+    fn a_link_may_lead_to_the_page_and_no_other_page_may_load_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "0123456789abcdef").unwrap();
+        let host = ("host", "127.0.0.1:9090");
+        let foreign = ("sec-fetch-site", "cross-site");
+        for door in [Door::new(None, false).unwrap(), Door::new(Some(&file), false).unwrap()] {
+            let check = |fields: &[_]| door.check_page(&Uri::from_static("/"), &headers(fields));
+            assert_eq!(check(&[host]), Ok(()));
+            assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "navigate")]), Ok(()));
+            assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "no-cors")]), Err(Refusal::Origin));
+            assert_eq!(check(&[host, ("origin", "http://evil.example")]), Err(Refusal::Origin));
+        }
+        let open = Door::new(None, false).unwrap();
+        assert_eq!(open.check_page(&Uri::from_static("/"), &headers(&[("host", "evil.example")])), Err(Refusal::Host));
+        let asked = [host, foreign, ("sec-fetch-mode", "navigate")];
+        assert_eq!(check(&open, &asked), Err(Refusal::Origin), "only the page");
     }
 
     #[test]

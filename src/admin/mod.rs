@@ -2,12 +2,14 @@
 //!
 //! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
 //! `[health]` listener answers. `control` is what the `[admin]` listener answers, behind its `door`; its `words` are for
-//! people.
+//! people, and so is its `page`, which `events` tell what there is to see.
 
 mod control;
 mod door;
+mod events;
 mod health;
 mod listener;
+mod page;
 mod words;
 
 pub(crate) use control::Control;

@@ -20,10 +20,14 @@ use crate::clock::epoch_milliseconds;
 /// The target of the events that are records.
 pub const TARGET: &str = "audit";
 
-/// Writes the record of a decision.
-pub(crate) fn write(decision: Decision<'_>, scene: &Scene<'_>) {
+/// The record of a decision that is made now.
+pub(crate) fn line(decision: Decision<'_>, scene: &Scene<'_>) -> String {
+    record::line(decision, scene, epoch_milliseconds())
+}
+
+/// Writes a record, which is made only where it is written anywhere.
+pub(crate) fn write<L: std::fmt::Display>(line: impl FnOnce() -> L) {
     if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
-        let line = record::line(decision, scene, epoch_milliseconds());
-        tracing::info!(target: TARGET, "{line}");
+        tracing::info!(target: TARGET, "{}", line());
     }
 }

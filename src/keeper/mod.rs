@@ -11,6 +11,7 @@ mod hearsay;
 mod mode;
 #[cfg(test)]
 mod mode_tests;
+mod recent;
 mod record;
 mod rounds;
 mod session;
@@ -22,6 +23,8 @@ mod tests;
 pub(crate) use account::clock_time;
 pub use account::{Account, End, State, Visit};
 pub use asked::{Overview, TOLD_AT_MOST};
+pub use recent::Past;
+pub use rounds::StoreStanding;
 pub use session::{Attached, Awaited, Session};
 pub use switch::{Setting, Switch};
 
@@ -71,6 +74,9 @@ pub struct Keeper {
     /// This replica's name among the others.
     replica: String,
     fleet: Mutex<SeenFleet>,
+    /// How the store stands, once it was told anything.
+    standing: Mutex<Option<rounds::Told>>,
+    recent: Mutex<recent::Recent>,
     full: AtomicBool,
     steps: AtomicU64,
     metrics: Arc<Metrics>,
@@ -130,6 +136,8 @@ impl Keeper {
             switches: switch::Switches::default(),
             replica: replica::new_name(),
             fleet: Mutex::default(),
+            standing: Mutex::default(),
+            recent: Mutex::default(),
             full: AtomicBool::new(false),
             steps: AtomicU64::new(0),
             metrics: Arc::default(),

@@ -78,6 +78,11 @@ impl Keeper {
             session,
             caller,
         };
-        audit::write(decision, &scene);
+        if matches!(decision, Decision::Start { .. }) {
+            return audit::write(|| audit::line(decision, &scene));
+        }
+        let line = audit::line(decision, &scene);
+        audit::write(|| &line);
+        self.recent.lock().keep(session, matches!(decision, Decision::Refusal { .. }), line);
     }
 }

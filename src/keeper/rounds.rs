@@ -2,7 +2,7 @@
 
 use super::{Keeper, Session};
 use crate::clock::{Moment, epoch_milliseconds};
-use crate::session::{Beat, Mode, SessionId, Source};
+use crate::session::{Beat, EpochSeconds, Mode, SessionId, Source};
 use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,7 +26,39 @@ const CATCH_UP: u64 = 500;
 /// How often in a row. A process that is late for ever must still cut.
 const CATCH_UPS: usize = 2;
 
+/// What came of telling the store.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    takes: bool,
+    since: Moment,
+    untold: usize,
+}
+
+/// How the store stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoreStanding {
+    /// It takes what it is told, and keeps it where it should.
+    pub takes: bool,
+    /// Since when.
+    pub since: EpochSeconds,
+    /// Sessions with activity that it could not be told.
+    pub untold: usize,
+}
+
 impl Keeper {
+    /// How the store stands, once it was told anything.
+    #[must_use]
+    pub fn store_standing(&self) -> Option<StoreStanding> {
+        let told = *self.standing.lock();
+        told.map(|Told { takes, since, untold }| StoreStanding { takes, since: self.second_of(since), untold })
+    }
+
+    /// The store's kind: `memory`, `file` or `redis`.
+    #[must_use]
+    pub fn store_kind(&self) -> &'static str {
+        self.store.kind()
+    }
+
     /// Goes its rounds, for ever.
     pub async fn keep(&self) {
         loop {
@@ -148,6 +180,12 @@ impl Keeper {
     }
 
     fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
+        let takes = flushed.is_some_and(|flushed| !flushed.unkept);
+        let untold = if flushed.is_some() { 0 } else { touches.len() };
+        let mut standing = self.standing.lock();
+        let since = standing.filter(|before| before.takes == takes).map_or(self.clock.now(), |before| before.since);
+        *standing = Some(Told { takes, since, untold });
+        drop(standing);
         let metrics = &self.metrics.store;
         match flushed {
             Some(flushed) => metrics.told(!flushed.unkept),

@@ -26,9 +26,9 @@ pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
 /// Why a body broke off.
 pub(crate) type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A body of text that is all there.
-pub(super) fn full(text: String) -> Body {
-    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+/// A body that is all there.
+pub(crate) fn full(content: impl Into<Bytes>) -> Body {
+    Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// The beginning of a body, read to be examined.

@@ -14,7 +14,7 @@ mod tunnel;
 mod upgrade;
 mod upstream;
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, full};
 pub(crate) use upstream::Stream;
 
 use crate::audit::Caller;

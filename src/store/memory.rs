@@ -19,6 +19,10 @@ impl MemoryStore {
 }
 
 impl Store for MemoryStore {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
     fn now(&self) -> Option<u64> {
         Some(self.0.now())
     }

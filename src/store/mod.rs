@@ -180,6 +180,9 @@ const GAP_AT_MOST: u64 = 60_000;
 
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
+    /// What it is, in a word.
+    fn kind(&self) -> &'static str;
+
     /// The store's time, in epoch milliseconds, as far as it is known here without asking.
     fn now(&self) -> Option<u64>;
 

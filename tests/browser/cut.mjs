@@ -9,7 +9,7 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { Demo } from './demo.mjs';
+import { Demo } from './program.mjs';
 import { Report, eventually, indent, sleep } from './report.mjs';
 import { Traffic } from './traffic.mjs';
 

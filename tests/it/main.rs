@@ -26,6 +26,7 @@ mod metrics;
 mod monitoring;
 mod operator;
 mod outage;
+mod page;
 mod redis;
 mod reload;
 mod replicas;

@@ -262,6 +262,10 @@ impl Way {
 }
 
 impl Store for Way {
+    fn kind(&self) -> &'static str {
+        "simulated"
+    }
+
     fn now(&self) -> Option<u64> {
         Some(self.shared.lock().epoch())
     }

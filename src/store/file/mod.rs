@@ -58,6 +58,10 @@ impl FileStore {
 }
 
 impl Store for FileStore {
+    fn kind(&self) -> &'static str {
+        "file"
+    }
+
     fn now(&self) -> Option<u64> {
         Some(self.writer.table().now())
     }

@@ -267,6 +267,10 @@ fn unavailable(error: &RedisError) -> StoreError {
 }
 
 impl Store for RedisStore {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
     fn now(&self) -> Option<u64> {
         self.view.lock().server_now(self.clock.now())
     }

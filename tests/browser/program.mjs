@@ -1,25 +1,25 @@
-// Starts `idlegate demo` on a free port and ends it again, by its process id.
+// Starts idlegate on free ports and ends it again, by its process id.
 import { spawn } from 'node:child_process';
 
 const START = 15_000;
 const STOP = 5_000;
 
-export class Demo {
+export class Program {
   output = '';
   #process;
 
-  // The URL it prints.
-  async start(binary) {
-    this.#process = spawn(binary, ['demo', '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'pipe'] });
+  // Runs it until what it prints matches, and returns the match.
+  async start(binary, args, ready, env = {}) {
+    this.#process = spawn(binary, args, { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'] });
     return new Promise((resolve, reject) => {
-      const fail = (why) => reject(new Error(`${binary} demo: ${why}\n${this.output}`));
-      const timer = setTimeout(() => fail(`no URL within ${START / 1000} s`), START);
+      const fail = (why) => reject(new Error(`${binary} ${args.join(' ')}: ${why}\n${this.output}`));
+      const timer = setTimeout(() => fail(`not ready within ${START / 1000} s`), START);
       const read = (chunk) => {
         this.output += chunk;
-        const url = this.output.match(/http:\/\/127\.0\.0\.1:\d+\//)?.[0];
-        if (url) {
+        const match = this.output.match(ready);
+        if (match) {
           clearTimeout(timer);
-          resolve(url);
+          resolve(match);
         }
       };
       this.#process.stdout.on('data', read);
@@ -37,5 +37,13 @@ export class Demo {
     const impatience = setTimeout(() => child.kill('SIGKILL'), STOP);
     await ended;
     clearTimeout(impatience);
+  }
+}
+
+export class Demo extends Program {
+  // The URL it prints.
+  async start(binary) {
+    const [url] = await super.start(binary, ['demo', '--listen', '127.0.0.1:0'], /http:\/\/127\.0\.0\.1:\d+\//);
+    return url;
   }
 }

@@ -1,0 +1,229 @@
+//! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
+
+use super::control::Control;
+use crate::clock::Moment;
+use crate::keeper::{Overview, Past, State, StoreStanding};
+use crate::proxy::Body;
+use bytes::Bytes;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// How often.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How many times, before whoever looks has to ask again: so that the answer ends well within the life of a connection,
+/// and not in the middle of an event.
+const SNAPSHOTS: usize = 20;
+
+/// How many may look at once.
+const SEATS: usize = 8;
+
+/// How many sessions are shown: those with the least time left. More are read by nobody.
+const SESSIONS: usize = 200;
+
+/// For how many milliseconds a snapshot is new enough for the next who asks.
+const FRESH: u64 = 500;
+
+/// Said to who has to make way; who hears it does not come back by itself.
+const REPLACED: &[u8] = b"event: replaced\ndata: {}\n\n";
+
+/// Whoever looks at the moment. When all seats are taken, who has looked longest makes way: nobody can keep an operator
+/// out by leaving pages open.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    seats: Mutex<VecDeque<Weak<Notify>>>,
+    snapshot: tokio::sync::Mutex<Option<(Moment, Bytes)>>,
+}
+
+impl Audience {
+    /// A seat, which is free again when it is dropped, and is notified when it has to be left.
+    fn seat(&self) -> Arc<Notify> {
+        let seat = Arc::new(Notify::new());
+        let mut seats = self.seats.lock();
+        seats.retain(|taken| taken.strong_count() > 0);
+        if seats.len() >= SEATS
+            && let Some(longest) = seats.pop_front().and_then(|taken| taken.upgrade())
+        {
+            longest.notify_one();
+        }
+        seats.push_back(Arc::downgrade(&seat));
+        seat
+    }
+}
+
+/// One who looks.
+struct Spectator {
+    control: Arc<Control>,
+    seat: Arc<Notify>,
+    tick: Interval,
+    left: usize,
+}
+
+/// The body of an answer that shows all there is to see, again and again.
+pub(super) fn stream(control: Arc<Control>) -> Body {
+    let seat = control.audience().seat();
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let spectator = Spectator { control, seat, tick, left: SNAPSHOTS };
+    let events = stream::unfold(spectator, async |mut spectator| {
+        let event = spectator.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(event)), spectator))
+    });
+    StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
+}
+
+impl Spectator {
+    async fn next(&mut self) -> Option<Bytes> {
+        self.left = self.left.checked_sub(1)?;
+        tokio::select! {
+            biased;
+            () = self.seat.notified() => {
+                self.left = 0;
+                Some(Bytes::from_static(REPLACED))
+            }
+            _ = self.tick.tick() => Some(self.control.event().await),
+        }
+    }
+}
+
+impl Control {
+    /// The event of this moment. Who asks soon after another gets the same, and who asks meanwhile waits for it.
+    async fn event(&self) -> Bytes {
+        let mut last = self.audience().snapshot.lock().await;
+        let now = self.keeper().clock().now();
+        match &*last {
+            Some((then, event)) if now.since(*then) < FRESH => event.clone(),
+            _ => {
+                let event = Bytes::from(format!("data: {}\n\n", self.snapshot().await));
+                *last = Some((self.keeper().clock().now(), event.clone()));
+                event
+            }
+        }
+    }
+
+    async fn snapshot(&self) -> Value {
+        let keeper = self.keeper();
+        // One more, to know whether that is all of them.
+        let mut accounts = keeper.accounts(0, SESSIONS + 1).await;
+        let limits = keeper.limits();
+        accounts.sort_by_key(|account| limits.due(account.created, account.last_activity).0);
+        let are_more = accounts.len() > SESSIONS;
+        accounts.truncate(SESSIONS);
+        let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Lapsed).count();
+        let Overview { live, lapsed } = keeper.overview();
+        let mut snapshot = self.shown_mode(lapsed);
+        if let Some(fields) = snapshot.as_object_mut() {
+            let more = [
+                ("now", json!(keeper.now() / 1000)),
+                ("version", json!(env!("CARGO_PKG_VERSION"))),
+                ("limit", json!(limits.timeout)),
+                ("lifetime", json!(limits.lifetime)),
+                ("live", json!(live)),
+                ("past_the_limit_anywhere", json!(lapsed_anywhere.max(lapsed))),
+                ("sessions", accounts.iter().map(|account| self.shown(account)).collect()),
+                ("are_more", json!(are_more)),
+                ("recent", keeper.recent().iter().map(record).collect()),
+                ("store", store(keeper.store_kind(), keeper.store_standing())),
+            ];
+            fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        }
+        snapshot
+    }
+}
+
+/// A record, with how many it stands for.
+fn record(past: &Past) -> Value {
+    let mut record: Value = serde_json::from_str(&past.line).unwrap_or_default();
+    if let Some(fields) = record.as_object_mut().filter(|_| past.refusals > 0) {
+        fields.insert("times".to_owned(), past.refusals.into());
+    }
+    record
+}
+
+/// Nothing stands there until the first report was made.
+fn store(kind: &str, standing: Option<StoreStanding>) -> Value {
+    match standing {
+        Some(StoreStanding { takes, since, untold }) => {
+            json!({"kind": kind, "takes": takes, "since": since, "untold": untold})
+        }
+        None => json!({ "kind": kind }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::Door;
+    use crate::clock::Clock;
+    use crate::keeper::Keeper;
+    use crate::session::Limits;
+    use crate::store::MemoryStore;
+
+    const LIMITS: Limits = Limits { timeout: 60, lifetime: None, retention: 60 };
+
+    fn control() -> Arc<Control> {
+        let clock = Clock::simulated(Arc::default());
+        let store = MemoryStore::new(LIMITS, clock.clone(), 0);
+        let keeper = Keeper::new(Box::new(store), clock, LIMITS, 10);
+        Arc::new(Control::new(Arc::new(keeper), Door::new(None, false).unwrap()))
+    }
+
+    async fn next(body: &mut Body) -> Option<Bytes> {
+        Some(body.frame().await?.unwrap().into_data().unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_ends_by_itself_well_within_the_life_of_its_connection() {
+        let mut body = stream(control());
+        let shown = async {
+            let mut count = 0;
+            while let Some(event) = next(&mut body).await {
+                assert!(event.starts_with(b"data: {") && event.ends_with(b"}\n\n"), "{event:?}");
+                count += 1;
+            }
+            count
+        };
+        let life = crate::admin::control::LIMITS.life;
+        assert_eq!(tokio::time::timeout(life / 2 + life / 4, shown).await, Ok(SNAPSHOTS));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_looked_longest_makes_way_and_whoever_leaves_leaves_a_seat() {
+        let control = control();
+        let mut bodies: Vec<_> = (0..SEATS).map(|_| stream(Arc::clone(&control))).collect();
+        for body in &mut bodies {
+            assert!(next(body).await.unwrap().starts_with(b"data: "));
+        }
+        bodies.remove(3);
+        bodies.push(stream(Arc::clone(&control)));
+        assert!(next(&mut bodies[0]).await.unwrap().starts_with(b"data: "), "there was a seat");
+        bodies.push(stream(Arc::clone(&control)));
+        assert_eq!(next(&mut bodies[0]).await.unwrap(), REPLACED);
+        assert_eq!(next(&mut bodies[0]).await, None);
+        for body in &mut bodies[1..] {
+            assert!(next(body).await.unwrap().starts_with(b"data: "));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_done_while_nobody_looks_and_what_many_see_is_made_once() {
+        let control = control();
+        let (mut one, mut other) = (stream(Arc::clone(&control)), stream(Arc::clone(&control)));
+        assert!(control.audience().snapshot.lock().await.is_none());
+        let (seen, too) = (next(&mut one).await.unwrap(), next(&mut other).await.unwrap());
+        assert_eq!(seen.as_ptr(), too.as_ptr());
+        drop((one, other));
+        tokio::time::sleep(EVERY * 5).await;
+        let last = control.audience().snapshot.lock().await.clone();
+        assert_eq!(last.unwrap().1.as_ptr(), seen.as_ptr());
+    }
+}

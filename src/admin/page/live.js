@@ -1,0 +1,80 @@
+// GET /events, by fetch and not by EventSource, which can send no token.
+
+const SILENT = 5_000; // without news for so long, nobody is there any more
+const PAUSE = 2_000; // before the next try
+const AT_ONCE = 100; // the server ends each answer after a while, and wants to be asked again
+
+export class Refused extends Error {}
+
+// Follows what there is to see, for ever. Calls `show(snapshot)` about once a second, and `lost()` where nothing comes.
+// Returns where another page has taken the place; throws `Refused` where the token is missing or wrong.
+export async function follow(token, show, lost) {
+  for (;;) {
+    let pause = PAUSE;
+    try {
+      for await (const { event, data } of events(token)) {
+        if (event === 'replaced') return;
+        show(JSON.parse(data));
+        pause = AT_ONCE;
+      }
+    } catch (error) {
+      if (error instanceof Refused) throw error;
+      pause = PAUSE;
+    }
+    if (pause === PAUSE) lost();
+    await new Promise((resolve) => setTimeout(resolve, pause));
+  }
+}
+
+async function* events(token) {
+  const abort = new AbortController();
+  let patience;
+  const wait = () => {
+    clearTimeout(patience);
+    patience = setTimeout(() => abort.abort(), SILENT);
+  };
+  try {
+    wait();
+    const answer = await fetch('/events', { headers: bearer(token), cache: 'no-store', signal: abort.signal });
+    if (answer.status === 401) throw new Refused();
+    if (!answer.ok) throw new Error(answer.statusText);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = '';
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      wait();
+      const blocks = (text + value).split('\n\n');
+      text = blocks.pop();
+      yield* blocks.map(parse);
+    }
+  } finally {
+    clearTimeout(patience);
+    abort.abort();
+  }
+}
+
+function parse(block) {
+  const fields = block.split('\n').map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]);
+  return Object.fromEntries(fields);
+}
+
+// Does something. Throws what the server says against it: `error`, `cure`, and `would_cut` where it asks for a yes.
+export async function act(token, method, path, body) {
+  let answer;
+  try {
+    answer = await fetch(path, {
+      method,
+      headers: { ...bearer(token), 'Content-Type': 'application/json' },
+      body: body && JSON.stringify(body),
+      signal: AbortSignal.timeout(10_000),
+    });
+  } catch {
+    throw { error: 'no answer came', cure: 'see whether idlegate runs' };
+  }
+  const said = await answer.json().catch(() => ({ error: `it answered ${answer.status}`, cure: 'reload the page' }));
+  if (!answer.ok) throw said;
+  return said;
+}
+
+const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {});

@@ -1,0 +1,45 @@
+// Pieces of the page that are filled again and again, and never made anew while they are there: whoever has the focus on
+// one keeps it.
+
+export const byId = (id) => document.getElementById(id);
+
+// A piece from its template, with its parts by name.
+export function piece(template) {
+  const element = byId(template).content.firstElementChild.cloneNode(true);
+  const named = [...element.querySelectorAll('[data-is]')].map((part) => [part.dataset.is, part]);
+  return { element, ...Object.fromEntries(named) };
+}
+
+// Says something only where it is new: what is said again would be read out again, and lose the selection.
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// Fills a <dl>.
+export function define(list, entries) {
+  const text = JSON.stringify(entries);
+  if (list.dataset.text === text) return;
+  list.dataset.text = text;
+  list.replaceChildren(...entries.flatMap(([name, value]) => [node('dt', name), node('dd', value)]));
+}
+
+export function node(tag, text) {
+  const element = document.createElement(tag);
+  element.textContent = text;
+  return element;
+}
+
+// Brings the children of a list into this order. The one that has the focus is not moved, which would take it away: the
+// others are moved around it.
+export function arrange(list, wanted) {
+  const held = wanted.findIndex((element) => element.contains(document.activeElement));
+  const before = wanted.slice(0, Math.max(held, 0));
+  const after = wanted.slice(held + 1);
+  for (const [index, element] of before.entries()) {
+    if (list.children[index] !== element) list.insertBefore(element, list.children[index]);
+  }
+  const from = wanted.length - after.length;
+  for (const [index, element] of after.entries()) {
+    if (list.children[from + index] !== element) list.insertBefore(element, list.children[from + index] ?? null);
+  }
+}
