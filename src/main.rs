@@ -220,8 +220,9 @@ async fn operate(command: operator::Command, config: PathBuf) -> io::Result<Exit
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
     println!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n\n  Ctrl-C ends it.\n",
-        demo.url()
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n\n  Ctrl-C ends it.\n",
+        demo.url(),
+        demo.operators_url()?
     );
     // The terminal it was tried in is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);

@@ -42,7 +42,11 @@ pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
 }
 
 async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Server> {
-    let places = [("IDLEGATE_LISTEN", listen.to_string()), ("IDLEGATE_UPSTREAM", format!("http://{upstream}"))];
+    let places = [
+        ("IDLEGATE_LISTEN", listen.to_string()),
+        ("IDLEGATE_UPSTREAM", format!("http://{upstream}")),
+        ("IDLEGATE_ADMIN_LISTEN", ANY.to_string()),
+    ];
     let places = places.map(|(name, value)| (name.to_owned(), value));
     let config =
         Config::parse(CONFIG, "demo.toml", places).map_err(|problems| io::Error::other(problems.to_string()))?;
@@ -54,6 +58,15 @@ impl Demo {
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
+    }
+
+    /// Where the page of operators is.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn operators_url(&self) -> io::Result<String> {
+        let admin = self.proxy.admin_address()?;
+        admin.map(|admin| format!("{admin}/")).ok_or_else(|| io::Error::other("the demo has no page of operators"))
     }
 
     /// Serves the app and the proxy until dropped.

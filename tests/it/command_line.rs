@@ -168,7 +168,7 @@ async fn it_stops_when_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_prints_one_url_and_serves_the_page() {
+async fn the_demo_prints_two_urls_and_serves_both_pages() {
     struct Ended(std::process::Child);
     impl Drop for Ended {
         fn drop(&mut self) {
@@ -185,9 +185,11 @@ async fn the_demo_prints_one_url_and_serves_the_page() {
         told.push_str(&printed.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only this was printed: {told}")));
         told.push('\n');
     }
-    assert_eq!(told.matches("http://").count(), 1, "{told}");
-    let address = told.split_once("http://").unwrap().1.split('/').next().unwrap().parse().unwrap();
-    let page = Request::get(address, "/").send().await;
-    assert_eq!(page.status, 200);
-    assert!(String::from_utf8_lossy(&page.body).contains("<title>idlegate demo</title>"));
+    let urls: Vec<_> = told.split("http://").skip(1).map(|rest| rest.split('/').next().unwrap()).collect();
+    assert_eq!(urls.len(), 2, "{told}");
+    for (url, title) in urls.iter().zip(["<title>idlegate demo</title>", "<title>idlegate</title>"]) {
+        let page = Request::get(url.parse().unwrap(), "/").send().await;
+        assert_eq!(page.status, 200);
+        assert!(String::from_utf8_lossy(&page.body).contains(title), "{url}");
+    }
 }
