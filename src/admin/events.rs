@@ -164,8 +164,10 @@ mod tests {
     use super::*;
     use crate::admin::Door;
     use crate::clock::Clock;
+    use crate::config::{Config, Current};
     use crate::keeper::Keeper;
     use crate::session::Limits;
+    use crate::shutdown::Shutdown;
     use crate::store::MemoryStore;
 
     const LIMITS: Limits = Limits { timeout: 60, lifetime: None, retention: 60 };
@@ -173,8 +175,10 @@ mod tests {
     fn control() -> Arc<Control> {
         let clock = Clock::simulated(Arc::default());
         let store = MemoryStore::new(LIMITS, clock.clone(), 0);
-        let keeper = Keeper::new(Box::new(store), clock, LIMITS, 10);
-        Arc::new(Control::new(Arc::new(keeper), Door::new(None, false).unwrap()))
+        let keeper = Keeper::new(Box::new(store), clock.clone(), LIMITS, 10);
+        let config = Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", []).unwrap();
+        let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(keeper.metrics()));
+        Arc::new(Control::new(Arc::new(keeper), Door::new(None, false).unwrap(), shutdown))
     }
 
     async fn next(body: &mut Body) -> Option<Bytes> {

@@ -49,7 +49,7 @@ pub(super) struct Replica {
 
 impl Replica {
     pub(super) fn start(store: Box<dyn Store>, limits: Limits) -> Self {
-        let keeper = Arc::new(Keeper::new(store, Clock::system(), limits.timeout, 1_000));
+        let keeper = Arc::new(Keeper::new(store, Clock::system(), limits, 1_000));
         let (keeping, listening) = (Arc::clone(&keeper), Arc::clone(&keeper));
         let tasks =
             [tokio::spawn(async move { keeping.keep().await }), tokio::spawn(async move { listening.listen().await })];

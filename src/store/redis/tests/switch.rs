@@ -19,7 +19,7 @@ const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
 async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
     let server = Server::start();
     let (log, _guard) = Log::start();
-    let keeper = Keeper::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS.timeout, 10);
+    let keeper = Keeper::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
     let mode = async || String::from_redis_value(server.ask(&["GET", "test:mode"]).await).unwrap();
     for seen in [false, true] {
         if seen {
@@ -103,6 +103,10 @@ struct Held {
 struct Holding(Arc<Held>);
 
 impl Store for Holding {
+    fn kind(&self) -> &'static str {
+        self.0.store.kind()
+    }
+
     fn now(&self) -> Option<u64> {
         self.0.store.now()
     }
