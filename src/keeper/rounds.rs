@@ -198,15 +198,18 @@ impl Keeper {
 
     fn untold(&self, now: Moment) -> Vec<(Arc<Session>, Beat)> {
         let sessions = self.sessions.read();
-        let live = sessions.by_id.values().map(|entry| &entry.session).filter(|session| session.ended().is_none());
-        live.filter_map(|session| {
-            // An answer that has not begun is activity that lasts.
-            if session.pulse().is_awaiting() {
-                session.touch(now, Source::Request);
-            }
-            Some((Arc::clone(session), session.pulse().untold()?))
-        })
-        .collect()
+        // An end that is not told yet may be told late: what came before it is vouched for by the mark of this report.
+        let told = |session: &&Arc<Session>| session.ended().is_none() || session.is_unburied();
+        let sessions = sessions.by_id.values().map(|entry| &entry.session).filter(told);
+        sessions
+            .filter_map(|session| {
+                // An answer that has not begun is activity that lasts.
+                if session.pulse().is_awaiting() && session.ended().is_none() {
+                    session.touch(now, Source::Request);
+                }
+                Some((Arc::clone(session), session.pulse().untold()?))
+            })
+            .collect()
     }
 
     /// The store has lost what it was told. The living are told of with the next flush; the dead at once.

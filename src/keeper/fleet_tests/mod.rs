@@ -210,6 +210,32 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
+/// All that happens to one fleet, and what must come of it.
+fn live_through(timeout: u64, seed: u64, distance: u64, events: impl IntoIterator<Item = Event>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = Fleet::start(timeout, seed, distance).await;
+        for event in events {
+            fleet.happens(event).await;
+        }
+        // In the end all is well again, and who was left is cut.
+        for number in 0..3 {
+            fleet.mend(number);
+        }
+        fleet.mend_store();
+        fleet.pass(GRACE + timeout * 1000 + 4_000).await;
+        let settled = fleet.shared.lock().now() - fleet.well_since > SETTLED_AFTER;
+        assert!(settled, "not all is well in the end");
+        let all: Vec<_> = fleet.shared.lock().witness.all().map(|(id, _)| id).collect();
+        for id in all {
+            for replica in &fleet.replicas {
+                assert!(!replica.is_live(id).await, "alive on replica {}", replica.number);
+            }
+        }
+        fleet.look();
+    });
+}
+
 proptest! {
     #[test]
     fn a_fleet_cuts_never_early_soon_after_once_and_for_good(
@@ -218,29 +244,23 @@ proptest! {
         distance in prop_oneof![Just(3u64), Just(60), Just(240)],
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
-            let mut fleet = Fleet::start(timeout, seed, distance).await;
-            for event in events {
-                fleet.happens(event).await;
-            }
-            // In the end all is well again, and who was left is cut.
-            for number in 0..3 {
-                fleet.mend(number);
-            }
-            fleet.mend_store();
-            fleet.pass(GRACE + timeout * 1000 + 4_000).await;
-            let settled = fleet.shared.lock().now() - fleet.well_since > SETTLED_AFTER;
-            assert!(settled, "not all is well in the end");
-            let all: Vec<_> = fleet.shared.lock().witness.all().map(|(id, _)| id).collect();
-            for id in all {
-                for replica in &fleet.replicas {
-                    assert!(!replica.is_live(id).await, "alive on replica {}", replica.number);
-                }
-            }
-            fleet.look();
-        });
+        live_through(timeout, seed, distance, events);
     }
+}
+
+/// What a user did before logging out in an outage is vouched for by the replica's report, though its end is told later.
+#[test]
+fn a_logout_in_an_outage_is_no_reason_to_lose_what_went_before() {
+    use Event::{Activity, CutOff, Kill, Logout, Mend, Pass, StoreForgets, StoreIsBack, StoreIsDown, Twice};
+    let before = [Pass(87), Pass(3482), Pass(1156), Pass(3844), Pass(2074), StoreForgets, Activity(0, 0)];
+    let meanwhile = [Twice(0, 2, 64), CutOff(2), Pass(2576), Kill(2), Twice(0, 0, 748), Twice(1, 2, 557), Pass(1251)];
+    let forgotten = [Pass(3227), Twice(0, 0, 302), StoreForgets, Twice(0, 0, 997), Mend(0), Twice(0, 0, 69), Pass(48)];
+    let outage = [StoreIsDown, Activity(2, 0), Activity(1, 1), Kill(0), Twice(0, 1, 822), Pass(2737), Twice(1, 0, 160)];
+    let logout =
+        [Twice(1, 0, 650), Pass(3473), Twice(0, 1, 674), Pass(3385), Twice(1, 2, 534), Pass(1470), Logout(0, 1)];
+    let back = [Pass(3121), Twice(0, 0, 769), StoreIsBack, Pass(0)];
+    let all = [&before[..], &meanwhile, &forgotten, &outage, &logout, &back].concat();
+    live_through(5, 16_160_512_467_995_531_575, 240, all);
 }
 
 #[test]
