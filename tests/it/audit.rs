@@ -1,7 +1,7 @@
 //! The record of every decision, and that no token is in anything idlegate says or keeps.
 
 use crate::harness::{
-    App, Idlegate, Redis, Request, Socket, Tunnel, eventually, log_in, replica, secret, secrets_in, soon,
+    App, Idlegate, MANUAL, Redis, Request, Socket, Tunnel, eventually, log_in, replica, secret, secrets_in, soon,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -49,15 +49,14 @@ fn adds_up(record: &Value, limit: u64) {
 }
 
 fn is_like_the_one_in_the_readme(cut: &Value) {
-    let readme = include_str!("../../README.md");
-    let (_, rest) = readme.split_once("<!-- record -->\n```json\n").unwrap();
+    let (_, rest) = MANUAL.split_once("<!-- record -->\n```json\n").unwrap();
     let shown: Value = serde_json::from_str(rest.split("```").next().unwrap()).unwrap();
     let names = |record: &Value| record.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&shown), names(cut));
     for name in names(cut) {
-        assert!(readme.contains(&format!("`{name}`")), "{name} is explained");
+        assert!(MANUAL.contains(&format!("`{name}`")), "{name} is explained");
     }
-    let found = readme.matches(shown["says"].as_str().unwrap()).count();
+    let found = MANUAL.matches(shown["says"].as_str().unwrap()).count();
     assert_eq!(found, 4, "it is what the commands below it show");
 }
 

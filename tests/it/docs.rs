@@ -1,18 +1,17 @@
 //! What the documentation says, held against the binary: an example that does not work is worse than none.
 #![allow(clippy::unwrap_used, reason = "what cannot go on fails the test")]
 
-use crate::harness::{Answer, Fake, Idlegate, Request, TEXT, Wire, eventually, masked, unmasked};
+use crate::harness::{Answer, Fake, Idlegate, MANUAL, Request, TEXT, Wire, eventually, masked, unmasked};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Output};
 
-const README: &str = include_str!("../../README.md");
 const UNIT: &str = include_str!("../../deploy/systemd/idlegate.service");
 
-/// The complete example that the README marks with this name.
+/// The complete example that the manual marks with this name.
 fn example(name: &str) -> &'static str {
-    let (_, rest) = README.split_once(&format!("<!-- example: {name} -->\n```toml\n")).expect("it is in the README");
+    let (_, rest) = MANUAL.split_once(&format!("<!-- example: {name} -->\n```toml\n")).expect("it is in the manual");
     rest.split_once("```").expect("it ends").0
 }
 
@@ -41,11 +40,11 @@ fn is_valid(text: &str, environment: &[(&str, &str)]) {
 #[test]
 fn every_example_is_valid() {
     let mut count = 0;
-    for block in README.split("```toml\n").skip(1) {
+    for block in MANUAL.split("```toml\n").skip(1) {
         is_valid(block.split("```").next().unwrap(), &[]);
         count += 1;
     }
-    assert_eq!(count, README.matches("<!-- example: ").count(), "each is complete, and marked");
+    assert_eq!(count, MANUAL.matches("<!-- example: ").count(), "each is complete, and marked");
 }
 
 /// The keys beside `table`'s unknown one, as the binary itself tells them.
@@ -65,20 +64,20 @@ fn every_key_is_in_the_reference() {
     }
     keys.extend(keys_of("[[token]]\nfrom = \"bearer\"").into_iter().map(|key| format!("token.N.{key}")));
     assert!(keys.len() > 30, "{keys:?}");
-    let named: Vec<_> = README.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let named: Vec<_> = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     for key in &keys {
         assert_eq!(named.iter().filter(|name| *name == key).count(), 1, "{key} is in the reference table once");
     }
     for key in named.iter().filter(|name| name.contains('.') && !name.contains(' ')) {
         assert!(keys.iter().any(|known| known == key), "{key} is in the reference table and is no key");
     }
-    let marked = README.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` ↻ |")).map(|(key, _)| key);
+    let marked = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` ↻ |")).map(|(key, _)| key);
     assert_eq!(marked.collect::<BTreeSet<_>>(), BTreeSet::from(idlegate::config::RELOADABLE), "↻ in the reference");
 }
 
 #[test]
 fn every_variable_that_is_shown_works() {
-    let block = README.split("```text\n").find(|block| block.starts_with("IDLEGATE_")).unwrap();
+    let block = MANUAL.split("```text\n").find(|block| block.starts_with("IDLEGATE_")).unwrap();
     let lines: Vec<_> = block.split("```").next().unwrap().lines().collect();
     assert_eq!(lines.len(), 5);
     let shipped = include_str!("../../proxy.toml");
@@ -92,7 +91,7 @@ fn every_variable_that_is_shown_works() {
             assert!(told(&output).contains(&format!("environment variable {name}: ")), "{name}: {output:?}");
         }
     }
-    let (_, injected) = README.split_once("sets for a Service named").unwrap();
+    let (_, injected) = MANUAL.split_once("sets for a Service named").unwrap();
     for name in injected.split('`').filter(|text| text.starts_with("IDLEGATE_")) {
         is_valid(shipped, &[(name, "tcp://10.0.0.1:10086")]);
     }
@@ -103,7 +102,7 @@ fn the_errors_in_the_readme_are_what_check_says() {
     let bad = "listen = \"localhost:8080\"\nupstream = \"http://app\"\n\n[idle]\ntimeout = \"1500ms\"\ntimout = \"1h\"\n\n\
                [activity]\nprofile = \"tab\"\n\n[[token]]\nfrom = \"cookie\"\n";
     let output = check_with(bad, &[("IDLEGATE_IDLE_TIMEOUTS", "5m")]);
-    let (_, shown) = README.split_once("idlegate check --config bad.toml\n").unwrap();
+    let (_, shown) = MANUAL.split_once("idlegate check --config bad.toml\n").unwrap();
     let shown = shown.split("```").next().unwrap();
     // The file's name is the only difference.
     let nameless = |text: &str| -> Vec<String> {
@@ -235,11 +234,53 @@ fn the_log_lines_that_are_quoted_are_those_that_are_written() {
     let source = source(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let mut count = 0;
     for level in ["INFO `", "WARN `", "ERROR `"] {
-        for quoted in README.split(level).skip(1).map(|rest| rest.split('`').next().unwrap()) {
+        for quoted in MANUAL.split(level).skip(1).map(|rest| rest.split('`').next().unwrap()) {
             let text = quoted.trim_end_matches(" …").trim_end_matches('…');
             assert!(source.contains(text), "{level}{quoted}` is written nowhere");
             count += 1;
         }
     }
     assert!(count >= 7, "{count}");
+}
+
+/// The anchor that a heading gets on the pages of GitHub and others.
+fn anchor(heading: &str) -> String {
+    let letters = heading.trim().to_lowercase().replace(' ', "-");
+    letters.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, '-' | '_')).collect()
+}
+
+fn anchors(file: &std::path::Path) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    // Not those in blocks of code, where a hash begins a remark.
+    let prose = text.split("\n```").step_by(2).collect::<String>();
+    prose
+        .lines()
+        .filter_map(|line| line.split_once("# ").filter(|(hashes, _)| hashes.trim_matches('#').is_empty()))
+        .map(|(_, heading)| anchor(heading))
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for page in ["README.md", "docs/configuration.md", "docs/operating.md", "deploy/README.md", "CHANGELOG.md"] {
+        let page = root.join(page);
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (file, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let file = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(file.exists(), "{}: {link}", page.display());
+            assert!(
+                wanted.is_empty() || anchors(&file).iter().any(|anchor| anchor == wanted),
+                "{}: {link}",
+                page.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 30, "{count}");
 }

@@ -1,9 +1,8 @@
-//! What `deploy/` and the README say of metrics, held against those of the binary.
+//! What `deploy/` and the manual say of metrics, held against those of the binary.
 
-use crate::harness::{Fake, Query, Request, Scrape, Wire};
+use crate::harness::{Fake, MANUAL, Query, Request, Scrape, Wire};
 use std::collections::{BTreeMap, BTreeSet};
 
-const README: &str = include_str!("../../README.md");
 const GUIDE: &str = include_str!("../../deploy/README.md");
 const SIDECAR: &str = include_str!("../../deploy/kubernetes/component/sidecar.yaml");
 
@@ -68,7 +67,7 @@ async fn the_table_of_metrics_is_what_there_is() {
         let labels: BTreeSet<_> = labels.into_keys().filter(|label| *label != "le").collect();
         there.entry(name).or_insert((scrape.types[family].as_str(), BTreeSet::new())).1.extend(labels);
     }
-    let rows = README.lines().filter(|line| line.starts_with("| `idlegate_"));
+    let rows = MANUAL.lines().filter(|line| line.starts_with("| `idlegate_"));
     let table: BTreeMap<_, _> = rows
         .map(|row| {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
@@ -76,7 +75,7 @@ async fn the_table_of_metrics_is_what_there_is() {
             (cells[1].trim_matches('`'), (cells[2], labels.collect::<BTreeSet<_>>()))
         })
         .collect();
-    assert_eq!(table, there, "in the README, and in /metrics");
+    assert_eq!(table, there, "in the manual, and in /metrics");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The operators' commands, as somebody runs them at night: against running proxies, in each way to reach them.
 
-use crate::harness::{App, Fake, Idlegate, Redis, SHIPPED, Socket, Terminal, Tunnel, eventually, log_in, replica};
+use crate::harness::{
+    App, Fake, Idlegate, MANUAL, Redis, SHIPPED, Socket, Terminal, Tunnel, eventually, log_in, replica,
+};
 use rustix::net;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -11,7 +13,6 @@ use std::time::Duration;
 
 const QUIET: &[&str] = &["--ping", "600"];
 const SECRET: (&str, &str) = ("IDLEGATE_STORE_SECRET", "between us and nobody else");
-const README: &str = include_str!("../../README.md");
 const DEPLOY: &str = include_str!("../../deploy/README.md");
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml");
 
@@ -461,7 +462,7 @@ async fn the_examples_in_the_readme_are_what_it_prints() {
         explained().starts_with("alive") && explained().contains("by client-pong")
     })
     .await;
-    let (_, section) = README.split_once("<!-- operators -->\n```console\n").unwrap();
+    let (_, section) = MANUAL.split_once("<!-- operators -->\n```console\n").unwrap();
     let calls: Vec<_> = section.split("```").next().unwrap().split("$ idlegate ").skip(1).collect();
     assert_eq!(calls.len(), 3);
     for call in calls {

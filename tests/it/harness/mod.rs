@@ -73,3 +73,10 @@ impl Numbers {
         (0..count).map(|_| u8::try_from(self.below(256)).unwrap()).collect()
     }
 }
+
+/// What users and operators are told: the README, and what it leads to.
+pub const MANUAL: &str = concat!(
+    include_str!("../../../README.md"),
+    include_str!("../../../docs/configuration.md"),
+    include_str!("../../../docs/operating.md"),
+);
