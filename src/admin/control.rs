@@ -3,10 +3,10 @@
 use super::door::Door;
 use super::events::{self, Audience};
 use super::page::File;
-use super::words::Refusal;
 use super::{Limits, Listener};
 use crate::keeper::{Account, Keeper, Switch, TOLD_AT_MOST};
 use crate::proxy::{Body, full};
+use crate::refusal::Refusal;
 use crate::session::{Mode, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
@@ -160,7 +160,8 @@ impl Control {
             }
         }
         if change.fleet {
-            self.keeper.switch_fleet(mode, lasting).await.map_err(|error| unanswered(&error))?;
+            let set = self.keeper.switch_fleet(mode, lasting).await;
+            set.map_err(|error| Refusal::FleetOutOfReach(error.to_string()))?;
         } else {
             self.keeper.switch(Switch::Replica, mode, lasting);
         }

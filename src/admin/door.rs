@@ -1,6 +1,6 @@
 //! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
 
-use super::words::Refusal;
+use crate::refusal::Refusal;
 use crate::store::Secret;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use sha2::{Digest, Sha256};

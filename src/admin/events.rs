@@ -124,7 +124,7 @@ impl Control {
         if let Some(fields) = snapshot.as_object_mut() {
             let more = [
                 ("now", json!(keeper.now() / 1000)),
-                ("version", json!(env!("CARGO_PKG_VERSION"))),
+                ("version", json!(crate::version::BOTH)),
                 ("limit", json!(limits.timeout)),
                 ("lifetime", json!(limits.lifetime)),
                 ("live", json!(live)),

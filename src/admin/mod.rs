@@ -1,8 +1,8 @@
 //! The room beside the data path: what operators, orchestrators and monitoring see of a replica, and may change.
 //!
 //! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
-//! `[health]` listener answers. `control` is what the `[admin]` listener answers, behind its `door`; its `words` are for
-//! people, and so is its `page`, which `events` tell what there is to see.
+//! `[health]` listener answers. `control` is what the `[admin]` listener answers, behind its `door`. Its `page` is for
+//! people, and `events` tell it what there is to see. What is refused is said in [`crate::refusal`].
 
 mod control;
 mod door;
@@ -10,7 +10,6 @@ mod events;
 mod health;
 mod listener;
 mod page;
-mod words;
 
 pub(crate) use control::Control;
 pub(crate) use door::{Door, read as read_token};

@@ -1,8 +1,8 @@
 //! The page for people: its files, which hold nothing. What it shows comes by `GET /events`, what it does goes to the
 //! pages that `idlegate mode` and the others ask as well.
 
-use super::words::Refusal;
 use crate::proxy::{Body, full};
+use crate::refusal::Refusal;
 use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
 

@@ -291,3 +291,14 @@ async fn the_door_is_shut_for_strangers_and_other_pages() {
     );
     assert!(said.contains("`admin.token_file`: /nowhere"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_switch_the_fleet_for_want_of_the_store_is_told_what_can_be_done() {
+    let (app, redis) = (App::start(QUIET), Redis::absent());
+    let proxy = replica(&app, &redis.url(), "2s", &[]);
+    let (status, refused) = switch(&proxy, json!({"mode": "off", "fleet": true})).await;
+    assert_eq!(status.as_u16(), 503, "{refused}");
+    assert!(refused["cure"].as_str().unwrap().contains("without --fleet"), "{refused}");
+    let (status, mode) = switch(&proxy, json!({"mode": "off"})).await;
+    assert_eq!((status.as_u16(), &mode["mode"]), (200, &json!("off")), "{mode}");
+}

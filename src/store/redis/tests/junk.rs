@@ -18,7 +18,7 @@ async fn somebody_can_be_ended(store: &super::RedisStore, token: &str) {
 #[tokio::test]
 async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
     let server = Server::start();
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace(&key_of("ada"), kind).await;
@@ -46,7 +46,7 @@ const SHORT: Limits = Limits { timeout: 2, lifetime: None, ..LIMITS };
 #[tokio::test]
 async fn a_field_of_a_session_that_cannot_be_makes_nobody_immortal_and_cuts_nobody_early() {
     let server = Server::start();
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let store = counting(&server, SHORT).await;
     let junk = [
         ("ended", "0"),
@@ -126,7 +126,7 @@ async fn an_end_stays_whatever_is_written_beside_it() {
 #[tokio::test]
 async fn junk_among_the_marks_is_removed_and_holds_nobody_up() {
     let server = Server::start();
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let store = counting(&server, LIMITS).await;
     let long = "9".repeat(100_000);
     let junk = [
@@ -180,7 +180,7 @@ async fn steps_of_the_clock_that_were_noted_stay_so_whatever_is_written_there() 
 #[tokio::test]
 async fn marks_of_another_type_are_lost_marks() {
     let server = Server::start();
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace("test:replicas", kind).await;

@@ -5,19 +5,26 @@ use crate::clock::Clock;
 use crate::keeper::Keeper;
 use crate::session::{Limits, SessionId, Source};
 use crate::store::Store;
-use parking_lot::Mutex;
 use redis::Value;
+use std::cell::RefCell;
 use std::io;
-use std::sync::Arc;
-use tracing::subscriber::DefaultGuard;
+use std::sync::{Arc, Once};
 
-/// What is logged on the thread of a test.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread, where somebody wants to know.
+    static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
 
-impl io::Write for Log {
+/// What is logged on the thread of a test. One subscriber is for all threads: with one for each, what another test logs
+/// for the first time, while this one begins, may be of interest to nobody for ever after.
+pub(super) struct Log;
+
+/// Writes for the thread that it is on.
+struct Writer;
+
+impl io::Write for Writer {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(text);
+        LOGGED.with_borrow_mut(|logged| logged.iter_mut().for_each(|logged| logged.extend_from_slice(text)));
         Ok(text.len())
     }
 
@@ -27,16 +34,17 @@ impl io::Write for Log {
 }
 
 impl Log {
-    pub(super) fn start() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let written = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        (log, tracing::subscriber::set_default(written))
+    pub(super) fn start() -> Self {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Writer).init());
+        LOGGED.set(Some(Vec::new()));
+        Self
     }
 
     /// The warnings since this was last asked.
+    #[expect(clippy::unused_self, reason = "nothing is logged here before it is started")]
     pub(super) fn warnings(&self) -> Vec<String> {
-        let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap();
+        let text = String::from_utf8(LOGGED.replace(Some(Vec::new())).unwrap()).unwrap();
         text.lines().filter(|line| line.contains(" WARN ")).map(str::to_owned).collect()
     }
 }

@@ -18,7 +18,7 @@ const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
 #[tokio::test]
 async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
     let server = Server::start();
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let keeper = Keeper::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
     let mode = async || String::from_redis_value(server.ask(&["GET", "test:mode"]).await).unwrap();
     for seen in [false, true] {
