@@ -199,8 +199,7 @@ impl Refusal {
             Self::WouldCut(_) => "say yes to that (--yes, or \"yes\": true), or extend those that should live on",
             Self::Store(_) => "look at the log, and run idlegate doctor",
             Self::FleetOutOfReach(_) => {
-                "until it answers nobody is cut; without --fleet, or \"fleet\": true, each replica is switched by itself, \
-                 at once"
+                "leave out --fleet (or \"fleet\": true) to switch this replica alone, at once; while Redis is out nobody is cut"
             }
         }
     }

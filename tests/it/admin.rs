@@ -298,7 +298,7 @@ async fn who_cannot_switch_the_fleet_for_want_of_the_store_is_told_what_can_be_d
     let proxy = replica(&app, &redis.url(), "2s", &[]);
     let (status, refused) = switch(&proxy, json!({"mode": "off", "fleet": true})).await;
     assert_eq!(status.as_u16(), 503, "{refused}");
-    assert!(refused["cure"].as_str().unwrap().contains("without --fleet"), "{refused}");
+    assert!(refused["cure"].as_str().unwrap().contains("leave out --fleet"), "{refused}");
     let (status, mode) = switch(&proxy, json!({"mode": "off"})).await;
     assert_eq!((status.as_u16(), &mode["mode"]), (200, &json!("off")), "{mode}");
 }
