@@ -217,18 +217,18 @@ impl Control {
 
     /// An account, with what can be computed from it.
     pub(super) fn shown(&self, account: &Account) -> Value {
-        let (now, limits) = (self.keeper.now() / 1000, self.keeper.limits());
+        let by = self.keeper.reckoning();
         let mut value = json!(account);
         if let Some(fields) = value.as_object_mut() {
-            fields.insert("now".to_owned(), now.into());
-            fields.insert("idle".to_owned(), account.idle(now).into());
-            fields.insert("limit".to_owned(), limits.timeout.into());
+            fields.insert("now".to_owned(), by.now.into());
+            fields.insert("idle".to_owned(), account.idle(&by).into());
+            fields.insert("limit".to_owned(), by.limits.timeout.into());
             if account.end.is_none() {
-                let (left, reason) = account.left(now, limits);
+                let (left, reason) = account.left(&by);
                 fields.insert("seconds_left".to_owned(), left.into());
                 fields.insert("left_until".to_owned(), reason.name().into());
             }
-            fields.insert("says".to_owned(), account.says(now, limits).into());
+            fields.insert("says".to_owned(), account.says(&by).into());
         }
         value
     }

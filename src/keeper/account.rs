@@ -67,25 +67,42 @@ pub struct End {
     pub reason: String,
 }
 
+/// What an account is reckoned by.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Reckoning {
+    /// The second that it is.
+    pub now: EpochSeconds,
+    /// Since when counting is unbroken: nobody is idle from before.
+    pub counting: EpochSeconds,
+    /// What is allowed.
+    pub limits: Limits,
+}
+
 impl Account {
-    /// For how many seconds it has been idle at `now`; an ended one for as long as until its end.
+    /// For how many seconds it has been idle, as far as somebody counted; an ended one for as long as until its end.
     #[must_use]
-    pub fn idle(&self, now: EpochSeconds) -> u64 {
-        let until = if self.state == State::Ended { self.end.as_ref().map_or(now, |end| end.at) } else { now };
-        until.saturating_sub(self.last_activity)
+    pub fn idle(&self, by: &Reckoning) -> u64 {
+        match self.end.as_ref().filter(|_| self.state == State::Ended) {
+            Some(end) => end.at.saturating_sub(self.last_activity),
+            None => by.now.saturating_sub(self.idle_since(by)),
+        }
     }
 
-    /// How many seconds it has at `now`, if nothing happens until then, and what ends it then. No seconds where it is
-    /// over.
+    /// How many seconds it has, if nothing happens until then, and what ends it then. No seconds where it is over.
     #[must_use]
-    pub fn left(&self, now: EpochSeconds, limits: &Limits) -> (u64, Reason) {
-        let (due, reason) = limits.due(self.created, self.last_activity);
-        (due.saturating_sub(now), reason)
+    pub fn left(&self, by: &Reckoning) -> (u64, Reason) {
+        let (due, reason) = by.limits.due(self.created, self.idle_since(by));
+        (due.saturating_sub(by.now), reason)
+    }
+
+    fn idle_since(&self, by: &Reckoning) -> EpochSeconds {
+        self.last_activity.max(by.counting)
     }
 
     /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
     #[must_use]
-    pub fn says(&self, now: EpochSeconds, limits: &Limits) -> String {
+    pub fn says(&self, by: &Reckoning) -> String {
+        let limits = &by.limits;
         match &self.end {
             Some(end) if self.state == State::Ended => {
                 format!("ended {} ({}): {}", end.at, clock_time(end.at), self.why(end, limits))
@@ -102,9 +119,18 @@ impl Account {
                 let alone = others.map_or(String::new(), |(other, at)| {
                     format!("; before that, by anything else, {at} ({}) by {other}", clock_time(*at))
                 });
+                let anew = if by.counting > *last_activity {
+                    format!(
+                        "; idle time counts from {} ({}) on, before that nobody counted",
+                        by.counting,
+                        clock_time(by.counting)
+                    )
+                } else {
+                    String::new()
+                };
                 format!(
-                    "alive: idle {} s of {} s, last activity {last_activity} ({}) by {source}{alone}",
-                    self.idle(now),
+                    "alive: idle {} s of {} s, last activity {last_activity} ({}) by {source}{alone}{anew}",
+                    self.idle(by),
                     limits.timeout,
                     clock_time(*last_activity)
                 )
@@ -191,12 +217,26 @@ mod tests {
 
     #[test]
     fn what_is_left_is_the_smaller_of_both() {
-        let of = |last_activity, now| account(State::Live, last_activity, None).left(now, &LIMITS);
+        let by = |now, limits| Reckoning { now, counting: 0, limits };
+        let of = |last_activity, now| account(State::Live, last_activity, None).left(&by(now, LIMITS));
         assert_eq!(of(1_000, 1_010), (51, Reason::Idle));
         assert_eq!(of(4_590, 4_591), (10, Reason::Lifetime));
         assert_eq!(of(1_000, 9_000), (0, Reason::Idle));
         let forever = Limits { lifetime: None, ..LIMITS };
-        assert_eq!(account(State::Live, 4_590, None).left(4_591, &forever), (60, Reason::Idle));
+        assert_eq!(account(State::Live, 4_590, None).left(&by(4_591, forever)), (60, Reason::Idle));
+    }
+
+    #[test]
+    fn nobody_is_idle_from_when_nobody_counted() {
+        let by = Reckoning { now: 2_000, counting: 1_990, limits: LIMITS };
+        let account = account(State::Live, 1_000, None);
+        assert_eq!((account.idle(&by), account.left(&by)), (10, (51, Reason::Idle)));
+        let says = account.says(&by);
+        assert!(says.starts_with("alive: idle 10 s of 60 s, last activity 1000 "), "{says}");
+        assert!(
+            says.ends_with("; idle time counts from 1990 (1970-01-01T00:33:10Z) on, before that nobody counted"),
+            "{says}"
+        );
     }
 
     #[test]
@@ -214,7 +254,7 @@ mod tests {
 
     #[test]
     fn it_is_explained_by_its_arithmetic() {
-        let says = |state, end| account(state, 1_000, end).says(1_010, &LIMITS);
+        let says = |state, end| account(state, 1_000, end).says(&Reckoning { now: 1_010, counting: 0, limits: LIMITS });
         let ended = says(State::Ended, Some((1_061, "idle")));
         assert_eq!(ended, "ended 1061 (1970-01-01T00:17:41Z): idle 61 s > 60 s, last activity 1000 by client-pong");
         let lapsed = says(State::Lapsed, Some((1_061, "idle")));

@@ -1,6 +1,6 @@
 //! What operators ask of all sessions and of all replicas, and what they do to one.
 
-use super::account::{Account, End, State, Visit};
+use super::account::{Account, End, Reckoning, State, Visit};
 use super::{Entry, Keeper, Session, Switch};
 use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
@@ -75,8 +75,8 @@ impl Keeper {
             }
         }
         // Idle on one replica and active on another is not idle.
-        let now = self.now() / 1000;
-        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(now) >= idle_over).collect();
+        let by = self.reckoning();
+        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(&by) >= idle_over).collect();
         all.sort_by_key(|account| account.last_activity);
         all
     }
@@ -116,6 +116,12 @@ impl Keeper {
         }
     }
 
+    /// What accounts are reckoned by now.
+    #[must_use]
+    pub fn reckoning(&self) -> Reckoning {
+        Reckoning { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
+    }
+
     /// How many sessions this replica has.
     #[must_use]
     pub fn overview(&self) -> Overview {
@@ -128,7 +134,9 @@ impl Keeper {
     fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<Account> {
         let at_most = at_most.min(TOLD_AT_MOST);
         let (now, here) = (self.now(), self.clock.now());
-        let idle = |last: Moment| (now / 1000).saturating_sub(now.saturating_sub(here.since(last)) / 1000);
+        let counting = self.store.counting();
+        let idle =
+            |last: Moment| (now / 1000).saturating_sub((now.saturating_sub(here.since(last)) / 1000).max(counting));
         let due = |session: &Session, last: Moment| {
             let old = self.limits.lifetime.map(|lifetime| session.created().plus(lifetime.saturating_mul(1000)));
             let idle = last.plus(self.limit_ms());

@@ -21,7 +21,7 @@ mod switch;
 mod tests;
 
 pub(crate) use account::clock_time;
-pub use account::{Account, End, State, Visit};
+pub use account::{Account, End, Reckoning, State, Visit};
 pub use asked::{Overview, TOLD_AT_MOST};
 pub use recent::Past;
 pub use rounds::StoreStanding;

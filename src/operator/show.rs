@@ -84,7 +84,8 @@ pub(super) fn table(told: &ToldOfAll) -> String {
     lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS"));
     for Told { account, idle, seconds_left, .. } in sessions {
         let connections = account.connections.values().sum::<usize>().to_string();
-        let left = seconds_left.map_or_else(String::new, span);
+        // Time that does not count has no end.
+        let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
         lines.say(&row(&account.session, state(account.state), &span(*idle), &left, &account.source, &connections));
     }
     lines.0.push('\n');

@@ -3,7 +3,7 @@
 use super::table::Table;
 use super::{Answer, Ended, Flushed, Known, Store, Touch};
 use crate::clock::{Clock, Moment};
-use crate::session::{Limits, Mode, Reason, SessionId};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use std::future::ready;
 
 /// Sessions in the memory of this process, and nowhere else.
@@ -25,6 +25,10 @@ impl Store for MemoryStore {
 
     fn now(&self) -> Option<u64> {
         Some(self.0.now())
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.0.counting().0
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {

@@ -189,6 +189,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What is known of `id`.
     fn look_up(&self, id: SessionId) -> Answer<'_, Known>;
 
+    /// Since when counting is unbroken, in epoch seconds, as far as is known here: nobody is idle from before.
+    fn counting(&self) -> EpochSeconds;
+
     /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
     fn begin(&self, touch: Touch) -> Answer<'_, Known>;
 

@@ -3,6 +3,7 @@
 
 use crate::keeper::Keeper;
 use crate::shutdown::{Phase, Shutdown};
+use parking_lot::Mutex;
 use sd_notify::NotifyState;
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -28,6 +29,8 @@ pub struct Manager {
     shutdown: Shutdown,
     /// Whether the configuration, as it was last edited, is refused.
     refused: Arc<AtomicBool>,
+    /// The status that it was told last, by whomever: what differs from it is told.
+    status: Arc<Mutex<String>>,
 }
 
 impl Manager {
@@ -40,12 +43,12 @@ impl Manager {
             std::thread::spawn(move || deliver(&waiting));
             messages
         });
-        Self { messages, keeper, shutdown, refused: Arc::default() }
+        Self { messages, keeper, shutdown, refused: Arc::default(), status: Arc::default() }
     }
 
     /// idlegate listens everywhere.
     pub fn ready(&self) {
-        self.tell(&[NotifyState::Ready, NotifyState::Status(&self.line())]);
+        self.tell_how_it_goes(&[NotifyState::Ready]);
     }
 
     /// The configuration is read again. [`Manager::reloaded`] has to follow.
@@ -72,7 +75,7 @@ impl Manager {
     pub fn stopping(&self) {
         let needed = self.shutdown.left() + BEYOND_GRACE;
         let needed = NotifyState::ExtendTimeoutUsec(u32::try_from(needed.as_micros()).unwrap_or(u32::MAX));
-        self.tell(&[NotifyState::Stopping, NotifyState::Status(&self.line()), needed]);
+        self.tell_how_it_goes(&[NotifyState::Stopping, needed]);
     }
 
     /// Keeps the status as it is, and says that idlegate lives, for ever. Not from a thread of its own, which would live on
@@ -82,17 +85,16 @@ impl Manager {
         let watched = sd_notify::watchdog_enabled();
         // Asked for at half of that time, and the keeper may need some of it.
         let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
-        let (mut steps, mut status) = (self.keeper.steps(), self.line());
+        let mut steps = self.keeper.steps();
         loop {
             tokio::time::sleep(pause).await;
-            let (now, line) = (self.keeper.steps(), self.line());
+            let now = self.keeper.steps();
             if watched.is_some() && now != steps {
                 self.tell(&[NotifyState::Watchdog]);
                 steps = now;
             }
-            if line != status {
-                self.tell(&[NotifyState::Status(&line)]);
-                status = line;
+            if *self.status.lock() != self.line() {
+                self.tell_how_it_goes(&[]);
             }
         }
     }
@@ -114,6 +116,14 @@ impl Manager {
             let _ = write!(line, "; the edited configuration is refused, see the log");
         }
         line
+    }
+
+    /// Tells it something, and how it goes at the same time.
+    fn tell_how_it_goes(&self, states: &[NotifyState<'_>]) {
+        // Until it is told: of two lines, the later is to be the one that stays.
+        let mut status = self.status.lock();
+        *status = self.line();
+        self.tell(&[states, &[NotifyState::Status(&status)]].concat());
     }
 
     fn tell(&self, states: &[NotifyState<'_>]) {

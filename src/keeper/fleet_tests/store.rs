@@ -4,7 +4,7 @@
 use super::GRACE;
 use super::witness::{EPOCH, Witness};
 use crate::clock::Moment;
-use crate::session::{Limits, Mode, Reason, SessionId, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Verdict};
 use crate::store::{Answer, Ended, Flushed, Heard, Known, Live, Store, StoreError, Touch};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
@@ -268,6 +268,10 @@ impl Store for Way {
 
     fn now(&self) -> Option<u64> {
         Some(self.shared.lock().epoch())
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.shared.lock().counting
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {

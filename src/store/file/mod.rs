@@ -14,7 +14,7 @@ pub use disk::FileError;
 use super::table::Table;
 use super::{Answer, Ended, Flushed, GAP_AT_MOST, Known, Store, StoreError, Touch};
 use crate::clock::{Clock, Moment};
-use crate::session::{Limits, Mode, Reason, SessionId};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
 use std::future::ready;
 use std::path::Path;
@@ -64,6 +64,10 @@ impl Store for FileStore {
 
     fn now(&self) -> Option<u64> {
         Some(self.writer.table().now())
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.writer.table().counting().0
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {

@@ -275,6 +275,10 @@ impl Store for RedisStore {
         self.view.lock().server_now(self.clock.now())
     }
 
+    fn counting(&self) -> EpochSeconds {
+        self.view.lock().counting
+    }
+
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
         Box::pin(self.step(Step::Look, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
     }

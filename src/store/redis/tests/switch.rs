@@ -4,7 +4,7 @@ use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
 use crate::clock::{Clock, Moment};
 use crate::keeper::Keeper;
-use crate::session::{Mode, Reason, SessionId};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::{Answer, Ended, Fleet, Flushed, Heard, Known, Store, Touch};
 use redis::{FromRedisValue, Value};
 use std::sync::Arc;
@@ -109,6 +109,10 @@ impl Store for Holding {
 
     fn now(&self) -> Option<u64> {
         self.0.store.now()
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.0.store.counting()
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
