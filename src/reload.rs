@@ -72,7 +72,7 @@ impl Reload {
             // A disk that hangs keeps nobody waiting but this.
             let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
             match text {
-                Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level),
+                Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level).await,
                 None if asked => {
                     self.manager.reloading();
                     self.manager.reloaded(true);
@@ -84,28 +84,32 @@ impl Reload {
     }
 
     /// Puts a new text in force, or refuses it.
-    fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
+    async fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
         // The first look finds what was read at the start.
         let first = !asked && self.sight.judged.is_none();
         if !first {
             self.manager.reloading();
         }
-        let taken = self.take(text, asked, level);
+        let taken = self.take(text, asked, level).await;
         if !(first && taken) {
             self.manager.reloaded(!taken);
         }
     }
 
     /// Whether it is in force.
-    fn take(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) -> bool {
+    async fn take(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) -> bool {
         let first = self.sight.judge(text.clone()) && !asked;
-        let name = self.path.display().to_string();
-        let edited = match text.and_then(|text| Config::parse(&text, &name, self.environment.iter().cloned())) {
-            Ok(edited) => edited,
-            Err(problems) => {
+        let (name, environment) = (self.path.display().to_string(), self.environment.clone());
+        // It reads other files, of disks that may hang as well.
+        let parse = move || text.and_then(|text| Config::parse(&text, &name, environment));
+        let edited = match tokio::task::spawn_blocking(parse).await {
+            Ok(Ok(edited)) => edited,
+            Ok(Err(problems)) => {
                 refuse(&problems);
                 return false;
             }
+            // The runtime ends.
+            Err(_) => return false,
         };
         let before = self.in_force.reloadable.log;
         let changes = self.in_force.reload(edited);

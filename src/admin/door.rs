@@ -1,5 +1,6 @@
 //! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
 
+use crate::config::small_file;
 use crate::refusal::Refusal;
 use crate::store::Secret;
 use http::{HeaderMap, HeaderValue, Uri, header};
@@ -85,7 +86,7 @@ impl Door {
 /// The token in a file: as it stands there, but for white space around it.
 pub(crate) fn read(file: &Path) -> io::Result<Secret> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-    let text = std::fs::read_to_string(file).map_err(named)?;
+    let text = small_file::read_text(file).map_err(named)?;
     if text.trim().len() < TOKEN_AT_LEAST {
         let cure = "write the output of `openssl rand -hex 32` into it";
         return Err(named(io::Error::new(io::ErrorKind::InvalidData, format!("too short to be a secret; {cure}"))));

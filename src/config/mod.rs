@@ -9,6 +9,7 @@ mod problem;
 mod read;
 mod reloadable;
 mod section;
+pub(crate) mod small_file;
 mod store;
 mod stranger;
 #[cfg(test)]

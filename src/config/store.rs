@@ -108,7 +108,7 @@ fn secret(text: &str) -> Result<SessionIds, Fault> {
 }
 
 fn secret_in(path: &Path) -> Result<SessionIds, Fault> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
+    let text = super::small_file::read_text(path).map_err(|error| {
         let what = format!("{} cannot be read: {error}", echo(&path.display().to_string()));
         Fault::new(what, "write the secret into it, and let the user that idlegate runs as read it")
     })?;

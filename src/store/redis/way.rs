@@ -4,6 +4,7 @@
 use super::RedisSettings;
 use super::address::Address;
 use super::link::RESPONSE_TIMEOUT;
+use crate::config::small_file;
 use crate::store::StoreError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -233,7 +234,7 @@ fn password(path: &Path) -> Result<String, StoreError> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    std::fs::read(path).map_err(|error| StoreError::Settings(format!("{} cannot be read: {error}", path.display())))
+    small_file::read(path).map_err(|error| StoreError::Settings(format!("{} cannot be read: {error}", path.display())))
 }
 
 fn cannot(error: &RedisError) -> StoreError {

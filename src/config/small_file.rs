@@ -1,0 +1,53 @@
+//! Files beside the configuration: secrets and certificates.
+
+use std::fs::File;
+use std::io::{Error, ErrorKind, Read as _, Result};
+use std::path::Path;
+
+/// How large such a file may be, in bytes: more than all certificate authorities of a system take.
+const BYTES_AT_MOST: u64 = 4 << 20;
+
+/// What stands in the file at `path`. Only where it is a regular one: a pipe gives its text once, and may never give it.
+///
+/// # Errors
+/// The system's, and where it is no regular file or too large.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    // Before it is opened: to open a pipe is to wait for somebody who writes.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(BYTES_AT_MOST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > BYTES_AT_MOST {
+        return Err(Error::new(ErrorKind::InvalidData, "it is larger than 4 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// The same, as text.
+///
+/// # Errors
+/// As well where it is not UTF-8.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    String::from_utf8(read(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_be_waited_for_or_has_no_end_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        for path in [pipe.as_path(), folder.path(), Path::new("/dev/zero")] {
+            assert_eq!(read(path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path:?}");
+        }
+        let file = folder.path().join("large");
+        File::create(&file).unwrap().set_len(BYTES_AT_MOST + 1).unwrap();
+        assert_eq!(read(&file).unwrap_err().kind(), ErrorKind::InvalidData);
+        std::fs::write(&file, "a secret").unwrap();
+        assert_eq!(read_text(&file).unwrap(), "a secret");
+    }
+}
