@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::reload;
@@ -64,6 +65,9 @@ enum Command {
 /// The configuration has errors.
 const EXIT_CONFIG: u8 = 2;
 
+/// How many lines of the log may wait to be written. More are lost.
+const LINES_AT_MOST: usize = 10_000;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
@@ -74,7 +78,7 @@ fn main() -> ExitCode {
             let handed_over = HandedOver::take();
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
-                    let level = log(config.reloadable.log, &audit);
+                    let (_written, level) = log(config.reloadable.log, &audit);
                     block_on(run(&path, config, handed_over, level))
                 }
                 (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
@@ -98,7 +102,7 @@ fn main() -> ExitCode {
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            let _ = log(LevelFilter::INFO, &Sink::none());
+            let (_written, _) = log(LevelFilter::INFO, &Sink::none());
             block_on(demo(listen))
         }
     }
@@ -120,8 +124,10 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
-/// Logs on stderr, and records where `audit` says. Returns what changes the level.
-fn log(level: LevelFilter, audit: &Sink) -> impl Fn(LevelFilter) + use<> {
+/// Logs on stderr, and records where `audit` says. Returns what has to live as long as anything is logged, and what changes
+/// the level. A thread of its own writes: whoever logs, which may be everybody, does not wait for a pipe that nobody reads.
+fn log(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
+    let (stderr, written) = NonBlockingBuilder::default().buffered_lines_limit(LINES_AT_MOST).finish(io::stderr());
     // What the libraries say below a warning is about themselves, not about sessions.
     let targets = |level: LevelFilter| {
         Targets::new()
@@ -130,15 +136,14 @@ fn log(level: LevelFilter, audit: &Sink) -> impl Fn(LevelFilter) + use<> {
             .with_default(level.min(LevelFilter::WARN))
     };
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
-    move |level| {
+    let level = move |level| {
         // It fails where nothing is logged any more.
         let _ = handle.reload(targets(level));
-    }
+    };
+    (written, level)
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
