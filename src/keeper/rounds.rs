@@ -8,6 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+/// How long after it was not taken the last report is tried again.
+const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
+
 /// How long a round waits for the next at least. Deadlines that lie close together are of one round.
 const ROUND_PAUSE: u64 = 50;
 
@@ -84,10 +87,12 @@ impl Keeper {
         }
     }
 
-    /// The last round: what the store has not been told, and what must outlive this process.
+    /// The last round: what the store has not been told, and what must outlive this process. Where the store does not
+    /// take it, it is tried until it does: a failover takes a while.
     pub async fn last_round(&self) {
-        self.flush().await;
-        self.bury().await;
+        while !(self.flush().await && self.bury().await) {
+            tokio::time::sleep(LAST_ROUND_PAUSE).await;
+        }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store was not closed properly");
         }
@@ -144,7 +149,9 @@ impl Keeper {
 
     /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where
     /// there is none: the store's other replicas wait for this one's word that it has told all.
-    async fn flush(&self) {
+    ///
+    /// Whether the store knows now what was to be told.
+    async fn flush(&self) -> bool {
         // Before anything is collected: what happens from here on is not told yet.
         let told = self.clock.now();
         let mode = self.mode();
@@ -172,9 +179,11 @@ impl Keeper {
                     Some(fleet) => self.read_fleet(fleet, heard),
                     None => self.miss_fleet().await,
                 }
+                !flushed.retell
             }
             Err(error) => {
                 tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
+                touches.is_empty()
             }
         }
     }
@@ -225,8 +234,8 @@ impl Keeper {
         }
     }
 
-    /// Tells of ends that the store does not know.
-    async fn bury(&self) {
+    /// Tells of ends that the store does not know. Whether it knows all of them now.
+    async fn bury(&self) -> bool {
         let unburied: Vec<_> = {
             let sessions = self.sessions.read();
             let all = sessions.by_id.values().map(|entry| &entry.session);
@@ -236,6 +245,7 @@ impl Keeper {
             futures_util::future::join_all(some.iter().map(|session| self.bury_one(session))).await;
             self.step();
         }
+        !unburied.iter().any(|session| session.is_unburied())
     }
 
     async fn bury_one(&self, session: &Session) {

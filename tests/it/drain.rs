@@ -1,8 +1,8 @@
 //! Stopping, and what nobody loses by it.
 
 use crate::harness::{
-    App, Ends, Fake, Idlegate, Message, Redis, Request, TEXT, Tunnel, Wire, eventually, masked, replica, secret, soon,
-    unmasked,
+    App, Ends, Fake, Idlegate, Message, Recorder, Redis, Request, TEXT, Tunnel, Wire, eventually, masked, replica,
+    secret, soon, unmasked,
 };
 use crate::http::{get, plain_with};
 use http::Method;
@@ -244,6 +244,76 @@ async fn what_came_last_is_told_to_the_store() {
     assert_eq!(proxy.stop().await.code(), Some(0));
     let record = redis.session("ada").await;
     assert!(record["last_activity"].parse::<u64>().unwrap() >= now, "{record:?}, and an echo at {now}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace_period() {
+    let (app, mut redis) = (App::start(&["--ping", "600"]), Redis::start_with(&["--appendonly", "yes"]));
+    let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "30s")]);
+    let mut tunnel = Tunnel::open(&proxy, "ada").await;
+    eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
+    redis.kill();
+    eventually("the outage to be noticed", async || !proxy.logged("the store does not answer;").is_empty()).await;
+    tunnel.echo().await;
+    let ended = Request::new(proxy.admin(), Method::DELETE, &format!("/sessions/{}", id("ada"))).send().await;
+    assert_eq!(ended.status, 200, "{ended:?}");
+    proxy.terminate();
+    eventually("it to stop", async || !proxy.logged("stopping ").is_empty()).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(proxy.is_running(), "it went with what only it knows");
+    redis.start_again();
+    eventually("it to exit", async || !proxy.is_running()).await;
+    let record = redis.session("ada").await;
+    assert_eq!(record.get("reason").map(String::as_str), Some("operator"), "{record:?}");
+    assert!(proxy.logged("is lost").is_empty(), "{}", proxy.whole_log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_never_took_is_said_to_be_lost() {
+    let (app, mut redis) = (App::start(&["--ping", "600"]), Redis::start());
+    let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "2s")]);
+    let mut tunnel = Tunnel::open(&proxy, "ada").await;
+    redis.kill();
+    eventually("the outage to be noticed", async || !proxy.logged("the store does not answer;").is_empty()).await;
+    tunnel.echo().await;
+    assert_eq!(proxy.stop().await.code(), Some(0));
+    assert_eq!(proxy.logged("what it was not told is lost").len(), 1, "{}", proxy.whole_log());
+}
+
+/// A log driver that blocks, a journal that is stopped: the app is to be reached, and the timeout rolled back, all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_holds_up_nobody() {
+    let app = Recorder::answering(OK).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (config, socket) = (folder.path().join("proxy.toml"), folder.path().join("admin.sock"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let text = format!(
+        "listen = \"{address}\"\nupstream = {:?}\ndeny = [\"/no\"]\nlog = \"debug\"\naudit = \"none\"\ngrace_period = \"2s\"\n\
+         [admin]\nlisten = \"unix:{}\"\n[[token]]\nfrom = \"bearer\"\n",
+        app.upstream(),
+        socket.display()
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut proxy = command(&["--config", config.to_str().unwrap()]).spawn().unwrap();
+    eventually("it to listen", async || socket.exists()).await;
+    let mut client = Wire::connect(address).await;
+    // More than a pipe holds.
+    for _ in 0..2_000 {
+        assert_eq!(client.ask(get("/no", "")).await.status(), 404);
+    }
+    let admin = format!("unix:{}", socket.display());
+    let switched = tokio::task::spawn_blocking(move || command(&["mode", "off", "--admin", &admin]).status().unwrap());
+    assert!(soon("the mode to be switched", switched).await.unwrap().success());
+    assert_eq!(client.ask(get("/", "")).await.status(), 200);
+    let pid = rustix::process::Pid::from_child(&proxy);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    eventually("it to exit", async || proxy.try_wait().unwrap().is_some()).await;
+}
+
+fn id(token: &str) -> idlegate::session::SessionId {
+    idlegate::session::SessionId::of_token(token.as_bytes())
 }
 
 fn command(arguments: &[&str]) -> Command {
