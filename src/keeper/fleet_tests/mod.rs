@@ -153,7 +153,10 @@ impl Fleet {
             let lives = |what: String| format!("{what} lives on replica {}", replica.number);
             // What only a killed replica knew has no connection left; it is judged when it is looked up.
             let objection = match shared.witness.ends.get(&id) {
-                Some(ended) if calm && now - ended > 1_000 => Some(lives(format!("dead for {} ms, it", now - ended))),
+                // Where word of the end crosses the session's beginning here, after the store forgot it, the next report tells.
+                Some(ended) if calm && now - ended > 1_000 + 2 * shared.distance => {
+                    Some(lives(format!("dead for {} ms, it", now - ended)))
+                }
                 None if well && now - last > late => Some(lives(format!("idle for {} ms, it", now - last))),
                 _ => None,
             };
