@@ -74,10 +74,11 @@ impl Server {
 
     /// Something that is no hash lies at a key then.
     async fn replace(&self, key: &str, kind: usize) {
-        self.ask(&["DEL", key]).await;
         let commands: [&[&str]; 4] =
             [&["SET", key, "junk"], &["RPUSH", key, "junk"], &["SADD", key, "junk"], &["ZADD", key, "1", "junk"]];
-        self.ask(commands[kind % 4]).await;
+        // At once: a replica may write there in between.
+        let script = "redis.call('DEL', ARGV[2]) return redis.call(unpack(ARGV))";
+        self.ask(&[&["EVAL", script, "0"], commands[kind % 4]].concat()).await;
     }
 }
 
