@@ -105,7 +105,7 @@ async fn a_drain_serves_who_comes_and_sends_them_elsewhere() {
     }
     assert_eq!(ready(&ends.proxy).await, (503, "draining\n".to_owned()));
     assert!(ends.proxy.shows("idlegate_draining 1").await);
-    assert_eq!(ends.proxy.logged("draining: clients are sent elsewhere").len(), 1, "said once");
+    ends.proxy.tells("draining: clients are sent elsewhere", 1).await;
     assert_eq!(client.frame().await, (0x88, RESTART.to_vec()));
     assert_eq!(app.frame().await, (0x88, RESTART.to_vec()));
     // Whoever comes now is served: by HTTP, and by a tunnel, which nobody tells to go before SIGTERM.

@@ -142,6 +142,7 @@ async fn is_switched(app: &App, way: Way) {
     println!("{way:?}: in force after {took:?}");
     // One of them may have met a machine that did something else.
     assert!(took.iter().min().unwrap() < &Duration::from_secs(1), "{way:?}: {took:?}");
+    proxy.tells("session ended", 5).await;
     let counts =
         [CHANGED, "the mode has changed", "session ended", "WARN", "ERROR"].map(|what| proxy.logged(what).len());
     assert_eq!(counts, [3, 3, 5, 0, 0], "{way:?}");

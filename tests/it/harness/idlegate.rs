@@ -176,6 +176,13 @@ impl Idlegate {
         self.whole_log().lines().filter(|line| line.contains(text)).map(str::to_owned).collect()
     }
 
+    /// Waits until a line of the log has said `text` so many times, and no more often. What has happened is not always in the
+    /// log yet: a thread of its own writes.
+    pub async fn tells(&self, text: &str, times: usize) {
+        super::eventually("the log to tell", async || self.logged(text).len() >= times).await;
+        assert_eq!(self.logged(text).len(), times, "{text}: {}", self.whole_log());
+    }
+
     /// The audit records of an event, where they go to standard output, which has nothing else.
     pub fn records(&self, event: &str) -> Vec<Value> {
         let records = self.audit.text();
