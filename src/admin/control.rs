@@ -4,7 +4,7 @@ use super::door::Door;
 use super::events::{self, Audience};
 use super::page::File;
 use super::{Limits, Listener};
-use crate::keeper::{Account, Keeper, Switch, TOLD_AT_MOST};
+use crate::keeper::{Account, Keeper, Reckoning, Switch, TOLD_AT_MOST};
 use crate::proxy::{Body, full};
 use crate::refusal::Refusal;
 use crate::session::{Mode, SessionId};
@@ -179,9 +179,9 @@ impl Control {
                 .map_err(|error| Refusal::NoDuration(error.to_string()))?,
         };
         let accounts = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
-        let sessions: Vec<_> = accounts.iter().map(|account| self.shown(account)).collect();
-        let now = self.keeper.now() / 1000;
-        Ok(json!({ "now": now, "mode": self.keeper.mode().name(), "sessions": sessions }))
+        let by = self.keeper.reckoning();
+        let sessions: Vec<_> = accounts.iter().map(|account| shown(account, &by)).collect();
+        Ok(json!({ "now": by.now, "mode": self.keeper.mode().name(), "sessions": sessions }))
     }
 
     async fn session(&self, method: &Method, id: &str) -> Result<Value, Refusal> {
@@ -204,7 +204,7 @@ impl Control {
 
     async fn account(&self, id: SessionId) -> Result<Value, Refusal> {
         let account = self.keeper.account(id).await.map_err(|error| unanswered(&error))?;
-        account.map(|account| self.shown(&account)).ok_or(Refusal::Unknown)
+        account.map(|account| shown(&account, &self.keeper.reckoning())).ok_or(Refusal::Unknown)
     }
 
     /// Why there is no session to end or to extend.
@@ -214,24 +214,23 @@ impl Control {
             _ => Refusal::Unknown,
         }
     }
+}
 
-    /// An account, with what can be computed from it.
-    pub(super) fn shown(&self, account: &Account) -> Value {
-        let by = self.keeper.reckoning();
-        let mut value = json!(account);
-        if let Some(fields) = value.as_object_mut() {
-            fields.insert("now".to_owned(), by.now.into());
-            fields.insert("idle".to_owned(), account.idle(&by).into());
-            fields.insert("limit".to_owned(), by.limits.timeout.into());
-            if account.end.is_none() {
-                let (left, reason) = account.left(&by);
-                fields.insert("seconds_left".to_owned(), left.into());
-                fields.insert("left_until".to_owned(), reason.name().into());
-            }
-            fields.insert("says".to_owned(), account.says(&by).into());
+/// An account, with what can be computed from it.
+pub(super) fn shown(account: &Account, by: &Reckoning) -> Value {
+    let mut value = json!(account);
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("now".to_owned(), by.now.into());
+        fields.insert("idle".to_owned(), account.idle(by).into());
+        fields.insert("limit".to_owned(), by.limits.timeout.into());
+        if account.end.is_none() {
+            let (left, reason) = account.left(by);
+            fields.insert("seconds_left".to_owned(), left.into());
+            fields.insert("left_until".to_owned(), reason.name().into());
         }
-        value
+        fields.insert("says".to_owned(), account.says(by).into());
     }
+    value
 }
 
 fn unanswered(error: &StoreError) -> Refusal {
@@ -262,7 +261,7 @@ fn json_of(status: StatusCode, value: &Value) -> Answer {
     answer_of(status, "application/json", full(format!("{value}\n")))
 }
 
-fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> Answer {
+pub(super) fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> Answer {
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
     let headers = answer.headers_mut();

@@ -1,6 +1,6 @@
 //! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
 
-use super::control::Control;
+use super::control::{Control, shown};
 use crate::clock::Moment;
 use crate::keeper::{Overview, Past, State, StoreStanding};
 use crate::proxy::Body;
@@ -114,8 +114,8 @@ impl Control {
         let keeper = self.keeper();
         // One more, to know whether that is all of them.
         let mut accounts = keeper.accounts(0, SESSIONS + 1).await;
-        let limits = keeper.limits();
-        accounts.sort_by_key(|account| limits.due(account.created, account.last_activity).0);
+        let by = keeper.reckoning();
+        accounts.sort_by_key(|account| account.left(&by).0);
         let are_more = accounts.len() > SESSIONS;
         accounts.truncate(SESSIONS);
         let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Lapsed).count();
@@ -123,13 +123,13 @@ impl Control {
         let mut snapshot = self.shown_mode(lapsed);
         if let Some(fields) = snapshot.as_object_mut() {
             let more = [
-                ("now", json!(keeper.now() / 1000)),
+                ("now", json!(by.now)),
                 ("version", json!(crate::version::BOTH)),
-                ("limit", json!(limits.timeout)),
-                ("lifetime", json!(limits.lifetime)),
+                ("limit", json!(by.limits.timeout)),
+                ("lifetime", json!(by.limits.lifetime)),
                 ("live", json!(live)),
                 ("past_the_limit_anywhere", json!(lapsed_anywhere.max(lapsed))),
-                ("sessions", accounts.iter().map(|account| self.shown(account)).collect()),
+                ("sessions", accounts.iter().map(|account| shown(account, &by)).collect()),
                 ("are_more", json!(are_more)),
                 ("recent", keeper.recent().iter().map(record).collect()),
                 ("store", store(keeper.store_kind(), keeper.store_standing())),

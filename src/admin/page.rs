@@ -1,10 +1,11 @@
 //! The page for people: its files, which hold nothing. What it shows comes by `GET /events`, what it does goes to the
 //! pages that `idlegate mode` and the others ask as well.
 
+use super::control::answer_of;
 use crate::proxy::{Body, full};
 use crate::refusal::Refusal;
-use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response};
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
+use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
 const FILES: [(&str, &str, &str); 8] = [
     ("/", "text/html; charset=utf-8", include_str!("page/page.html")),
@@ -43,12 +44,9 @@ impl File {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(Refusal::Method("GET, HEAD"));
         }
-        let mut answer = Response::new(full(self.content));
-        *answer.headers_mut() = HeaderMap::from_iter([
-            (CONTENT_TYPE, HeaderValue::from_static(self.kind)),
-            (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        let mut answer = answer_of(StatusCode::OK, self.kind, full(self.content));
+        answer.headers_mut().extend([
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             // Whoever opened it by a link keeps no hand on it.
             (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),

@@ -78,25 +78,37 @@ pub struct Reckoning {
     pub limits: Limits,
 }
 
+impl Reckoning {
+    /// For how many seconds a session has been idle that was last active then.
+    pub(super) fn idle(&self, last_activity: EpochSeconds) -> u64 {
+        self.now.saturating_sub(self.idle_since(last_activity))
+    }
+
+    /// When it is over, if nothing happens until then, and why.
+    pub(super) fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
+        self.limits.due(created, self.idle_since(last_activity))
+    }
+
+    fn idle_since(&self, last_activity: EpochSeconds) -> EpochSeconds {
+        last_activity.max(self.counting)
+    }
+}
+
 impl Account {
     /// For how many seconds it has been idle, as far as somebody counted; an ended one for as long as until its end.
     #[must_use]
     pub fn idle(&self, by: &Reckoning) -> u64 {
         match self.end.as_ref().filter(|_| self.state == State::Ended) {
             Some(end) => end.at.saturating_sub(self.last_activity),
-            None => by.now.saturating_sub(self.idle_since(by)),
+            None => by.idle(self.last_activity),
         }
     }
 
     /// How many seconds it has, if nothing happens until then, and what ends it then. No seconds where it is over.
     #[must_use]
     pub fn left(&self, by: &Reckoning) -> (u64, Reason) {
-        let (due, reason) = by.limits.due(self.created, self.idle_since(by));
+        let (due, reason) = by.due(self.created, self.last_activity);
         (due.saturating_sub(by.now), reason)
-    }
-
-    fn idle_since(&self, by: &Reckoning) -> EpochSeconds {
-        self.last_activity.max(by.counting)
     }
 
     /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.

@@ -133,24 +133,18 @@ impl Keeper {
     /// The live sessions of this replica with the least time left, which have been idle for so many seconds.
     fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<Account> {
         let at_most = at_most.min(TOLD_AT_MOST);
-        let (now, here) = (self.now(), self.clock.now());
-        let counting = self.store.counting();
-        let idle =
-            |last: Moment| (now / 1000).saturating_sub((now.saturating_sub(here.since(last)) / 1000).max(counting));
-        let due = |session: &Session, last: Moment| {
-            let old = self.limits.lifetime.map(|lifetime| session.created().plus(lifetime.saturating_mul(1000)));
-            let idle = last.plus(self.limit_ms());
-            old.map_or(idle, |old| old.min(idle))
-        };
+        // Read once: there may be very many of them.
+        let (by, now, here) = (self.reckoning(), self.now(), self.clock.now());
+        let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
         // The latest on top, to make way for an earlier one: nothing is copied of all the others.
         let mut earliest = BinaryHeap::with_capacity(at_most + 1);
         let sessions = self.sessions.read();
         for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
-            let last = session.pulse().last().at;
-            if idle(last) < idle_over {
+            let last = second_of(session.pulse().last().at);
+            if by.idle(last) < idle_over {
                 continue;
             }
-            earliest.push((due(session, last), session.id()));
+            earliest.push((by.due(second_of(session.created()), last).0, session.id()));
             if earliest.len() > at_most {
                 earliest.pop();
             }
