@@ -2,20 +2,16 @@
 //
 //   node tests/browser/cut.mjs target/release/idlegate
 //
-// SCREENSHOTS=<folder> keeps pictures of the page; CHROMIUM=<path> names another browser.
+// SCREENSHOTS and CHROMIUM are those of browser.mjs.
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+import { launch, picture, run } from './browser.mjs';
 import { Demo } from './program.mjs';
 import { Report, eventually, indent, sleep } from './report.mjs';
 import { Traffic } from './traffic.mjs';
-
-// tests/run installs packages beside the sources, not among them.
-const require = createRequire(new URL('../.deps/browser/package.json', import.meta.url));
-const { chromium } = require('playwright-core');
 
 const LIMIT = 30; // seconds, the demo's
 const LATEST = 33; // decided within 2 s of the limit, and 1 s for the way to the screen
@@ -23,10 +19,6 @@ const EARLY = 0.25; // a frame reaches the browser a little after the proxy has 
 const QUIET = 12; // longer than the longest wait of the front end before it reconnects
 const WAYS = 3; // a JSON body, a header, the first message of a WebSocket
 const REFUSED = /\b(401|4002)\b/;
-const ARGUMENTS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
 
 const binary = process.argv[2];
 if (!binary) {
@@ -34,16 +26,9 @@ if (!binary) {
   process.exit(2);
 }
 
-const screenshots = process.env.SCREENSHOTS;
 const profile = await mkdtemp(join(tmpdir(), 'idlegate-browser-'));
 const demo = new Demo();
 let browser;
-
-async function picture(page, name) {
-  if (!screenshots) return;
-  await mkdir(screenshots, { recursive: true });
-  await page.screenshot({ path: join(screenshots, `${name}.png`) });
-}
 
 async function secondsLeft(page) {
   // Not innerText, here and below: an element of an SVG has none.
@@ -146,13 +131,8 @@ function steps(report, page, traffic, url) {
 async function main() {
   const url = await demo.start(binary);
   console.log(`demo at ${url}`);
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ARGUMENTS,
-    viewport: { width: 1280, height: 800 },
-  });
-  const page = browser.pages()[0] ?? (await browser.newPage());
-  page.setDefaultTimeout(10_000);
+  browser = await launch(profile);
+  const [page] = browser.pages();
   const traffic = new Traffic(page);
   const report = new Report();
   steps(report, page, traffic, url);
@@ -169,14 +149,4 @@ async function cleanUp() {
   await rm(profile, { recursive: true, force: true, maxRetries: 5 });
 }
 
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => cleanUp().finally(() => process.exit(1)));
-}
-try {
-  process.exitCode = (await main()) ? 0 : 1;
-} catch (error) {
-  console.log(`${error.stack ?? error}\n0 passed, 1 failed`);
-  process.exitCode = 1;
-} finally {
-  await cleanUp();
-}
+await run(main, cleanUp);

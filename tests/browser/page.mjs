@@ -2,27 +2,19 @@
 //
 //   node tests/browser/page.mjs target/release/idlegate
 //
-// SCREENSHOTS=<folder> keeps pictures of the page; CHROMIUM=<path> names another browser.
+// SCREENSHOTS and CHROMIUM are those of browser.mjs.
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import { App } from './app.mjs';
+import { launch, picture, run } from './browser.mjs';
 import { Program } from './program.mjs';
 import { Report, eventually, indent } from './report.mjs';
 
-// tests/run installs packages beside the sources, not among them.
-const require = createRequire(new URL('../.deps/browser/package.json', import.meta.url));
-const { chromium } = require('playwright-core');
-
 const LIMIT = 8; // seconds
 const TOKEN = 'a token of operators';
-const ARGUMENTS = [
-  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-  '--disable-background-networking', '--disable-component-update', '--disable-sync',
-];
 
 const binary = process.argv[2];
 if (!binary) {
@@ -30,7 +22,6 @@ if (!binary) {
   process.exit(2);
 }
 
-const screenshots = process.env.SCREENSHOTS;
 const folder = await mkdtemp(join(tmpdir(), 'idlegate-page-'));
 const [app, proxy] = [new App(), new Program()];
 let browser;
@@ -50,11 +41,8 @@ listen = "127.0.0.1:0"
 token_file = "${join(folder, 'token')}"
 `;
 
-async function picture(page, name) {
-  if (!screenshots) return;
-  await mkdir(screenshots, { recursive: true });
-  await page.screenshot({ path: join(screenshots, `${name}.png`), fullPage: true });
-}
+// The page is longer than the window.
+const wholePicture = (page, name) => picture(page, name, { fullPage: true });
 
 // Opens a WebSocket of a session, in the app's own page. Its end stands in `window.ends`.
 function connect(user, token) {
@@ -156,7 +144,7 @@ function steps(report, page, user, url) {
     const bar = await row.locator('[data-is="bar"]').evaluate((element) => element.style.transform);
     assert.ok(Number(bar.match(/scaleX\((.*)\)/)[1]) < 0.4, bar);
     assert.equal(await page.evaluate(() => document.activeElement.dataset.act), 'end', 'the focus stays');
-    await picture(page, 'page-1-counting');
+    await wholePicture(page, 'page-1-counting');
     return fallen.join(', ');
   });
 
@@ -176,7 +164,7 @@ function steps(report, page, user, url) {
     await tabTo(page, mode('enforce'));
     await page.keyboard.press('Enter');
     assert.match(await text('#dialog-text'), /^1 session is past the limit and will be cut\./);
-    await picture(page, 'page-2-dialog');
+    await wholePicture(page, 'page-2-dialog');
     await page.keyboard.press('Escape');
     assert.equal(await text('#mode'), 'observe');
     await echo(user, 'ada', 'still there');
@@ -216,7 +204,7 @@ function steps(report, page, user, url) {
     await page.setViewportSize({ width: 390, height: 844 });
     assert.equal(await page.evaluate(() => document.documentElement.scrollWidth), 390, 'it fits a telephone');
     await page.setViewportSize({ width: 1280, height: 800 });
-    await picture(page, 'page-3-cut');
+    await wholePicture(page, 'page-3-cut');
     assert.deepEqual(problems, [], 'nothing was refused to the page, by its policy or else');
   });
 
@@ -224,7 +212,7 @@ function steps(report, page, user, url) {
     await proxy.stop();
     await eventually('it says so', 15, () => text('#banner'), (said) => /Not live.*counts no more/.test(said));
     assert.equal(await page.locator('body').getAttribute('data-live'), 'no');
-    await picture(page, 'page-4-not-live');
+    await wholePicture(page, 'page-4-not-live');
   });
 }
 
@@ -235,13 +223,8 @@ async function main() {
   await writeFile(file, config(upstream));
   const ready = /operators ask at (http:\S+)[^]*listening on (http:\S+)/;
   const [, admin, address] = await proxy.start(binary, ['run', '--config', file], ready, { NO_COLOR: '1' });
-  browser = await chromium.launchPersistentContext(join(folder, 'profile'), {
-    executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
-    args: ARGUMENTS,
-    viewport: { width: 1280, height: 800 },
-  });
-  const [page, user] = [browser.pages()[0] ?? (await browser.newPage()), await browser.newPage()];
-  for (const each of [page, user]) each.setDefaultTimeout(10_000);
+  browser = await launch(join(folder, 'profile'), 2);
+  const [page, user] = browser.pages();
   await user.goto(address);
   await page.bringToFront();
   const report = new Report();
@@ -249,7 +232,7 @@ async function main() {
   return report.run(async () => {
     console.log(`  idlegate said:\n${indent(proxy.output)}`);
     console.log(`  the page:\n${indent(await page.locator('body').innerText().catch(String))}`);
-    await picture(page, 'failed').catch(() => {});
+    await wholePicture(page, 'failed').catch(() => {});
   });
 }
 
@@ -260,14 +243,4 @@ async function cleanUp() {
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 }
 
-for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => cleanUp().finally(() => process.exit(1)));
-}
-try {
-  process.exitCode = (await main()) ? 0 : 1;
-} catch (error) {
-  console.log(`${error.stack ?? error}\n0 passed, 1 failed`);
-  process.exitCode = 1;
-} finally {
-  await cleanUp();
-}
+await run(main, cleanUp);
