@@ -12,13 +12,13 @@ import re
 import subprocess
 import tempfile
 import threading
-import time
 import unittest
 import urllib.error
 import urllib.request
 
 import image
 from names import NameServer
+from waiting import eventually
 
 CONFIG = """
 listen = "127.0.0.1:10086"
@@ -44,15 +44,6 @@ class App(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_arguments):
         pass
-
-
-def eventually(what, condition, seconds=30):
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.05)
-    return found
 
 
 def status_of(path, headers=None):

@@ -21,6 +21,7 @@ from clients import Browsing, Sockets
 from kubelet import Pod
 from manifests import FOLDER, pod_of, render
 from names import NameServer
+from waiting import eventually
 
 # What a cluster sets in each container for the Service of Redis.
 SERVICES = {"IDLEGATE_REDIS_SERVICE_HOST": network.REDIS, "IDLEGATE_REDIS_PORT_6379_TCP": f"tcp://{network.REDIS}:6379"}
@@ -31,15 +32,6 @@ ENDPOINTS_LAG = 2
 def setUpModule():
     network.prepare()
     NameServer(network.NAMES, {"idlegate-redis.default.svc.cluster.local": network.REDIS})
-
-
-def eventually(what, condition, seconds=30):
-    until = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > until:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.02)
-    return found
 
 
 def app_command(variables):
