@@ -2,6 +2,7 @@
 //! come meanwhile wait in them.
 
 use listenfd::ListenFd;
+use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::socket_acceptconn;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
@@ -96,34 +97,30 @@ impl HandedOver {
         let place = match name {
             HEALTH => &mut self.health,
             ADMIN => &mut self.admin,
-            _ => {
-                let listener = tcp(descriptors, index)?;
-                return if self.listen.replace(listener).is_some() { Err(Fault::Surplus) } else { Ok(()) };
-            }
+            _ => return keep(&mut self.listen, tcp(descriptors, index)?),
         };
         let socket =
             tcp(descriptors, index).map(Socket::Tcp).or_else(|_| unix(descriptors, index).map(Socket::Unix))?;
-        if place.replace(socket).is_some() { Err(Fault::Surplus) } else { Ok(()) }
+        keep(place, socket)
     }
 }
 
+fn keep<S>(place: &mut Option<S>, socket: S) -> Result<(), Fault> {
+    if place.replace(socket).is_some() { Err(Fault::Surplus) } else { Ok(()) }
+}
+
 fn tcp(descriptors: &mut ListenFd, index: usize) -> Result<TcpListener, Fault> {
-    const KIND: Fault = Fault::Kind("TCP");
-    let listener = descriptors.take_tcp_listener(index).ok().flatten().ok_or(KIND)?;
-    listener.set_nonblocking(true).map_err(Fault::System)?;
-    listens(&listener, KIND)?;
-    Ok(listener)
+    listening(descriptors.take_tcp_listener(index), Fault::Kind("TCP"))
 }
 
 fn unix(descriptors: &mut ListenFd, index: usize) -> Result<UnixListener, Fault> {
-    const KIND: Fault = Fault::Kind("TCP or Unix");
-    let listener = descriptors.take_unix_listener(index).ok().flatten().ok_or(KIND)?;
-    listener.set_nonblocking(true).map_err(Fault::System)?;
-    listens(&listener, KIND)?;
-    Ok(listener)
+    listening(descriptors.take_unix_listener(index), Fault::Kind("TCP or Unix"))
 }
 
-/// A connection that inetd's way (`Accept=yes`) hands over is a socket as well.
-fn listens(socket: impl AsFd, otherwise: Fault) -> Result<(), Fault> {
-    if socket_acceptconn(socket).map_err(|error| Fault::System(error.into()))? { Ok(()) } else { Err(otherwise) }
+/// Ready to be accepted from without blocking. A connection that inetd's way (`Accept=yes`) hands over is a socket of the
+/// same kind, and not one to accept from.
+fn listening<L: AsFd>(taken: io::Result<Option<L>>, kind: Fault) -> Result<L, Fault> {
+    let Ok(Some(listener)) = taken else { return Err(kind) };
+    ioctl_fionbio(&listener, true).map_err(|error| Fault::System(error.into()))?;
+    if socket_acceptconn(&listener).map_err(|error| Fault::System(error.into()))? { Ok(listener) } else { Err(kind) }
 }
