@@ -81,5 +81,11 @@ fn boot_milliseconds() -> u64 {
 pub fn epoch_milliseconds() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    milliseconds(since)
+}
+
+/// A duration as the timing core reckons with it.
+#[must_use]
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -15,6 +15,7 @@ mod admin;
 pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod counted;
 pub mod demo;
 pub mod doctor;
 pub mod frame;

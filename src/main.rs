@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::config::Config;
+use idlegate::counted::counted;
 use idlegate::operator;
 use idlegate::reload::Reload;
 use idlegate::server::{Server, StartError};
@@ -89,10 +90,9 @@ fn main() -> ExitCode {
             let path = path(configured);
             with_config(&path, |config| {
                 println!(
-                    "{}: valid; {} token rule{}, limit {} s, listens on {}",
+                    "{}: valid; {}, limit {} s, listens on {}",
                     path.display(),
-                    config.tokens.len(),
-                    if config.tokens.len() == 1 { "" } else { "s" },
+                    counted(config.tokens.len(), "token rule"),
                     config.idle.timeout,
                     config.listen
                 );

@@ -2,6 +2,7 @@
 
 use super::switch::Setting;
 use super::{Keeper, SeenFleet, Session, Standing, Switch};
+use crate::clock::milliseconds;
 use crate::session::{Mode, Reason};
 use crate::store::{Ended, Fleet, StoreError};
 use parking_lot::MutexGuard;
@@ -152,8 +153,4 @@ impl Keeper {
             _ => standing,
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

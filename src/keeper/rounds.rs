@@ -1,7 +1,7 @@
 //! The keeper's round, about once a second: tell the store what was seen, judge who is due, forget who may be forgotten.
 
 use super::{Keeper, Session};
-use crate::clock::{Moment, epoch_milliseconds};
+use crate::clock::{Moment, epoch_milliseconds, milliseconds};
 use crate::session::{Beat, EpochSeconds, Mode, SessionId, Source};
 use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
 use std::sync::Arc;
@@ -144,7 +144,7 @@ impl Keeper {
     }
 
     fn flush_interval(&self) -> u64 {
-        u64::try_from(self.dealings.flush_interval.as_millis()).unwrap_or(u64::MAX).max(1)
+        milliseconds(self.dealings.flush_interval).max(1)
     }
 
     /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where

@@ -3,6 +3,7 @@
 use super::drain;
 use super::mode::{Setting, Standing, Switching};
 use super::session::{Told, ToldOfAll};
+use crate::counted::counted;
 use crate::keeper::{State, TOLD_AT_MOST, clock_time};
 use crate::session::{Mode, Reason};
 use std::time::Duration;
@@ -100,10 +101,6 @@ fn state(state: State) -> &'static str {
         State::Lapsed => "lapsed",
         State::Ended => "ended",
     }
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// A time as it is reckoned with: seconds, as long as they can be grasped.

@@ -1,6 +1,7 @@
 //! What is said where a command is not done: what the matter is, and what to do.
 
 use crate::config::{Problems, Upstream};
+use crate::counted::counted;
 use crate::session::SessionId;
 use http::StatusCode;
 use serde::Deserialize;
@@ -159,7 +160,7 @@ impl std::error::Error for Trouble {}
 
 /// What is asked before sessions are cut.
 pub(super) fn cut_now(count: usize) -> String {
-    format!("cut {count} session{} now? [y/N]", if count == 1 { "" } else { "s" })
+    format!("cut {} now? [y/N]", counted(count, "session"))
 }
 
 /// A text without what steers a terminal.

@@ -7,6 +7,7 @@ use super::headers;
 use super::upstream::{Connector, Used};
 use super::{Client, Proxy};
 use crate::audit::Caller;
+use crate::clock::milliseconds;
 use crate::refusal::Fault;
 use crate::route::NormalPath;
 use crate::token::EXAMINED_BYTES;
@@ -206,7 +207,7 @@ pub(super) fn causes(error: &dyn std::error::Error) -> String {
 
 /// Resolves when nothing has moved for `timeout`.
 pub(super) async fn overdue(progress: &Progress, timeout: Duration) -> Fault {
-    let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    let timeout = milliseconds(timeout);
     loop {
         let left = timeout.saturating_sub(progress.still_for());
         if left == 0 {

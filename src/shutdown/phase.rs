@@ -1,7 +1,7 @@
 //! How far a drain has got, and what its times are: reckoned from `now`, which is an argument.
 
 use super::FAREWELL;
-use crate::clock::Moment;
+use crate::clock::{Moment, milliseconds};
 use std::time::Duration;
 
 /// The last round's share of the grace period, in milliseconds: the store answers a report in this time, or not at all.
@@ -110,10 +110,6 @@ impl Drain {
         let after = u128::from(self.told_by.since(self.began)) * number / of;
         self.began.plus(u64::try_from(after).unwrap_or(u64::MAX))
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the service manager is told (`NOTIFY_SOCKET`): that idlegate is ready, reloads, stops, how it goes, and that it
 //! lives.
 
+use crate::counted::counted;
 use crate::keeper::Keeper;
 use crate::shutdown::{Phase, Shutdown};
 use parking_lot::Mutex;
@@ -133,10 +134,6 @@ impl Manager {
             tracing::debug!("the service manager takes no messages");
         }
     }
-}
-
-fn counted(count: i64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn deliver(waiting: &Receiver<String>) {

@@ -3,7 +3,7 @@
 use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{LATE, RedisStore, Step};
-use crate::clock::Moment;
+use crate::clock::{Moment, milliseconds};
 use crate::session::{Mode, SessionId};
 use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
@@ -136,7 +136,7 @@ impl RedisStore {
         let view = *self.view.lock();
         let measure = view.measure(told, sent);
         let prefix = &self.settings.prefix;
-        let grace = u64::try_from(self.settings.replica_grace.as_millis()).unwrap_or(u64::MAX);
+        let grace = milliseconds(self.settings.replica_grace);
         let mut command = self.link.replicas.command(naming, 3);
         command.arg(self.replicas_key()).arg(format!("{prefix}:counting")).arg(self.fleet_key());
         command.arg(&self.replica).arg(mode);
