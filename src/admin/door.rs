@@ -74,9 +74,8 @@ impl Door {
         if !self.is_file && self.token.is_none() && !host.is_some_and(is_own_name) {
             return Err(Refusal::Host);
         }
-        if let Some(origin) = headers.get(header::ORIGIN)
-            && !is_same_origin(origin, host)
-        {
+        // Each of them: a browser sends one, and of two nobody knows which was meant.
+        if !headers.get_all(header::ORIGIN).iter().all(|origin| is_same_origin(origin, host)) {
             return Err(Refusal::Origin);
         }
         Ok(())
@@ -158,6 +157,8 @@ mod tests {
         for origin in ["http://127.0.0.1:9091", "http://evil.example", "null", "", "127.0.0.1:9090"] {
             assert_eq!(check(&door, &[host, ("origin", origin)]), Err(Refusal::Origin), "{origin}");
         }
+        let (ours, foreign) = (("origin", "http://127.0.0.1:9090"), ("origin", "http://evil.example"));
+        assert_eq!(check(&door, &[host, ours, foreign]), Err(Refusal::Origin));
         assert_eq!(check(&door, &[host, ("sec-fetch-site", "cross-site")]), Err(Refusal::Origin));
         assert_eq!(check(&door, &[host, ("sec-fetch-site", "same-origin")]), Ok(()));
     }
