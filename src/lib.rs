@@ -20,6 +20,7 @@ pub mod demo;
 pub mod doctor;
 pub mod frame;
 pub mod keeper;
+pub mod log;
 pub mod metrics;
 pub mod operator;
 mod proxy;

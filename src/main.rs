@@ -1,9 +1,10 @@
-//! The command line: arguments, logging, signals, exit codes.
+//! The command line: arguments, signals, exit codes.
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::config::Config;
 use idlegate::counted::counted;
+use idlegate::log;
 use idlegate::operator;
 use idlegate::reload::Reload;
 use idlegate::server::{Server, StartError};
@@ -12,7 +13,7 @@ use idlegate::systemd::{HandedOver, Manager};
 use idlegate::version;
 use std::convert::Infallible;
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write as _};
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
@@ -20,11 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::reload;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Gives a web app the idle timeout it gets wrong, without a change to the app.
 #[derive(Debug, Parser)]
@@ -66,9 +62,6 @@ enum Command {
 /// The configuration has errors.
 const EXIT_CONFIG: u8 = 2;
 
-/// How many lines of the log may wait to be written. More are lost.
-const LINES_AT_MOST: usize = 10_000;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
@@ -79,7 +72,7 @@ fn main() -> ExitCode {
             let handed_over = HandedOver::take();
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
-                    let (_written, level) = log(config.reloadable.log, &audit);
+                    let (_written, level) = log::begin(config.reloadable.log, &audit);
                     block_on(run(&path, config, handed_over, level))
                 }
                 (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
@@ -102,7 +95,7 @@ fn main() -> ExitCode {
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            let (_written, _) = log(LevelFilter::INFO, &Sink::none());
+            let (_written, _) = log::begin(LevelFilter::INFO, &Sink::none());
             block_on(demo(listen))
         }
     }
@@ -122,28 +115,6 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     // A variable that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
     let lossy = |text: OsString| text.to_string_lossy().into_owned();
     std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
-}
-
-/// Logs on stderr, and records where `audit` says. Returns what has to live as long as anything is logged, and what changes
-/// the level. A thread of its own writes: whoever logs, which may be everybody, does not wait for a pipe that nobody reads.
-fn log(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
-    let (stderr, written) = NonBlockingBuilder::default().buffered_lines_limit(LINES_AT_MOST).finish(io::stderr());
-    // What the libraries say below a warning is about themselves, not about sessions.
-    let targets = |level: LevelFilter| {
-        Targets::new()
-            .with_target("idlegate", level)
-            .with_target(idlegate::audit::TARGET, LevelFilter::OFF)
-            .with_default(level.min(LevelFilter::WARN))
-    };
-    let (filter, handle) = reload::Layer::new(targets(level));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
-    let level = move |level| {
-        // It fails where nothing is logged any more.
-        let _ = handle.reload(targets(level));
-    };
-    (written, level)
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {

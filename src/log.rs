@@ -1,0 +1,123 @@
+//! The log on stderr: whoever logs, which may be everybody, does not wait for a pipe that nobody reads.
+
+use crate::audit::{self, Sink};
+use crate::counted::counted;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
+use tracing::level_filters::LevelFilter;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// How many lines may wait to be written. More are lost.
+const LINES_AT_MOST: usize = 10_000;
+
+/// Logs on stderr from now on, and records where `audit` says. Returns what has to live as long as anything is logged, and
+/// what changes the level.
+pub fn begin(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
+    let (stderr, written) = unhurried(io::stderr(), LINES_AT_MOST);
+    // What the libraries say below a warning is about themselves, not about sessions.
+    let targets = |level: LevelFilter| {
+        Targets::new()
+            .with_target("idlegate", level)
+            .with_target(audit::TARGET, LevelFilter::OFF)
+            .with_default(level.min(LevelFilter::WARN))
+    };
+    let (filter, handle) = reload::Layer::new(targets(level));
+    let lines =
+        tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
+    let level = move |level| {
+        // It fails where nothing is logged any more.
+        let _ = handle.reload(targets(level));
+    };
+    (written, level)
+}
+
+/// A writer that nobody waits for: a thread of its own writes, and of more than so many lines that wait the rest is lost.
+fn unhurried(to: impl Write + Send + 'static, at_most: usize) -> (NonBlocking, WorkerGuard) {
+    // What counts the lost is made together with the thread that tells of them.
+    let lost = Arc::new(OnceLock::new());
+    let lines = Lines { to, lost: Arc::clone(&lost), told: 0 };
+    let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(at_most).finish(lines);
+    let _ = lost.set(writer.error_counter());
+    (writer, written)
+}
+
+/// Where the thread writes.
+struct Lines<W> {
+    to: W,
+    lost: Arc<OnceLock<ErrorCounter>>,
+    /// How many lost lines it has told of.
+    told: usize,
+}
+
+impl<W: Write> Write for Lines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.to.write(bytes)
+    }
+
+    /// Called when no line waits any more: those that were lost would stand here.
+    fn flush(&mut self) -> io::Result<()> {
+        let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
+        if lost > self.told {
+            let mut time = String::new();
+            // Without the time, the line is still true.
+            let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+            let lines = counted(lost - self.told, "line");
+            writeln!(
+                self.to,
+                "{time}  WARN {lines} of the log are lost here: nobody read it as fast as it was written"
+            )?;
+            self.told = lost;
+        }
+        self.to.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    /// A pipe that nobody reads while it is locked.
+    #[derive(Clone, Default)]
+    struct Pipe(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_are_lost_are_counted_where_they_are_missing() {
+        let pipe = Pipe::default();
+        let (mut log, written) = unhurried(pipe.clone(), 3);
+        let unread = pipe.0.lock();
+        for number in 0..20 {
+            // At once, as a line of the log is: each write counts as one.
+            log.write_all(format!("line {number}\n").as_bytes()).unwrap();
+        }
+        let lost = log.error_counter().dropped_lines();
+        drop(unread);
+        drop(written);
+        let text = String::from_utf8(pipe.0.lock().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        let (last, whole) = lines.split_last().unwrap();
+        // One may be in the thread's hand.
+        assert!((16..=17).contains(&lost), "{lost} lost: {text}");
+        let kept: Vec<_> = (0..20 - lost).map(|number| format!("line {number}")).collect();
+        assert_eq!(whole, kept);
+        let said = format!("  WARN {lost} lines of the log are lost here: ");
+        assert!(last.contains(&said) && last.starts_with("20"), "{last}");
+    }
+}
