@@ -86,7 +86,7 @@ impl fmt::Display for StartError {
         };
         write!(f, "cannot listen on {address}: {error}; ")?;
         match error.kind() {
-            io::ErrorKind::AddrInUse => write!(f, "another program has this port: end it, or change {key}"),
+            io::ErrorKind::AddrInUse => write!(f, "another program listens there: end it, or change {key}"),
             io::ErrorKind::AddrNotAvailable => write!(f, "this host has no such address: change {key}"),
             io::ErrorKind::PermissionDenied => {
                 write!(f, "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}")

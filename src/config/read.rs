@@ -32,7 +32,7 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<String, Problems> {
         std::fs::read_to_string(path).map_err(|error| {
             let cure = match error.kind() {
-                ErrorKind::NotFound => "name another file with --config or IDLEGATE_CONFIG",
+                ErrorKind::NotFound => "write it, or name another one with --config or IDLEGATE_CONFIG",
                 ErrorKind::InvalidData => "save it as UTF-8",
                 ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
                 _ => "name a file that can be read with --config or IDLEGATE_CONFIG",

@@ -7,6 +7,7 @@ use super::{Dealings, Store, UnknownTokens};
 use crate::session::SessionIds;
 use crate::store::{RedisSettings, Secret};
 use rustix::fs::{Access, access};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -161,11 +162,16 @@ fn writable(path: &Path) -> Result<PathBuf, Fault> {
     if path.is_dir() {
         return Err(Fault::new(format!("{} is a folder", told(path)), "name a file in it"));
     }
-    if !folder.is_dir() {
-        return Err(Fault::new(
-            format!("there is no folder {}", told(folder)),
-            "make it, or name a file in another one",
-        ));
+    match folder.metadata() {
+        Ok(found) if found.is_dir() => {}
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            let cure = "let the user that idlegate runs as look into the folders above it";
+            return Err(Fault::new(format!("{} cannot be reached: {error}", told(folder)), cure));
+        }
+        _ => {
+            let cure = "make it, or name a file in another one";
+            return Err(Fault::new(format!("there is no folder {}", told(folder)), cure));
+        }
     }
     let written = if path.exists() { path } else { folder };
     access(written, Access::WRITE_OK).map(|()| path.to_owned()).map_err(|error| {

@@ -138,7 +138,7 @@ fn a_port_that_is_taken_is_told() {
         let output = idlegate().args(arguments).env("IDLEGATE_LISTEN", &address).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let told = stderr(&output);
-        let cure = format!("another program has this port: end it, or change {key}\n");
+        let cure = format!("another program listens there: end it, or change {key}\n");
         assert!(told.contains(&format!("idlegate: cannot listen on {address}: ")) && told.ends_with(&cure), "{told}");
     }
 }

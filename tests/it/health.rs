@@ -208,5 +208,5 @@ async fn a_health_port_that_is_taken_is_told_by_its_key() {
     let config = "upstream = \"http://127.0.0.1:9\"\n[[token]]\nfrom = \"bearer\"\n";
     let told = Idlegate::fails_with(config, &[("IDLEGATE_HEALTH_LISTEN", &address)]);
     assert!(told.contains(&format!("idlegate: cannot listen on http://{address}: ")), "{told}");
-    assert!(told.ends_with("another program has this port: end it, or change `health.listen`\n"), "{told}");
+    assert!(told.ends_with("another program listens there: end it, or change `health.listen`\n"), "{told}");
 }

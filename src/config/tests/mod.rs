@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     let path = directory.path().join("proxy.toml");
     let told = Config::load(&path, []).unwrap_err().to_string();
     assert!(told.starts_with(&format!("{}: cannot be read: ", path.display())), "{told}");
-    assert!(told.ends_with("name another file with --config or IDLEGATE_CONFIG"), "{told}");
+    assert!(told.ends_with("write it, or name another one with --config or IDLEGATE_CONFIG"), "{told}");
     std::fs::write(&path, b"upstream = \"\xff\"").unwrap();
     let told = Config::load(&path, []).unwrap_err().to_string();
     assert!(told.ends_with("save it as UTF-8"), "{told}");

@@ -58,7 +58,7 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
     assert!(matches!(at("there").unwrap(), Store::File(_)));
     let missing = at("no/sessions").unwrap_err();
     assert!(missing.contains(": store.url: there is no folder ") && missing.contains("/no\"; make it"), "{missing}");
-    std::fs::create_dir(folder.path().join("folder")).unwrap();
+    std::fs::create_dir_all(folder.path().join("folder/deep")).unwrap();
     assert!(at("folder").unwrap_err().contains("is a folder; name a file in it"));
     // Root can write everywhere.
     let closed = folder.path().join("folder");
@@ -66,6 +66,11 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
     match at("folder/sessions") {
         Ok(store) => assert!(rustix::process::geteuid().is_root(), "{store:?}"),
         Err(told) => assert!(told.contains("/folder\" cannot be written: "), "{told}"),
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    match at("folder/deep/sessions") {
+        Ok(store) => assert!(rustix::process::geteuid().is_root(), "{store:?}"),
+        Err(told) => assert!(told.contains("/folder/deep\" cannot be reached: "), "{told}"),
     }
 }
 
