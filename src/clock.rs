@@ -24,12 +24,17 @@ impl Moment {
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// The moment `milliseconds` earlier, the start of time at the most.
+    /// The moment `milliseconds` earlier; the start of time, where that is earlier still.
     #[must_use]
     pub fn minus(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_sub(milliseconds))
     }
 }
+
+/// How much time there was before the machine was booted, in milliseconds: twenty years. Sessions are older than the
+/// machine that learns of them, and their ages, of which none exceeds ten years and a retention, have to be told as they
+/// are.
+const BEFORE_BOOT: u64 = 20 * 365 * 24 * 3600 * 1000;
 
 /// Gives the moment that is now. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -58,7 +63,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            Source::Boot => Moment(boot_milliseconds()),
+            Source::Boot => Moment(BEFORE_BOOT + microseconds() / 1000),
             Source::Simulated(milliseconds) => Moment(milliseconds.load(Ordering::Acquire)),
         }
     }
@@ -69,10 +74,6 @@ pub(crate) fn microseconds() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     // Neither is negative for a clock that begins at boot.
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000
-}
-
-fn boot_milliseconds() -> u64 {
-    microseconds() / 1000
 }
 
 /// Milliseconds since the Unix epoch, by the wall clock. Read when a store of this process begins, and to show how far
@@ -88,4 +89,15 @@ pub fn epoch_milliseconds() -> u64 {
 #[must_use]
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_before_the_machine_was_booted_keeps_its_age() {
+        let (now, age) = (Clock::system().now(), 10 * 365 * 24 * 3600 * 1000);
+        assert_eq!(now.since(now.minus(age)), age);
+    }
 }

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a connection may stay open without a request, and how long a request's head may take.
@@ -200,12 +201,19 @@ impl Server {
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
         let serving = async { tokio::join!(accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
+        let enough = CancellationToken::new();
+        let mut keeping = pin!(keeper.keep(&enough));
         let left = tokio::select! {
             ((), left) = serving => left,
-            () = keeper.keep() => 0,
-            () = keeper.listen() => 0,
+            () = &mut keeping => 0,
+            never = keeper.listen() => match never {},
         };
-        if shutdown.before_the_end(keeper.last_round()).await.is_err() {
+        enough.cancel();
+        let last = async {
+            keeping.await;
+            keeper.last_round().await;
+        };
+        if shutdown.before_the_end(last).await.is_err() {
             tracing::error!("the store did not take the last report in time: what it was not told is lost");
         }
         keeper.metrics().log_stopped(left);

@@ -179,6 +179,8 @@ impl Account {
         if (is_over(&other), other.last_activity) > (is_over(self), self.last_activity) {
             self.visit = other.visit.or(self.visit.take());
             (self.last_activity, self.source) = (other.last_activity, other.source);
+        } else if self.visit.is_none() {
+            self.visit = other.visit;
         }
         self.created = self.created.min(other.created);
         for (source, at) in other.activity {

@@ -15,6 +15,8 @@ mod recent;
 mod record;
 mod rounds;
 mod session;
+#[cfg(test)]
+mod store_tests;
 mod stranger;
 mod switch;
 #[cfg(test)]
@@ -39,6 +41,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
 
 /// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
 /// their time. One that is older was only unknown here, since the store could not be asked about it.
@@ -77,6 +80,8 @@ pub struct Keeper {
     /// How the store stands, once it was told anything.
     standing: Mutex<Option<rounds::Told>>,
     recent: Mutex<recent::Recent>,
+    /// Word of ends may have been missed.
+    missed: Notify,
     full: AtomicBool,
     steps: AtomicU64,
     metrics: Arc<Metrics>,
@@ -138,6 +143,7 @@ impl Keeper {
             fleet: Mutex::default(),
             standing: Mutex::default(),
             recent: Mutex::default(),
+            missed: Notify::new(),
             full: AtomicBool::new(false),
             steps: AtomicU64::new(0),
             metrics: Arc::default(),
@@ -241,8 +247,9 @@ impl Keeper {
     /// the store does not know it, or does not answer, it ends here all the same, and the store is told with the next
     /// round that reaches it.
     pub async fn end(&self, session: &Session, reason: Reason) {
+        let obituary = || self.store.obituary(session.touch_for_store(self.clock.now()), reason);
         if self.mode() != Mode::Enforce && reason != Reason::Operator {
-            return self.over(session, self.store.obituary(session.touch_for_store(self.clock.now()), reason));
+            return self.lapse(session, obituary());
         }
         let asked = self.store.end(session.id(), reason).await;
         if let Ok(Known::Ended(ended)) = asked {
@@ -250,7 +257,7 @@ impl Keeper {
         }
         tracing::debug!(session = %session.id(), ?asked, "the session ends here; the store is told when it answers");
         session.set_unburied(true);
-        self.close(session, self.store.obituary(session.touch_for_store(self.clock.now()), reason));
+        self.close(session, obituary());
     }
 
     /// Takes over what the store knows of a session that this replica did not know. Returns whether it really did not.
@@ -295,10 +302,13 @@ impl Keeper {
 
     /// Records the end and tells every connection of the session. The first end is the one that counts.
     fn close(&self, session: &Session, ended: Ended) {
-        if !session.close(ended, self.moment_of(&ended)) {
+        let closed = self.moment_of(&ended);
+        // One step for all who look: a round that found it due must not find it ended with the deadline of the living,
+        // and forget it.
+        let mut sessions = self.sessions.write();
+        if !session.close(ended, closed) {
             return;
         }
-        let mut sessions = self.sessions.write();
         sessions.live = sessions.live.saturating_sub(1);
         if sessions.live < self.max_sessions {
             self.full.store(false, Ordering::Relaxed);

@@ -123,7 +123,7 @@ impl Keeper {
             let now = self.clock.now();
             for session in lapsed {
                 session.forget_lapse();
-                self.sessions.write().arm(session.id(), now);
+                self.judge_at(&session, now);
             }
         }
         after
@@ -135,13 +135,21 @@ impl Keeper {
         self.all().into_iter().filter(|session| session.ended().is_none() && session.lapsed().is_some()).collect()
     }
 
-    /// A session is over, by the store's word.
-    pub(super) fn over(&self, session: &Session, ended: Ended) {
-        if self.mode() == Mode::Enforce || ended.reason == Reason::Operator {
-            return self.close(session, ended);
+    /// A session is over, by the store's word. Returns whether the mode lets it end.
+    pub(super) fn over(&self, session: &Session, ended: Ended) -> bool {
+        let ends = self.mode() == Mode::Enforce || ended.reason == Reason::Operator;
+        if ends {
+            self.close(session, ended)
+        } else {
+            self.lapse(session, ended)
         }
-        if session.lapse(ended) && self.mode() == Mode::Observe {
-            self.record_would_end(session, &ended);
+        ends
+    }
+
+    /// A session is over, and lives on.
+    pub(super) fn lapse(&self, session: &Session, record: Ended) {
+        if session.lapse(record) && self.mode() == Mode::Observe {
+            self.record_would_end(session, &record);
         }
     }
 

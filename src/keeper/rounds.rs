@@ -4,9 +4,11 @@ use super::{Keeper, Session};
 use crate::clock::{Moment, epoch_milliseconds, milliseconds};
 use crate::session::{Beat, EpochSeconds, Mode, SessionId, Source};
 use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// How long after it was not taken the last report is tried again.
 const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
@@ -62,11 +64,15 @@ impl Keeper {
         self.store.kind()
     }
 
-    /// Goes its rounds, for ever.
-    pub async fn keep(&self) {
-        loop {
+    /// Goes its rounds until `enough`, which is looked at between two of them: what a round has asked the store to decide
+    /// is to be recorded.
+    pub async fn keep(&self, enough: &CancellationToken) {
+        while !enough.is_cancelled() {
             let next = self.round().await;
-            self.wait(next).await;
+            tokio::select! {
+                () = enough.cancelled() => {}
+                () = self.wait(next) => {}
+            }
         }
     }
 
@@ -121,8 +127,12 @@ impl Keeper {
             self.forget(session.id(), now);
         }
         for some in live.chunks(AT_ONCE) {
-            futures_util::future::join_all(some.iter().map(|session| self.judge(session))).await;
+            join_all(some.iter().map(|session| self.judge(session))).await;
             self.step();
+            if self.is_due_to_report(begun) {
+                // Whoever is left stays due. No mark would be missed by other replicas while a slow store judges many.
+                break;
+            }
         }
         let report = self.next_report(begun);
         let deadline = self.sessions.read().deadlines.first().map_or(report, |(deadline, _)| *deadline);
@@ -141,6 +151,11 @@ impl Keeper {
         let at_earliest = stored.saturating_add(pause).saturating_sub(self.clock.now().since(begun));
         let after_the_turn = at_earliest.saturating_sub(REPORTED_AFTER_THE_TURN) % interval;
         earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
+    }
+
+    /// Whether a round of `begun` has to make room for the next report.
+    fn is_due_to_report(&self, begun: Moment) -> bool {
+        self.clock.now().since(begun) >= self.flush_interval()
     }
 
     fn flush_interval(&self) -> u64 {
@@ -236,14 +251,14 @@ impl Keeper {
 
     /// Tells of ends that the store does not know. Whether it knows all of them now.
     async fn bury(&self) -> bool {
-        let unburied: Vec<_> = {
-            let sessions = self.sessions.read();
-            let all = sessions.by_id.values().map(|entry| &entry.session);
-            all.filter(|session| session.is_unburied()).cloned().collect()
-        };
+        let begun = self.clock.now();
+        let unburied: Vec<_> = self.all().into_iter().filter(|session| session.is_unburied()).collect();
         for some in unburied.chunks(AT_ONCE) {
-            futures_util::future::join_all(some.iter().map(|session| self.bury_one(session))).await;
+            join_all(some.iter().map(|session| self.bury_one(session))).await;
             self.step();
+            if self.is_due_to_report(begun) {
+                break;
+            }
         }
         !unburied.iter().any(|session| session.is_unburied())
     }
@@ -278,7 +293,7 @@ impl Keeper {
         }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
         match self.store.judge(touch, seen_idle, mode).await {
-            Ok(Known::Ended(ended)) => self.judged(session, ended),
+            Ok(Known::Ended(ended)) => drop(self.judged(session, ended)),
             Ok(Known::Lapsed(live, record)) => {
                 session.touch(now.minus(live.age), live.source);
                 self.judged(session, record);
@@ -294,8 +309,8 @@ impl Keeper {
             }
             Err(error) => {
                 if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
-                    session.set_unburied(mode == Mode::Enforce);
-                    return self.judged(session, ended);
+                    let ends = self.judged(session, ended);
+                    return session.set_unburied(ends);
                 }
                 tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
                 self.judge_at(session, now.plus(self.flush_interval()));
@@ -303,10 +318,11 @@ impl Keeper {
         }
     }
 
-    /// A session is over. Where it lives on, it can be over again only a limit later.
-    fn judged(&self, session: &Session, ended: Ended) {
-        self.over(session, ended);
+    /// A session is over. Where it lives on, it can be over again only a limit later. Returns whether it ends.
+    fn judged(&self, session: &Session, ended: Ended) -> bool {
+        let ends = self.over(session, ended);
         self.judge_at(session, self.clock.now().plus(self.limit_ms()));
+        ends
     }
 
     /// When a live session is judged again. One that has ended while it was asked about keeps its own deadline: with this

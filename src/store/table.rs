@@ -154,10 +154,9 @@ impl Table {
     /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
     fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut Record>, u64)) -> Known {
         let (mut shelf, now) = self.enter();
-        if shelf.records.get(&id).is_some_and(|record| record.forgotten_at(&self.limits) <= now / 1000) {
-            shelf.records.remove(&id);
-        }
-        change(shelf.records.get_mut(&id), now);
+        // What is forgotten stays where it is until it is swept: only then do others hear that it has gone.
+        let remembered = |record: &&mut Record| record.forgotten_at(&self.limits) > now / 1000;
+        change(shelf.records.get_mut(&id).filter(remembered), now);
         self.known(shelf.records.get(&id), now)
     }
 }

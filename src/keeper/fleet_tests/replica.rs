@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 pub(super) struct Replica {
     pub(super) number: usize,
@@ -57,8 +58,8 @@ impl Replica {
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, keeper, cut_off, pace, tasks: JoinSet::new() };
-        replica.goes_on(|keeper| async move { keeper.keep().await });
-        replica.goes_on(|keeper| async move { keeper.listen().await });
+        replica.goes_on(|keeper| async move { keeper.keep(&CancellationToken::new()).await });
+        replica.goes_on(|keeper| async move { match keeper.listen().await {} });
         replica
     }
 

@@ -30,7 +30,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Whose record changed. Never more than there are sessions; what is written is the record of that moment.
+    /// Whose record changed; what is written is the record of that moment. While the disk takes nothing, those that were
+    /// forgotten meanwhile stay among them.
     changed: HashSet<SessionId>,
     closing: bool,
     /// Whether the disk takes nothing.

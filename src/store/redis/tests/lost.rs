@@ -64,7 +64,7 @@ async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_kno
     let last = there.clock.now();
     there.flush(&[touch("ada", 0)], last, Mode::Enforce).await.unwrap();
     server.lose("ada").await;
-    keeper.look_again_at_all().await;
+    keeper.look_again_at_all().await.unwrap();
     while session.ended().is_none() {
         there.flush(&[], there.clock.now(), Mode::Enforce).await.unwrap();
         keeper.round().await;

@@ -9,6 +9,7 @@ use redis::Value;
 use std::cell::RefCell;
 use std::io;
 use std::sync::{Arc, Once};
+use tokio_util::sync::CancellationToken;
 
 thread_local! {
     /// What was logged on this thread, where somebody wants to know.
@@ -59,8 +60,9 @@ impl Replica {
     pub(super) fn start(store: Box<dyn Store>, limits: Limits) -> Self {
         let keeper = Arc::new(Keeper::new(store, Clock::system(), limits, 1_000));
         let (keeping, listening) = (Arc::clone(&keeper), Arc::clone(&keeper));
-        let tasks =
-            [tokio::spawn(async move { keeping.keep().await }), tokio::spawn(async move { listening.listen().await })];
+        let keeping = tokio::spawn(async move { keeping.keep(&CancellationToken::new()).await });
+        let listening = tokio::spawn(async move { match listening.listen().await {} });
+        let tasks = [keeping, listening];
         Self { keeper, tasks }
     }
 
