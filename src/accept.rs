@@ -1,30 +1,33 @@
 //! Accepting connections: nothing that a client does, and nothing that the system lacks, ends or delays it for long.
 
+use crate::clock::microseconds;
 use std::io;
 use std::time::Duration;
 
 /// How long accepting pauses when the system has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long there has to be room again before it is news that there is none, in microseconds. At the limit each connection
+/// that ends makes room for one.
+const QUIET: u64 = 60_000_000;
+
 /// What has to be remembered between two connections.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
-    pausing: bool,
+    /// When there was no room last, see [`microseconds`].
+    full: Option<u64>,
 }
 
 impl Accepting {
     /// The connection that was accepted; `None` where the next one is to be waited for.
     pub(crate) async fn take<T>(&mut self, accepted: io::Result<T>) -> Option<T> {
         match accepted {
-            Ok(accepted) => {
-                self.pausing = false;
-                return Some(accepted);
-            }
+            Ok(accepted) => return Some(accepted),
             // The client went before it was served. Nothing is wrong here.
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
                 // Out of file descriptors, most likely: once said, and tried again when some may have been closed.
-                if !std::mem::replace(&mut self.pausing, true) {
+                if self.is_news(microseconds()) {
                     tracing::error!(%error, "no connection can be accepted; raise the limit of open files (ulimit -n)");
                 }
                 tokio::time::sleep(PAUSE).await;
@@ -32,9 +35,29 @@ impl Accepting {
         }
         None
     }
+
+    /// There is no room `now`: whether that has to be said.
+    fn is_news(&mut self, now: u64) -> bool {
+        self.full.replace(now).is_none_or(|before| now.saturating_sub(before) >= QUIET)
+    }
 }
 
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_at_the_limit_for_hours_says_it_once() {
+        let mut accepting = Accepting::default();
+        assert!(accepting.is_news(5));
+        for minute in 0..600 {
+            assert!(!accepting.is_news(5 + minute * (QUIET - 1)));
+        }
+        assert!(accepting.is_news(5 + 599 * (QUIET - 1) + QUIET));
+    }
 }
