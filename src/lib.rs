@@ -10,28 +10,49 @@
 //!                                                    cut ◄─────┘            │ flush (ages) / verdicts
 //!                                                                       store: memory | file | Redis
 //! ```
-mod accept;
-mod admin;
-pub mod audit;
-pub mod clock;
-pub mod config;
-pub mod counted;
+//! The modules stand in groups, by the stages of this picture. Each depends on others of its group, and of those below it.
+
+// The process: what is done about a configuration, from the command line, or to be seen.
 pub mod demo;
 pub mod doctor;
-pub mod frame;
-pub mod keeper;
 pub mod log;
-pub mod metrics;
 pub mod operator;
+pub mod reload;
+
+// Accept: the public listener, those beside it, and whoever hands sockets over.
+mod accept;
+mod admin;
+pub mod server;
+pub mod systemd;
+
+// An exchange: gate, forward, upgrade, tunnel, cut, reject; and its end in a drain.
 mod proxy;
 mod refusal;
-pub mod reload;
-mod replica;
-pub mod route;
-pub mod server;
-pub mod session;
 pub mod shutdown;
+mod stream;
+
+// Sessions in memory, and the record of what is decided about them.
+pub mod audit;
+pub mod keeper;
+
+// How all of it is to be.
+pub mod config;
+
+// What outlives the process, and what is counted.
+mod finding;
+pub mod metrics;
 pub mod store;
-pub mod systemd;
+
+// Whose it is: the path, the tokens, the frames that carry them, and the rule of sessions, which is pure.
+pub mod frame;
+pub mod route;
+pub mod session;
 pub mod token;
+
+// What all of them stand on.
+pub mod clock;
+pub mod counted;
+mod replica;
+mod secret;
+mod small_file;
 pub mod version;

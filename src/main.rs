@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
-use idlegate::config::Config;
+use idlegate::config::{Config, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::operator;
@@ -12,7 +12,6 @@ use idlegate::shutdown::Shutdown;
 use idlegate::systemd::{HandedOver, Manager};
 use idlegate::version;
 use std::convert::Infallible;
-use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -73,6 +72,8 @@ fn main() -> ExitCode {
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
                     let (_written, level) = log::begin(config.reloadable.log, &audit);
+                    // Ends before the log: it may have to say there what it could not write.
+                    let _audit = audit;
                     block_on(run(&path, config, handed_over, level))
                 }
                 (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
@@ -82,14 +83,10 @@ fn main() -> ExitCode {
         Command::Check(configured) => {
             let path = path(configured);
             with_config(&path, |config| {
-                println!(
-                    "{}: valid; {}, limit {} s, listens on {}",
-                    path.display(),
-                    counted(config.tokens.len(), "token rule"),
-                    config.idle.timeout,
-                    config.listen
-                );
-                ExitCode::SUCCESS
+                let rules = counted(config.tokens.len(), "token rule");
+                let (timeout, listen) = (config.idle.timeout, config.listen);
+                let valid = format!("{}: valid; {rules}, limit {timeout} s, listens on {listen}\n", path.display());
+                print(&valid).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
             })
         }
         Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
@@ -102,19 +99,13 @@ fn main() -> ExitCode {
 }
 
 fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(path, environment()) {
+    match Config::load(path, &Variables::of_this_process()) {
         Ok(config) => then(config),
         Err(problems) => {
             eprintln!("{problems}");
             ExitCode::from(EXIT_CONFIG)
         }
     }
-}
-
-fn environment() -> impl Iterator<Item = (String, String)> {
-    // A variable that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
-    let lossy = |text: OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (lossy(name), lossy(value)))
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
@@ -159,7 +150,7 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
     );
     let shutdown = server.shutdown().clone();
     let manager = Manager::of_this_process(Arc::clone(server.keeper()), shutdown.clone());
-    let reload = Reload::new(path, environment(), config, &server, manager.clone());
+    let reload = Reload::new(path, config, &server, manager.clone());
     tokio::spawn(manager.clone().follow());
     tokio::select! {
         () = server.run() => Ok(()),
@@ -168,10 +159,18 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
     }
 }
 
+/// Prints an answer. Whoever reads it, like `head`, may have read enough.
+fn print(text: &str) -> io::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 async fn doctor(config: Config) -> io::Result<()> {
     let findings = idlegate::doctor::examine(&config).await;
     for finding in &findings {
-        println!("{finding}");
+        print(&format!("{finding}\n"))?;
     }
     match findings.iter().filter(|finding| finding.is_wrong()).count() {
         0 => Ok(()),
@@ -180,12 +179,8 @@ async fn doctor(config: Config) -> io::Result<()> {
 }
 
 async fn operate(command: operator::Command, config: PathBuf) -> io::Result<ExitCode> {
-    match operator::run(&command, &config, environment()).await {
-        Ok(answer) => match io::stdout().write_all(answer.as_bytes()) {
-            // Whoever reads it, like `head`, has read enough.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
-            _ => Ok(ExitCode::SUCCESS),
-        },
+    match operator::run(&command, &config, &Variables::of_this_process()).await {
+        Ok(answer) => print(&answer).map(|()| ExitCode::SUCCESS),
         Err(trouble) => {
             eprintln!("idlegate: {trouble}");
             Ok(ExitCode::from(trouble.exit_code()))
@@ -195,11 +190,11 @@ async fn operate(command: operator::Command, config: PathBuf) -> io::Result<Exit
 
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
-    println!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n\n  Ctrl-C ends it.\n",
+    print(&format!(
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n\n  Ctrl-C ends it.\n\n",
         demo.url(),
         demo.operators_url()?
-    );
+    ))?;
     // The terminal it was tried in is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     tokio::select! {

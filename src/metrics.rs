@@ -7,7 +7,7 @@
 use crate::clock::microseconds;
 use crate::frame::Side;
 use crate::session::{EpochSeconds, Mode, Reason, Source};
-use crate::store::Ended;
+use crate::token::Carrier;
 use crate::version::{REVISION, VERSION};
 use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeMetric, text};
@@ -31,26 +31,6 @@ const LATENESS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0]
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Durations = Family<Labels<2>, Histogram, fn() -> Histogram>;
-
-/// How a dead token came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Carrier {
-    /// In a request, or in the handshake of a tunnel.
-    Request = 0,
-    /// In a message of a tunnel.
-    Tunnel = 1,
-}
-
-impl Carrier {
-    const ALL: [Self; 2] = [Self::Request, Self::Tunnel];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Request => "request",
-            Self::Tunnel => "tunnel",
-        }
-    }
-}
 
 /// Why the app gave no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -172,7 +152,7 @@ impl Default for Metrics {
             cut_lateness: register(
                 r,
                 "idlegate_cut_lateness_seconds",
-                "From the last second that was allowed to the one in which an idle session was ended",
+                "From the last second that was allowed to the one in which a session was cut",
                 Histogram::new(LATENESS_BUCKETS),
             ),
             activity: each(
@@ -282,12 +262,11 @@ impl Metrics {
         sum(&self.would_cut)
     }
 
-    /// A session ended here, for the first time.
-    pub(crate) fn ended(&self, ended: &Ended, limit: EpochSeconds) {
-        self.ended[ended.reason as usize].inc();
-        if ended.reason == Reason::Idle {
-            let allowed = ended.last_activity.saturating_add(limit);
-            self.cut_lateness.observe(seconds(ended.ended.saturating_sub(allowed).saturating_mul(1_000_000)));
+    /// A session ended here, for the first time; a cut so many seconds after the last that was allowed.
+    pub(crate) fn ended(&self, reason: Reason, late: Option<EpochSeconds>) {
+        self.ended[reason as usize].inc();
+        if let Some(late) = late {
+            self.cut_lateness.observe(seconds(late.saturating_mul(1_000_000)));
         }
     }
 

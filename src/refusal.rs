@@ -214,7 +214,7 @@ impl fmt::Display for Refusal {
             Self::Path => f.write_str("there is no such page"),
             Self::Method(allowed) => write!(f, "this page is only for {allowed}"),
             Self::Malformed(what) => write!(f, "what was sent is not understood: {what}"),
-            Self::NoDuration(what) => write!(f, "idle_over is no duration: {what}"),
+            Self::NoDuration(what) => write!(f, "idle_over: {what}"),
             Self::NoId => f.write_str("this is no session id"),
             Self::Unknown => f.write_str("nobody knows this session"),
             Self::Ended => f.write_str("this session has ended already"),

@@ -5,11 +5,12 @@
 //! Network file systems tell nothing, a node's watches run out, and a look is needed in any case once all is written.
 //! Reading some kilobytes three times a second costs less than knowing whether the watches still hold.
 
-use crate::config::{Changes, Config, Current, Problems, Reloadable};
+use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables};
 use crate::keeper::{Keeper, Switch};
 use crate::server::Server;
 use crate::systemd::Manager;
 use std::convert::Infallible;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,10 +28,10 @@ const SETTLE: Duration = Duration::from_millis(150);
 type Text = Result<String, Problems>;
 
 /// Keeps what is reloadable as the file says it.
-#[derive(Debug)]
 pub struct Reload {
     path: PathBuf,
-    environment: Vec<(String, String)>,
+    /// As they were at the start: they cannot change from outside.
+    variables: Variables,
     in_force: Config,
     sight: Sight,
     current: Current,
@@ -39,19 +40,12 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Follows the file at `path`, before which `environment` goes, for `server`. `config` is what was read there;
-    /// `manager` is told of each edit.
+    /// Follows the file at `path` for `server`. `config` is what was read there; `manager` is told of each edit.
     #[must_use]
-    pub fn new(
-        path: &Path,
-        environment: impl IntoIterator<Item = (String, String)>,
-        config: Config,
-        server: &Server,
-        manager: Manager,
-    ) -> Self {
+    pub fn new(path: &Path, config: Config, server: &Server, manager: Manager) -> Self {
         Self {
             path: path.to_owned(),
-            environment: environment.into_iter().collect(),
+            variables: Variables::of_this_process(),
             in_force: config,
             sight: Sight::default(),
             current: server.current().clone(),
@@ -86,22 +80,21 @@ impl Reload {
     /// Puts a new text in force, or refuses it.
     async fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
         // The first look finds what was read at the start.
-        let first = !asked && self.sight.judged.is_none();
+        let first = self.sight.judge(text.clone()) && !asked;
         if !first {
             self.manager.reloading();
         }
-        let taken = self.take(text, asked, level).await;
+        let taken = self.take(text, first, level).await;
         if !(first && taken) {
             self.manager.reloaded(!taken);
         }
     }
 
     /// Whether it is in force.
-    async fn take(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) -> bool {
-        let first = self.sight.judge(text.clone()) && !asked;
-        let (name, environment) = (self.path.display().to_string(), self.environment.clone());
+    async fn take(&mut self, text: Text, first: bool, level: &impl Fn(LevelFilter)) -> bool {
+        let (name, variables) = (self.path.display().to_string(), self.variables.clone());
         // It reads other files, of disks that may hang as well.
-        let parse = move || text.and_then(|text| Config::parse(&text, &name, environment));
+        let parse = move || text.and_then(|text| Config::parse(&text, &name, &variables));
         let edited = match tokio::task::spawn_blocking(parse).await {
             Ok(Ok(edited)) => edited,
             Ok(Err(problems)) => {
@@ -132,6 +125,13 @@ impl Reload {
     }
 }
 
+/// Without what stands in the file, which may be secret.
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 fn refuse(problems: &Problems) {
     let reasons: Vec<_> = problems.iter().map(ToString::to_string).collect();
     tracing::error!("the configuration is refused, the old one stays in force: {}", reasons.join(" | "));
@@ -157,7 +157,7 @@ fn look(path: &Path) -> Option<Text> {
 }
 
 /// What was seen of the file.
-#[derive(Default, Debug)]
+#[derive(Default)]
 struct Sight {
     /// The text that was judged last: it is not judged again, so that a wrong one is told once.
     judged: Option<Text>,

@@ -4,6 +4,7 @@ use super::door::Door;
 use super::events::{self, Audience};
 use super::page::File;
 use super::{Limits, Listener};
+use crate::config::duration;
 use crate::keeper::{Account, Keeper, Reckoning, Switch, TOLD_AT_MOST};
 use crate::proxy::{Body, full};
 use crate::refusal::Refusal;
@@ -150,8 +151,8 @@ impl Control {
         let change: Change = serde_json::from_slice(&sent).map_err(|error| Refusal::Malformed(error.to_string()))?;
         let mode = Mode::from_name(&change.mode)
             .ok_or_else(|| Refusal::Malformed("a mode is enforce, observe or off".to_owned()))?;
-        let lasting = change.lasting.as_deref().map(humantime::parse_duration).transpose();
-        let lasting = lasting.map_err(|error| Refusal::Malformed(format!("\"for\": {error}")))?;
+        let lasting = change.lasting.as_deref().map(duration).transpose();
+        let lasting = lasting.map_err(|fault| Refusal::Malformed(format!("\"for\": {}", fault.what)))?;
         if mode == Mode::Enforce && !change.yes {
             let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
             match self.keeper.would_be_cut(switch).await {
@@ -175,8 +176,8 @@ impl Control {
             None => 0,
             Some(text) => text
                 .parse()
-                .or_else(|_| humantime::parse_duration(text).map(|duration| duration.as_secs()))
-                .map_err(|error| Refusal::NoDuration(error.to_string()))?,
+                .or_else(|_| duration(text).map(|duration| duration.as_secs()))
+                .map_err(|fault| Refusal::NoDuration(fault.what))?,
         };
         let accounts = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
         let by = self.keeper.reckoning();

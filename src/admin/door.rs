@@ -1,17 +1,13 @@
 //! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
 
-use crate::config::small_file;
 use crate::refusal::Refusal;
-use crate::store::Secret;
+use crate::secret::Secret;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use sha2::{Digest, Sha256};
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use subtle::ConstantTimeEq;
-
-/// Fewer characters could be guessed.
-const TOKEN_AT_LEAST: usize = 16;
 
 /// The door of a listener.
 #[derive(Clone, Debug)]
@@ -85,12 +81,12 @@ impl Door {
 /// The token in a file: as it stands there, but for white space around it.
 pub(crate) fn read(file: &Path) -> io::Result<Secret> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-    let text = small_file::read_text(file).map_err(named)?;
-    if text.trim().len() < TOKEN_AT_LEAST {
+    let token = Secret::in_file(file).map_err(named)?;
+    if token.is_short() {
         let cure = "write the output of `openssl rand -hex 32` into it";
         return Err(named(io::Error::new(io::ErrorKind::InvalidData, format!("too short to be a secret; {cure}"))));
     }
-    Ok(Secret::new(text.trim()))
+    Ok(token)
 }
 
 fn hash(token: &str) -> [u8; 32] {

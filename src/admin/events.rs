@@ -164,7 +164,7 @@ mod tests {
     use super::*;
     use crate::admin::Door;
     use crate::clock::Clock;
-    use crate::config::{Config, Current};
+    use crate::config::{Config, Current, Variables};
     use crate::keeper::Keeper;
     use crate::session::Limits;
     use crate::shutdown::Shutdown;
@@ -176,7 +176,9 @@ mod tests {
         let clock = Clock::simulated(Arc::default());
         let store = MemoryStore::new(LIMITS, clock.clone(), 0);
         let keeper = Keeper::new(Box::new(store), clock.clone(), LIMITS, 10);
-        let config = Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", []).unwrap();
+        let config =
+            Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", &Variables::default())
+                .unwrap();
         let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(keeper.metrics()));
         Arc::new(Control::new(Arc::new(keeper), Door::new(None, false).unwrap(), shutdown))
     }

@@ -3,7 +3,7 @@
 
 use crate::accept::Accepting;
 use crate::config::Listen;
-use crate::proxy::Stream;
+use crate::stream::Stream;
 use crate::systemd::Socket;
 use http::{Request, Response};
 use hyper::body::Incoming;

@@ -1,9 +1,9 @@
 //! What a record says.
 
 use super::{Caller, Why};
-use crate::metrics::Carrier;
 use crate::session::{EpochSeconds, Mode, SessionId};
 use crate::store::Ended;
+use crate::token::Carrier;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
 

@@ -2,9 +2,9 @@
 
 use super::record::line;
 use super::*;
-use crate::metrics::Carrier;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::Ended;
+use crate::token::Carrier;
 use serde_json::{Value, json};
 use std::net::IpAddr;
 

@@ -1,11 +1,11 @@
 //! `[admin]`: where operators ask and switch.
 
-use super::problem::{Fault, echo};
+use super::problem::Fault;
 use super::section::Section;
 use super::upstream::{self, is_same};
+use super::value::absolute;
 use super::{Admin, Listen, Upstream};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 const HEALTH: &str = "health is asked here: it is `health.listen`";
 
@@ -16,12 +16,7 @@ pub(super) fn admin(
     app: &Upstream,
     health: Option<&Listen>,
 ) -> Option<Admin> {
-    let token_file = table.text("token_file", |text| {
-        if text.starts_with('/') && !text.contains('\0') {
-            return Ok(PathBuf::from(text));
-        }
-        Err(Fault::new(format!("{} is no absolute path", echo(text)), "write it like \"/etc/idlegate/admin-token\""))
-    });
+    let token_file = table.text("token_file", |text| absolute(text, "/etc/idlegate/admin-token"));
     let listen = table.text("listen", upstream::listen_or_unix)?;
     let clash = match (&listen, health) {
         (Listen::Tcp(address), Some(Listen::Tcp(health))) if is_same(*address, *health) => Some(HEALTH),

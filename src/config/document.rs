@@ -6,16 +6,16 @@ use super::problem::{Origin, Problem, Problems};
 use super::section::Section;
 use super::stranger;
 use super::value::syntax_fault;
+use super::variables::Variables;
 use super::written::Written;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use toml::de::DeTable;
 
 /// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
-#[derive(Debug)]
 pub(super) struct Document<'a> {
     file: &'a str,
     text: &'a str,
-    pub(super) variables: &'a BTreeMap<String, String>,
+    pub(super) variables: &'a Variables,
     pub(super) problems: Vec<Problem>,
     syntax: Vec<Problem>,
     /// Required things that are not there. They may only seem so while the syntax is broken.
@@ -40,7 +40,7 @@ pub(super) fn variable_of(path: &str) -> String {
 }
 
 impl<'a> Document<'a> {
-    pub(super) fn new(file: &'a str, text: &'a str, variables: &'a BTreeMap<String, String>) -> Self {
+    pub(super) fn new(file: &'a str, text: &'a str, variables: &'a Variables) -> Self {
         Self {
             file,
             text,

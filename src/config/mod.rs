@@ -9,7 +9,6 @@ mod problem;
 mod read;
 mod reloadable;
 mod section;
-pub(crate) mod small_file;
 mod store;
 mod stranger;
 #[cfg(test)]
@@ -17,11 +16,14 @@ mod tests;
 mod token;
 mod upstream;
 mod value;
+mod variables;
 mod written;
 
 pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
+pub(crate) use value::duration;
+pub use variables::Variables;
 
 use crate::session::{Activity, Limits, SessionIds};
 use crate::store::RedisSettings;

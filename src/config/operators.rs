@@ -2,9 +2,8 @@
 //! idlegate goes on with what it read when it was right, and the switch is what somebody looks for then.
 
 use super::document::Document;
-use super::{Admin, Config, Problem, Problems, read};
+use super::{Admin, Config, Problem, Problems, Variables, read};
 use crate::session::SessionIds;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// As much of the configuration as could be read.
@@ -18,16 +17,14 @@ pub(crate) struct ForOperators {
 }
 
 impl ForOperators {
-    /// Reads the file at `path`; `environment` goes before it, also where there is no file.
-    pub(crate) fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Self {
+    /// Reads the file at `path`; `variables` go before it, also where there is no file.
+    pub(crate) fn load(path: &Path, variables: &Variables) -> Self {
         let (text, unreadable) = match Config::read(path) {
             Ok(text) => (text, None),
             Err(problems) => (String::new(), Some(problems)),
         };
-        let variables: BTreeMap<_, _> =
-            environment.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect();
         let name = path.display().to_string();
-        let mut document = Document::new(&name, &text, &variables);
+        let mut document = Document::new(&name, &text, variables);
         let Config { admin, ids, .. } = document.read(read::config);
         Self { admin, ids, problems: unreadable.or(document.finish()) }
     }

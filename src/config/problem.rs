@@ -112,6 +112,8 @@ impl fmt::Display for Fault {
     }
 }
 
+impl std::error::Error for Fault {}
+
 /// A wrong value as it is repeated in a message: quoted, on one line, and not endless.
 pub(super) fn echo(value: &str) -> String {
     const SHOWN: usize = 60;

@@ -5,11 +5,10 @@ use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
 use super::written::Written;
-use super::{Audit, Config, Reloadable, Upstream, admin, cut, health, store, token, upstream};
+use super::{Audit, Config, Reloadable, Upstream, Variables, admin, cut, health, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -20,12 +19,12 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_IDLE: Limits = Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 };
 
 impl Config {
-    /// Reads the file at `path`; `environment` goes before it. Variables of other programs are left alone.
+    /// Reads the file at `path`; `variables` go before it.
     ///
     /// # Errors
     /// All that is wrong, each with its place and its cure.
-    pub fn load(path: &Path, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, Problems> {
-        Self::parse(&Self::read(path)?, &path.display().to_string(), environment)
+    pub fn load(path: &Path, variables: &Variables) -> Result<Self, Problems> {
+        Self::parse(&Self::read(path)?, &path.display().to_string(), variables)
     }
 
     /// The text of the file at `path`.
@@ -42,18 +41,12 @@ impl Config {
         })
     }
 
-    /// Reads `text`, which problems call `name`; `environment` goes before it.
+    /// Reads `text`, which problems call `name`; `variables` go before it.
     ///
     /// # Errors
     /// All that is wrong, each with its place and its cure.
-    pub fn parse(
-        text: &str,
-        name: &str,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Problems> {
-        let variables: BTreeMap<_, _> =
-            environment.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect();
-        let mut document = Document::new(name, text, &variables);
+    pub fn parse(text: &str, name: &str, variables: &Variables) -> Result<Self, Problems> {
+        let mut document = Document::new(name, text, variables);
         let mut config = document.read(config);
         config.written = std::mem::take(&mut document.written);
         document.finish().map_or(Ok(config), Err)

@@ -11,7 +11,6 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 /// One table of the document.
-#[derive(Debug)]
 pub(super) struct Section<'d, 'a> {
     document: &'d mut Document<'a>,
     /// Its dotted path, empty for the top level.

@@ -2,10 +2,11 @@
 
 use super::problem::{Fault, echo};
 use super::section::Section;
-use super::value::{duration, integer_in};
+use super::value::{absolute, duration, integer_in};
 use super::{Dealings, Store, UnknownTokens};
+use crate::secret::Secret;
 use crate::session::SessionIds;
-use crate::store::{RedisSettings, Secret};
+use crate::store::RedisSettings;
 use rustix::fs::{Access, access};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,6 @@ use std::time::Duration;
 
 const DEFAULT_PREFIX: &str = "idlegate";
 const DEFAULT_REPLICA_GRACE: Duration = Duration::from_secs(30);
-
-/// Too short a secret can be guessed like the tokens it is to protect.
-const SECRET_BYTES_AT_LEAST: usize = 16;
 
 /// Reads `[store]`: the store, how tokens become its keys, and how it is dealt with.
 pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings) {
@@ -45,7 +43,7 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
 
 /// How tokens become session ids: with the secret that stands in the configuration, or in a file that it names.
 fn ids(table: &mut Section<'_, '_>) -> SessionIds {
-    let written = table.text("secret", secret);
+    let written = table.text("secret", |text| keyed(&Secret::new(text)));
     let in_file = table.text("secret_file", |path| secret_in(&file(path)?));
     if table.has("secret") && table.has("secret_file") {
         // Whichever were taken, the other may be that of the other replicas.
@@ -94,27 +92,24 @@ fn decides_alone(table: &mut Section<'_, '_>) -> bool {
 }
 
 fn file(text: &str) -> Result<PathBuf, Fault> {
-    if text.starts_with('/') && !text.contains('\0') {
-        return Ok(PathBuf::from(text));
-    }
-    Err(Fault::new(format!("{} is no absolute path", echo(text)), "write it like \"/etc/idlegate/redis\""))
+    absolute(text, "/etc/idlegate/redis")
 }
 
 // Not echoed: it is one.
-fn secret(text: &str) -> Result<SessionIds, Fault> {
-    if text.len() >= SECRET_BYTES_AT_LEAST {
-        return Ok(SessionIds::keyed(text.as_bytes()));
+fn keyed(secret: &Secret) -> Result<SessionIds, Fault> {
+    if secret.is_short() {
+        let cure = "write 16 bytes or more, the output of `openssl rand -hex 32`";
+        return Err(Fault::new("it is too short to be a secret", cure));
     }
-    Err(Fault::new("it is too short to be a secret", "write 16 bytes or more, the output of `openssl rand -hex 32`"))
+    Ok(SessionIds::keyed(secret.reveal().as_bytes()))
 }
 
 fn secret_in(path: &Path) -> Result<SessionIds, Fault> {
-    let text = super::small_file::read_text(path).map_err(|error| {
+    let secret = Secret::in_file(path).map_err(|error| {
         let what = format!("{} cannot be read: {error}", echo(&path.display().to_string()));
         Fault::new(what, "write the secret into it, and let the user that idlegate runs as read it")
     })?;
-    // An editor or `openssl rand` ends it with a line break.
-    secret(text.trim())
+    keyed(&secret)
 }
 
 fn unknown_tokens(text: &str) -> Result<UnknownTokens, Fault> {

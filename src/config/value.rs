@@ -2,6 +2,7 @@
 
 use super::problem::{Fault, echo};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -97,17 +98,21 @@ where
 /// would overflow.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A duration longer than none, such as `1h` or `500ms`.
-pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
+/// A duration as people write it, such as `1h` or `500ms`: longer than none, and ten years at most.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
     const CURE: &str = "write it like \"1h\" or \"45s\"";
     // humantime panics where its sum exceeds a u64 of seconds by its last fraction; twelve digits cannot get there.
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
+    #[expect(clippy::disallowed_methods, reason = "the one place that knows what it cannot take")]
     let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
     match duration {
         None => {
             Err(without_unit(text).unwrap_or_else(|| Fault::new(format!("{} is not a duration", echo(text)), CURE)))
         }
-        Some(Duration::ZERO) => Err(Fault::new("a duration of zero would end everything at once", CURE)),
+        Some(Duration::ZERO) => Err(Fault::new("a duration of zero is none", CURE)),
         Some(duration) if duration > LONGEST => {
             Err(Fault::new(format!("{} is longer than ten years", echo(text)), CURE))
         }
@@ -132,6 +137,14 @@ pub(super) fn seconds(text: &str) -> Result<u64, Fault> {
     }
     let what = format!("{} is not a whole number of seconds", echo(text));
     Err(Fault::new(what, "write it in seconds or more, like \"45s\" or \"1h\""))
+}
+
+/// A path that means the same wherever idlegate is started.
+pub(super) fn absolute(text: &str, example: &str) -> Result<PathBuf, Fault> {
+    if text.starts_with('/') && !text.contains('\0') {
+        return Ok(PathBuf::from(text));
+    }
+    Err(Fault::new(format!("{} is no absolute path", echo(text)), format!("write it like \"{example}\"")))
 }
 
 /// Whether `text` is a token of RFC 9110 §5.6.2, as names of headers, cookies and protocols are.

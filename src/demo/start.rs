@@ -47,9 +47,9 @@ async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Server> {
         ("IDLEGATE_UPSTREAM", format!("http://{upstream}")),
         ("IDLEGATE_ADMIN_LISTEN", ANY.to_string()),
     ];
-    let places = places.map(|(name, value)| (name.to_owned(), value));
+    let places = places.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
     let config =
-        Config::parse(CONFIG, "demo.toml", places).map_err(|problems| io::Error::other(problems.to_string()))?;
+        Config::parse(CONFIG, "demo.toml", &places).map_err(|problems| io::Error::other(problems.to_string()))?;
     Server::bind(config, HandedOver::default()).await.map_err(|error| io::Error::other(error.asked_by("--listen")))
 }
 

@@ -139,9 +139,9 @@ impl Keeper {
     pub(super) fn over(&self, session: &Session, ended: Ended) -> bool {
         let ends = self.mode() == Mode::Enforce || ended.reason == Reason::Operator;
         if ends {
-            self.close(session, ended)
+            self.close(session, ended);
         } else {
-            self.lapse(session, ended)
+            self.lapse(session, ended);
         }
         ends
     }

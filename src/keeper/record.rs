@@ -2,9 +2,9 @@
 
 use super::{Keeper, Session};
 use crate::audit::{self, Caller, Decision, Scene};
-use crate::metrics::Carrier;
-use crate::session::{EpochSeconds, Mode, SessionId};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::Ended;
+use crate::token::Carrier;
 
 impl Keeper {
     /// A session begins, `created_age` milliseconds ago by the store's clock.
@@ -16,8 +16,18 @@ impl Keeper {
 
     /// A session has ended; without the session where this replica did not have it in memory.
     pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&Session>) {
-        self.metrics.ended(ended, self.limits.timeout);
+        self.metrics.ended(ended.reason, self.lateness(ended));
         self.record_verdict(id, ended, session, true);
+    }
+
+    /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it.
+    fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
+        let allowed = match ended.reason {
+            Reason::Idle => ended.last_activity.saturating_add(self.limits.timeout),
+            Reason::Lifetime => ended.created.saturating_add(self.limits.lifetime?),
+            Reason::Logout | Reason::Operator => return None,
+        };
+        Some(ended.ended.saturating_sub(allowed))
     }
 
     /// A session would have ended, had the mode been `enforce`.

@@ -3,7 +3,7 @@
 use super::place::Place;
 use super::words::{Refusal, Trouble};
 use crate::config::Upstream;
-use crate::proxy::Stream;
+use crate::stream::Stream;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};

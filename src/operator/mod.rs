@@ -21,7 +21,7 @@ pub use place::At;
 pub use session::{Explaining, Listing, One};
 pub use words::Trouble;
 
-use crate::config::ForOperators;
+use crate::config::{ForOperators, Variables};
 use client::Client;
 use std::path::Path;
 
@@ -55,17 +55,13 @@ impl Command {
 }
 
 /// Does what a command says. The listener is found by the configuration at `config`, where the command names no other;
-/// `environment` goes before it. Returns what to print.
+/// `variables` go before it. Returns what to print.
 ///
 /// # Errors
 /// Why it is not done, with what to do.
-pub async fn run(
-    command: &Command,
-    config: &Path,
-    environment: impl IntoIterator<Item = (String, String)>,
-) -> Result<String, Trouble> {
+pub async fn run(command: &Command, config: &Path, variables: &Variables) -> Result<String, Trouble> {
     let at = command.at();
-    let config = ForOperators::load(at.config.as_deref().unwrap_or(config), environment);
+    let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
     let client = Client::new(place::find(at, &config)?);
     let answer = match command {
         Command::Mode(switching) => mode::mode(switching, &client).await?,

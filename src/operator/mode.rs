@@ -3,6 +3,7 @@
 use super::client::{Answer, Client};
 use super::place::At;
 use super::words::{self, Trouble};
+use crate::config::duration;
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -20,7 +21,7 @@ pub struct Switching {
     #[arg(long, requires = "mode")]
     pub(super) fleet: bool,
     /// Return by itself after so long, like `30m`.
-    #[arg(long = "for", value_name = "DURATION", requires = "mode", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", requires = "mode", value_parser = duration)]
     lasting: Option<Duration>,
     /// Cut sessions that are past the limit without asking first.
     #[arg(long, requires = "mode")]

@@ -9,8 +9,9 @@ const LINE_AT_MOST: u64 = 64 * 1024;
 
 /// The first line of standard input. At a terminal it is asked for, and not shown.
 pub(super) async fn token() -> io::Result<Vec<u8>> {
-    // Before anything is hidden: whoever presses Ctrl-C has to be shown again what is typed.
+    // Before anything is hidden: whoever presses Ctrl-C, or ends it otherwise, has to be shown again what is typed.
     let mut interrupts = signal(SignalKind::interrupt())?;
+    let (mut quits, mut terminations) = (signal(SignalKind::quit())?, signal(SignalKind::terminate())?);
     let hidden = Hidden::new(io::stdin())?;
     if hidden.is_some() {
         write!(io::stderr(), "token (it is not shown): ")?;
@@ -21,6 +22,8 @@ pub(super) async fn token() -> io::Result<Vec<u8>> {
     let line = tokio::select! {
         line = line => line.unwrap_or_else(|_| Err(io::ErrorKind::UnexpectedEof.into())),
         _ = interrupts.recv() => Err(io::ErrorKind::Interrupted.into()),
+        _ = quits.recv() => Err(io::ErrorKind::Interrupted.into()),
+        _ = terminations.recv() => Err(io::ErrorKind::Interrupted.into()),
     };
     if hidden.is_some() {
         writeln!(io::stderr())?;

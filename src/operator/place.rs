@@ -3,7 +3,7 @@
 use super::words::Trouble;
 use crate::admin::read_token;
 use crate::config::{ForOperators, Listen, Upstream};
-use crate::store::Secret;
+use crate::secret::Secret;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use super::client::{Answer, Client};
 use super::paste;
 use super::place::At;
 use super::words::Trouble;
-use crate::config::ForOperators;
+use crate::config::{ForOperators, duration};
 use crate::keeper::Account;
 use crate::session::SessionId;
 use crate::token;
@@ -31,7 +31,7 @@ pub struct Explaining {
 #[derive(Debug, clap::Args)]
 pub struct Listing {
     /// Only those that have been idle for so long, like `30m`.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     idle_over: Option<Duration>,
     #[command(flatten)]
     pub(super) at: At,

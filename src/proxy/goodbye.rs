@@ -3,8 +3,8 @@
 use super::FAREWELL;
 use super::buffer::{Buffer, with_scratch};
 use super::lane::Lane;
-use super::upstream::Stream;
 use crate::frame::{self, Side};
+use crate::stream::Stream;
 use std::io;
 use std::time::Duration;
 use tokio::io::Interest;

@@ -15,7 +15,6 @@ mod upgrade;
 mod upstream;
 
 pub(crate) use body::{Body, full};
-pub(crate) use upstream::Stream;
 
 use crate::audit::Caller;
 use crate::clock::microseconds;

@@ -1,6 +1,7 @@
-//! Connections to the app.
+//! The app, as the pool of connections that are used again sees it.
 
 use crate::config::{Current, Upstream};
+use crate::stream::Stream;
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -9,82 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
-use tokio::net::{TcpStream, UnixStream};
-
-/// A socket, of either family.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl Stream {
-    /// Connects to the app.
-    ///
-    /// # Errors
-    /// The system's, or `TimedOut` after `timeout`.
-    pub(crate) async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Self> {
-        let connecting = async {
-            match upstream {
-                Upstream::Tcp(authority) => {
-                    let stream = TcpStream::connect(authority.as_str()).await?;
-                    // A frame is sent when it is there; waiting for more to fill a packet helps nobody here.
-                    stream.set_nodelay(true)?;
-                    Ok(Self::Tcp(stream))
-                }
-                Upstream::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
-            }
-        };
-        tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    pub(super) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
-        match self {
-            Self::Tcp(stream) => stream.ready(interest).await,
-            Self::Unix(stream) => stream.ready(interest).await,
-        }
-    }
-
-    pub(super) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_read_ready(cx),
-            Self::Unix(stream) => stream.poll_read_ready(cx),
-        }
-    }
-
-    pub(super) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Self::Tcp(stream) => stream.poll_write_ready(cx),
-            Self::Unix(stream) => stream.poll_write_ready(cx),
-        }
-    }
-
-    pub(super) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_read(buffer),
-            Self::Unix(stream) => stream.try_read(buffer),
-        }
-    }
-
-    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.try_write(bytes),
-            Self::Unix(stream) => stream.try_write(bytes),
-        }
-    }
-
-    /// Says that nothing more will be written, without waiting for anything.
-    pub(super) fn finish(&self) {
-        let how = rustix::net::Shutdown::Write;
-        // A peer that has gone already needs no goodbye.
-        let _ = match self {
-            Self::Tcp(stream) => rustix::net::shutdown(stream, how),
-            Self::Unix(stream) => rustix::net::shutdown(stream, how),
-        };
-    }
-}
 
 /// The `Host` of a request that has none.
 pub(super) fn host(upstream: &Upstream) -> HeaderValue {
@@ -92,53 +17,6 @@ pub(super) fn host(upstream: &Upstream) -> HeaderValue {
     match upstream {
         Upstream::Tcp(authority) => HeaderValue::from_str(authority).unwrap_or(LOCAL),
         Upstream::Unix(_) => LOCAL,
-    }
-}
-
-macro_rules! either {
-    ($self:ident, $stream:ident => $call:expr) => {
-        match $self.get_mut() {
-            Stream::Tcp(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-            Stream::Unix(stream) => {
-                let $stream = Pin::new(stream);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, buffer))
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
     }
 }
 

@@ -8,13 +8,11 @@ mod contract;
 mod file;
 mod memory;
 mod redis;
-mod secret;
 mod table;
 
 pub use file::{FileError, FileStore};
 pub use memory::MemoryStore;
 pub use redis::{AddressError, RedisSettings, RedisStore};
-pub use secret::Secret;
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};

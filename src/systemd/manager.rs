@@ -123,16 +123,21 @@ impl Manager {
     fn tell_how_it_goes(&self, states: &[NotifyState<'_>]) {
         // Until it is told: of two lines, the later is to be the one that stays.
         let mut status = self.status.lock();
-        *status = self.line();
-        self.tell(&[states, &[NotifyState::Status(&status)]].concat());
+        let line = self.line();
+        if self.tell(&[states, &[NotifyState::Status(&line)]].concat()) {
+            *status = line;
+        }
     }
 
-    fn tell(&self, states: &[NotifyState<'_>]) {
-        let Some(messages) = &self.messages else { return };
+    /// Whether it takes what it is told, where there is one.
+    fn tell(&self, states: &[NotifyState<'_>]) -> bool {
+        let Some(messages) = &self.messages else { return true };
         let message: Vec<_> = states.iter().map(ToString::to_string).collect();
-        if messages.try_send(message.join("\n")).is_err() {
+        let taken = messages.try_send(message.join("\n")).is_ok();
+        if !taken {
             tracing::debug!("the service manager takes no messages");
         }
+        taken
     }
 }
 

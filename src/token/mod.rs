@@ -2,12 +2,14 @@
 //!
 //! A token is turned into its session id where it is found, and dropped: nothing further on could leak it.
 
+mod carrier;
 mod http;
 mod in_band;
 pub mod json;
 mod rule;
 mod secret;
 
+pub use carrier::Carrier;
 pub use http::{Sighting, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
 pub use rule::{Conditions, Place, Scalar, TokenRule};

@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use dhat::HeapStats;
-use idlegate::config::Config;
+use idlegate::config::{Config, Variables};
 use idlegate::server::Server;
 use idlegate::systemd::HandedOver;
 use std::io::{Read, Write};
@@ -53,7 +53,7 @@ impl World {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let app = TcpListener::bind("127.0.0.1:0").unwrap();
         let config = format!("upstream = \"http://{}\"\n{CONFIG}", app.local_addr().unwrap());
-        let config = Config::parse(&config, "proxy.toml", std::iter::empty()).unwrap();
+        let config = Config::parse(&config, "proxy.toml", &Variables::default()).unwrap();
         let proxy = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let server = proxy.block_on(Server::bind(config, HandedOver::default())).unwrap();
         let address = server.address().unwrap();

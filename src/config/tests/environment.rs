@@ -5,7 +5,7 @@ use super::super::read;
 use super::*;
 use crate::route::NormalPath;
 use crate::token::Place;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// A variable, a value that is neither the default nor in the file, and whether the configuration shows it.
 type Case = (&'static str, &'static str, fn(&Config) -> bool);
@@ -118,7 +118,7 @@ fn each_variable_overrides_its_key() {
 
 #[test]
 fn no_key_is_left_out_above() {
-    let variables = BTreeMap::new();
+    let variables = Variables::default();
     let mut document = Document::new("proxy.toml", BASE, &variables);
     document.read(read::config);
     let keys: Vec<_> = document.known().iter().map(|path| variable_of(path)).collect();
@@ -136,13 +136,13 @@ fn no_key_is_left_out_above() {
 
 /// The keys that `name` sets to `value`: one, but where it is a table.
 fn keys_of(name: &str, value: &str) -> Vec<String> {
-    let variables = BTreeMap::from([(format!("IDLEGATE_{name}"), value.to_owned())]);
-    let written = |variables: &BTreeMap<String, String>| {
+    let variables = Variables::from_iter([(format!("IDLEGATE_{name}"), value.to_owned())]);
+    let written = |variables: &Variables| {
         let mut document = Document::new("proxy.toml", BASE, variables);
         document.read(read::config);
         document.written
     };
-    written(&BTreeMap::new()).differing(&written(&variables))
+    written(&Variables::default()).differing(&written(&variables))
 }
 
 #[test]

@@ -16,12 +16,12 @@ use tracing::level_filters::LevelFilter;
 /// The least there can be.
 const LEAST: &str = "upstream = \"http://app\"\n[[token]]\nfrom = \"bearer\"\n";
 
-fn environment(variables: &[(&str, &str)]) -> Vec<(String, String)> {
+fn environment(variables: &[(&str, &str)]) -> Variables {
     variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn parse_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    Config::parse(text, "proxy.toml", environment(variables))
+    Config::parse(text, "proxy.toml", &environment(variables))
         .map_err(|problems| problems.to_string().lines().map(str::to_owned).collect())
 }
 
@@ -160,14 +160,14 @@ fn an_empty_file_lacks_two_things() {
 fn a_file_that_cannot_be_read_is_a_problem() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("proxy.toml");
-    let told = Config::load(&path, []).unwrap_err().to_string();
+    let told = Config::load(&path, &Variables::default()).unwrap_err().to_string();
     assert!(told.starts_with(&format!("{}: cannot be read: ", path.display())), "{told}");
     assert!(told.ends_with("write it, or name another one with --config or IDLEGATE_CONFIG"), "{told}");
     std::fs::write(&path, b"upstream = \"\xff\"").unwrap();
-    let told = Config::load(&path, []).unwrap_err().to_string();
+    let told = Config::load(&path, &Variables::default()).unwrap_err().to_string();
     assert!(told.ends_with("save it as UTF-8"), "{told}");
     std::fs::write(&path, LEAST).unwrap();
     let config =
-        Config::load(&path, environment(&[("IDLEGATE_UPSTREAM", "unix:/run/app.sock"), ("PATH", "/bin")])).unwrap();
+        Config::load(&path, &environment(&[("IDLEGATE_UPSTREAM", "unix:/run/app.sock"), ("PATH", "/bin")])).unwrap();
     assert_eq!(config.upstream, Upstream::Unix("/run/app.sock".into()));
 }

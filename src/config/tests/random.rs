@@ -92,12 +92,12 @@ fn is_explained(outcome: Result<Config, Problems>) {
 proptest! {
     #[test]
     fn slips_in_the_file_are_explained(slips in proptest::collection::vec(slip(), 1..6)) {
-        is_explained(Config::parse(&with_slips(&slips), "proxy.toml", []));
+        is_explained(Config::parse(&with_slips(&slips), "proxy.toml", &Variables::default()));
     }
 
     #[test]
     fn any_text_is_explained(text in ".{0,200}") {
-        is_explained(Config::parse(&text, "proxy.toml", []));
+        is_explained(Config::parse(&text, "proxy.toml", &Variables::default()));
     }
 
     #[test]
@@ -105,6 +105,6 @@ proptest! {
         name in "(LISTEN|UPSTREAM|DENY|IDLE|IDLE_TIMEOUT|MAX_SESSIONS|TOKEN|TOKEN_[0-9]_(FROM|PATHS|WHEN)|TOKEN_|CUT_HTTP_HEADERS|CUT_LOGIN_URL|[A-Z_0-9]{0,12})",
         value in prop_oneof![".{0,40}", "[\\[{][\\[\\]{}\",=a-z0-9 ]{0,20}", "(http://|unix:)[\\[\\]:/a-z0-9@]{0,12}", "[0-9a-zµ. ]{0,30}"],
     ) {
-        is_explained(Config::parse(SHIPPED, "proxy.toml", [(format!("IDLEGATE_{name}"), value)]));
+        is_explained(Config::parse(SHIPPED, "proxy.toml", &Variables::from_iter([(format!("IDLEGATE_{name}"), value)])));
     }
 }

@@ -13,7 +13,7 @@ fn rules(config: &Config) -> Vec<String> {
 fn shipped() -> Config {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("proxy.toml");
     assert!(path.is_file(), "{} is not there", path.display());
-    Config::load(&path, []).unwrap_or_else(|problems| panic!("{problems}"))
+    Config::load(&path, &Variables::default()).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 #[test]

@@ -4,12 +4,11 @@ use super::{Ending, Talk, Tunnel};
 use crate::audit::Caller;
 use crate::frame::Side;
 use crate::keeper::{Session, Standing};
-use crate::metrics::Carrier;
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
 use crate::session::{Mode, SessionId};
 use crate::store::Ended;
-use crate::token::{ClientMessage, Offer, ServerMessage};
+use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
 use std::sync::Arc;
 
 /// What becomes of a message that had to wait for somebody's word.

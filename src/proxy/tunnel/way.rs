@@ -5,7 +5,7 @@ use crate::clock::Moment;
 use crate::proxy::buffer::Buffer;
 use crate::proxy::goodbye::is_momentary;
 use crate::proxy::lane::{Lane, Seen};
-use crate::proxy::upstream::Stream;
+use crate::stream::Stream;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};

@@ -3,7 +3,7 @@
 use super::RedisStore;
 use super::way::{Way, connect, elsewhere};
 use crate::clock::epoch_milliseconds;
-use crate::doctor::Finding;
+use crate::finding::Finding;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::{Known, Store, Touch};
 use redis::{Cmd, RedisResult, ReplicaInfo, Role};

@@ -23,6 +23,7 @@ use super::{
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
 use crate::replica;
+use crate::secret::Secret;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use address::Address;
@@ -41,7 +42,7 @@ const LATE: u64 = 2_000;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedisSettings {
     /// `redis://…`.
-    pub url: super::Secret,
+    pub url: Secret,
     /// What all keys begin with.
     pub prefix: String,
     /// Holds the password, which goes before that of the URL.

@@ -4,7 +4,8 @@
 use super::RedisSettings;
 use super::address::Address;
 use super::link::RESPONSE_TIMEOUT;
-use crate::config::small_file;
+use crate::secret::Secret;
+use crate::small_file;
 use crate::store::StoreError;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,6 +14,7 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, Role,
     TlsCertificates, Value,
 };
+use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
@@ -52,12 +54,12 @@ impl Way {
         let password = settings.password_file.as_deref().map(password).transpose()?;
         let with_password = |info: ConnectionInfo| match &password {
             Some(password) => {
-                let redis = info.redis_settings().clone().set_password(password);
+                let redis = info.redis_settings().clone().set_password(password.reveal());
                 info.set_redis_settings(redis)
             }
             None => info,
         };
-        let root_cert = settings.ca_file.as_deref().map(read).transpose()?;
+        let root_cert = settings.ca_file.as_deref().map(certificates).transpose()?;
         let certificates = root_cert.map(|root_cert| TlsCertificates { client_tls: None, root_cert: Some(root_cert) });
         let server = |info| match &certificates {
             Some(certificates) => Client::build_with_tls(with_password(info), certificates.clone()),
@@ -70,7 +72,7 @@ impl Way {
                 let like = server(like).map_err(|error| cannot(&error))?;
                 let sentinel = |mut info: ConnectionInfo| {
                     if let Some(password) = &of_sentinels {
-                        let redis = info.redis_settings().clone().set_password(password);
+                        let redis = info.redis_settings().clone().set_password(password.reveal());
                         info = info.set_redis_settings(redis);
                     }
                     Ok(Sentinel { client: Client::open(info)?, service: service.clone(), server: like.clone() })
@@ -229,12 +231,16 @@ pub(super) async fn connect(client: &Client) -> RedisResult<MultiplexedConnectio
     client.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn password(path: &Path) -> Result<String, StoreError> {
-    Ok(String::from_utf8_lossy(&read(path)?).trim_end().to_owned())
+fn password(path: &Path) -> Result<Secret, StoreError> {
+    Secret::in_file(path).map_err(|error| unreadable(path, &error))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, StoreError> {
-    small_file::read(path).map_err(|error| StoreError::Settings(format!("{} cannot be read: {error}", path.display())))
+fn certificates(path: &Path) -> Result<Vec<u8>, StoreError> {
+    small_file::read(path).map_err(|error| unreadable(path, &error))
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Settings(format!("{} cannot be read: {error}", path.display()))
 }
 
 fn cannot(error: &RedisError) -> StoreError {

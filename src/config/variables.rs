@@ -1,0 +1,41 @@
+//! The environment variables that are ours.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
+
+/// The `IDLEGATE_` variables, by their names. Those of other programs are left alone.
+#[derive(Clone, Default)]
+pub struct Variables(BTreeMap<String, String>);
+
+impl Variables {
+    /// Those of this process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        // One that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
+        std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .collect()
+    }
+}
+
+impl FromIterator<(String, String)> for Variables {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(all: I) -> Self {
+        Self(all.into_iter().filter(|(name, _)| name.starts_with("IDLEGATE_")).collect())
+    }
+}
+
+impl Deref for Variables {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// Names alone: the values may be secrets.
+impl fmt::Debug for Variables {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}

@@ -1,0 +1,41 @@
+//! What `idlegate doctor` finds: by itself, and by what examines its own.
+
+use std::fmt;
+
+/// One thing that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Finding {
+    /// As it should be.
+    Good(String),
+    /// Not wrong, and worth knowing.
+    Note(String),
+    /// Wrong, with what to do about it.
+    Wrong {
+        /// What was found.
+        what: String,
+        /// What to do.
+        cure: String,
+    },
+}
+
+impl Finding {
+    pub(crate) fn wrong(what: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::Wrong { what: what.into(), cure: cure.into() }
+    }
+
+    /// Whether something has to be done.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        matches!(self, Self::Wrong { .. })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Good(what) => write!(f, "good   {what}"),
+            Self::Note(what) => write!(f, "note   {what}"),
+            Self::Wrong { what, cure } => write!(f, "WRONG  {what}; {cure}"),
+        }
+    }
+}

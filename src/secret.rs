@@ -1,0 +1,44 @@
+//! What must not be shown.
+
+use crate::small_file;
+use std::path::Path;
+use std::{fmt, io};
+
+/// A shorter one could be guessed, in bytes.
+pub(crate) const BYTES_AT_LEAST: usize = 16;
+
+/// A text with a password in it. Printed masked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text in.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// What stands in a file, but for the white space around it: an editor, or `openssl rand`, ends it with a line break.
+    ///
+    /// # Errors
+    /// Where the file cannot be read as text. The file's name is not among what is said.
+    pub(crate) fn in_file(path: &Path) -> io::Result<Self> {
+        Ok(Self::new(small_file::read_text(path)?.trim()))
+    }
+
+    /// Whether it could be guessed.
+    pub(crate) fn is_short(&self) -> bool {
+        self.0.len() < BYTES_AT_LEAST
+    }
+
+    /// The text, for whom it is meant.
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
