@@ -2,6 +2,7 @@
 //! programs in place of the app's answer, and operators.
 
 use crate::config::Cut;
+use crate::counted::counted;
 use http::StatusCode;
 use std::fmt;
 
@@ -158,8 +159,8 @@ pub(crate) enum Refusal {
     Unknown,
     /// It has ended already.
     Ended,
-    /// The change would cut so many sessions, and nobody said yes to that.
-    WouldCut(usize),
+    /// The change would cut so many sessions, and more of as many replicas that did not answer; nobody said yes to that.
+    WouldCut { count: usize, unheard: u64 },
     /// The store does not answer.
     Store(String),
     /// Nor can the switch of the fleet be set there.
@@ -175,7 +176,7 @@ impl Refusal {
             Self::Path | Self::Unknown => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed(_) | Self::NoDuration(_) | Self::NoId => StatusCode::BAD_REQUEST,
-            Self::Ended | Self::WouldCut(_) => StatusCode::CONFLICT,
+            Self::Ended | Self::WouldCut { .. } => StatusCode::CONFLICT,
             Self::Store(_) | Self::FleetOutOfReach(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -183,9 +184,14 @@ impl Refusal {
     /// What to do about it.
     pub(crate) fn cure(&self) -> &'static str {
         match self {
-            Self::Host => "open it by an address or as localhost: http://127.0.0.1:9090/",
+            Self::Host => {
+                "open it by an address or as localhost: http://127.0.0.1:9090/; the same as Host on a Unix socket"
+            }
             Self::Origin => "open the page itself, and use its buttons",
-            Self::Token => "send what stands in admin.token_file: Authorization: Bearer …",
+            Self::Token => {
+                "send what stood in admin.token_file when idlegate started (another one is in force after a restart): \
+                 Authorization: Bearer …"
+            }
             Self::Path => "there are /, /mode, /drain, /sessions, /sessions/{id} and /events",
             Self::Method(_) => "use one of the methods in Allow",
             Self::Malformed(_) => "send JSON like {\"mode\": \"observe\", \"for\": \"30m\", \"fleet\": true}",
@@ -196,11 +202,9 @@ impl Refusal {
             }
             Self::Unknown => "it was never accepted by the app, or ended longer ago than idle.retention",
             Self::Ended => "a new login begins a new session",
-            Self::WouldCut(_) => "say yes to that (--yes, or \"yes\": true), or extend those that should live on",
+            Self::WouldCut { .. } => "say yes to that (--yes, or \"yes\": true), or extend those that should live on",
             Self::Store(_) => "look at the log, and run idlegate doctor",
-            Self::FleetOutOfReach(_) => {
-                "leave out --fleet (or \"fleet\": true) to switch this replica alone, at once; while Redis is out nobody is cut"
-            }
+            Self::FleetOutOfReach(_) => "leave out --fleet (or \"fleet\": true) to switch this replica alone, at once",
         }
     }
 }
@@ -218,9 +222,18 @@ impl fmt::Display for Refusal {
             Self::NoId => f.write_str("this is no session id"),
             Self::Unknown => f.write_str("nobody knows this session"),
             Self::Ended => f.write_str("this session has ended already"),
-            Self::WouldCut(1) => f.write_str("one session is past the limit and would be cut at once"),
-            Self::WouldCut(count) => write!(f, "{count} sessions are past the limit and would be cut at once"),
+            Self::WouldCut { count, unheard } => would_cut(*count, *unheard, f),
             Self::Store(cause) | Self::FleetOutOfReach(cause) => f.write_str(cause),
         }
     }
+}
+
+fn would_cut(count: usize, unheard: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let silent = || format!("{} did not answer, and may have", counted(unheard, "replica"));
+    match (count, unheard) {
+        (0, _) => write!(f, "{} sessions that would be cut at once", silent()),
+        (1, _) => f.write_str("one session is past the limit and would be cut at once"),
+        _ => write!(f, "{count} sessions are past the limit and would be cut at once"),
+    }?;
+    if count > 0 && unheard > 0 { write!(f, "; {} more", silent()) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@
 //! Network file systems tell nothing, a node's watches run out, and a look is needed in any case once all is written.
 //! Reading some kilobytes three times a second costs less than knowing whether the watches still hold.
 
-use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables};
+use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables, variable_of};
 use crate::keeper::{Keeper, Switch};
 use crate::server::Server;
 use crate::systemd::Manager;
@@ -67,13 +67,21 @@ impl Reload {
             let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
             match text {
                 Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level).await,
-                None if asked => {
-                    self.manager.reloading();
-                    self.manager.reloaded(true);
-                    tracing::warn!("{} cannot be read again: it is no regular file", self.path.display());
-                }
-                Some(_) | None => {}
+                None => self.cannot_look(asked),
+                Some(_) => {}
             }
+        }
+    }
+
+    /// There is no file to be read. It is said when somebody asks, and when there was one before.
+    fn cannot_look(&mut self, asked: bool) {
+        if asked {
+            self.manager.reloading();
+            self.manager.reloaded(true);
+        }
+        if self.sight.has_gone() || asked {
+            let path = self.path.display();
+            tracing::warn!("{path} cannot be read again: it is no regular file; what was in force stays");
         }
     }
 
@@ -138,14 +146,18 @@ fn refuse(problems: &Problems) {
 }
 
 fn tell(changes: &Changes) {
-    let Changes { applied, pending } = changes;
+    let Changes { applied, pending, shadowed } = changes;
     if !applied.is_empty() {
         tracing::info!("the configuration has changed: {}", applied.join(", "));
     }
     if !pending.is_empty() {
         tracing::warn!("changed in the file, in force after a restart: {}", pending.join(", "));
     }
-    if applied.is_empty() && pending.is_empty() {
+    for key in shadowed {
+        let variable = variable_of(key);
+        tracing::warn!("changed in the file, and without effect: {key}; {variable} goes before it");
+    }
+    if changes == &Changes::default() {
         tracing::info!("the configuration is valid, and in force as it stands");
     }
 }
@@ -166,6 +178,12 @@ struct Sight {
 }
 
 impl Sight {
+    /// There is no text any more, where there was one; once.
+    fn has_gone(&mut self) -> bool {
+        self.settling = None;
+        self.judged.take().is_some()
+    }
+
     fn is_settling(&self) -> bool {
         self.settling.is_some()
     }

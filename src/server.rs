@@ -199,6 +199,7 @@ impl Server {
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
         }
+        keeper.meet_the_store().await;
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
         let serving = async { tokio::join!(accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
@@ -276,7 +277,7 @@ async fn operators(
         let what = format!("{address} is beyond this host, and needs it; or hand over a socket on loopback");
         return Err(StartError::Token(io::Error::new(io::ErrorKind::PermissionDenied, what)));
     }
-    let door = Door::new(token_file, matches!(address, Listen::Unix(_))).map_err(StartError::Token)?;
+    let door = Door::new(token_file).map_err(StartError::Token)?;
     Ok(Some((listener, door)))
 }
 

@@ -1,11 +1,13 @@
 //! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
 
+use super::answer::{Change, Drained, Explained, ManySessions, Modes, OneSession, Refused, Setting, Until};
 use super::door::Door;
 use super::events::{self, Audience};
 use super::page::File;
 use super::{Limits, Listener};
+use crate::clock::milliseconds;
 use crate::config::duration;
-use crate::keeper::{Account, Keeper, Reckoning, Switch, TOLD_AT_MOST};
+use crate::keeper::{self, Account, Keeper, Reach, Reckoning, Switch, TOLD_AT_MOST, Told};
 use crate::proxy::{Body, full};
 use crate::refusal::Refusal;
 use crate::session::{Mode, SessionId};
@@ -14,8 +16,8 @@ use crate::store::StoreError;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,19 +35,6 @@ pub(crate) struct Control {
     door: Door,
     shutdown: Shutdown,
     audience: Audience,
-}
-
-/// What a change of the mode says.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Change {
-    mode: String,
-    #[serde(rename = "for")]
-    lasting: Option<String>,
-    #[serde(default)]
-    fleet: bool,
-    #[serde(default)]
-    yes: bool,
 }
 
 impl Control {
@@ -82,61 +71,65 @@ impl Control {
             only(&head.method, "GET", &[Method::GET])?;
             return Ok(answer_of(StatusCode::OK, "text/event-stream", events::stream(self)));
         }
-        self.ask(&head, body).await.map(|value| json_of(StatusCode::OK, &value))
+        self.ask(&head, body).await
     }
 
-    async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<Value, Refusal> {
+    async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<Answer, Refusal> {
         let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
         match path[..] {
-            ["mode"] => self.mode(&head.method, body).await,
-            ["drain"] => self.drain(&head.method),
-            ["sessions"] => self.sessions(&head.method, head.uri.query().unwrap_or_default()).await,
+            ["mode"] => self.mode(&head.method, body).await.map(|modes| json_of(StatusCode::OK, &modes)),
+            ["drain"] => self.drain(&head.method).map(|drained| json_of(StatusCode::OK, &drained)),
+            ["sessions"] => {
+                let query = head.uri.query().unwrap_or_default();
+                self.sessions(&head.method, query).await.map(|sessions| json_of(StatusCode::OK, &sessions))
+            }
             ["sessions", id] => self.session(&head.method, id).await,
             ["sessions", id, "extend"] => self.extend(&head.method, id).await,
             _ => Err(Refusal::Path),
         }
     }
 
-    async fn mode(&self, method: &Method, body: Incoming) -> Result<Value, Refusal> {
+    async fn mode(&self, method: &Method, body: Incoming) -> Result<Modes, Refusal> {
         if method == Method::PUT {
             self.change(body).await?;
         } else {
             only(method, "GET, PUT", &[Method::GET])?;
         }
-        Ok(self.shown_mode(self.keeper.overview().lapsed))
+        Ok(self.modes(self.keeper.past_the_limit().await))
     }
 
     /// Takes this replica out of service, or tells what is left of it.
-    fn drain(&self, method: &Method) -> Result<Value, Refusal> {
+    fn drain(&self, method: &Method) -> Result<Drained, Refusal> {
         if method == Method::PUT {
             self.shutdown.drain();
         } else {
             only(method, "GET, PUT", &[Method::GET])?;
         }
-        Ok(json!({
-            "phase": self.shutdown.phase().name(),
-            "tunnels": self.shutdown.tunnels(),
-            "requests": self.shutdown.requests(),
-            "seconds_left": self.shutdown.left().as_millis().div_ceil(1000),
-            "replica": self.keeper.replica(),
-        }))
+        Ok(Drained {
+            phase: self.shutdown.phase().name().to_owned(),
+            tunnels: self.shutdown.tunnels(),
+            requests: self.shutdown.requests(),
+            seconds_left: milliseconds(self.shutdown.left()).div_ceil(1000),
+            replica: self.keeper.replica().to_owned(),
+        })
     }
 
-    pub(super) fn shown_mode(&self, past_the_limit: usize) -> Value {
+    pub(super) fn modes(&self, past_the_limit: usize) -> Modes {
         let now = self.keeper.clock().now();
-        let settings = self.keeper.switches();
-        let switches = Switch::ALL.iter().zip(settings).map(|(switch, setting)| {
-            let until = setting
-                .until
-                .map(|(until, then)| json!({"seconds_left": until.since(now).div_ceil(1000), "then": then.name()}));
-            (switch.name().to_owned(), json!({"mode": setting.mode.name(), "until": until}))
-        });
-        json!({
-            "mode": self.keeper.mode().name(),
-            "switches": switches.collect::<serde_json::Map<_, _>>(),
-            "past_the_limit": past_the_limit,
-            "replica": self.keeper.replica(),
-        })
+        let switches =
+            Switch::ALL.iter().zip(self.keeper.switches()).map(|(switch, keeper::Setting { mode, until })| {
+                let until = until.map(|(until, then)| Until {
+                    seconds_left: until.since(now).div_ceil(1000),
+                    then: then.name().to_owned(),
+                });
+                (switch.name().to_owned(), Setting { mode: mode.name().to_owned(), until })
+            });
+        Modes {
+            mode: self.keeper.mode().name().to_owned(),
+            switches: switches.collect(),
+            past_the_limit,
+            replica: self.keeper.replica().to_owned(),
+        }
     }
 
     /// Sets a switch. Where that would cut sessions at once, somebody has to have said yes.
@@ -156,8 +149,8 @@ impl Control {
         if mode == Mode::Enforce && !change.yes {
             let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
             match self.keeper.would_be_cut(switch).await {
-                0 => {}
-                count => return Err(Refusal::WouldCut(count)),
+                Told { told: 0, unheard: 0 } => {}
+                Told { told: count, unheard } => return Err(Refusal::WouldCut { count, unheard }),
             }
         }
         if change.fleet {
@@ -169,7 +162,7 @@ impl Control {
         Ok(())
     }
 
-    async fn sessions(&self, method: &Method, query: &str) -> Result<Value, Refusal> {
+    async fn sessions(&self, method: &Method, query: &str) -> Result<ManySessions, Refusal> {
         only(method, "GET", &[Method::GET])?;
         let idle_over = query.split('&').find_map(|pair| pair.strip_prefix("idle_over="));
         let idle_over = match idle_over {
@@ -179,63 +172,72 @@ impl Control {
                 .or_else(|_| duration(text).map(|duration| duration.as_secs()))
                 .map_err(|fault| Refusal::NoDuration(fault.what))?,
         };
-        let accounts = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
+        let Told { told: accounts, unheard } = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
         let by = self.keeper.reckoning();
-        let sessions: Vec<_> = accounts.iter().map(|account| shown(account, &by)).collect();
-        Ok(json!({ "now": by.now, "mode": self.keeper.mode().name(), "sessions": sessions }))
+        let sessions = accounts.into_iter().map(|account| OneSession::of(account, &by)).collect();
+        Ok(ManySessions { now: by.now, mode: self.keeper.mode().name().to_owned(), unheard, sessions })
     }
 
-    async fn session(&self, method: &Method, id: &str) -> Result<Value, Refusal> {
+    async fn session(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {
         only(method, "GET, DELETE", &[Method::GET, Method::DELETE])?;
         let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
-        if method == Method::DELETE && !self.keeper.end_by_operator(id).await.map_err(|error| unanswered(&error))? {
-            return Err(self.gone(id).await);
+        let mut untold = false;
+        if method == Method::DELETE {
+            match self.keeper.end_by_operator(id).await? {
+                Reach::Nobody => return Err(self.gone(id).await),
+                Reach::Here => untold = true,
+                Reach::All => {}
+            }
         }
-        self.account(id).await
+        self.explain(id, untold).await
     }
 
-    async fn extend(&self, method: &Method, id: &str) -> Result<Value, Refusal> {
+    async fn extend(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {
         only(method, "POST", &[Method::POST])?;
         let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
-        if !self.keeper.extend(id).await.map_err(|error| unanswered(&error))? {
+        if !self.keeper.extend(id).await? {
             return Err(self.gone(id).await);
         }
-        self.account(id).await
+        self.explain(id, false).await
     }
 
-    async fn account(&self, id: SessionId) -> Result<Value, Refusal> {
-        let account = self.keeper.account(id).await.map_err(|error| unanswered(&error))?;
-        account.map(|account| shown(&account, &self.keeper.reckoning())).ok_or(Refusal::Unknown)
+    /// What is known of a session. Where its end is still `untold` to other replicas, the order is not carried out yet.
+    async fn explain(&self, id: SessionId, untold: bool) -> Result<Answer, Refusal> {
+        let Told { told: account, unheard } = self.keeper.account(id).await?;
+        let session = OneSession::of(account.ok_or(Refusal::Unknown)?, &self.keeper.reckoning());
+        let mode = self.keeper.mode().name().to_owned();
+        let status = if untold { StatusCode::ACCEPTED } else { StatusCode::OK };
+        Ok(json_of(status, &Explained { session, mode, unheard, untold }))
     }
 
     /// Why there is no session to end or to extend.
     async fn gone(&self, id: SessionId) -> Refusal {
         match self.keeper.account(id).await {
-            Ok(Some(_)) => Refusal::Ended,
+            Ok(Told { told: Some(_), .. }) => Refusal::Ended,
             _ => Refusal::Unknown,
         }
     }
 }
 
-/// An account, with what can be computed from it.
-pub(super) fn shown(account: &Account, by: &Reckoning) -> Value {
-    let mut value = json!(account);
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("now".to_owned(), by.now.into());
-        fields.insert("idle".to_owned(), account.idle(by).into());
-        fields.insert("limit".to_owned(), by.limits.timeout.into());
-        if account.end.is_none() {
-            let (left, reason) = account.left(by);
-            fields.insert("seconds_left".to_owned(), left.into());
-            fields.insert("left_until".to_owned(), reason.name().into());
+impl OneSession {
+    pub(super) fn of(account: Account, by: &Reckoning) -> Self {
+        let left = account.end.is_none().then(|| account.left(by));
+        Self {
+            now: by.now,
+            idle: account.idle(by),
+            limit: by.limits.timeout,
+            seconds_left: left.map(|(left, _)| left),
+            left_until: left.map(|(_, reason)| reason.name().to_owned()),
+            says: account.says(by),
+            account,
         }
-        fields.insert("says".to_owned(), account.says(by).into());
     }
-    value
 }
 
-fn unanswered(error: &StoreError) -> Refusal {
-    Refusal::Store(error.to_string())
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
 }
 
 /// Nothing changes by a GET, and nothing else is asked by another method.
@@ -244,10 +246,11 @@ fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), 
 }
 
 fn refused(refusal: &Refusal) -> Answer {
-    let mut body = json!({"error": refusal.to_string(), "cure": refusal.cure()});
-    if let (Refusal::WouldCut(count), Some(fields)) = (refusal, body.as_object_mut()) {
-        fields.insert("would_cut".to_owned(), (*count).into());
-    }
+    let (would_cut, unheard) = match refusal {
+        Refusal::WouldCut { count, unheard } => (Some(*count), Some(*unheard)),
+        _ => (None, None),
+    };
+    let body = Refused { error: refusal.to_string(), cure: refusal.cure().to_owned(), would_cut, unheard };
     let mut answer = json_of(refusal.status(), &body);
     let headers = answer.headers_mut();
     match refusal {
@@ -258,8 +261,8 @@ fn refused(refusal: &Refusal) -> Answer {
     answer
 }
 
-fn json_of(status: StatusCode, value: &Value) -> Answer {
-    answer_of(status, "application/json", full(format!("{value}\n")))
+fn json_of(status: StatusCode, value: &impl Serialize) -> Answer {
+    answer_of(status, "application/json", full(format!("{}\n", json!(value))))
 }
 
 pub(super) fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> Answer {

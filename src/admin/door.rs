@@ -14,8 +14,6 @@ use subtle::ConstantTimeEq;
 pub(crate) struct Door {
     /// The hash of the token, so that comparing takes as long whatever its length.
     token: Option<[u8; 32]>,
-    /// A Unix socket: its file says who may come, and no browser does.
-    is_file: bool,
 }
 
 impl Door {
@@ -23,8 +21,8 @@ impl Door {
     ///
     /// # Errors
     /// Where the file cannot be read, or what is in it could be guessed.
-    pub(crate) fn new(file: Option<&Path>, is_file: bool) -> io::Result<Self> {
-        Ok(Self { token: file.map(read).transpose()?.map(|token| hash(token.reveal())), is_file })
+    pub(crate) fn new(file: Option<&Path>) -> io::Result<Self> {
+        Ok(Self { token: file.map(read).transpose()?.map(|token| hash(token.reveal())) })
     }
 
     /// Whether this request may come in.
@@ -59,15 +57,17 @@ impl Door {
     }
 
     fn check_names(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
-        let mut hosts = headers.get_all(header::HOST).iter().filter_map(|host| host.to_str().ok());
-        let host = uri.authority().map(http::uri::Authority::as_str).or(hosts.next());
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host =
+            uri.authority().map(http::uri::Authority::as_str).or(hosts.next().and_then(|host| host.to_str().ok()));
         // Of two names nobody knows which was meant (RFC 9112 §3.2).
         if hosts.next().is_some() {
             return Err(Refusal::Host);
         }
         // A name that an attacker's server resolves to loopback makes his page one of ours (DNS rebinding). Nobody's
         // page knows the token.
-        if !self.is_file && self.token.is_none() && !host.is_some_and(is_own_name) {
+        // A socket's file keeps others out, but not a browser that its user has led there (`ssh -L`).
+        if self.token.is_none() && !host.is_some_and(is_own_name) {
             return Err(Refusal::Host);
         }
         // Each of them: a browser sends one, and of two nobody knows which was meant.
@@ -82,9 +82,12 @@ impl Door {
 pub(crate) fn read(file: &Path) -> io::Result<Secret> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let token = Secret::in_file(file).map_err(named)?;
-    if token.is_short() {
+    if token.is_short() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
         let cure = "write the output of `openssl rand -hex 32` into it";
-        return Err(named(io::Error::new(io::ErrorKind::InvalidData, format!("too short to be a secret; {cure}"))));
+        return Err(named(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("too short, or not a single word of ASCII; {cure}"),
+        )));
     }
     Ok(token)
 }
@@ -133,7 +136,7 @@ mod tests {
 
     #[test]
     fn only_an_address_or_localhost_is_ours() {
-        let door = Door::new(None, false).unwrap();
+        let door = Door::new(None).unwrap();
         for host in ["127.0.0.1:9090", "[::1]:9090", "localhost:9090", "localhost", "LOCALHOST:1", "10.0.0.7"] {
             assert_eq!(check(&door, &[("host", host)]), Ok(()), "{host}");
         }
@@ -141,13 +144,15 @@ mod tests {
             assert_eq!(check(&door, &[("host", host)]), Err(Refusal::Host), "{host}");
         }
         assert_eq!(check(&door, &[]), Err(Refusal::Host));
-        // No browser comes by a file.
-        assert_eq!(check(&Door::new(None, true).unwrap(), &[("host", "idlegate")]), Ok(()));
+        // A name that cannot be read is one all the same.
+        let mut two = headers(&[("host", "localhost")]);
+        two.append("host", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(door.check(&Uri::from_static("/"), &two), Err(Refusal::Host));
     }
 
     #[test]
     fn no_other_page_may_ask() {
-        let door = Door::new(None, false).unwrap();
+        let door = Door::new(None).unwrap();
         let host = ("host", "127.0.0.1:9090");
         assert_eq!(check(&door, &[host, ("origin", "http://127.0.0.1:9090")]), Ok(()));
         for origin in ["http://127.0.0.1:9091", "http://evil.example", "null", "", "127.0.0.1:9090"] {
@@ -166,14 +171,14 @@ mod tests {
         std::fs::write(&file, "0123456789abcdef").unwrap();
         let host = ("host", "127.0.0.1:9090");
         let foreign = ("sec-fetch-site", "cross-site");
-        for door in [Door::new(None, false).unwrap(), Door::new(Some(&file), false).unwrap()] {
+        for door in [Door::new(None).unwrap(), Door::new(Some(&file)).unwrap()] {
             let check = |fields: &[_]| door.check_page(&Uri::from_static("/"), &headers(fields));
             assert_eq!(check(&[host]), Ok(()));
             assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "navigate")]), Ok(()));
             assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "no-cors")]), Err(Refusal::Origin));
             assert_eq!(check(&[host, ("origin", "http://evil.example")]), Err(Refusal::Origin));
         }
-        let open = Door::new(None, false).unwrap();
+        let open = Door::new(None).unwrap();
         assert_eq!(open.check_page(&Uri::from_static("/"), &headers(&[("host", "evil.example")])), Err(Refusal::Host));
         let asked = [host, foreign, ("sec-fetch-mode", "navigate")];
         assert_eq!(check(&open, &asked), Err(Refusal::Origin), "only the page");
@@ -184,7 +189,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "0123456789abcdef\n").unwrap();
-        let door = Door::new(Some(&file), false).unwrap();
+        let door = Door::new(Some(&file)).unwrap();
         for scheme in ["Bearer", "bearer"] {
             let right = format!("{scheme} 0123456789abcdef");
             assert_eq!(check(&door, &[("host", "idlegate.internal"), ("authorization", &right)]), Ok(()));
@@ -198,7 +203,9 @@ mod tests {
         }
         assert_eq!(check(&door, &[("host", "127.0.0.1")]), Err(Refusal::Token));
         assert!(!format!("{door:?}").contains("0123456789abcdef"));
-        std::fs::write(&file, "short\n").unwrap();
-        assert!(Door::new(Some(&file), false).unwrap_err().to_string().contains("openssl rand -hex 32"));
+        for wrong in ["short\n", "0123456789abcdef\n0123456789abcdef\n", "0123456789abcdefg\u{fc}"] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(Door::new(Some(&file)).unwrap_err().to_string().contains("openssl rand -hex 32"), "{wrong}");
+        }
     }
 }

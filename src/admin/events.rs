@@ -1,14 +1,17 @@
 //! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
 
-use super::control::{Control, shown};
+use super::answer::{Modes, OneSession};
+use super::control::Control;
 use crate::clock::Moment;
-use crate::keeper::{Overview, Past, State, StoreStanding};
+use crate::keeper::{Overview, Past, State, StoreStanding, Told};
 use crate::proxy::Body;
+use crate::session::EpochSeconds;
 use bytes::Bytes;
 use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -113,31 +116,47 @@ impl Control {
     async fn snapshot(&self) -> Value {
         let keeper = self.keeper();
         // One more, to know whether that is all of them.
-        let mut accounts = keeper.accounts(0, SESSIONS + 1).await;
+        let Told { told: mut accounts, unheard } = keeper.accounts(0, SESSIONS + 1).await;
         let by = keeper.reckoning();
         accounts.sort_by_key(|account| account.left(&by).0);
         let are_more = accounts.len() > SESSIONS;
         accounts.truncate(SESSIONS);
         let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Lapsed).count();
         let Overview { live, lapsed } = keeper.overview();
-        let mut snapshot = self.shown_mode(lapsed);
-        if let Some(fields) = snapshot.as_object_mut() {
-            let more = [
-                ("now", json!(by.now)),
-                ("version", json!(crate::version::BOTH)),
-                ("limit", json!(by.limits.timeout)),
-                ("lifetime", json!(by.limits.lifetime)),
-                ("live", json!(live)),
-                ("past_the_limit_anywhere", json!(lapsed_anywhere.max(lapsed))),
-                ("sessions", accounts.iter().map(|account| shown(account, &by)).collect()),
-                ("are_more", json!(are_more)),
-                ("recent", keeper.recent().iter().map(record).collect()),
-                ("store", store(keeper.store_kind(), keeper.store_standing())),
-            ];
-            fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
-        }
-        snapshot
+        json!(Snapshot {
+            modes: self.modes(lapsed),
+            now: by.now,
+            version: crate::version::BOTH,
+            limit: by.limits.timeout,
+            lifetime: by.limits.lifetime,
+            live,
+            past_the_limit_anywhere: lapsed_anywhere.max(lapsed),
+            unheard,
+            sessions: accounts.into_iter().map(|account| OneSession::of(account, &by)).collect(),
+            are_more,
+            recent: keeper.recent().iter().map(record).collect(),
+            store: store(keeper.store_kind(), keeper.store_standing()),
+        })
     }
+}
+
+/// All that the page shows.
+#[derive(Serialize)]
+struct Snapshot {
+    #[serde(flatten)]
+    modes: Modes,
+    now: EpochSeconds,
+    version: &'static str,
+    limit: u64,
+    lifetime: Option<u64>,
+    live: usize,
+    past_the_limit_anywhere: usize,
+    /// How many replicas did not answer: their sessions are missing.
+    unheard: u64,
+    sessions: Vec<OneSession>,
+    are_more: bool,
+    recent: Vec<Value>,
+    store: Value,
 }
 
 /// A record, with how many it stands for.
@@ -180,7 +199,7 @@ mod tests {
             Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", &Variables::default())
                 .unwrap();
         let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(keeper.metrics()));
-        Arc::new(Control::new(Arc::new(keeper), Door::new(None, false).unwrap(), shutdown))
+        Arc::new(Control::new(Arc::new(keeper), Door::new(None).unwrap(), shutdown))
     }
 
     async fn next(body: &mut Body) -> Option<Bytes> {

@@ -2,8 +2,10 @@
 //!
 //! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
 //! `[health]` listener answers. `control` is what the `[admin]` listener answers, behind its `door`. Its `page` is for
-//! people, and `events` tell it what there is to see. What is refused is said in [`crate::refusal`].
+//! people, and `events` tell it what there is to see. `answer` is the form of all that is said there, and what is refused is
+//! said in [`crate::refusal`].
 
+pub(crate) mod answer;
 mod control;
 mod door;
 mod events;

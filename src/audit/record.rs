@@ -1,6 +1,7 @@
 //! What a record says.
 
 use super::{Caller, Why};
+use crate::counted::counted;
 use crate::session::{EpochSeconds, Mode, SessionId};
 use crate::store::Ended;
 use crate::token::Carrier;
@@ -19,6 +20,8 @@ pub(crate) enum Decision<'a> {
     End {
         ended: &'a Ended,
         done: bool,
+        /// Since when counting is unbroken, where that is later than its last activity.
+        counting: Option<EpochSeconds>,
         /// How many connections it has on this replica.
         connections: usize,
     },
@@ -30,6 +33,8 @@ pub(crate) enum Decision<'a> {
         after: Mode,
         /// The switch, or `time`.
         by: &'a str,
+        /// What the switch was set to, where the mode in force is the same as before.
+        set: Option<Mode>,
         /// How many live sessions are over.
         past_the_limit: usize,
     },
@@ -58,6 +63,8 @@ struct Record<'a> {
     session: Option<Session>,
     #[serde(flatten)]
     end: Option<End>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counting: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
     created: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,8 +133,9 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
     };
     let record = match decision {
         Decision::Start { created } => Record { created, ..record },
-        Decision::End { ended, connections, .. } => Record {
-            end: Some(End::of(ended, None)),
+        Decision::End { ended, connections, counting, .. } => Record {
+            end: Some(End { idle: idle(ended, counting), ..End::of(ended, None) }),
+            counting,
             created: Some(ended.created),
             now: Some(ended.ended),
             watermark: Some(ended.watermark),
@@ -140,7 +148,7 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
             carrier: Some(carrier.name()),
             ..record
         },
-        Decision::Mode { before, after, by, past_the_limit } => {
+        Decision::Mode { before, after, by, past_the_limit, .. } => {
             Record { change: Some(Change { before: before.name(), after: after.name(), by, past_the_limit }), ..record }
         }
     };
@@ -158,6 +166,11 @@ impl End {
             ended,
         }
     }
+}
+
+/// For how long it had been idle when it ended, as far as somebody counted.
+pub(crate) fn idle(ended: &Ended, counting: Option<EpochSeconds>) -> u64 {
+    ended.ended.saturating_sub(ended.last_activity.max(counting.unwrap_or_default()))
 }
 
 fn name(decision: Decision<'_>) -> &'static str {
@@ -179,21 +192,21 @@ fn name(decision: Decision<'_>) -> &'static str {
 fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
     match decision {
         Decision::Start { .. } => "the app accepted its token".to_owned(),
-        Decision::End { ended, done, .. } => {
+        Decision::End { ended, done, counting, .. } => {
             let would = match (done, ended.reason.is_by_hand()) {
                 (true, _) => "",
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}", why(ended, scene))
+            format!("{would}{}", Why { counting, ..why(ended, scene) })
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
             format!("{refused}, dead since {}: {}", ended.ended, why(ended, scene))
         }
-        Decision::Mode { before, after, by, past_the_limit } => {
-            let sessions = if past_the_limit == 1 { "session" } else { "sessions" };
-            format!("{before} to {after} by {by}, {past_the_limit} {sessions} past the limit")
+        Decision::Mode { after, by, set: Some(set), .. } => format!("{after} stays: {by} was set to {set}"),
+        Decision::Mode { before, after, by, past_the_limit, set: None } => {
+            format!("{before} to {after} by {by}, {} past the limit", counted(past_the_limit, "session"))
         }
     }
 }
@@ -205,6 +218,7 @@ fn why<'e>(ended: &'e Ended, scene: &Scene<'_>) -> Why<'e> {
         last_activity: ended.last_activity,
         source: ended.source.name(),
         ended: ended.ended,
+        counting: None,
         limit: scene.limit,
         lifetime: scene.lifetime,
     }

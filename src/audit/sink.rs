@@ -5,6 +5,7 @@
 
 use super::TARGET;
 use crate::config::Audit;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fmt::{self, Debug, Write as _};
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -182,7 +183,10 @@ impl Output {
 
     fn open(path: &Path) -> io::Result<Self> {
         // Who came when is for the operator alone to read.
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let options = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
+        // Only opening is not to wait: a pipe that nobody reads is an error, and not the end of all records.
+        fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
         let place = Some((path.to_owned(), identity(&file.metadata()?)));
         Ok(Self { file, name: path.display().to_string(), place, torn: false })
     }

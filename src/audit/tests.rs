@@ -35,13 +35,13 @@ fn record(decision: Decision<'_>) -> Value {
 }
 
 fn end(ended: &Ended, done: bool) -> Value {
-    record(Decision::End { ended, done, connections: 2 })
+    record(Decision::End { ended, done, counting: None, connections: 2 })
 }
 
 #[test]
 fn a_cut_is_one_line_that_explains_itself() {
     let caller = caller(b"/ws");
-    let decision = Decision::End { ended: &ENDED, done: true, connections: 2 };
+    let decision = Decision::End { ended: &ENDED, done: true, counting: None, connections: 2 };
     let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
     let expected = concat!(
         r#"{"time":"2025-10-02T20:00:01.042Z","event":"cut","#,
@@ -60,7 +60,10 @@ fn each_decision_has_its_name_and_its_sentence() {
     let idle = "idle 3601 s > 3600 s, last activity 1759431600 by client-pong";
     let by_hand = "idle 3601 s, last activity 1759431600 by client-pong";
     let refusal = |done| Decision::Refusal { ended: &ENDED, done, carrier: Carrier::Tunnel };
-    let mode = Decision::Mode { before: Mode::Enforce, after: Mode::Observe, by: "fleet", past_the_limit: 3 };
+    let mode =
+        Decision::Mode { before: Mode::Enforce, after: Mode::Observe, by: "fleet", set: None, past_the_limit: 3 };
+    let set = Some(Mode::Observe);
+    let set = Decision::Mode { before: Mode::Off, after: Mode::Off, by: "fleet", set, past_the_limit: 0 };
     for (record, event, says) in [
         (record(Decision::Start { created: Some(7) }), "start", "the app accepted its token".to_owned()),
         (end(&ENDED, true), "cut", idle.to_owned()),
@@ -73,9 +76,20 @@ fn each_decision_has_its_name_and_its_sentence() {
         (record(refusal(true)), "refuse", format!("refused, dead since 1759435201: {idle}")),
         (record(refusal(false)), "would-refuse", format!("would be refused, dead since 1759435201: {idle}")),
         (record(mode), "mode", "enforce to observe by fleet, 3 sessions past the limit".to_owned()),
+        (record(set), "mode", "off stays: fleet was set to observe".to_owned()),
     ] {
         assert_eq!((&record["event"], &record["says"]), (&json!(event), &json!(says)), "{record}");
     }
+}
+
+#[test]
+fn a_cut_after_nobody_had_counted_is_reckoned_from_when_somebody_did() {
+    let counting = Some(ENDED.ended - 3601);
+    let late = Ended { last_activity: ENDED.last_activity - 7200, ..ENDED };
+    let cut = record(Decision::End { ended: &late, done: true, counting, connections: 0 });
+    assert_eq!((&cut["idle"], &cut["counting"]), (&json!(3601), &json!(1_759_431_600)));
+    let says = "idle 3601 s > 3600 s, counted anew from 1759431600 on, last activity 1759424400 by client-pong";
+    assert_eq!(cut["says"], says);
 }
 
 #[test]
@@ -86,7 +100,7 @@ fn what_a_limit_was_is_said_only_where_it_is_known() {
     let says = "refused, dead since 1759432501: idle 901 s, last activity 1759431600 by client-pong";
     assert_eq!(refused["says"], says);
     let old = Ended { reason: Reason::Lifetime, ..ENDED };
-    let decision = Decision::End { ended: &old, done: true, connections: 0 };
+    let decision = Decision::End { ended: &old, done: true, counting: None, connections: 0 };
     let line = line(decision, &Scene { lifetime: Some(7200), ..scene(None, None) }, 0);
     assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
 }
@@ -100,7 +114,7 @@ fn what_is_not_known_or_is_nobodys_is_left_out() {
     let unknown = Scene { now: None, ..scene(Some(SessionId::of_token(b"abc")), None) };
     let start = names(Decision::Start { created: None }, &unknown);
     assert_eq!(start, ["event", "limit", "mode", "replica", "says", "session", "time"]);
-    let mode = Decision::Mode { before: Mode::Off, after: Mode::Enforce, by: "time", past_the_limit: 0 };
+    let mode = Decision::Mode { before: Mode::Off, after: Mode::Enforce, by: "time", set: None, past_the_limit: 0 };
     let mode = names(mode, &scene(None, None));
     let expected = ["after", "before", "by", "event", "mode", "now", "past_the_limit", "replica", "says", "time"];
     assert_eq!(mode, expected);

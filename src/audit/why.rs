@@ -12,6 +12,8 @@ pub(crate) struct Why<'a> {
     pub(crate) last_activity: EpochSeconds,
     pub(crate) source: &'a str,
     pub(crate) ended: EpochSeconds,
+    /// Since when counting is unbroken, where that is later than its last activity.
+    pub(crate) counting: Option<EpochSeconds>,
     pub(crate) limit: EpochSeconds,
     pub(crate) lifetime: Option<EpochSeconds>,
 }
@@ -19,7 +21,7 @@ pub(crate) struct Why<'a> {
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let since = |second: EpochSeconds| self.ended.saturating_sub(second);
-        let (idle, age) = (since(self.last_activity), since(self.created));
+        let (idle, age) = (since(self.last_activity.max(self.counting.unwrap_or_default())), since(self.created));
         let more_than = |limit: Option<EpochSeconds>, seconds: u64| {
             limit.filter(|limit| seconds > *limit).map(|limit| format!(" > {limit} s")).unwrap_or_default()
         };
@@ -29,6 +31,9 @@ impl fmt::Display for Why<'_> {
             Reason::Logout => write!(f, "its user logged out, idle {idle} s"),
             Reason::Operator => write!(f, "an operator ended it, idle {idle} s"),
         }?;
+        if let Some(counting) = self.counting {
+            write!(f, ", counted anew from {counting} on")?;
+        }
         write!(f, ", last activity {} by {}", self.last_activity, self.source)
     }
 }

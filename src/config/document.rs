@@ -11,6 +11,9 @@ use super::written::Written;
 use std::collections::BTreeSet;
 use toml::de::DeTable;
 
+/// How many errors of syntax are told.
+const ERRORS_AT_MOST: usize = 100;
+
 /// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
 pub(super) struct Document<'a> {
     file: &'a str,
@@ -24,6 +27,8 @@ pub(super) struct Document<'a> {
     pub(super) known: BTreeSet<String>,
     pub(super) unknown: Vec<(Origin, String)>,
     pub(super) written: Written,
+    /// What stands in the file for keys that a variable sets.
+    pub(super) shadowed: Written,
     pub(super) used_variables: BTreeSet<String>,
 }
 
@@ -35,7 +40,7 @@ pub(super) enum Source {
 }
 
 /// The environment variable of a key: `IDLEGATE_IDLE_TIMEOUT` for `idle.timeout`.
-pub(super) fn variable_of(path: &str) -> String {
+pub(crate) fn variable_of(path: &str) -> String {
     format!("IDLEGATE_{}", path.replace('.', "_").to_ascii_uppercase())
 }
 
@@ -51,6 +56,7 @@ impl<'a> Document<'a> {
             known: BTreeSet::new(),
             unknown: Vec::new(),
             written: Written::default(),
+            shadowed: Written::default(),
             used_variables: BTreeSet::new(),
         }
     }
@@ -58,7 +64,8 @@ impl<'a> Document<'a> {
     /// Reads the whole document by `read`, which is given its top level.
     pub(super) fn read<T>(&mut self, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
         let (table, errors) = DeTable::parse_recoverable(self.text);
-        for error in errors {
+        // Junk makes errors without end, and nobody reads them.
+        for error in errors.into_iter().take(ERRORS_AT_MOST) {
             let start = error.span().map_or(0, |span| span.start);
             let fault = syntax_fault(error.message());
             self.syntax.push(Problem { origin: self.origin(&Source::File, Some(start)), key: None, fault });

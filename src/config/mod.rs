@@ -19,6 +19,7 @@ mod value;
 mod variables;
 mod written;
 
+pub(crate) use document::variable_of;
 pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
@@ -68,6 +69,8 @@ pub struct Config {
     pub reloadable: Reloadable,
     /// What stood where, for [`Config::reload`].
     written: Written,
+    /// What stands in the file for keys that a variable sets.
+    shadowed: Written,
 }
 
 /// Where the app listens.

@@ -9,7 +9,8 @@ use super::{Audit, Config, Reloadable, Upstream, Variables, admin, cut, health, 
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -29,10 +30,11 @@ impl Config {
 
     /// The text of the file at `path`.
     pub(crate) fn read(path: &Path) -> Result<String, Problems> {
-        std::fs::read_to_string(path).map_err(|error| {
+        read_text(path).map_err(|error| {
             let cure = match error.kind() {
                 ErrorKind::NotFound => "write it, or name another one with --config or IDLEGATE_CONFIG",
                 ErrorKind::InvalidData => "save it as UTF-8",
+                ErrorKind::FileTooLarge => "is it the right file? the longest configuration there can be has 1 MiB",
                 ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
                 _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
             };
@@ -49,8 +51,21 @@ impl Config {
         let mut document = Document::new(name, text, variables);
         let mut config = document.read(config);
         config.written = std::mem::take(&mut document.written);
+        config.shadowed = std::mem::take(&mut document.shadowed);
         document.finish().map_or(Ok(config), Err)
     }
+}
+
+/// How large the file may be, in bytes. Somebody may have put anything there, and it is looked at all the time.
+const BYTES_AT_MOST: u64 = 1 << 20;
+
+fn read_text(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(BYTES_AT_MOST + 1).read_to_string(&mut text);
+    if text.len() as u64 > BYTES_AT_MOST {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
+    read.map(|_| text)
 }
 
 /// The whole configuration. What is wrong or missing is recorded in the document, and a stand-in takes its place:
@@ -89,6 +104,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
             cut: top.table("cut", cut::cut),
         },
         written: Written::default(),
+        shadowed: Written::default(),
     }
 }
 

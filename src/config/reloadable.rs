@@ -78,6 +78,8 @@ pub struct Changes {
     pub applied: Vec<String>,
     /// In force after a restart.
     pub pending: Vec<String>,
+    /// Without effect: a variable goes before the file.
+    pub shadowed: Vec<String>,
 }
 
 impl Config {
@@ -88,6 +90,8 @@ impl Config {
             differing.into_iter().partition(|key| RELOADABLE.contains(&key.as_str()));
         self.reloadable = edited.reloadable;
         self.written.take_over(&applied, &edited.written);
-        Changes { applied, pending }
+        let shadowed = self.shadowed.differing(&edited.shadowed);
+        self.shadowed = edited.shadowed;
+        Changes { applied, pending, shadowed }
     }
 }

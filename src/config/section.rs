@@ -77,7 +77,11 @@ impl<'a> Section<'_, 'a> {
     /// The value of `key`, which is more than a table of other keys: it is noted, so that an edit of it can be told.
     fn read(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
         let found = self.find(key, form)?;
-        self.document.written.note(join(&self.path, key), &found.value);
+        let path = join(&self.path, key);
+        if let (Source::Variable(_), Some(value)) = (&found.source, self.table.get(key)) {
+            self.document.shadowed.note(path.clone(), value.get_ref());
+        }
+        self.document.written.note(path, &found.value);
         Some(found)
     }
 

@@ -159,6 +159,7 @@ impl Account {
             last_activity: self.last_activity,
             source: &self.source,
             ended: end.at,
+            counting: None,
             limit: limits.timeout,
             lifetime: limits.lifetime,
         }

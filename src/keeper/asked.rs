@@ -1,15 +1,39 @@
 //! What operators ask of all sessions and of all replicas, and what they do to one.
 
 use super::account::{Account, End, Reckoning, State, Visit};
+use super::hearsay::LOOKED_UP_AT_ONCE;
 use super::{Entry, Keeper, Session, Switch};
 use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
-use crate::store::{Known, Live, Question, StoreError, Touch};
+use crate::store::{Answers, Known, Live, Question, StoreError, Touch};
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// How many sessions one replica tells of at most. A page that lists more is read by nobody, and an answer has to end.
 pub const TOLD_AT_MOST: usize = 1_000;
+
+/// What all replicas told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told<T> {
+    /// Put together.
+    pub told: T,
+    /// How many replicas did not answer: what they know is missing.
+    pub unheard: u64,
+}
+
+/// Whom an order has reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// There is no such session, or not any more.
+    Nobody,
+    /// This replica. The store does not answer: the others are told when it does.
+    Here,
+    /// All replicas.
+    All,
+}
 
 /// How the sessions of one replica stand.
 #[derive(Clone, Debug)]
@@ -48,26 +72,27 @@ impl Keeper {
     ///
     /// # Errors
     /// Where the store does not answer and this replica does not know the session either.
-    pub async fn account(&self, id: SessionId) -> Result<Option<Account>, StoreError> {
+    pub async fn account(&self, id: SessionId) -> Result<Told<Option<Account>>, StoreError> {
         let here = self.known(id).map(|session| self.account_of(&session));
         let in_store = match self.store.look_up(id).await {
             Ok(known) => self.account_in_store(id, known),
             Err(_) if here.is_some() => None,
             Err(error) => return Err(error),
         };
-        let mut accounts = self.ask(&Ask::Session(id.to_string())).await;
-        accounts.extend(here.into_iter().chain(in_store));
-        Ok(accounts.into_iter().reduce(|mut all, one| {
+        let Told { told, unheard } = self.ask::<Account>(&Ask::Session(id.to_string())).await;
+        let accounts = told.into_iter().chain(here).chain(in_store);
+        let told = accounts.reduce(|mut all, one| {
             all.merge(one);
             all
-        }))
+        });
+        Ok(Told { told, unheard })
     }
 
     /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
     /// that have the least time left.
-    pub async fn accounts(&self, idle_over: u64, at_most: usize) -> Vec<Account> {
+    pub async fn accounts(&self, idle_over: u64, at_most: usize) -> Told<Vec<Account>> {
         let mut all: BTreeMap<String, Account> = BTreeMap::new();
-        let told = self.ask(&Ask::Live { idle_over, at_most }).await;
+        let Told { told, unheard } = self.ask::<Account>(&Ask::Live { idle_over, at_most }).await;
         for account in told.into_iter().chain(self.live_here(idle_over, at_most)) {
             match all.get_mut(&account.session) {
                 Some(known) => known.merge(account),
@@ -78,39 +103,39 @@ impl Keeper {
         let by = self.reckoning();
         let mut all: Vec<_> = all.into_values().filter(|account| account.idle(&by) >= idle_over).collect();
         all.sort_by_key(|account| account.last_activity);
-        all
+        Told { told: all, unheard }
     }
 
-    /// Asks all replicas. Where they cannot be asked, this one still knows what it knows.
-    async fn ask(&self, ask: &Ask) -> Vec<Account> {
-        let Ok(question) = serde_json::to_string(ask) else { return Vec::new() };
-        match self.store.ask_all(&question).await {
-            Ok(answers) => answers
-                .iter()
-                .flat_map(|answer| serde_json::from_str::<Vec<Account>>(answer).unwrap_or_default())
-                .collect(),
-            Err(error) => {
-                tracing::debug!(%error, "the other replicas could not be asked");
-                Vec::new()
+    /// Asks all replicas, each of which answers with a list.
+    async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Told<Vec<T>> {
+        let question = json!(ask).to_string();
+        let Answers { told: answers, mut unheard } = self.store.ask_all(&question).await.unwrap_or_default();
+        let mut told = Vec::new();
+        for answer in answers {
+            match serde_json::from_str::<Vec<T>>(&answer) {
+                Ok(some) => told.extend(some),
+                // It is of another version: what it says is not understood.
+                Err(_) => unheard += 1,
             }
         }
+        Told { told, unheard }
     }
 
     /// Answers what some replica asks all.
     pub(super) async fn answer(&self, question: &Question) {
-        let accounts = match serde_json::from_str(&question.text) {
+        let answer = match serde_json::from_str(&question.text) {
             Ok(Ask::Session(id)) => {
                 let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
-                session.map(|session| self.account_of(&session)).into_iter().collect()
+                json!(session.map(|session| self.account_of(&session)).as_slice())
             }
-            Ok(Ask::Live { idle_over, at_most }) => self.live_here(idle_over, at_most),
-            Ok(Ask::WouldBeCut) if self.mode_with(Switch::Fleet, Mode::Enforce) == Mode::Enforce => {
-                self.lapsed().iter().take(TOLD_AT_MOST).map(|session| self.account_of(session)).collect()
+            Ok(Ask::Live { idle_over, at_most }) => json!(self.live_here(idle_over, at_most)),
+            Ok(Ask::WouldBeCut) => {
+                json!(self.lapsed_under(Switch::Fleet).iter().map(SessionId::to_string).collect::<Vec<_>>())
             }
-            // Nobody, or a question of a later version. Saying nothing would make who asked wait.
-            Ok(Ask::WouldBeCut) | Err(_) => Vec::new(),
+            // A question of a later version. Saying nothing would make who asked wait.
+            Err(_) => json!(null),
         };
-        let answer = serde_json::to_string(&accounts).unwrap_or_default();
+        let answer = answer.to_string();
         if let Err(error) = self.store.answer(question, &answer).await {
             tracing::debug!(%error, "a question of another replica could not be answered");
         }
@@ -201,24 +226,26 @@ impl Keeper {
         }
     }
 
-    /// Ends a session on all replicas, by an operator's will. Returns whether there was one to end.
+    /// Ends a session on all replicas, by an operator's will.
     ///
     /// # Errors
     /// Where the store does not answer and this replica does not know the session either.
-    pub async fn end_by_operator(&self, id: SessionId) -> Result<bool, StoreError> {
+    pub async fn end_by_operator(&self, id: SessionId) -> Result<Reach, StoreError> {
         if let Some(session) = self.known(id) {
-            let live = session.ended().is_none();
-            if live {
-                self.end(&session, Reason::Operator).await;
+            if session.ended().is_some() {
+                return Ok(Reach::Nobody);
             }
-            return Ok(live);
+            self.end(&session, Reason::Operator).await;
+            return Ok(if session.is_unburied() { Reach::Here } else { Reach::All });
         }
-        let live = matches!(self.store.look_up(id).await?, Known::Live(_) | Known::Lapsed(..));
+        if !matches!(self.store.look_up(id).await?, Known::Live(_) | Known::Lapsed(..)) {
+            return Ok(Reach::Nobody);
+        }
         // Those who know it hear of it; it may be that none of them is left.
-        if live && let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
+        if let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
             self.record_verdict(id, &ended, None, true);
         }
-        Ok(live)
+        Ok(Reach::All)
     }
 
     /// Refreshes a session as if it had been active now. Returns whether there was one to refresh.
@@ -241,13 +268,41 @@ impl Keeper {
 
     /// How many sessions would be cut at once, were this switch set to enforce: here, or with the fleet's on all
     /// replicas. Nobody, where another switch stays less strict.
-    pub async fn would_be_cut(&self, switch: Switch) -> usize {
-        let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
-        let here = if is_in_force { self.lapsed() } else { Vec::new() };
-        let mut all: BTreeSet<String> = here.iter().map(|session| session.id().to_string()).collect();
+    pub async fn would_be_cut(&self, switch: Switch) -> Told<usize> {
+        let mut all: BTreeSet<_> = self.lapsed_under(switch).into_iter().collect();
+        let mut unheard = 0;
         if switch == Switch::Fleet {
-            all.extend(self.ask(&Ask::WouldBeCut).await.into_iter().map(|account| account.session));
+            let others = self.ask::<String>(&Ask::WouldBeCut).await;
+            all.extend(others.told.iter().filter_map(|id| SessionId::from_hex(id)));
+            unheard = others.unheard;
         }
-        all.len()
+        Told { told: self.over_in_store(all).await, unheard }
+    }
+
+    /// How many sessions of this replica are over, and live on since the mode does not cut.
+    pub async fn past_the_limit(&self) -> usize {
+        self.over_in_store(self.lapsed().iter().map(|session| session.id())).await
+    }
+
+    /// Those of this replica that would be cut, were this switch set to enforce.
+    fn lapsed_under(&self, switch: Switch) -> Vec<SessionId> {
+        let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
+        let lapsed = if is_in_force { self.lapsed() } else { Vec::new() };
+        lapsed.iter().map(|session| session.id()).collect()
+    }
+
+    /// How many of these are over by the store's word: who is idle on this replica may be active on another, and whoever
+    /// logged out while nobody was cut may be active still. One of which the store says nothing counts.
+    async fn over_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
+        let ids: Vec<_> = ids.into_iter().collect();
+        let mut over = 0;
+        for some in ids.chunks(LOOKED_UP_AT_ONCE) {
+            let known = join_all(some.iter().map(|id| self.store.look_up(*id))).await;
+            over += known
+                .iter()
+                .filter(|known| !matches!(known, Ok(Known::Live(Live { due_in: 1.., .. }) | Known::Ended(_))))
+                .count();
+        }
+        over
     }
 }

@@ -13,7 +13,7 @@ const LOOKED_AGAIN_EVERY: Duration = Duration::from_secs(60);
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How many look-ups are under way at once then.
-const LOOKED_UP_AT_ONCE: usize = 64;
+pub(super) const LOOKED_UP_AT_ONCE: usize = 64;
 
 impl Keeper {
     /// Hears, for ever, what the store tells by itself, and looks again now and then for what was not heard. Beside the

@@ -5,6 +5,7 @@
 
 mod account;
 mod asked;
+mod attached;
 #[cfg(test)]
 mod fleet_tests;
 mod hearsay;
@@ -24,10 +25,11 @@ mod tests;
 
 pub(crate) use account::clock_time;
 pub use account::{Account, End, Reckoning, State, Visit};
-pub use asked::{Overview, TOLD_AT_MOST};
+pub use asked::{Overview, Reach, TOLD_AT_MOST, Told};
+pub use attached::{Attached, Awaited, Excuse};
 pub use recent::Past;
 pub use rounds::StoreStanding;
-pub use session::{Attached, Awaited, Session};
+pub use session::Session;
 pub use switch::{Setting, Switch};
 
 use crate::audit::Caller;
@@ -42,6 +44,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 /// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
 /// their time. One that is older was only unknown here, since the store could not be asked about it.
@@ -57,7 +60,7 @@ pub enum Standing {
     /// An ended session: the token is dead.
     Ended(Ended),
     /// An ended session, whose token is let pass by the mode. The app has the say, and nothing is tracked.
-    Excused(Ended),
+    Excused(Excuse),
     /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
     Undecided,
 }
@@ -74,6 +77,8 @@ pub struct Keeper {
     sessions: RwLock<Sessions>,
     look_ups: stranger::LookUps,
     switches: switch::Switches,
+    /// Fires when the mode enforces; then there is another one.
+    excuses: Mutex<CancellationToken>,
     /// This replica's name among the others.
     replica: String,
     fleet: Mutex<SeenFleet>,
@@ -83,6 +88,10 @@ pub struct Keeper {
     /// Word of ends may have been missed.
     missed: Notify,
     full: AtomicBool,
+    /// The mode has been off, if only for a moment, and the store was not told.
+    off_untold: AtomicBool,
+    /// The second in which the mode turned to enforce; 0 from the start.
+    enforces_since: AtomicU64,
     steps: AtomicU64,
     metrics: Arc<Metrics>,
 }
@@ -139,12 +148,15 @@ impl Keeper {
             sessions: RwLock::default(),
             look_ups: stranger::LookUps::default(),
             switches: switch::Switches::default(),
+            excuses: Mutex::default(),
             replica: replica::new_name(),
             fleet: Mutex::default(),
             standing: Mutex::default(),
             recent: Mutex::default(),
             missed: Notify::new(),
             full: AtomicBool::new(false),
+            off_untold: AtomicBool::new(false),
+            enforces_since: AtomicU64::new(0),
             steps: AtomicU64::new(0),
             metrics: Arc::default(),
         }
@@ -209,7 +221,7 @@ impl Keeper {
         if let (Standing::Live(session), Some(caller)) = (&standing, caller) {
             session.called_by(caller);
         }
-        self.as_the_mode_has_it(standing)
+        self.as_the_mode_has_it(id, standing)
     }
 
     async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Standing {

@@ -1,12 +1,13 @@
 //! What the mode means for sessions that are over, and what a change of it brings about.
 
 use super::switch::Setting;
-use super::{Keeper, SeenFleet, Session, Standing, Switch};
+use super::{Excuse, Keeper, SeenFleet, Session, Standing, Switch};
 use crate::clock::milliseconds;
-use crate::session::{Mode, Reason};
+use crate::session::{Mode, Reason, SessionId};
 use crate::store::{Ended, Fleet, StoreError};
 use parking_lot::MutexGuard;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 impl Keeper {
@@ -31,7 +32,16 @@ impl Keeper {
     /// Sets a switch of this replica, for a while or for good. In force at once. Returns the mode in force then.
     pub fn switch(&self, switch: Switch, mode: Mode, lasting: Option<Duration>) -> Mode {
         let until = lasting.map(|lasting| self.clock.now().plus(milliseconds(lasting)));
-        self.changed(self.switches.set(switch, self.switches.setting(switch, mode, until)), switch.name())
+        self.set(switch, self.switches.setting(switch, mode, until))
+    }
+
+    fn set(&self, switch: Switch, setting: Setting) -> Mode {
+        let stood = self.switches.of(switch);
+        let (before, after) = self.switches.set(switch, setting);
+        if before == after && stood != setting {
+            self.record_setting(after, switch, setting.mode);
+        }
+        self.changed((before, after), switch.name())
     }
 
     /// Sets the switch of all replicas, for a while or for good. Returns the mode in force here then.
@@ -84,6 +94,7 @@ impl Keeper {
 
     /// Under the lock until it is in force: of two that come at once, the later has to be the one that stays.
     fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
+        let fleet = self.store.now().map_or(fleet, |now| fleet.at(now));
         if seen.stands.replace(fleet) == Some(fleet) {
             return;
         }
@@ -91,16 +102,16 @@ impl Keeper {
             let left = self.store.now().map_or(0, |now| second.saturating_mul(1000).saturating_sub(now));
             (self.clock.now().plus(left), then)
         });
-        let changed = self.switches.set(Switch::Fleet, Setting { mode: fleet.mode, until });
+        // Under the lock too: of two that come at once, the later is to be told of last.
+        self.set(Switch::Fleet, Setting { mode: fleet.mode, until });
         drop(seen);
-        self.changed(changed, Switch::Fleet.name());
     }
 
     /// The switch of all replicas stands nowhere: it was never set, or the store has lost it. What was seen last goes on,
     /// and is written back.
     pub(super) async fn miss_fleet(&self) {
         let seen = self.fleet.lock().stands;
-        if let Some(fleet) = seen
+        if let Some(fleet) = seen.map(|fleet| self.store.now().map_or(fleet, |now| fleet.at(now)))
             && let Err(error) = self.store.restore_fleet(fleet).await
         {
             tracing::debug!(%error, "the mode of the fleet could not be written back");
@@ -118,7 +129,16 @@ impl Keeper {
         }
         let lapsed: Vec<_> = self.lapsed();
         self.record_mode(before, after, by, lapsed.len());
+        if after == Mode::Off {
+            self.off_untold.store(true, Ordering::Release);
+            // From here on nobody counts, and after that it counts anew.
+            for session in &lapsed {
+                session.forget_lapse();
+            }
+        }
         if after == Mode::Enforce {
+            std::mem::take(&mut *self.excuses.lock()).cancel();
+            self.enforces_since.store(self.now() / 1000, Ordering::Relaxed);
             // What was only recorded is now done, by the next round.
             let now = self.clock.now();
             for session in lapsed {
@@ -154,11 +174,15 @@ impl Keeper {
     }
 
     /// What a token stands for, as far as the mode lets it count.
-    pub(super) fn as_the_mode_has_it(&self, standing: Standing) -> Standing {
-        match (&standing, self.mode()) {
-            (_, Mode::Off) | (Standing::Undecided, Mode::Observe) => Standing::Unknown,
-            (Standing::Ended(ended), Mode::Observe) if !ended.reason.is_by_hand() => Standing::Excused(*ended),
-            _ => standing,
+    pub(super) fn as_the_mode_has_it(&self, id: SessionId, standing: Standing) -> Standing {
+        // Before the mode is looked at: where it changes now, this one fires.
+        let over = matches!(standing, Standing::Ended(_)).then(|| self.excuses.lock().clone());
+        match (standing, self.mode(), over) {
+            (_, Mode::Off, _) | (Standing::Undecided, Mode::Observe, _) => Standing::Unknown,
+            (Standing::Ended(ended), Mode::Observe, Some(over)) if !ended.reason.is_by_hand() => {
+                Standing::Excused(Excuse { id, ended, over })
+            }
+            (standing, ..) => standing,
         }
     }
 }

@@ -1,10 +1,11 @@
 //! What is said of a decision: its line in the log, its count, and its record.
 
-use super::{Keeper, Session};
+use super::{Keeper, Session, Switch};
 use crate::audit::{self, Caller, Decision, Scene};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::Ended;
 use crate::token::Carrier;
+use std::sync::atomic::Ordering;
 
 impl Keeper {
     /// A session begins, `created_age` milliseconds ago by the store's clock.
@@ -20,14 +21,21 @@ impl Keeper {
         self.record_verdict(id, ended, session, true);
     }
 
-    /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it.
+    /// Since when counting is unbroken, where that is later than the last activity of who has ended.
+    fn counting_since(&self, ended: &Ended) -> Option<EpochSeconds> {
+        Some(self.store.counting()).filter(|counting| (ended.last_activity + 1..=ended.ended).contains(counting))
+    }
+
+    /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it. While the
+    /// mode cut nobody, nothing was late.
     fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
+        let idle_since = self.counting_since(ended).unwrap_or(ended.last_activity);
         let allowed = match ended.reason {
-            Reason::Idle => ended.last_activity.saturating_add(self.limits.timeout),
+            Reason::Idle => idle_since.saturating_add(self.limits.timeout),
             Reason::Lifetime => ended.created.saturating_add(self.limits.lifetime?),
             Reason::Logout | Reason::Operator => return None,
         };
-        Some(ended.ended.saturating_sub(allowed))
+        Some(ended.ended.saturating_sub(allowed.max(self.enforces_since.load(Ordering::Relaxed))))
     }
 
     /// A session would have ended, had the mode been `enforce`.
@@ -39,6 +47,7 @@ impl Keeper {
     /// How and why a session ended, or would have.
     pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&Session>, done: bool) {
         let connections = session.map_or(0, Session::connections);
+        let counting = self.counting_since(ended);
         tracing::info!(
             session = %id,
             reason = %ended.reason,
@@ -46,7 +55,8 @@ impl Keeper {
             source = %ended.source,
             created = ended.created,
             now = ended.ended,
-            idle = ended.idle(),
+            counting,
+            idle = audit::idle(ended, counting),
             limit = self.limits.timeout,
             mode = %self.mode(),
             watermark = ended.watermark,
@@ -55,7 +65,7 @@ impl Keeper {
             if done { "session ended" } else { "session would be cut" }
         );
         let caller = session.and_then(Session::caller);
-        self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
+        self.record(Decision::End { ended, done, counting, connections }, Some(id), caller.as_ref());
     }
 
     /// A dead token came, by HTTP or on a tunnel, and is refused.
@@ -75,7 +85,14 @@ impl Keeper {
     pub(super) fn record_mode(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
         self.metrics.mode(self.mode());
         tracing::info!(mode = %after, %before, by, past_the_limit, "the mode has changed");
-        self.record(Decision::Mode { before, after, by, past_the_limit }, None, None);
+        self.record(Decision::Mode { before, after, by, set: None, past_the_limit }, None, None);
+    }
+
+    /// A switch was set, and the mode in force is what it was.
+    pub(super) fn record_setting(&self, mode: Mode, by: Switch, set: Mode) {
+        tracing::info!(%mode, switch = %by, %set, "a switch was set, and the mode in force stays");
+        let (by, set) = (by.name(), Some(set));
+        self.record(Decision::Mode { before: mode, after: mode, by, set, past_the_limit: 0 }, None, None);
     }
 
     fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {

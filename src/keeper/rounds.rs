@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 /// How long after it was not taken the last report is tried again.
 const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a start waits for the store.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+
 /// How long a round waits for the next at least. Deadlines that lie close together are of one round.
 const ROUND_PAUSE: u64 = 50;
 
@@ -93,6 +96,14 @@ impl Keeper {
         }
     }
 
+    /// The first word with the store, before anybody is served: how the switch of all replicas stands, which must not be
+    /// stricter here for the first who come. Where the store does not answer, it is not waited for.
+    pub async fn meet_the_store(&self) {
+        if tokio::time::timeout(FIRST_WORD, self.flush()).await.is_err() {
+            tracing::debug!("the store did not answer in time; clients are served all the same");
+        }
+    }
+
     /// The last round: what the store has not been told, and what must outlive this process. Where the store does not
     /// take it, it is tried until it does: a failover takes a while.
     pub async fn last_round(&self) {
@@ -169,7 +180,7 @@ impl Keeper {
     async fn flush(&self) -> bool {
         // Before anything is collected: what happens from here on is not told yet.
         let told = self.clock.now();
-        let mode = self.mode();
+        let mode = self.counting_mode();
         // Whoever is off only says so: all others have to know it.
         let untold = if mode == Mode::Off { Vec::new() } else { self.untold(told) };
         let now = self.clock.now();
@@ -179,6 +190,9 @@ impl Keeper {
         self.show_store(&touches, flushed.as_ref().ok());
         match flushed {
             Ok(flushed) => {
+                if self.mode() != Mode::Off {
+                    self.off_untold.fetch_and(mode != Mode::Off, Ordering::AcqRel);
+                }
                 for (session, beat) in untold {
                     session.pulse().told(beat);
                 }
@@ -201,6 +215,12 @@ impl Keeper {
                 touches.is_empty()
             }
         }
+    }
+
+    /// The mode, as far as counting goes: whoever was off, however briefly, is off until the store knows it, and lets idle
+    /// time start anew for everybody.
+    fn counting_mode(&self) -> Mode {
+        if self.off_untold.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
 
     fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
@@ -286,7 +306,7 @@ impl Keeper {
 
     /// Asks the store about a session whose deadline fell due.
     async fn judge(&self, session: &Arc<Session>) {
-        let (now, mode) = (self.clock.now(), self.mode());
+        let (now, mode) = (self.clock.now(), self.counting_mode());
         if mode == Mode::Off {
             // Nobody's time counts. When it does again, it begins anew.
             return self.judge_at(session, now.plus(self.limit_ms()));

@@ -5,8 +5,8 @@ use crate::clock::Moment;
 use crate::session::{Beat, EpochSeconds, Pulse, Reason, SessionId, Source};
 use crate::store::{Ended, Touch};
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A session in memory.
@@ -165,53 +165,18 @@ impl Session {
         self.cut.clone().cancelled_owned()
     }
 
+    /// One more connection, or one less.
+    pub(super) fn attach(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn detach(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// How many connections it has on this replica: tunnels, and requests on their way.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
-    }
-}
-
-/// A connection of a session, counted while this lives.
-#[derive(Debug)]
-pub struct Attached(Arc<Session>);
-
-impl Attached {
-    /// One more connection of `session`.
-    #[must_use]
-    pub fn new(session: Arc<Session>) -> Self {
-        session.connections.fetch_add(1, Ordering::Relaxed);
-        Self(session)
-    }
-
-    /// The session.
-    #[must_use]
-    pub fn session(&self) -> &Arc<Session> {
-        &self.0
-    }
-}
-
-impl Drop for Attached {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A request whose answer has not begun: it keeps its session alive while this lives.
-#[derive(Debug)]
-pub struct Awaited(Arc<Session>);
-
-impl Awaited {
-    /// An answer for `session` is awaited from now on.
-    #[must_use]
-    pub fn new(session: Arc<Session>) -> Self {
-        session.pulse.await_answer();
-        Self(session)
-    }
-}
-
-impl Drop for Awaited {
-    fn drop(&mut self) {
-        self.0.pulse.answered();
     }
 }

@@ -27,7 +27,7 @@ impl Keeper {
             Some(session) => standing_of(session),
             None => self.ask_about(id).await,
         };
-        self.as_the_mode_has_it(standing)
+        self.as_the_mode_has_it(id, standing)
     }
 
     async fn ask_about(self: &Arc<Self>, id: SessionId) -> Standing {

@@ -83,6 +83,16 @@ impl Switches {
         *self.settings.lock()
     }
 
+    /// How one of them stands.
+    pub(super) fn of(&self, switch: Switch) -> Setting {
+        let [file, replica, fleet] = self.settings();
+        match switch {
+            Switch::File => file,
+            Switch::Replica => replica,
+            Switch::Fleet => fleet,
+        }
+    }
+
     /// The mode that would come of it, were one switch set to `mode`.
     pub(super) fn mode_with(&self, switch: Switch, mode: Mode) -> Mode {
         let others = self.settings().into_iter().enumerate().filter(|(other, _)| *other != switch as usize);
@@ -91,7 +101,7 @@ impl Switches {
 
     /// How a switch would stand that is set to `mode` until then, or for good.
     pub(super) fn setting(&self, switch: Switch, mode: Mode, until: Option<Moment>) -> Setting {
-        let lasting = self.settings.lock().get(switch as usize).map_or(mode, |setting| setting.lasting());
+        let lasting = self.of(switch).lasting();
         Setting { mode, until: until.map(|until| (until, lasting)) }
     }
 

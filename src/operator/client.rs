@@ -60,8 +60,8 @@ impl Client {
         let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask_on(stream, method, path, body));
         match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((status, body)) if status.is_success() => Ok(Answer { body, address }),
-            Ok((status, body)) => Err(match serde_json::from_slice::<Refusal>(&body) {
-                Ok(refusal) => Trouble::Refused(refusal.with(status)),
+            Ok((status, body)) => Err(match serde_json::from_slice(&body) {
+                Ok(said) => Trouble::Refused(Refusal { status, said }),
                 Err(_) => Trouble::Stranger(address.clone()),
             }),
             Err(error) => Err(Trouble::Unanswered(address.clone(), error)),

@@ -3,8 +3,8 @@
 use super::client::{Answer, Client};
 use super::place::At;
 use super::words::Trouble;
+use crate::admin::answer::Drained;
 use http::Method;
-use serde::Deserialize;
 use std::time::Duration;
 
 /// How often it is asked what is left.
@@ -20,26 +20,15 @@ pub struct Draining {
     pub(super) at: At,
 }
 
-/// How a drain stands.
-#[derive(Debug, Deserialize)]
-pub(super) struct Standing {
-    pub(super) phase: String,
-    pub(super) tunnels: usize,
-    pub(super) requests: usize,
-    pub(super) seconds_left: u64,
-}
-
-impl Standing {
-    fn is_over(&self) -> bool {
-        // Another one, started meanwhile, drains nothing.
-        self.phase == "serving" || self.tunnels + self.requests == 0 || self.seconds_left == 0
-    }
+fn is_over(drained: &Drained) -> bool {
+    // Another one, started meanwhile, drains nothing.
+    drained.phase == "serving" || drained.tunnels + drained.requests == 0 || drained.seconds_left == 0
 }
 
 /// Begins the drain, or joins one; and waits for its end where that is wanted.
 pub(super) async fn drain<'c>(draining: &Draining, client: &'c Client) -> Result<Answer<'c>, Trouble> {
     let mut answer = client.ask(Method::PUT, "/drain", String::new()).await?;
-    while draining.wait && !answer.read::<Standing>()?.is_over() {
+    while draining.wait && !is_over(&answer.read()?) {
         tokio::time::sleep(ASKED_EVERY).await;
         answer = match client.ask(Method::GET, "/drain", String::new()).await {
             // It was stopped meanwhile, and nothing is left of it.

@@ -3,11 +3,10 @@
 use super::client::{Answer, Client};
 use super::place::At;
 use super::words::{self, Trouble};
+use crate::admin::answer::Change;
 use crate::config::duration;
 use http::Method;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -30,47 +29,16 @@ pub struct Switching {
     pub(super) at: At,
 }
 
-/// What the listener is asked to change.
-#[derive(Serialize)]
-struct Change<'s> {
-    mode: &'s str,
-    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
-    lasting: Option<String>,
-    fleet: bool,
-    yes: bool,
-}
-
-/// How the switches stand.
-#[derive(Debug, Deserialize)]
-pub(super) struct Standing {
-    pub(super) mode: String,
-    pub(super) switches: BTreeMap<String, Setting>,
-    pub(super) past_the_limit: usize,
-    pub(super) replica: String,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Setting {
-    pub(super) mode: String,
-    pub(super) until: Option<Until>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(super) struct Until {
-    pub(super) seconds_left: u64,
-    pub(super) then: String,
-}
-
 /// Asks how the switches stand, or sets one. Where that would cut sessions at once, whoever sits at the terminal is asked;
 /// where nobody does, it is not done.
 pub(super) async fn mode<'c>(switching: &Switching, client: &'c Client) -> Result<Answer<'c>, Trouble> {
     let Some(mode) = &switching.mode else { return client.ask(Method::GET, "/mode", String::new()).await };
     let lasting = switching.lasting.map(|lasting| humantime::format_duration(lasting).to_string());
-    let mut change = Change { mode, lasting, fleet: switching.fleet, yes: switching.yes };
+    let mut change = Change { mode: mode.clone(), lasting, fleet: switching.fleet, yes: switching.yes };
     match put(&change, client).await {
         Err(Trouble::Refused(refusal)) if io::stdin().is_terminal() => {
-            let Some(count) = refusal.would_cut else { return Err(Trouble::Refused(refusal)) };
-            if !agreed(count).map_err(Trouble::Input)? {
+            let Some(count) = refusal.said.would_cut else { return Err(Trouble::Refused(refusal)) };
+            if !agreed(count, refusal.said.unheard.unwrap_or_default()).map_err(Trouble::Input)? {
                 return Err(Trouble::Declined);
             }
             change.yes = true;
@@ -80,13 +48,13 @@ pub(super) async fn mode<'c>(switching: &Switching, client: &'c Client) -> Resul
     }
 }
 
-async fn put<'c>(change: &Change<'_>, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+async fn put<'c>(change: &Change, client: &'c Client) -> Result<Answer<'c>, Trouble> {
     client.ask(Method::PUT, "/mode", json!(change).to_string()).await
 }
 
 /// Asks at the terminal. On stderr: what is printed on stdout is the answer alone.
-fn agreed(count: usize) -> io::Result<bool> {
-    write!(io::stderr(), "{} ", words::cut_now(count))?;
+fn agreed(count: usize, unheard: u64) -> io::Result<bool> {
+    write!(io::stderr(), "{} ", words::cut_now(count, unheard))?;
     let mut line = String::new();
     io::stdin().read_line(&mut line)?;
     Ok(matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes"))

@@ -4,12 +4,11 @@ use super::client::{Answer, Client};
 use super::paste;
 use super::place::At;
 use super::words::Trouble;
+use crate::admin::answer::Explained;
 use crate::config::{ForOperators, duration};
-use crate::keeper::Account;
 use crate::session::SessionId;
 use crate::token;
 use http::{Method, StatusCode};
-use serde::Deserialize;
 use std::time::Duration;
 
 /// Which session is explained.
@@ -46,27 +45,6 @@ pub struct One {
     pub(super) at: At,
 }
 
-/// What the listener tells of a session.
-#[derive(Debug, Deserialize)]
-pub(super) struct Told {
-    #[serde(flatten)]
-    pub(super) account: Account,
-    pub(super) now: u64,
-    pub(super) idle: u64,
-    pub(super) limit: u64,
-    pub(super) seconds_left: Option<u64>,
-    /// What ends it then.
-    pub(super) left_until: Option<String>,
-    pub(super) says: String,
-}
-
-/// What it tells of many.
-#[derive(Debug, Deserialize)]
-pub(super) struct ToldOfAll {
-    pub(super) mode: String,
-    pub(super) sessions: Vec<Told>,
-}
-
 pub(super) async fn explain<'c>(
     explaining: &Explaining,
     client: &'c Client,
@@ -94,7 +72,9 @@ pub(super) async fn list<'c>(listing: &Listing, client: &'c Client) -> Result<An
 }
 
 pub(super) async fn end<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {
-    ask(Method::DELETE, id_in(&one.id)?, "", client).await
+    let id = id_in(&one.id)?;
+    let answer = ask(Method::DELETE, id, "", client).await?;
+    if answer.read::<Explained>()?.untold { Err(Trouble::EndedHere(id)) } else { Ok(answer) }
 }
 
 pub(super) async fn extend<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {

@@ -1,15 +1,14 @@
 //! Answers as a person reads them: the sentence first, then one thing a line.
 
-use super::drain;
-use super::mode::{Setting, Standing, Switching};
-use super::session::{Told, ToldOfAll};
+use super::mode::Switching;
+use crate::admin::answer::{Drained, Explained, ManySessions, Modes, OneSession, Setting};
 use crate::counted::counted;
 use crate::keeper::{State, TOLD_AT_MOST, clock_time};
 use crate::session::{Mode, Reason};
 use std::time::Duration;
 
 /// How the switches stand; and where the mode is another than asked for, whose doing that is.
-pub(super) fn mode(standing: &Standing, switching: &Switching) -> String {
+pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
     let mut lines = Lines::default();
     lines.add("mode", &standing.mode);
     for (switch, setting) in &standing.switches {
@@ -33,6 +32,10 @@ pub(super) fn mode(standing: &Standing, switching: &Switching) -> String {
             ));
         }
     }
+    let returns = |setting: &Setting| setting.until.as_ref().is_some_and(|until| until.then == Mode::Enforce.name());
+    if standing.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
+        lines.say("When that is over, whoever is past the limit by then is cut, and nobody is asked.");
+    }
     lines.0
 }
 
@@ -43,15 +46,16 @@ fn lasting(Setting { mode, until }: &Setting) -> String {
 }
 
 /// How a drain stands.
-pub(super) fn drain(standing: &drain::Standing) -> String {
-    let drain::Standing { phase, tunnels, requests, seconds_left } = standing;
+pub(super) fn drain(drained: &Drained) -> String {
+    let Drained { phase, tunnels, requests, seconds_left, .. } = drained;
     let (tunnels, requests) = (counted(*tunnels, "tunnel"), counted(*requests, "request"));
     format!("{phase}: {tunnels} and {requests} left, for which there are {}\n", span(*seconds_left))
 }
 
 /// Why a session lives or ended.
-pub(super) fn account(told: &Told) -> String {
-    let Told { account, now, idle, limit, seconds_left, left_until, says } = told;
+pub(super) fn account(explained: &Explained) -> String {
+    let Explained { session, mode, unheard, .. } = explained;
+    let OneSession { account, now, idle, limit, seconds_left, left_until, says } = session;
     let when = |at: u64| format!("{at}  {}  {} ago", clock_time(at), span(now.saturating_sub(at)));
     let mut lines = Lines::default();
     lines.say(says);
@@ -59,7 +63,9 @@ pub(super) fn account(told: &Told) -> String {
     lines.add("session", &account.session);
     lines.add("state", state(account.state));
     lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
-    if let Some(left) = seconds_left {
+    if seconds_left.is_some() && mode == Mode::Off.name() {
+        lines.add("left", "the mode is off: no time counts");
+    } else if let Some(left) = seconds_left {
         let is_old = left_until.as_deref() == Some(Reason::Lifetime.name());
         lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
     }
@@ -72,18 +78,21 @@ pub(super) fn account(told: &Told) -> String {
         let label = if account.state == State::Ended { "ended" } else { "over since" };
         lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
     }
+    if *unheard > 0 {
+        lines.say(&format!("{} did not answer: what it knows is missing.", counted(unheard, "replica")));
+    }
     lines.0
 }
 
 /// Many sessions, one a line.
-pub(super) fn table(told: &ToldOfAll) -> String {
-    let ToldOfAll { mode, sessions } = told;
+pub(super) fn table(told: &ManySessions) -> String {
+    let ManySessions { mode, sessions, unheard, .. } = told;
     let mut lines = Lines::default();
     let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str| {
         format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}")
     };
     lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS"));
-    for Told { account, idle, seconds_left, .. } in sessions {
+    for OneSession { account, idle, seconds_left, .. } in sessions {
         let connections = account.connections.values().sum::<usize>().to_string();
         // Time that does not count has no end.
         let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
@@ -91,7 +100,11 @@ pub(super) fn table(told: &ToldOfAll) -> String {
     }
     lines.0.push('\n');
     let more = if sessions.len() >= TOLD_AT_MOST { "; there may be more, of less idle ones" } else { "" };
-    lines.say(&format!("{}, mode {mode}{more}", counted(sessions.len(), "session")));
+    let silent = match unheard {
+        0 => String::new(),
+        _ => format!("; {} did not answer: its sessions are missing", counted(unheard, "replica")),
+    };
+    lines.say(&format!("{}, mode {mode}{more}{silent}", counted(sessions.len(), "session")));
     lines.0
 }
 
@@ -122,7 +135,7 @@ impl Lines {
     }
 
     fn add(&mut self, label: &str, text: &str) {
-        // A replica's name has 16 digits, and stands indented.
+        // Wide enough for the longest label there is, but for a long name of a replica, which stands out.
         let line = format!("{label:<18}  {text}");
         self.say(line.trim_end());
     }

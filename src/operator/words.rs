@@ -1,10 +1,10 @@
 //! What is said where a command is not done: what the matter is, and what to do.
 
+use crate::admin::answer::Refused;
 use crate::config::{Problems, Upstream};
 use crate::counted::counted;
 use crate::session::SessionId;
 use http::StatusCode;
-use serde::Deserialize;
 use std::{fmt, io};
 
 /// The command was not done: refused, not reachable, unknown.
@@ -46,24 +46,15 @@ pub enum Trouble {
     Refused(Refusal),
     /// The listener knows no such session.
     Unknown(SessionId, Refusal),
+    /// The session is ended on the replica that was asked, and the others could not be told yet.
+    EndedHere(SessionId),
 }
 
-/// What the listener says where it refuses.
-#[derive(Debug, Deserialize)]
+/// That the listener refuses.
+#[derive(Debug)]
 pub struct Refusal {
-    #[serde(skip)]
     pub(super) status: StatusCode,
-    error: String,
-    cure: String,
-    /// How many sessions the change would cut, where that is why.
-    pub(super) would_cut: Option<usize>,
-}
-
-impl Refusal {
-    /// The same, with the status of the answer that it came in.
-    pub(super) fn with(self, status: StatusCode) -> Self {
-        Self { status, ..self }
-    }
+    pub(super) said: Refused,
 }
 
 impl Trouble {
@@ -85,7 +76,8 @@ impl Trouble {
             | Self::Unanswered(..)
             | Self::Stranger(_)
             | Self::Refused(_)
-            | Self::Unknown(..) => EXIT_NOT_DONE,
+            | Self::Unknown(..)
+            | Self::EndedHere(_) => EXIT_NOT_DONE,
         }
     }
 
@@ -125,7 +117,8 @@ impl Trouble {
                 "name admin.listen with --admin, not listen, upstream or health.listen; and use the version of \
                  idlegate that runs"
             }
-            Self::Refused(refusal) | Self::Unknown(_, refusal) => &refusal.cure,
+            Self::Refused(refusal) | Self::Unknown(_, refusal) => &refusal.said.cure,
+            Self::EndedHere(_) => "they are told as soon as it does: see with idlegate explain, or ask each of them",
         }
     }
 }
@@ -149,8 +142,14 @@ impl fmt::Display for Trouble {
             Self::Unreachable(address, error) => write!(f, "nobody answers at {address}: {error}")?,
             Self::Unanswered(address, error) => write!(f, "no answer came from {address}: {error}")?,
             Self::Stranger(address) => write!(f, "what listens at {address} does not answer as idlegate's [admin]")?,
-            Self::Refused(refusal) => f.write_str(&plain(&refusal.error))?,
-            Self::Unknown(id, refusal) => write!(f, "{} ({id})", plain(&refusal.error))?,
+            Self::Refused(refusal) => f.write_str(&plain(&refusal.said.error))?,
+            Self::Unknown(id, refusal) => write!(f, "{} ({id})", plain(&refusal.said.error))?,
+            Self::EndedHere(id) => {
+                write!(
+                    f,
+                    "{id} has ended on this replica, but the store does not answer, and the others go on with it"
+                )?;
+            }
         }
         write!(f, "; {}", plain(self.cure()))
     }
@@ -159,8 +158,12 @@ impl fmt::Display for Trouble {
 impl std::error::Error for Trouble {}
 
 /// What is asked before sessions are cut.
-pub(super) fn cut_now(count: usize) -> String {
-    format!("cut {} now? [y/N]", counted(count, "session"))
+pub(super) fn cut_now(count: usize, unheard: u64) -> String {
+    let sessions = counted(count, "session");
+    match unheard {
+        0 => format!("cut {sessions} now? [y/N]"),
+        _ => format!("cut {sessions} now, and those of {} that did not answer? [y/N]", counted(unheard, "replica")),
+    }
 }
 
 /// A text without what steers a terminal.

@@ -49,7 +49,7 @@ pub(super) async fn admit(
         awaited: Vec::new(),
         attached: Vec::new(),
     };
-    let (mut dead, mut undecided) = (None, false);
+    let (mut dead, mut undecided, mut excused) = (None, false, Vec::new());
     // At once: several strangers wait for the store no longer than one.
     let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
     for (sighting, standing) in sightings.into_iter().zip(standings) {
@@ -61,8 +61,9 @@ pub(super) async fn admit(
                     cookies.push(name.clone());
                 }
             }
-            Standing::Excused(ended) => {
-                keeper.record_would_refuse(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
+            Standing::Excused(excuse) => {
+                keeper.record_would_refuse(sighting.id, &excuse.ended, Carrier::Request, Some(&pass.caller));
+                excused.push(Attached::excused(excuse));
             }
             // Whoever else is dead is known for certain, and goes before.
             Standing::Undecided => undecided = true,
@@ -86,7 +87,7 @@ pub(super) async fn admit(
     }
     let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));
-    pass.attached = pass.refreshed.iter().cloned().map(Attached::new).collect();
+    pass.attached = pass.refreshed.iter().cloned().map(Attached::new).chain(excused).collect();
     pass.awaited = pass.refreshed.iter().cloned().map(Awaited::new).collect();
     pass.touch();
     Ok(pass)
@@ -170,9 +171,9 @@ impl Pass<'_> {
             return body;
         }
         let refresh = self.refresh();
-        let cuts = self.attached.iter().map(|attached| signal(attached.session())).collect();
+        let cuts = self.attached.iter().map(signal).collect();
         let kill = client.kill.clone();
-        let watched: Vec<Signal> = self.attached.iter().map(|attached| signal(attached.session())).collect();
+        let watched: Vec<Signal> = self.attached.iter().map(signal).collect();
         let watch = tokio::spawn(async move {
             first(watched).await;
             tokio::time::sleep(FAREWELL).await;
@@ -190,11 +191,11 @@ impl Pass<'_> {
     }
 }
 
-/// Fires when the session is cut. Where it ended while its answer was awaited, the answer still gets its moment: a
-/// request is not cut before its answer has begun.
-fn signal(session: &Arc<Session>) -> Signal {
-    let late = session.ended().is_some();
-    let cut = session.cut();
+/// Fires when the connection is to end. Where that was so while its answer was awaited, the answer still gets its moment:
+/// a request is not cut before its answer has begun.
+fn signal(attached: &Attached) -> Signal {
+    let late = attached.is_cut();
+    let cut = attached.cut();
     Box::pin(async move {
         cut.await;
         if late {

@@ -145,6 +145,18 @@ pub struct Fleet {
     pub until: Option<(EpochSeconds, Mode)>,
 }
 
+impl Fleet {
+    /// How it stands at `now`, in epoch milliseconds by the store's clock: what was set for a while may be over. Whoever
+    /// reads that only now must not begin with it once more.
+    #[must_use]
+    pub(crate) fn at(self, now: u64) -> Self {
+        match self.until {
+            Some((until, then)) if until.saturating_mul(1000) <= now => Self { mode: then, until: None },
+            _ => self,
+        }
+    }
+}
+
 /// What some replica asks all of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
@@ -152,6 +164,15 @@ pub struct Question {
     number: u64,
     /// What it asks.
     pub text: String,
+}
+
+/// What was answered to a question.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Answers {
+    /// What came.
+    pub told: Vec<String>,
+    /// How many replicas did not answer in time.
+    pub unheard: u64,
 }
 
 /// What a store tells by itself.
@@ -237,8 +258,8 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Asks every replica, this one included, and returns what they answered within a second. Nobody answers where
     /// there is one replica only, which knows the answer itself.
-    fn ask_all<'a>(&'a self, _question: &'a str) -> Answer<'a, Vec<String>> {
-        Box::pin(std::future::ready(Ok(Vec::new())))
+    fn ask_all<'a>(&'a self, _question: &'a str) -> Answer<'a, Answers> {
+        Box::pin(std::future::ready(Ok(Answers::default())))
     }
 
     /// Answers a question that was heard.

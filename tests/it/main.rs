@@ -23,6 +23,7 @@ mod health;
 mod http;
 mod in_band;
 mod metrics;
+mod modes;
 mod monitoring;
 mod operator;
 mod outage;

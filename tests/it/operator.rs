@@ -145,7 +145,8 @@ async fn each_works_by_tcp_and_by_a_socket_with_a_token_and_without() {
             let refused = not_done(1, &["mode"], &at[..1]);
             assert_eq!(
                 refused,
-                "idlegate: the token is missing or wrong; send what stands in admin.token_file: Authorization: Bearer …\n"
+                "idlegate: the token is missing or wrong; send what stood in admin.token_file when idlegate started \
+                 (another one is in force after a restart): Authorization: Bearer …\n"
             );
             // The command's own goes before that of the configuration.
             let other = [at[0], ("IDLEGATE_ADMIN_TOKEN_FILE", CONFIG)];

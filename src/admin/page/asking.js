@@ -32,7 +32,7 @@ export class Asking {
       const yes = question.isDangerous();
       const change = { mode, fleet: name === 'fleet', yes, ...(lasting && { for: lasting }) };
       return this.#act('PUT', '/mode', change).catch((refusal) => {
-        if (!refusal.would_cut) throw refusal;
+        if (refusal.would_cut === undefined) throw refusal;
         // More than stands here: it is asked once more.
         question.isTold = true;
         throw { error: refusal.error, cure: `“${question.does}” cuts ${refusal.would_cut === 1 ? 'it' : 'them'}` };
@@ -52,7 +52,10 @@ export class Asking {
       sentences: () => words.endings(now()),
       done: `Session ${words.short(id)} has ended.`,
     };
-    return this.#ask(question, () => this.#act('DELETE', `/sessions/${id}`));
+    return this.#ask(question, async () => {
+      const { untold } = await this.#act('DELETE', `/sessions/${id}`);
+      if (untold) question.done = `Session ${words.short(id)} has ended on this replica. The store does not answer: the others are told when it does.`;
+    });
   }
 
   // Refreshes a session, which needs no question.

@@ -147,7 +147,8 @@ function showSessions(next, before) {
   byId('sessions-empty').hidden = ids.length > 0;
   const whose = next.store.kind === 'redis' ? 'of all replicas, ' : '';
   const shown = next.are_more ? `the ${ids.length} with the least time left; more are live` : 'the least time left first';
-  say(byId('sessions-note'), ids.length ? whose + shown : '');
+  const silent = next.unheard ? `${words.counted(next.unheard, 'replica')} did not answer: what only they know is missing. ` : '';
+  say(byId('sessions-note'), silent + (ids.length ? whose + shown : ''));
 }
 
 function fill(row, session, { mode }) {

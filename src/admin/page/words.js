@@ -120,6 +120,7 @@ export function consequences(snapshot, name, mode) {
     const are = count === 1 ? 'is' : 'are';
     if (count) says.push(`${more}${counted(count, 'session')} ${are} past the limit and will be cut.`);
     else if (after === 'enforce') says.push('No session is past the limit: nobody is cut at once.');
+    if (name === 'fleet' && snapshot.unheard) says.push(`${counted(snapshot.unheard, 'replica')} did not answer, and may have more.`);
     if (before === 'off' && after !== 'off') says.push('Idle time starts anew for everybody.');
     if (after === 'enforce') says.push(`From then on, whoever is idle for more than ${span(limit)} is cut.`);
   } else if (after !== mode) {
@@ -131,6 +132,7 @@ export function consequences(snapshot, name, mode) {
     says.push(`Everything passes through: nobody is cut, and dead tokens pass. The idle time of ${counted(live, 'live session')} does not count.`);
     says.push('When it ends, idle time starts anew for everybody, on all replicas.');
   }
+  if (mode === 'observe' && after === mode) says.push('When it ends, whoever is past the limit by then is cut, and nobody is asked.');
   if (name === 'fleet') says.push('This holds for all replicas that share the store.');
   if (switches[name].mode === mode && !switches[name].until) says.unshift(`It is set to ${mode} already.`);
   return says.map((text) => text.charAt(0).toUpperCase() + text.slice(1));

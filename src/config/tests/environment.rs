@@ -155,7 +155,7 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
         // A table of one key, or all rules.
         assert!(keys.len() == 1 || *name == "TOKEN", "{name}: {keys:?}");
         assert!(keys.iter().all(|key| variable_of(key).starts_with(&format!("IDLEGATE_{name}"))), "{name}: {keys:?}");
-        let Changes { applied, pending } = running.reload(edited.clone());
+        let Changes { applied, pending, .. } = running.reload(edited.clone());
         let told: BTreeSet<_> = applied.iter().chain(&pending).cloned().collect();
         assert_eq!(told, keys.into_iter().collect(), "{name}");
         assert!(applied.is_empty() || pending.is_empty(), "{name}");
@@ -165,10 +165,10 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
             assert!(name.starts_with("STORE") || !shows(&running), "{name} is in force, and said not to be");
         }
         // Once more: what is in force is no change any more, what waits still waits.
-        assert_eq!(running.reload(edited), Changes { applied: vec![], pending: pending.clone() }, "{name}");
+        assert_eq!(running.reload(edited), Changes { pending: pending.clone(), ..Changes::default() }, "{name}");
         // And back, as the running program had it.
         let back = running.reload(parse(BASE).unwrap());
-        assert_eq!(back, Changes { applied: applied.clone(), pending: vec![] }, "{name}");
+        assert_eq!(back, Changes { applied: applied.clone(), ..Changes::default() }, "{name}");
         assert!(name.starts_with("STORE") || !shows(&running), "{name} is still in force");
         applied_keys.extend(applied);
     }
@@ -185,8 +185,15 @@ fn an_edit_is_told_by_what_is_in_force() {
     assert_eq!(running.reload(parse(&same).unwrap()), Changes::default());
     // Taken out, set, and hidden by a variable.
     let edited = parse_with(&file("connect_timeout = \"7s\"\nlog = \"off\""), &[("IDLEGATE_LOG", "warn")]).unwrap();
-    let Changes { applied, pending } = running.reload(edited);
+    let Changes { applied, pending, shadowed } = running.reload(edited.clone());
     assert_eq!((applied, pending), (vec!["connect_timeout".into(), "deny".into()], vec!["max_sessions".into()]));
+    assert_eq!(shadowed, ["log"]);
+    // The same again; with another one; without it.
+    for (log, shadowed) in [("log = \"off\"", false), ("log = \"info\"", true), ("", true)] {
+        let text = file(&format!("connect_timeout = \"7s\"\n{log}"));
+        let edited = parse_with(&text, &[("IDLEGATE_LOG", "warn")]).unwrap();
+        assert_eq!(running.reload(edited).shadowed.is_empty(), !shadowed, "{log}");
+    }
     // A rule less.
     let text = format!("{}\n{BASE}", "max_sessions = 9");
     let (rules, _) = text.rsplit_once("[[token]]").unwrap();

@@ -2,11 +2,10 @@
 
 use super::Ending;
 use crate::clock::Moment;
-use crate::keeper::{Attached, Session};
+use crate::keeper::{Attached, Excuse};
 use crate::session::Source;
 use crate::shutdown::{Shutdown, Turn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
@@ -26,9 +25,9 @@ impl Ends {
         Self { bound, turn: shutdown.turn(), listening: false }
     }
 
-    /// From now on the tunnel is this session's, and no other's.
-    pub(super) fn move_to(&mut self, session: Option<Arc<Session>>) {
-        self.bound = session.map(Attached::new).map(bind).into_iter().collect();
+    /// From now on the tunnel belongs to this one, and to no other.
+    pub(super) fn move_to(&mut self, attached: Option<Attached>) {
+        self.bound = attached.map(bind).into_iter().collect();
         self.listening = false;
     }
 
@@ -36,14 +35,20 @@ impl Ends {
         self.bound.is_empty()
     }
 
+    /// The excuses by which the tunnel is there, and which are over.
+    pub(super) fn excuses(&self) -> impl Iterator<Item = &Excuse> {
+        let cut = self.bound.iter().map(|(attached, _)| attached).filter(|attached| attached.is_cut());
+        cut.filter_map(Attached::excuse)
+    }
+
     pub(super) fn touch(&self, at: Moment, source: Source) {
-        self.bound.iter().for_each(|(attached, _)| attached.session().touch(at, source));
+        self.bound.iter().for_each(|(attached, _)| attached.touch(at, source));
     }
 
     /// Ready when the tunnel is to end. On the way of every frame, so the signals, each of which takes a lock, are
     /// polled only until they know whom to wake; whether they have fired is then read from an atomic.
     pub(super) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<Ending> {
-        if self.bound.iter().any(|(attached, _)| attached.session().ended().is_some()) {
+        if self.bound.iter().any(|(attached, _)| attached.is_cut()) {
             return Poll::Ready(Ending::Cut);
         }
         if !self.listening && self.bound.iter_mut().any(|(_, cut)| cut.as_mut().poll(cx).is_ready()) {
@@ -59,6 +64,6 @@ impl Ends {
 }
 
 fn bind(attached: Attached) -> (Attached, Signal) {
-    let cut = Box::pin(attached.session().cut());
+    let cut = Box::pin(attached.cut());
     (attached, cut)
 }

@@ -19,7 +19,7 @@ use crate::keeper::Attached;
 use crate::metrics::Counted;
 use crate::session::Source;
 use crate::stream::Stream;
-use crate::token::InBand;
+use crate::token::{Carrier, InBand};
 use ends::Ends;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -252,7 +252,11 @@ impl Tunnel {
 
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
-        let Self { proxy, client, app, up, down, .. } = &mut self;
+        let Self { proxy, client, app, up, down, ends, talk, .. } = &mut self;
+        for excuse in ends.excuses() {
+            let caller = talk.as_deref().map(|talk| &talk.caller);
+            proxy.keeper.record_refusal(excuse.id, &excuse.ended, Carrier::Tunnel, caller);
+        }
         let cut = &proxy.current.load().cut;
         let farewell = Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason };
         let words = match ending {

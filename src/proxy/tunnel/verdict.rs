@@ -3,7 +3,7 @@
 use super::{Ending, Talk, Tunnel};
 use crate::audit::Caller;
 use crate::frame::Side;
-use crate::keeper::{Session, Standing};
+use crate::keeper::{Attached, Standing};
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
 use crate::session::{Mode, SessionId};
@@ -20,7 +20,7 @@ pub(super) enum Verdict {
     /// It carries a token that may be dead, and nobody can tell now.
     Undecided,
     /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
-    Move(Option<Arc<Session>>),
+    Move(Option<Attached>),
 }
 
 impl Tunnel {
@@ -119,8 +119,8 @@ impl Tunnel {
     pub(super) fn decided_down(&mut self, verdict: Verdict) -> Result<(), Ending> {
         self.down.verdict = None;
         match verdict {
-            Verdict::Move(session) => {
-                self.ends.move_to(session);
+            Verdict::Move(attached) => {
+                self.ends.move_to(attached);
                 // The message that offered the token was its session's first activity on this tunnel.
                 self.refresh(Side::Client, Seen { data: true, ..Seen::default() });
             }
@@ -138,8 +138,8 @@ async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> Verdict {
     for id in &offer.ids {
         match proxy.keeper.standing(*id).await {
             Standing::Ended(ended) => return refuse(&proxy, *id, &ended, &caller),
-            Standing::Excused(ended) => {
-                proxy.keeper.record_would_refuse(*id, &ended, Carrier::Tunnel, Some(&caller));
+            Standing::Excused(excuse) => {
+                proxy.keeper.record_would_refuse(*id, &excuse.ended, Carrier::Tunnel, Some(&caller));
             }
             Standing::Undecided => return Verdict::Undecided,
             Standing::Live(_) | Standing::Unknown => {}
@@ -150,9 +150,10 @@ async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> Verdict {
 
 async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> Verdict {
     match proxy.keeper.accept(id, Some(&caller)).await {
-        Standing::Live(session) => Verdict::Move(Some(session)),
-        // The offer of a token that is excused was recorded; that the app takes it is not decided here.
-        Standing::Unknown | Standing::Undecided | Standing::Excused(_) => Verdict::Move(None),
+        Standing::Live(session) => Verdict::Move(Some(Attached::new(session))),
+        // Its offer was recorded; that the app takes it is not decided here.
+        Standing::Excused(excuse) => Verdict::Move(Some(Attached::excused(excuse))),
+        Standing::Unknown | Standing::Undecided => Verdict::Move(None),
         Standing::Ended(ended) => refuse(&proxy, id, &ended, &caller),
     }
 }

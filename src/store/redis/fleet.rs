@@ -2,13 +2,20 @@
 
 use super::RedisStore;
 use crate::session::{Mode, SessionId};
-use crate::store::{Fleet, Heard, Question};
-use ::redis::RedisResult;
+use crate::store::{Answers, Fleet, Heard, Question};
+use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What a message begins with that tells of the switch of the whole fleet.
 const SWITCHED: &str = "mode ";
+
+/// How many milliseconds after its sending an order is still carried out: whoever waits for the answer gives up a little
+/// later ([`RESPONSE_TIMEOUT`](super::link::RESPONSE_TIMEOUT)). The server's time is known as what it is at the least.
+const CARRIED_OUT_WITHIN: u64 = 900;
+
+/// What the server answers where the order came too late.
+const LATE: i64 = -1;
 
 /// What a message begins with that asks all replicas; then come the number of the question, and the question.
 const ASKED: &str = "ask ";
@@ -49,12 +56,17 @@ impl RedisStore {
     /// written back because it was `lost`, what somebody has set meanwhile stays.
     pub(super) async fn switch(&self, fleet: Fleet, lost: bool) -> RedisResult<()> {
         let set = |naming| {
+            let view = *self.view.lock();
+            let not_after = view.server_now(self.clock.now()).map_or(0, |now| now + CARRIED_OUT_WITHIN);
             let mut command = self.link.switch.command(naming, 1);
             command.arg(self.fleet_key()).arg(fleet_value(fleet)).arg(self.link.channel());
-            command.arg(if lost { "lost" } else { "" });
+            command.arg(if lost { "lost" } else { "" }).arg(not_after);
             command
         };
-        self.link.run(set).await.map(drop)
+        match self.link.run(set).await? {
+            Value::Int(LATE) => Err((ErrorKind::Io, "it took too long, and was not done").into()),
+            _ => Ok(()),
+        }
     }
 
     /// Reads how the switch of the whole fleet stands. What is no mode counts as nothing, and is said once.
@@ -76,21 +88,34 @@ impl RedisStore {
         format!("{}:answers:{number:0NUMBER_DIGITS$x}", self.settings.prefix)
     }
 
-    /// Asks every replica that is there, this one included. Returns what was answered in time.
-    pub(super) async fn ask_all(&self, question: &str) -> RedisResult<Vec<String>> {
+    /// Asks every replica that is there, this one included. Returns what was answered in time; where the server does not
+    /// answer, that nobody else did.
+    pub(super) async fn ask_all(&self, question: &str) -> Answers {
+        let others = self.view.lock().others;
+        match self.ask_everybody(question, others.saturating_add(1)).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::debug!(%error, "the other replicas could not be asked");
+                Answers { told: Vec::new(), unheard: others }
+            }
+        }
+    }
+
+    async fn ask_everybody(&self, question: &str, everybody: u64) -> RedisResult<Answers> {
         let number = rand::random::<u64>();
         let mut publish = ::redis::cmd("PUBLISH");
         publish.arg(self.link.channel()).arg(format!("{ASKED}{number:0NUMBER_DIGITS$x} {question}"));
         let _: u64 = self.link.ask(publish).await?;
-        let everybody = usize::try_from(self.view.lock().others).unwrap_or(usize::MAX).saturating_add(1);
         let started = self.clock.now();
         loop {
             let mut look = ::redis::cmd("LRANGE");
             look.arg(self.answers_key(number)).arg(0).arg(-1);
             let answered: Vec<Vec<u8>> = self.link.ask(look).await?;
             let waited = Duration::from_millis(self.clock.now().since(started));
-            if answered.len() >= everybody || waited > ANSWERED_WITHIN {
-                return Ok(answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect());
+            let unheard = everybody.saturating_sub(answered.len() as u64);
+            if unheard == 0 || waited > ANSWERED_WITHIN {
+                let told = answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
+                return Ok(Answers { told, unheard });
             }
             tokio::time::sleep(LOOKED_EVERY).await;
         }

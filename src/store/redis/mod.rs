@@ -17,7 +17,7 @@ mod way;
 pub use address::AddressError;
 
 use super::{
-    Answer, Ended, Fleet, Flushed, GAP_AT_MOST, Heard, Known, Live, Question, REPORTED_AFTER_THE_TURN, Store,
+    Answer, Answers, Ended, Fleet, Flushed, GAP_AT_MOST, Heard, Known, Live, Question, REPORTED_AFTER_THE_TURN, Store,
     StoreError, Touch, second_of,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
@@ -363,8 +363,8 @@ impl Store for RedisStore {
         Box::pin(async move { self.switch(fleet, true).await.map_err(|error| unavailable(&error)) })
     }
 
-    fn ask_all<'a>(&'a self, question: &'a str) -> Answer<'a, Vec<String>> {
-        Box::pin(async move { self.ask_all(question).await.map_err(|error| unavailable(&error)) })
+    fn ask_all<'a>(&'a self, question: &'a str) -> Answer<'a, Answers> {
+        Box::pin(async move { Ok(self.ask_all(question).await) })
     }
 
     fn answer<'a>(&'a self, question: &'a Question, answer: &'a str) -> Answer<'a, ()> {

@@ -1,7 +1,10 @@
 -- Sets the switch of the whole fleet, KEYS[1], to ARGV[1], and says so on the channel ARGV[2]: in one step, so that
 -- what is heard comes in the order in which it was set. Where ARGV[3] is 'lost', only if no mode stands there: somebody
--- may have set one since it was seen to be missing.
-local value, channel, only_if = ARGV[1], ARGV[2], ARGV[3]
+-- may have set one since it was seen to be missing. What comes after ARGV[4], in the server's milliseconds, is not done:
+-- whoever sent it has been told that it was not, and nobody is to be cut by it later, unattended.
+local value, channel, only_if, not_after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local time = redis.call('TIME')
+if not_after > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > not_after then return -1 end
 local stands = redis.pcall('GET', KEYS[1]) or ''
 stands = type(stands) == 'table' and '' or stands
 local modes = { enforce = true, observe = true, off = true }
