@@ -1,7 +1,9 @@
 //! Accepting connections: nothing that a client does, and nothing that the system lacks, ends or delays it for long.
 
 use crate::clock::microseconds;
+use crate::descriptors::{is_kept_back, none_left};
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// How long accepting pauses when the system has no room for another connection.
@@ -26,14 +28,33 @@ impl Accepting {
             // The client went before it was served. Nothing is wrong here.
             Err(error) if is_of_the_client(&error) => {}
             Err(error) => {
-                // Out of file descriptors, most likely: once said, and tried again when some may have been closed.
-                if self.is_news(microseconds()) {
-                    tracing::error!(%error, "no connection can be accepted; raise the limit of open files (ulimit -n)");
-                }
+                self.say_once(&error);
                 tokio::time::sleep(PAUSE).await;
             }
         }
         None
+    }
+
+    /// Waits until whoever was accepted with `socket` is not the last who can be: those places are for what must go on.
+    pub(crate) async fn wait_for_room(&mut self, socket: impl AsFd) {
+        if !is_kept_back(&socket) {
+            return;
+        }
+        loop {
+            self.say_once(&none_left());
+            tokio::time::sleep(PAUSE).await;
+            // A copy has the lowest number that is free.
+            if rustix::io::dup(&socket).is_ok_and(|copy| !is_kept_back(copy)) {
+                return;
+            }
+        }
+    }
+
+    /// Out of file descriptors, most likely.
+    fn say_once(&mut self, error: &io::Error) {
+        if self.is_news(microseconds()) {
+            tracing::error!(%error, "no connection can be accepted; raise the limit of open files (ulimit -n)");
+        }
     }
 
     /// There is no room `now`: whether that has to be said.

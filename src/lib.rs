@@ -52,6 +52,7 @@ pub mod token;
 // What all of them stand on.
 pub mod clock;
 pub mod counted;
+mod descriptors;
 mod replica;
 mod secret;
 mod small_file;

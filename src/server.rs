@@ -39,6 +39,9 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How large the head of a request may be, in bytes.
 const HEAD_AT_MOST: usize = 64 * 1024;
 
+/// How much of what a client sends is kept before it is passed on, in bytes: a head has to fit.
+const BUFFERED_AT_MOST: usize = 2 * HEAD_AT_MOST;
+
 /// Why a server does not start.
 #[derive(Debug)]
 pub enum StartError {
@@ -290,6 +293,10 @@ async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
             () = shutdown.stopping() => return,
         };
         if let Some((socket, address)) = accepting.take(accepted).await {
+            tokio::select! {
+                () = accepting.wait_for_room(&socket) => {}
+                () = shutdown.stopping() => return,
+            }
             shutdown.spawn_connection(serve(socket, address, Arc::clone(&proxy), shutdown.clone()));
         }
     }
@@ -308,33 +315,38 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
     let service = service_fn(|request| {
         used.store(true, Ordering::Relaxed);
         let (proxy, client, under_way) = (Arc::clone(&proxy), client.clone(), shutdown.request());
-        async move {
+        // Boxed: a connection that waits for its next request does not carry the room that an exchange takes.
+        Box::pin(async move {
             let answer = proxy.exchange(client, request).await;
             Ok::<_, Infallible>(answer.map(|body| UnderWay { body, _until_its_end: under_way }))
-        }
+        })
     });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
         .max_headers(HEADERS_AT_MOST)
         .max_header_size(HEAD_AT_MOST)
+        .max_buf_size(BUFFERED_AT_MOST)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(Stream::Tcp(socket)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let closing = async {
-        shutdown.closing().await;
-        // A client sends its request again where a connection that it had used was closed. On a new one it would not.
-        if !used.load(Ordering::Relaxed) {
-            tokio::time::sleep(FIRST_REQUEST).await;
-        }
-    };
     let served = tokio::select! {
         served = &mut connection => served,
         () = kill.cancelled() => return,
-        () = closing => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        () = shutdown.closing() => {
+            // A client sends its request again where a connection that it had used was closed. On a new one it would not:
+            // its first request is waited for, but not for as long as somebody may take who never sends all of it.
+            let new = !used.load(Ordering::Relaxed);
+            let first = tokio::time::timeout(if new { FIRST_REQUEST } else { Duration::ZERO }, &mut connection).await;
+            match first {
+                Ok(served) => served,
+                Err(_) if used.load(Ordering::Relaxed) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = served {

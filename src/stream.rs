@@ -1,7 +1,9 @@
 //! A socket of either family: to a client, to the app, or beside the two.
 
 use crate::config::Upstream;
+use crate::descriptors::{is_kept_back, none_left};
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,7 +21,7 @@ impl Stream {
     /// Connects to whoever listens there.
     ///
     /// # Errors
-    /// The system's, or `TimedOut` after `timeout`.
+    /// The system's, or `TimedOut` after `timeout`; and where only those descriptors are left that are kept back.
     pub(crate) async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Self> {
         let connecting = async {
             match upstream {
@@ -32,7 +34,9 @@ impl Stream {
                 Upstream::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
             }
         };
-        tokio::time::timeout(timeout, connecting).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+        let connected = tokio::time::timeout(timeout, connecting).await;
+        let stream: Self = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
+        if is_kept_back(&stream) { Err(none_left()) } else { Ok(stream) }
     }
 
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready> {
@@ -78,6 +82,15 @@ impl Stream {
             Self::Tcp(stream) => rustix::net::shutdown(stream, how),
             Self::Unix(stream) => rustix::net::shutdown(stream, how),
         };
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
     }
 }
 

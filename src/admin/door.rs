@@ -82,11 +82,11 @@ impl Door {
 pub(crate) fn read(file: &Path) -> io::Result<Secret> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let token = Secret::in_file(file).map_err(named)?;
-    if token.is_short() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+    if token.is_short() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
         let cure = "write the output of `openssl rand -hex 32` into it";
         return Err(named(io::Error::new(
             io::ErrorKind::InvalidData,
-            format!("too short, or not a single word of ASCII; {cure}"),
+            format!("too short, or not one line of ASCII; {cure}"),
         )));
     }
     Ok(token)

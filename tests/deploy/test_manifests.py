@@ -131,8 +131,11 @@ class Component(Rendered):
 
     def test_no_token_of_the_cluster_is_in_the_pod(self):
         self.assertIs(self.pod["spec"]["automountServiceAccountToken"], False)
-        account = self.objects["ServiceAccount", self.pod["spec"]["serviceAccountName"]]
-        self.assertIs(account["automountServiceAccountToken"], False)
+
+    def test_the_account_stays_the_apps(self):
+        """The API server keeps a copy of serviceAccountName that outlives a component which sets it."""
+        self.assertFalse({"serviceAccountName", "serviceAccount"} & self.pod["spec"].keys())
+        self.assertNotIn("ServiceAccount", {kind for kind, _ in self.objects})
 
     def test_only_idlegate_is_let_in(self):
         policy = self.objects["NetworkPolicy", "idlegate"]["spec"]

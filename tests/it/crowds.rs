@@ -1,6 +1,6 @@
 //! More clients at once than anybody expects.
 
-use crate::harness::{Recorder, Wire, eventually, soon};
+use crate::harness::{Recorder, Request, Wire, eventually, soon};
 use crate::http::{get, plain};
 use std::time::Duration;
 
@@ -33,6 +33,11 @@ async fn running_out_of_file_descriptors_passes() {
         crowd.push(Wire::connect(proxy.address).await);
     }
     eventually("the log to tell of it", async || proxy.logged("ulimit -n").len() == 1).await;
+    // Whoever asks beside them is not kept out by them: an orchestrator would restart it, an operator could not drain it.
+    for _ in 0..5 {
+        assert_eq!(Request::get(proxy.health(), "/healthz").send().await.status, 200);
+        assert_eq!(Request::get(proxy.admin(), "/mode").send().await.status, 200);
+    }
     drop(crowd);
     let served = async {
         loop {

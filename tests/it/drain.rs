@@ -256,7 +256,7 @@ async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace
     eventually("the outage to be noticed", async || !proxy.logged("the store does not answer;").is_empty()).await;
     tunnel.echo().await;
     let ended = Request::new(proxy.admin(), Method::DELETE, &format!("/sessions/{}", id("ada"))).send().await;
-    assert_eq!(ended.status, 200, "{ended:?}");
+    assert_eq!(ended.status, 202, "{ended:?}");
     proxy.terminate();
     eventually("it to stop", async || !proxy.logged("stopping ").is_empty()).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -433,4 +433,28 @@ async fn restarting_with_a_socket_of_the_service_manager_loses_no_request() {
     println!("{answers} requests over three restarts, none lost");
     assert!(answers > 10 * CLIENTS, "{answers}");
     drop(proxy);
+}
+
+/// Somebody who never sends the whole of a head, as a scanner does, must not make every restart as long as it can be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_never_comes_is_not_waited_for() {
+    let app = Recorder::answering(OK).await;
+    let mut proxy = plain_with(&app.upstream(), &[("IDLEGATE_GRACE_PERIOD", "60s")]);
+    let mut silent = Vec::new();
+    for sent in ["", "G", "GET / HTTP/1.1\r\nHost: app\r\n"] {
+        let mut client = Wire::connect(proxy.address).await;
+        client.send(sent).await;
+        silent.push(client);
+    }
+    let mut late = Wire::connect(proxy.address).await;
+    late.send("GET / HTTP/1.1\r\n").await;
+    eventually("all to be accepted", async || proxy.metrics().await.contains("\nidlegate_connections 4\n")).await;
+    let begun = Instant::now();
+    proxy.terminate();
+    eventually("it to stop", async || !proxy.logged("stopping ").is_empty()).await;
+    // One that is sent just now is answered, and told to come elsewhere.
+    let answer = late.ask("Host: app\r\n\r\n").await;
+    assert!(answer.status() == 200 && closes(&answer), "{answer:?}");
+    assert_eq!(soon("the end", proxy.stop()).await.code(), Some(0));
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }

@@ -95,6 +95,10 @@ async fn each_command(proxy: &Idlegate, at: &[(&str, &str)]) {
     assert_eq!((field(&mode, "mode"), field(&mode, "file")), ("observe", "enforce"), "{mode}");
     let lasting = field(&mode, "replica");
     assert!(lasting.starts_with("observe, ") && lasting.ends_with(" left, then enforce"), "{lasting}");
+    assert!(
+        mode.ends_with("\nWhen that is over, whoever is past the limit by then is cut, and nobody is asked.\n"),
+        "{mode}"
+    );
     assert_eq!(field(&done(&["mode", "enforce"], at), "mode"), "enforce");
 
     let listed = done(&["sessions"], at);
@@ -111,7 +115,8 @@ async fn each_command(proxy: &Idlegate, at: &[(&str, &str)]) {
         "{explained}"
     );
     // The switch of that name stands before it.
-    let replica = field(mode.lines().last().unwrap(), "replica");
+    let (_, after) = mode.split_once("past the limit").unwrap();
+    let replica = field(after, "replica");
     assert_eq!(field(&explained, replica), "1", "{explained}");
     let raw: Value = serde_json::from_str(&done(&["explain", &id, "--json"], at)).unwrap();
     assert_eq!((raw["session"].as_str(), raw["state"].as_str()), (Some(id.as_str()), Some("live")));

@@ -182,6 +182,10 @@ def nothing_is_changed_by_an_install_that_cannot_be():
     broken.write_text("upstream = 7\n")
     told = install("--config", broken, fails=True)
     assert "nothing was changed" in told and "upstream" in told, told
+    shipped = (PROJECT / "proxy.toml").read_text()
+    broken.write_text(shipped.replace(f"127.0.0.1:{PORT}", "127.0.0.1:0"))
+    told = install("--config", broken, fails=True)
+    assert "listen has port 0" in told and "nothing was changed" in told, told
     assert "there is no binary" in run(SYSTEMD / "install", "--binary", "/nowhere", fails=True)
     same(files(), before)
 
@@ -256,12 +260,11 @@ def secrets_are_handed_over():
         (secrets / name).write_text(f"secret of {name}\n")
         (secrets / name).chmod(0o600)
     DROP_INS.mkdir()
-    shutil.copy(SYSTEMD / "secrets.conf", DROP_INS)
+    for drop_in in (SYSTEMD / "secrets").iterdir():
+        shutil.copy(drop_in, DROP_INS)
     edit('listen = "unix:/run/idlegate/admin.sock"', 'listen = "127.0.0.1:9090"')
-    # Before the restart, as it would be: the check of install reads them where they come from.
-    install()
-    run("systemctl", "daemon-reload")
-    run("systemctl", "restart", "idlegate")
+    # The check of install reads them where they come from, and what was started before them is started anew.
+    assert "restarted" in install()
     assert get("/mode", 9090) == 401
     assert get("/mode", 9090, Authorization="Bearer secret of admin-token") == 200
     run("systemctl", "reload", "idlegate")
@@ -315,11 +318,16 @@ def a_restart_loses_nothing():
     assert (shown("ActiveState"), shown("Result"), shown("NRestarts")) == ("active", "success", "0")
 
 
-def an_upgrade_loses_nothing():
+def newer_binary():
     newer = pathlib.Path("/run/idlegate-newer")
     shutil.copy(BINARY, newer)
     with newer.open("ab") as file:
         file.write(b"\0")
+    return newer
+
+
+def an_upgrade_loses_nothing():
+    newer = newer_binary()
 
     def upgrade():
         told = run(SYSTEMD / "install", "--binary", newer)
@@ -328,6 +336,23 @@ def an_upgrade_loses_nothing():
     through(upgrade, {1012})
     assert pathlib.Path("/usr/local/bin/idlegate").read_bytes() == newer.read_bytes()
     install()
+
+
+def an_install_that_was_broken_off_is_finished_by_the_next():
+    newer, process = newer_binary(), shown("MainPID")
+    run(SYSTEMD / "install", "--binary", newer, "--no-start")
+    assert shown("MainPID") == process, "it was to start nothing"
+    assert "restarted" in run(SYSTEMD / "install", "--binary", newer)
+    running = pathlib.Path(f"/proc/{shown('MainPID')}/exe")
+    assert shown("MainPID") != process and running.read_bytes() == newer.read_bytes()
+    assert "restarted" in install()
+    # A unit that was put in place after the start.
+    later = time.time() + 2
+    os.utime("/etc/systemd/system/idlegate.service", (later, later))
+    assert "restarted" in install()
+    eventually("the unit is older than the start", lambda: time.time() > later + 1)
+    run("systemctl", "restart", "idlegate")
+    assert "nothing    had to be done" in install()
 
 
 def it_comes_back_when_it_is_killed():
@@ -375,8 +400,11 @@ def the_socket_follows_listen():
     told = install()
     assert "10-listen.conf" in told and "for a moment nobody listens" in told, told
     assert (get("/", 10090), is_taken(PORT)) == (200, False)
+    # Put in place by one run, and in force by the next.
     edit('listen = "127.0.0.1:10090"', 'listen = "127.0.0.1:10086"')
-    assert "removed" in install()
+    assert "removed" in install("--no-start")
+    assert (get("/", 10090), is_taken(PORT)) == (200, False)
+    assert "for a moment nobody listens" in install()
     assert (get("/"), is_taken(10090)) == (200, False)
 
 
@@ -398,6 +426,15 @@ def nothing_is_left(before):
     assert shown("LoadState") == "not-found" == shown("LoadState", "idlegate.socket")
     assert "idlegate" not in run("systemctl", "list-units", "--all", "--no-pager", "--plain", "--no-legend")
     assert "nothing    of idlegate is here" in run(SYSTEMD / "uninstall", "--yes")
+    # Somebody has removed the files by hand, and it runs on; or an install was killed.
+    install()
+    assert is_taken(PORT)
+    for path in pathlib.Path("/etc/systemd/system").rglob("idlegate.*"):
+        path.unlink()
+    pathlib.Path("/usr/local/bin/idlegate.new").write_text("half a binary")
+    assert "stopped" in run(SYSTEMD / "uninstall", "--yes")
+    assert not is_taken(PORT)
+    same(files(), before)
 
 
 def main():
@@ -412,6 +449,7 @@ def main():
         secrets_are_handed_over,
         a_restart_loses_nothing,
         an_upgrade_loses_nothing,
+        an_install_that_was_broken_off_is_finished_by_the_next,
         it_comes_back_when_it_is_killed,
         it_comes_back_when_it_hangs,
         a_broken_configuration_is_waited_out,

@@ -35,8 +35,7 @@ class Units(unittest.TestCase):
             text = unit.read_text().replace("/usr/local/bin/idlegate", str(BINARY))
             (self.folder / unit.name).write_text(text)
         # With the secrets, of which %d is one of systemd's own names.
-        (self.folder / "idlegate.service.d").mkdir()
-        shutil.copy(SYSTEMD / "secrets.conf", self.folder / "idlegate.service.d")
+        shutil.copytree(SYSTEMD / "secrets", self.folder / "idlegate.service.d")
         units = [self.folder / "idlegate.service", self.folder / "idlegate.socket"]
         self.assertEqual(run("systemd-analyze", "verify", "--man=no", *units), "")
         # It would have.
@@ -89,10 +88,14 @@ class Units(unittest.TestCase):
             (["--binary", "/nowhere"], "build it by `cargo build --release`"),
             (["--binary", "/bin/false"], "/bin/false does not run here"),
             (["--config"], "--config needs a value"),
+            # A variable that was never set is not the system itself.
+            (["--root", ""], "--root needs a value"),
+            (["--binary", BINARY, "--root", self.folder, "--config", "/dev/null"], "no configuration /dev/null"),
             (["--start"], "--start is no option"),
             (["--binary", BINARY, "--root", self.folder, "--config", "/nowhere"], "no configuration /nowhere"),
         ):
             self.assertIn(said, run(SYSTEMD / "install", *options, fails=True))
+        self.assertIn("--root needs a value", run(SYSTEMD / "uninstall", "--root", "", "--yes", fails=True))
         self.assertEqual(self.installed(), {})
 
     def test_who_comes_during_a_restart_waits_in_the_socket(self):

@@ -165,10 +165,11 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
             assert!(name.starts_with("STORE") || !shows(&running), "{name} is in force, and said not to be");
         }
         // Once more: what is in force is no change any more, what waits still waits.
-        assert_eq!(running.reload(edited), Changes { pending: pending.clone(), ..Changes::default() }, "{name}");
+        let again = running.reload(edited);
+        assert_eq!((again.applied, again.pending), (vec![], pending), "{name}");
         // And back, as the running program had it.
         let back = running.reload(parse(BASE).unwrap());
-        assert_eq!(back, Changes { applied: applied.clone(), ..Changes::default() }, "{name}");
+        assert_eq!((&back.applied, back.pending), (&applied, vec![]), "{name}");
         assert!(name.starts_with("STORE") || !shows(&running), "{name} is still in force");
         applied_keys.extend(applied);
     }
