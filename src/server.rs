@@ -39,8 +39,9 @@ const FIRST_REQUEST: Duration = Duration::from_secs(1);
 /// How large the head of a request may be, in bytes.
 const HEAD_AT_MOST: usize = 64 * 1024;
 
-/// How much of what a client sends is kept before it is passed on, in bytes: a head has to fit.
-const BUFFERED_AT_MOST: usize = 2 * HEAD_AT_MOST;
+/// How much of what a client sends is kept before it is passed on, in bytes: a head has to fit, and strangers who never
+/// end theirs are not to cost more.
+const BUFFERED_AT_MOST: usize = HEAD_AT_MOST;
 
 /// Why a server does not start.
 #[derive(Debug)]
