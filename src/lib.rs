@@ -22,6 +22,7 @@ pub mod reload;
 // Accept: the public listener, those beside it, and whoever hands sockets over.
 mod accept;
 mod admin;
+pub mod listen;
 pub mod server;
 pub mod systemd;
 

@@ -7,7 +7,7 @@ use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::operator;
 use idlegate::reload::Reload;
-use idlegate::server::{Server, StartError};
+use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
 use idlegate::systemd::{HandedOver, Manager};
 use idlegate::version;
@@ -58,9 +58,6 @@ enum Command {
     },
 }
 
-/// The configuration has errors.
-const EXIT_CONFIG: u8 = 2;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
@@ -77,7 +74,7 @@ fn main() -> ExitCode {
                     block_on(run(&path, config, handed_over, level))
                 }
                 (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
-                (_, Err(unusable)) => failed(&io::Error::other(StartError::HandedOver(unusable))),
+                (_, Err(unusable)) => failed(&io::Error::other(unusable)),
             })
         }
         Command::Check(configured) => {
@@ -103,7 +100,7 @@ fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
         Ok(config) => then(config),
         Err(problems) => {
             eprintln!("{problems}");
-            ExitCode::from(EXIT_CONFIG)
+            ExitCode::from(operator::EXIT_CONFIG)
         }
     }
 }
@@ -198,10 +195,11 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     // The terminal it was tried in is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     tokio::select! {
-        served = demo.run() => served,
-        () = stop.asked() => Ok(()),
-        _ = hang_up.recv() => Ok(()),
+        () = demo.run() => {}
+        () = stop.asked() => {}
+        _ = hang_up.recv() => {}
     }
+    Ok(())
 }
 
 /// Hands on each signal, for ever.

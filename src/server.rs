@@ -3,32 +3,28 @@
 use crate::accept::Accepting;
 use crate::admin::{Control, Door, Health, Listener};
 use crate::clock::{Clock, epoch_milliseconds};
-use crate::config::{Admin, Config, Current, Listen, Store as StoreConfig};
+use crate::config::{Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
+use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
-use crate::proxy::{Body, Client, HEADERS_AT_MOST, Proxy};
+use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, held};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
 use crate::stream::Stream;
-use crate::systemd::{HandedOver, Socket, Unusable};
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use crate::systemd::HandedOver;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a connection may stay open without a request, and how long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -42,67 +38,6 @@ const HEAD_AT_MOST: usize = 64 * 1024;
 /// How much of what a client sends is kept before it is passed on, in bytes: a head has to fit, and strangers who never
 /// end theirs are not to cost more.
 const BUFFERED_AT_MOST: usize = HEAD_AT_MOST;
-
-/// Why a server does not start.
-#[derive(Debug)]
-pub enum StartError {
-    /// It cannot listen there.
-    Listen {
-        /// The key that says where.
-        key: &'static str,
-        /// Where.
-        address: String,
-        /// Why not.
-        error: io::Error,
-    },
-    /// A socket that was handed over cannot be used.
-    HandedOver(Unusable),
-    /// The token for operators cannot be read, or is missing.
-    Token(io::Error),
-    /// The store cannot be opened.
-    Store(Box<dyn std::error::Error + Send + Sync>),
-}
-
-impl StartError {
-    /// The same, where it was not the configuration that said where to listen.
-    #[must_use]
-    pub fn asked_by(self, key: &'static str) -> Self {
-        match self {
-            Self::Listen { address, error, .. } => Self::Listen { key, address, error },
-            other => other,
-        }
-    }
-
-    fn store(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self::Store(error.into())
-    }
-
-    fn listen(key: &'static str, address: impl ToString) -> impl FnOnce(io::Error) -> Self {
-        move |error| Self::Listen { key, address: address.to_string(), error }
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (key, address, error) = match self {
-            Self::Listen { key, address, error } => (key, address, error),
-            Self::Store(error) => return error.fmt(f),
-            Self::HandedOver(error) => return error.fmt(f),
-            Self::Token(error) => return write!(f, "`admin.token_file`: {error}"),
-        };
-        write!(f, "cannot listen on {address}: {error}; ")?;
-        match error.kind() {
-            io::ErrorKind::AddrInUse => write!(f, "another program listens there: end it, or change {key}"),
-            io::ErrorKind::AddrNotAvailable => write!(f, "this host has no such address: change {key}"),
-            io::ErrorKind::PermissionDenied => {
-                write!(f, "ports below 1024 need CAP_NET_BIND_SERVICE: grant it, or change {key}")
-            }
-            _ => write!(f, "change {key}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -121,7 +56,8 @@ impl Server {
     /// [`Server::run`].
     ///
     /// # Errors
-    /// Where the address of `listen` cannot be had, or the store cannot be opened.
+    /// Where an address cannot be had or a socket that was handed over cannot be used, the token of operators cannot be
+    /// read or is missing, or the store cannot be opened.
     pub async fn bind(config: Config, handed_over: HandedOver) -> Result<Self, StartError> {
         let listener = clients(&config, handed_over.listen).await?;
         let health = beside("`health.listen`", config.health.as_ref(), handed_over.health).await?;
@@ -226,65 +162,6 @@ impl Server {
     }
 }
 
-/// Opens the listener of clients.
-async fn clients(config: &Config, handed_over: Option<std::net::TcpListener>) -> Result<TcpListener, StartError> {
-    let listening = match handed_over {
-        None => TcpListener::bind(config.listen).await,
-        Some(listener) => {
-            let listener = TcpListener::from_std(listener);
-            listener.inspect(|listener| {
-                let configured = config.listen;
-                tracing::info!(
-                    "`listen` was handed over: {}; {configured} does not count",
-                    shown(listener.local_addr())
-                );
-            })
-        }
-    };
-    listening.map_err(StartError::listen("`listen`", config.listen))
-}
-
-/// Opens a listener beside it, where there is to be one.
-async fn beside(
-    key: &'static str,
-    configured: Option<&Listen>,
-    handed_over: Option<Socket>,
-) -> Result<Option<Listener>, StartError> {
-    let place = configured.map_or_else(|| "what was handed over".to_owned(), Listen::to_string);
-    let listening = match (handed_over, configured) {
-        (Some(socket), _) => {
-            let listener = Listener::handed_over(socket);
-            listener.inspect(|listener| tracing::info!("{key} was handed over: {}", shown(listener.address())))
-        }
-        (None, Some(listen)) => Listener::bind(listen).await,
-        (None, None) => return Ok(None),
-    };
-    listening.map(Some).map_err(StartError::listen(key, place))
-}
-
-fn shown(address: io::Result<impl ToString>) -> String {
-    address.map_or_else(|error| error.to_string(), |address| address.to_string())
-}
-
-/// Opens the listener of operators, and its door.
-async fn operators(
-    configured: Option<&Admin>,
-    handed_over: Option<Socket>,
-) -> Result<Option<(Listener, Door)>, StartError> {
-    let token_file = configured.and_then(|admin| admin.token_file.as_deref());
-    let Some(listener) = beside("`admin.listen`", configured.map(|admin| &admin.listen), handed_over).await? else {
-        return Ok(None);
-    };
-    let address = listener.address().map_err(StartError::listen("`admin.listen`", "what was handed over"))?;
-    let is_open = matches!(address, Listen::Tcp(address) if !address.ip().is_loopback());
-    if is_open && token_file.is_none() {
-        let what = format!("{address} is beyond this host, and needs it; or hand over a socket on loopback");
-        return Err(StartError::Token(io::Error::new(io::ErrorKind::PermissionDenied, what)));
-    }
-    let door = Door::new(token_file).map_err(StartError::Token)?;
-    Ok(Some((listener, door)))
-}
-
 /// Accepts connections until idlegate is to stop. Nothing that a client does ends or delays this loop.
 async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
     let mut accepting = Accepting::default();
@@ -319,7 +196,7 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         // Boxed: a connection that waits for its next request does not carry the room that an exchange takes.
         Box::pin(async move {
             let answer = proxy.exchange(client, request).await;
-            Ok::<_, Infallible>(answer.map(|body| UnderWay { body, _until_its_end: under_way }))
+            Ok::<_, Infallible>(answer.map(|body| held(body, under_way)))
         })
     });
     let connection = http1::Builder::new()
@@ -352,31 +229,5 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a client's connection ended");
-    }
-}
-
-/// The body of an answer, until whose end its request is under way.
-struct UnderWay {
-    body: Body,
-    _until_its_end: TaskTrackerToken,
-}
-
-impl http_body::Body for UnderWay {
-    type Data = Bytes;
-    type Error = <Body as http_body::Body>::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -4,6 +4,7 @@ use super::Cut;
 use super::problem::{Fault, echo};
 use super::section::Section;
 use super::value::{integer_in, not_a};
+use crate::frame::LONGEST_REASON;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use toml::de::DeValue;
 
@@ -13,8 +14,6 @@ const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
 
 /// A message longer than this is none that a client waits for.
 const LONGEST_MESSAGE: usize = 64 * 1024;
-/// RFC 6455 §5.5: a control frame has 125 bytes, two of them for the code.
-const LONGEST_REASON: usize = 123;
 /// What idlegate itself says about the connection and the length of the body.
 const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,

@@ -22,9 +22,10 @@ mod watch;
 
 pub use start::{Demo, start};
 
+use crate::accept::Accepting;
 use crate::session::SessionId;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -53,25 +54,16 @@ pub trait Watch: Send + Sync + 'static {
 }
 
 /// Serves the bundled app on `listener` until the future is dropped.
-///
-/// # Errors
-/// None so far: a connection that cannot be accepted is waited out.
-pub async fn serve(listener: TcpListener, watch: Arc<dyn Watch>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, watch: Arc<dyn Watch>) -> Infallible {
     let stop = CancellationToken::new();
     let _stops_every_connection_when_dropped = stop.clone().drop_guard();
     let app = Arc::new(app::App::new(watch, stop.clone()));
+    let mut accepting = Accepting::default();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let connection = app::serve_connection(stream, Arc::clone(&app));
-                let stop = stop.clone();
-                tokio::spawn(async move { stop.run_until_cancelled(connection).await });
-            }
-            Err(error) => {
-                // Out of file descriptors, most likely: some connection has to end first.
-                tracing::warn!(%error, "the demo app could not accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        if let Some((stream, _)) = accepting.take(listener.accept().await).await {
+            let connection = app::serve_connection(stream, Arc::clone(&app));
+            let stop = stop.clone();
+            tokio::spawn(async move { stop.run_until_cancelled(connection).await });
         }
     }
 }

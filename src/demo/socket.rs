@@ -83,7 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 // With a username and a password on the socket, the app issues the token here.
                 let issued = match (field("username"), field("password")) {
                     (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
-                        Some(self.logins.begin(username)?)
+                        Some(self.logins.begin(username))
                     }
                     _ => None,
                 };

@@ -70,14 +70,11 @@ impl Demo {
     }
 
     /// Serves the app and the proxy until dropped.
-    ///
-    /// # Errors
-    /// Where the app cannot be served.
-    pub async fn run(self) -> io::Result<()> {
+    pub async fn run(self) {
         let watch = Arc::new(Watched(Arc::clone(self.proxy.keeper())));
         tokio::select! {
-            served = serve(self.app, watch) => served,
-            () = self.proxy.run() => Ok(()),
+            never = serve(self.app, watch) => match never {},
+            () = self.proxy.run() => {}
         }
     }
 }

@@ -30,7 +30,7 @@ impl Watch for Fake {
 
 struct Demo {
     address: SocketAddr,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<std::convert::Infallible>,
 }
 
 impl Drop for Demo {

@@ -3,8 +3,8 @@
 use super::{Data, OpCode, Side};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::Frame};
 
-/// What a control frame leaves for the reason of a Close: 125 bytes less two of the code (RFC 6455 §5.5).
-const LONGEST_REASON: usize = 123;
+/// What a control frame leaves for the reason of a Close, in bytes: 125 less two of the code (RFC 6455 §5.5).
+pub const LONGEST_REASON: usize = 123;
 
 /// A whole text message in one frame, as `side` sends it (RFC 6455 §5.6).
 #[must_use]

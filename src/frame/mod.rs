@@ -17,7 +17,7 @@ mod mask;
 #[cfg(test)]
 mod tests;
 
-pub use encode::{close, text};
+pub use encode::{LONGEST_REASON, close, text};
 pub use follow::Follower;
 pub use invalid::Invalid;
 pub use mask::unmask;

@@ -2,7 +2,8 @@
 
 use super::account::{Account, End, Reckoning, State, Visit};
 use super::hearsay::LOOKED_UP_AT_ONCE;
-use super::{Entry, Keeper, Session, Switch};
+use super::table::Entry;
+use super::{Keeper, Session, Switch};
 use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
 use crate::store::{Answers, Known, Live, Question, StoreError, Touch};

@@ -14,12 +14,14 @@ mod mode;
 mod mode_tests;
 mod recent;
 mod record;
+mod report;
 mod rounds;
 mod session;
 #[cfg(test)]
 mod store_tests;
 mod stranger;
 mod switch;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,7 @@ pub use account::{Account, End, Reckoning, State, Visit};
 pub use asked::{Overview, Reach, TOLD_AT_MOST, Told};
 pub use attached::{Attached, Awaited, Excuse};
 pub use recent::Past;
-pub use rounds::StoreStanding;
+pub use report::StoreStanding;
 pub use session::Session;
 pub use switch::{Setting, Switch};
 
@@ -40,7 +42,6 @@ use crate::replica;
 use crate::session::{Beat, Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
@@ -74,7 +75,7 @@ pub struct Keeper {
     limits: Limits,
     max_sessions: usize,
     dealings: Dealings,
-    sessions: RwLock<Sessions>,
+    sessions: RwLock<table::Sessions>,
     look_ups: stranger::LookUps,
     switches: switch::Switches,
     /// Fires when the mode enforces; then there is another one.
@@ -83,7 +84,7 @@ pub struct Keeper {
     replica: String,
     fleet: Mutex<SeenFleet>,
     /// How the store stands, once it was told anything.
-    standing: Mutex<Option<rounds::Told>>,
+    standing: Mutex<Option<report::Reported>>,
     recent: Mutex<recent::Recent>,
     /// Word of ends may have been missed.
     missed: Notify,
@@ -103,36 +104,6 @@ struct SeenFleet {
     stands: Option<Fleet>,
     /// How often it was heard of. What was read meanwhile may be older than what was heard.
     heard: u64,
-}
-
-#[derive(Debug, Default)]
-struct Sessions {
-    by_id: HashMap<SessionId, Entry>,
-    /// One deadline per session: when to judge a live one, when to forget an ended one.
-    deadlines: BTreeSet<(Moment, SessionId)>,
-    live: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    session: Arc<Session>,
-    deadline: Moment,
-}
-
-impl Sessions {
-    fn arm(&mut self, id: SessionId, deadline: Moment) {
-        if let Some(entry) = self.by_id.get_mut(&id) {
-            self.deadlines.remove(&(entry.deadline, id));
-            entry.deadline = deadline;
-            self.deadlines.insert((deadline, id));
-        }
-    }
-
-    fn insert(&mut self, session: &Arc<Session>, deadline: Moment) {
-        self.by_id.insert(session.id(), Entry { session: Arc::clone(session), deadline });
-        self.deadlines.insert((deadline, session.id()));
-        self.live += usize::from(session.ended().is_none());
-    }
 }
 
 impl Keeper {
@@ -308,7 +279,7 @@ impl Keeper {
         self.clock.now().minus(ago)
     }
 
-    fn show(&self, sessions: &Sessions) {
+    fn show(&self, sessions: &table::Sessions) {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 

@@ -1,9 +1,9 @@
 //! The keeper's round, about once a second: tell the store what was seen, judge who is due, forget who may be forgotten.
 
 use super::{Keeper, Session};
-use crate::clock::{Moment, epoch_milliseconds, milliseconds};
-use crate::session::{Beat, EpochSeconds, Mode, SessionId, Source};
-use crate::store::{Ended, Flushed, Known, REPORTED_AFTER_THE_TURN, Touch};
+use crate::clock::{Moment, milliseconds};
+use crate::session::{Mode, SessionId};
+use crate::store::{Ended, Known, REPORTED_AFTER_THE_TURN};
 use futures_util::future::join_all;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,9 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How long after it was not taken the last report is tried again.
 const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
-
-/// How long a start waits for the store.
-const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// How long a round waits for the next at least. Deadlines that lie close together are of one round.
 const ROUND_PAUSE: u64 = 50;
@@ -34,39 +31,7 @@ const CATCH_UP: u64 = 500;
 /// How often in a row. A process that is late for ever must still cut.
 const CATCH_UPS: usize = 2;
 
-/// What came of telling the store.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
-    takes: bool,
-    since: Moment,
-    untold: usize,
-}
-
-/// How the store stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct StoreStanding {
-    /// It takes what it is told, and keeps it where it should.
-    pub takes: bool,
-    /// Since when.
-    pub since: EpochSeconds,
-    /// Sessions with activity that it could not be told.
-    pub untold: usize,
-}
-
 impl Keeper {
-    /// How the store stands, once it was told anything.
-    #[must_use]
-    pub fn store_standing(&self) -> Option<StoreStanding> {
-        let told = *self.standing.lock();
-        told.map(|Told { takes, since, untold }| StoreStanding { takes, since: self.second_of(since), untold })
-    }
-
-    /// The store's kind: `memory`, `file` or `redis`.
-    #[must_use]
-    pub fn store_kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
     /// Goes its rounds until `enough`, which is looked at between two of them: what a round has asked the store to decide
     /// is to be recorded.
     pub async fn keep(&self, enough: &CancellationToken) {
@@ -93,14 +58,6 @@ impl Keeper {
             }
             tracing::debug!(late = now.since(next), "a round came late; what waits is read first");
             next = now.plus(CATCH_UP);
-        }
-    }
-
-    /// The first word with the store, before anybody is served: how the switch of all replicas stands, which must not be
-    /// stricter here for the first who come. Where the store does not answer, it is not waited for.
-    pub async fn meet_the_store(&self) {
-        if tokio::time::timeout(FIRST_WORD, self.flush()).await.is_err() {
-            tracing::debug!("the store did not answer in time; clients are served all the same");
         }
     }
 
@@ -141,7 +98,7 @@ impl Keeper {
             join_all(some.iter().map(|session| self.judge(session))).await;
             self.step();
             if self.is_due_to_report(begun) {
-                // Whoever is left stays due. No mark would be missed by other replicas while a slow store judges many.
+                // Whoever is left stays due. Other replicas wait for this one's mark, however many a slow store has to judge.
                 break;
             }
         }
@@ -171,102 +128,6 @@ impl Keeper {
 
     fn flush_interval(&self) -> u64 {
         milliseconds(self.dealings.flush_interval).max(1)
-    }
-
-    /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where
-    /// there is none: the store's other replicas wait for this one's word that it has told all.
-    ///
-    /// Whether the store knows now what was to be told.
-    async fn flush(&self) -> bool {
-        // Before anything is collected: what happens from here on is not told yet.
-        let told = self.clock.now();
-        let mode = self.counting_mode();
-        // Whoever is off only says so: all others have to know it.
-        let untold = if mode == Mode::Off { Vec::new() } else { self.untold(told) };
-        let now = self.clock.now();
-        let touches: Vec<Touch> = untold.iter().map(|(session, _)| session.touch_for_store(now)).collect();
-        let heard = self.fleet_heard();
-        let flushed = self.store.flush(&touches, told, mode).await;
-        self.show_store(&touches, flushed.as_ref().ok());
-        match flushed {
-            Ok(flushed) => {
-                if self.mode() != Mode::Off {
-                    self.off_untold.fetch_and(mode != Mode::Off, Ordering::AcqRel);
-                }
-                for (session, beat) in untold {
-                    session.pulse().told(beat);
-                }
-                for (id, ended) in flushed.ended {
-                    if let Some(session) = self.known(id) {
-                        self.over(&session, ended);
-                    }
-                }
-                if flushed.retell {
-                    self.retell();
-                }
-                match flushed.fleet {
-                    Some(fleet) => self.read_fleet(fleet, heard),
-                    None => self.miss_fleet().await,
-                }
-                !flushed.retell
-            }
-            Err(error) => {
-                tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
-                touches.is_empty()
-            }
-        }
-    }
-
-    /// The mode, as far as counting goes: whoever was off, however briefly, is off until the store knows it, and lets idle
-    /// time start anew for everybody.
-    fn counting_mode(&self) -> Mode {
-        if self.off_untold.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
-    }
-
-    fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
-        let takes = flushed.is_some_and(|flushed| !flushed.unkept);
-        let untold = if flushed.is_some() { 0 } else { touches.len() };
-        let mut standing = self.standing.lock();
-        let since = standing.filter(|before| before.takes == takes).map_or(self.clock.now(), |before| before.since);
-        *standing = Some(Told { takes, since, untold });
-        drop(standing);
-        let metrics = &self.metrics.store;
-        match flushed {
-            Some(flushed) => metrics.told(!flushed.unkept),
-            None => metrics.untold(touches.len(), touches.iter().map(|touch| touch.age).max().unwrap_or(0)),
-        }
-        if let Some(now) = self.store.now() {
-            metrics.clocks(now, epoch_milliseconds());
-        }
-    }
-
-    fn untold(&self, now: Moment) -> Vec<(Arc<Session>, Beat)> {
-        let sessions = self.sessions.read();
-        // An end that is not told yet may be told late: what came before it is vouched for by the mark of this report.
-        let told = |session: &&Arc<Session>| session.ended().is_none() || session.is_unburied();
-        let sessions = sessions.by_id.values().map(|entry| &entry.session).filter(told);
-        sessions
-            .filter_map(|session| {
-                // An answer that has not begun is activity that lasts.
-                if session.pulse().is_awaiting() && session.ended().is_none() {
-                    session.touch(now, Source::Request);
-                }
-                Some((Arc::clone(session), session.pulse().untold()?))
-            })
-            .collect()
-    }
-
-    /// The store has lost what it was told. The living are told of with the next flush; the dead at once.
-    fn retell(&self) {
-        let all: Vec<Arc<Session>> = self.all();
-        tracing::info!(sessions = all.len(), "the store is told again what is known here");
-        for session in all {
-            if session.ended().is_some() {
-                session.set_unburied(true);
-            } else {
-                session.pulse().untell();
-            }
-        }
     }
 
     /// Tells of ends that the store does not know. Whether it knows all of them now.

@@ -19,7 +19,7 @@ pub use drain::Draining;
 pub use mode::Switching;
 pub use place::At;
 pub use session::{Explaining, Listing, One};
-pub use words::Trouble;
+pub use words::{EXIT_CONFIG, Trouble};
 
 use crate::config::{ForOperators, Variables};
 use client::Client;

@@ -11,7 +11,7 @@ use std::{fmt, io};
 const EXIT_NOT_DONE: u8 = 1;
 
 /// The arguments or the configuration are wrong.
-const EXIT_CONFIG: u8 = 2;
+pub const EXIT_CONFIG: u8 = 2;
 
 /// Why a command was not done.
 #[derive(Debug)]

@@ -31,6 +31,33 @@ pub(crate) fn full(content: impl Into<Bytes>) -> Body {
     Full::new(content.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
+/// A body that holds something until its end: when it is over, that is dropped.
+pub(crate) fn held(body: Body, what: impl Send + Unpin + 'static) -> Body {
+    Held { body, _what: what }.boxed_unsync()
+}
+
+struct Held<W> {
+    body: Body,
+    _what: W,
+}
+
+impl<W: Unpin> http_body::Body for Held<W> {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// The beginning of a body, read to be examined.
 pub(super) struct Start {
     frames: VecDeque<Frame<Bytes>>,

@@ -1,18 +1,14 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1): the client sends its body when the app asks for it, or never.
 
-use super::body::{Body, Error};
-use bytes::Bytes;
+use super::body::{Body, held};
 use http::{Request, StatusCode};
-use http_body::{Frame, SizeHint};
-use http_body_util::BodyExt;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
 /// How long the client's body waits for the app's `100 Continue`. It may go without.
 const WAIT: Duration = Duration::from_secs(1);
@@ -61,7 +57,7 @@ impl Expectation {
         if self.decided.swap(true, Ordering::AcqRel) {
             return Ok(answer);
         }
-        Err(Last { inner: answer, _over: self.over.clone().drop_guard() }.boxed_unsync())
+        Err(held(answer, self.over.clone().drop_guard()))
     }
 }
 
@@ -76,26 +72,3 @@ impl fmt::Display for Declined {
 }
 
 impl std::error::Error for Declined {}
-
-/// The body of an answer that is the last one on its connection to the app.
-struct Last {
-    inner: Body,
-    _over: DropGuard,
-}
-
-impl http_body::Body for Last {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}

@@ -14,7 +14,7 @@ mod tunnel;
 mod upgrade;
 mod upstream;
 
-pub(crate) use body::{Body, full};
+pub(crate) use body::{Body, full, held};
 
 use crate::audit::Caller;
 use crate::clock::microseconds;

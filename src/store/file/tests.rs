@@ -233,8 +233,9 @@ async fn a_full_disk_is_survived_and_made_good_when_there_is_room_again() {
     weak.0.lock().full = true;
     store.begin(touch("ada")).await.unwrap();
     store.end(id("before"), Reason::Logout).await.unwrap();
-    // Long enough for the writer to have failed at least once.
-    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    while !store.flush(&[], Moment(0), Mode::Enforce).await.unwrap().unkept {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     assert!(is_live(&store, "ada").await && is_dead(&store, "before").await, "memory goes on");
     weak.0.lock().full = false;
     store.close().await.unwrap();
