@@ -429,8 +429,8 @@ def nothing_is_left(before):
     # Somebody has removed the files by hand, and it runs on; or an install was killed.
     install()
     assert is_taken(PORT)
-    for path in pathlib.Path("/etc/systemd/system").rglob("idlegate.*"):
-        path.unlink()
+    for unit in ("idlegate.service", "idlegate.socket"):
+        pathlib.Path("/etc/systemd/system", unit).unlink()
     pathlib.Path("/usr/local/bin/idlegate.new").write_text("half a binary")
     assert "stopped" in run(SYSTEMD / "uninstall", "--yes")
     assert not is_taken(PORT)
