@@ -93,6 +93,7 @@ fn every_variable_that_is_shown_works() {
         }
     }
     let (_, injected) = MANUAL.split_once("sets for a Service named").unwrap();
+    let injected = injected.split("\n\n").next().unwrap();
     for name in injected.split('`').filter(|text| text.starts_with("IDLEGATE_")) {
         is_valid(shipped, &[(name, "tcp://10.0.0.1:10086")]);
     }
