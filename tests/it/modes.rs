@@ -153,7 +153,10 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
     is_switched(&one, json!({"mode": "enforce", "fleet": true})).await;
     active_there.echo().await;
     is_switched(&one, json!({"mode": "observe", "fleet": true})).await;
-    eventually("it to be over again", async || mode_of(&one).await["past_the_limit"] == 1).await;
+    // For both: the one that has not looked yet would know of nobody.
+    for replica in [&one, &two] {
+        eventually("it to be over again", async || mode_of(replica).await["past_the_limit"] == 1).await;
+    }
     // From `off` on time counts anew, for everybody.
     is_switched(&one, json!({"mode": "off"})).await;
     is_switched(&one, json!({"mode": "enforce"})).await;
