@@ -165,6 +165,7 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
     is_switched(&one, json!({"mode": "enforce", "fleet": true})).await;
     active_there.stays_open_for(Duration::from_secs(1)).await;
     active_there.cut(Duration::from_secs(6)).await;
+    eventually("it to be recorded here too", async || one.records("cut").len() == 1).await;
     let cut = &one.records("cut")[0];
     assert!(cut["counting"].as_u64() > cut["last_activity"].as_u64(), "{cut}");
     let idle = cut["now"].as_u64().unwrap() - cut["counting"].as_u64().unwrap();
