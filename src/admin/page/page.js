@@ -147,7 +147,7 @@ function showSessions(next, before) {
   byId('sessions-empty').hidden = ids.length > 0;
   const whose = next.store.kind === 'redis' ? 'of all replicas, ' : '';
   const shown = next.are_more ? `the ${ids.length} with the least time left; more are live` : 'the least time left first';
-  const silent = next.unheard ? `${words.counted(next.unheard, 'replica')} did not answer: what only they know is missing. ` : '';
+  const silent = next.unheard ? `${words.counted(next.unheard, 'replica')} did not answer, and may have more. ` : '';
   say(byId('sessions-note'), silent + (ids.length ? whose + shown : ''));
 }
 
