@@ -127,12 +127,15 @@ impl Keeper {
         if before == after {
             return after;
         }
+        if after == Mode::Off {
+            // First: whoever judges from here on is to know it.
+            self.off_untold.store(true, Ordering::Release);
+        }
         let lapsed: Vec<_> = self.lapsed();
         self.record_mode(before, after, by, lapsed.len());
         if after == Mode::Off {
-            self.off_untold.store(true, Ordering::Release);
-            // From here on nobody counts, and after that it counts anew.
-            for session in &lapsed {
+            // From here on nobody counts, and after that idle time counts anew. A lifetime goes on.
+            for session in lapsed.iter().filter(|session| session.has_lapsed_by(Reason::Idle)) {
                 session.forget_lapse();
             }
         }

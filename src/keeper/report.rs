@@ -91,7 +91,8 @@ impl Keeper {
             }
             Err(error) => {
                 tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
-                touches.is_empty()
+                // Whoever was off has collected nothing, and has still to say that.
+                mode != Mode::Off && touches.is_empty()
             }
         }
     }

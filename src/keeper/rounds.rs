@@ -169,8 +169,9 @@ impl Keeper {
     async fn judge(&self, session: &Arc<Session>) {
         let (now, mode) = (self.clock.now(), self.counting_mode());
         if mode == Mode::Off {
-            // Nobody's time counts. When it does again, it begins anew.
-            return self.judge_at(session, now.plus(self.limit_ms()));
+            // Nobody's time counts. When it does again, it begins anew; a lifetime is looked at as soon as it may be.
+            let is_off = self.mode() == Mode::Off;
+            return self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
         }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
         match self.store.judge(touch, seen_idle, mode).await {

@@ -128,6 +128,11 @@ impl Session {
         lapsed.as_ref().filter(|lapse| lapse.since.is_none_or(|since| since == last)).map(|lapse| lapse.record)
     }
 
+    /// Whether it is over for this reason.
+    pub(super) fn has_lapsed_by(&self, reason: Reason) -> bool {
+        self.lapsed().is_some_and(|record| record.reason == reason)
+    }
+
     /// It is to be judged anew, and what was recorded of it counts no more.
     pub(super) fn forget_lapse(&self) {
         *self.lapsed.lock() = None;

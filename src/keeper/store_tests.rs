@@ -3,13 +3,14 @@
 use super::tests::{SPRING, id, limits, run};
 use super::{Keeper, Standing, Switch};
 use crate::clock::{Clock, Moment};
-use crate::session::{EpochSeconds, Mode, Reason, SessionId};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Answer, Ended, Flushed, Known, MemoryStore, Store, StoreError, Touch};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 /// A store in memory, with troubles.
 struct Troubled {
@@ -104,10 +105,14 @@ struct World {
 
 /// A keeper of so many sessions, which are all begun now.
 async fn world(sessions: usize) -> World {
+    world_with(limits(60), sessions).await
+}
+
+async fn world_with(limits: Limits, sessions: usize) -> World {
     let time = Arc::new(AtomicU64::new(77_777));
     let clock = Clock::simulated(Arc::clone(&time));
     let store = Arc::new(Troubled {
-        memory: MemoryStore::new(limits(60), clock.clone(), SPRING),
+        memory: MemoryStore::new(limits, clock.clone(), SPRING),
         time: Arc::clone(&time),
         is_out: AtomicBool::new(false),
         slow: AtomicU64::new(0),
@@ -116,7 +121,7 @@ async fn world(sessions: usize) -> World {
         reports: AtomicUsize::new(0),
         meanwhile: Mutex::new(None),
     });
-    let keeper = Arc::new(Keeper::new(Box::new(Arc::clone(&store)), clock, limits(60), 10_000));
+    let keeper = Arc::new(Keeper::new(Box::new(Arc::clone(&store)), clock, limits, 10_000));
     for number in 0..sessions {
         keeper.accept(id(&number.to_string()), None).await;
     }
@@ -208,5 +213,40 @@ fn who_ends_while_the_mode_changes_stays_dead() {
         world.pass(5).await;
         assert!(session.ended().is_some());
         assert!(world.keeper.known(session.id()).is_some(), "forgotten, and its token revived");
+    });
+}
+
+#[test]
+fn who_was_off_for_a_moment_in_an_outage_is_not_done_before_the_store_knows_it() {
+    run(async {
+        let world = world(1).await;
+        world.pass(1).await;
+        world.store.is_out.store(true, Ordering::Relaxed);
+        world.live("0").await.touch(Moment(world.time.load(Ordering::Acquire)), Source::Request);
+        world.keeper.switch(Switch::Replica, Mode::Off, None);
+        world.keeper.switch(Switch::Replica, Mode::Enforce, None);
+        let last = tokio::time::timeout(Duration::from_millis(500), world.keeper.last_round());
+        assert!(last.await.is_err(), "it went with what the store does not know");
+        world.store.is_out.store(false, Ordering::Relaxed);
+        world.keeper.last_round().await;
+        let counting = world.store.memory.counting() * 1000;
+        assert_eq!(counting, world.store.memory.now().unwrap() / 1000 * 1000, "idle time does not count anew");
+    });
+}
+
+#[test]
+fn a_lifetime_goes_on_while_the_mode_is_off() {
+    run(async {
+        let world = world_with(Limits { lifetime: Some(30), ..limits(3600) }, 1).await;
+        world.keeper.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(33).await;
+        let session = world.live("0").await;
+        assert!(session.lapsed().is_some());
+        world.keeper.switch(Switch::Replica, Mode::Off, None);
+        world.pass(2).await;
+        assert_eq!(world.keeper.would_be_cut(Switch::Replica).await.told, 1, "nobody would be asked");
+        world.keeper.switch(Switch::Replica, Mode::Enforce, None);
+        world.pass(4).await;
+        assert!(session.ended().is_some(), "it is over, and was not cut");
     });
 }
