@@ -1,20 +1,11 @@
 //! Operators: why a session lives or ended, ending and extending it, and the switch of the mode; on all replicas.
 
-use crate::harness::{App, Idlegate, Redis, Request, Traffic, Tunnel, eventually, replica};
-use http::{Method, StatusCode};
+use crate::harness::{App, Idlegate, Redis, Request, Traffic, Tunnel, ask, eventually, id, replica, switch};
+use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const QUIET: &[&str] = &["--ping", "600"];
-
-fn id(token: &str) -> String {
-    idlegate::session::SessionId::of_token(token.as_bytes()).to_string()
-}
-
-async fn ask(proxy: &Idlegate, method: Method, path: &str) -> (StatusCode, Value) {
-    let answer = Request::new(proxy.admin(), method, path).send().await;
-    (answer.status, answer.json())
-}
 
 async fn get(proxy: &Idlegate, path: &str) -> Value {
     let (status, value) = ask(proxy, Method::GET, path).await;
@@ -24,11 +15,6 @@ async fn get(proxy: &Idlegate, path: &str) -> Value {
 
 async fn account(proxy: &Idlegate, token: &str) -> Value {
     get(proxy, &format!("/sessions/{}", id(token))).await
-}
-
-async fn switch(proxy: &Idlegate, change: Value) -> (StatusCode, Value) {
-    let answer = Request::new(proxy.admin(), Method::PUT, "/mode").json(&change).send().await;
-    (answer.status, answer.json())
 }
 
 fn connections(account: &Value) -> Vec<u64> {

@@ -1,7 +1,7 @@
 //! The record of every decision, and that no token is in anything idlegate says or keeps.
 
 use crate::harness::{
-    App, Idlegate, MANUAL, Redis, Request, Socket, Tunnel, eventually, log_in, replica, secret, secrets_in, soon,
+    App, Idlegate, MANUAL, Redis, Request, Socket, Tunnel, eventually, id, log_in, replica, secret, secrets_in, soon,
 };
 use http::Method;
 use serde_json::{Value, json};
@@ -12,10 +12,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const QUIET: &[&str] = &["--ping", "600"];
-
-fn id(token: &str) -> String {
-    idlegate::session::SessionId::of_token(token.as_bytes()).to_string()
-}
 
 /// The newest of so many records of an event, when they are there.
 async fn newest(proxy: &Idlegate, event: &str, count: usize) -> Value {

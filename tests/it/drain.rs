@@ -1,7 +1,7 @@
 //! Stopping, and what nobody loses by it.
 
 use crate::harness::{
-    App, Ends, Fake, Idlegate, Message, Recorder, Redis, Request, TEXT, Tunnel, Wire, eventually, masked, replica,
+    App, Ends, Fake, Idlegate, Message, Recorder, Redis, Request, TEXT, Tunnel, Wire, eventually, id, masked, replica,
     secret, soon, unmasked,
 };
 use crate::http::{get, plain_with};
@@ -310,10 +310,6 @@ async fn a_log_that_nobody_reads_holds_up_nobody() {
     let pid = rustix::process::Pid::from_child(&proxy);
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
     eventually("it to exit", async || proxy.try_wait().unwrap().is_some()).await;
-}
-
-fn id(token: &str) -> idlegate::session::SessionId {
-    idlegate::session::SessionId::of_token(token.as_bytes())
 }
 
 fn command(arguments: &[&str]) -> Command {

@@ -1,26 +1,12 @@
 //! Changes of the mode where something else happens at the same time: a replica starts or hangs, the store dies, the dead
 //! come back while nobody is cut.
 
-use crate::harness::{App, Ends, GOODBYE, Idlegate, Redis, Request, Tunnel, eventually, replica, soon};
+use crate::harness::{App, Ends, GOODBYE, Idlegate, Redis, Tunnel, ask, eventually, id, replica, soon, switch};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const QUIET: &[&str] = &["--ping", "600"];
-
-fn id(token: &str) -> String {
-    idlegate::session::SessionId::of_token(token.as_bytes()).to_string()
-}
-
-async fn ask(proxy: &Idlegate, method: Method, path: &str) -> (StatusCode, Value) {
-    let answer = Request::new(proxy.admin(), method, path).send().await;
-    (answer.status, answer.json())
-}
-
-async fn switch(proxy: &Idlegate, change: Value) -> (StatusCode, Value) {
-    let answer = Request::new(proxy.admin(), Method::PUT, "/mode").json(&change).send().await;
-    (answer.status, answer.json())
-}
 
 async fn is_switched(proxy: &Idlegate, change: Value) {
     let (status, answer) = switch(proxy, change).await;

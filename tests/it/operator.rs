@@ -1,7 +1,7 @@
 //! The operators' commands, as somebody runs them at night: against running proxies, in each way to reach them.
 
 use crate::harness::{
-    App, Fake, Idlegate, MANUAL, Redis, SHIPPED, Socket, Terminal, Tunnel, eventually, log_in, replica,
+    App, Fake, Idlegate, MANUAL, Redis, SHIPPED, Socket, Terminal, Tunnel, eventually, id, log_in, replica,
 };
 use rustix::net;
 use rustix::process::{Pid, Signal, kill_process};
@@ -56,10 +56,6 @@ fn not_done(code: i32, arguments: &[&str], environment: &[(&str, &str)]) -> Stri
     let ran = run(arguments, environment);
     assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{arguments:?}: {ran:?}");
     ran.err
-}
-
-fn id(token: &str) -> String {
-    idlegate::session::SessionId::of_token(token.as_bytes()).to_string()
 }
 
 /// The text behind a label, wherever it stands in the line.
