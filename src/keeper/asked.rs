@@ -293,11 +293,13 @@ impl Keeper {
     }
 
     /// How many of these are over by the store's word: who is idle on this replica may be active on another, and whoever
-    /// logged out while nobody was cut may be active still. One of which the store says nothing counts.
+    /// logged out while nobody was cut may be active still. One of which the store says nothing counts, and so do those beyond
+    /// the first thousand, about whom it is not asked: whoever waits for the number is to get it.
     async fn over_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
         let ids: Vec<_> = ids.into_iter().collect();
-        let mut over = 0;
-        for some in ids.chunks(LOOKED_UP_AT_ONCE) {
+        let (asked_about, beyond) = ids.split_at(ids.len().min(TOLD_AT_MOST));
+        let mut over = beyond.len();
+        for some in asked_about.chunks(LOOKED_UP_AT_ONCE) {
             let known = join_all(some.iter().map(|id| self.store.look_up(*id))).await;
             over += known
                 .iter()

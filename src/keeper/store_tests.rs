@@ -250,3 +250,15 @@ fn a_lifetime_goes_on_while_the_mode_is_off() {
         assert!(session.ended().is_some(), "it is over, and was not cut");
     });
 }
+
+#[test]
+fn whoever_asks_how_many_are_over_does_not_wait_for_a_look_at_each() {
+    run(async {
+        let world = world(1_500).await;
+        world.keeper.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(62).await;
+        let before = world.store.look_ups.load(Ordering::Relaxed);
+        assert_eq!(world.keeper.past_the_limit().await, 1_500);
+        assert_eq!(world.store.look_ups.load(Ordering::Relaxed) - before, 1_000);
+    });
+}
