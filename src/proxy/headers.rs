@@ -53,13 +53,29 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         // Naming these would take the message itself apart.
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH && *name != header::TRAILER)
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
-        headers.remove(name);
-    }
+    without(headers, |name| named.contains(name) || HOP_BY_HOP.contains(name));
     if trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
         headers.insert(header::CONNECTION, HeaderValue::from_static("TE"));
     }
+}
+
+/// Takes out the fields that are `unwanted`. The others keep their order: `HeaderMap::remove` moves the last field into
+/// the place of the one that it removes.
+pub(super) fn without(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&unwanted) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.keys_len());
+    let mut name = None;
+    // Further lines of a field come without its name.
+    for (next, value) in std::mem::take(headers) {
+        name = next.or(name);
+        if let Some(name) = name.as_ref().filter(|name| !unwanted(name)) {
+            kept.append(name, value);
+        }
+    }
+    *headers = kept;
 }
 
 /// The elements of a comma-separated field, over all its lines.
@@ -150,6 +166,15 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers, map(&[("trailer", "x-sum"), ("x-kept", "1"), ("te", "trailers"), ("connection", "TE")]));
+    }
+
+    #[test]
+    fn the_fields_that_stay_keep_their_order() {
+        let mut headers =
+            map(&[("a", "1"), ("connection", "x"), ("b", "2"), ("x", "3"), ("c", "4"), ("b", "5"), ("d", "6")]);
+        strip_hop_by_hop(&mut headers);
+        let left: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(left, [("a", "1"), ("b", "2"), ("b", "5"), ("c", "4"), ("d", "6")]);
     }
 
     #[test]
