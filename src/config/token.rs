@@ -6,7 +6,7 @@ use super::section::Section;
 use super::value::{boolean, integer, is_token, not_a};
 use crate::route::PathSet;
 use crate::token::json::Pointer;
-use crate::token::{Conditions, Place, Scalar, TokenRule};
+use crate::token::{Acceptance, Conditions, Place, Scalar, TokenRule};
 use http::HeaderName;
 use toml::de::DeValue;
 
@@ -55,11 +55,16 @@ impl Kind {
         Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
+    /// Whether the token comes with a request, and the app's answer says whether it is good.
+    fn is_on_requests(self) -> bool {
+        matches!(self, Self::Header | Self::Cookie | Self::Query | Self::Bearer | Self::RequestJson)
+    }
+
     /// Each key that only some kinds have, and how to write it.
     fn needs(self) -> [(&'static str, Need, &'static str); 7] {
         use Need::{Optional, Refused, Required};
         let named = matches!(self, Self::Header | Self::Cookie | Self::Query);
-        let on_requests = named || matches!(self, Self::Bearer | Self::RequestJson);
+        let on_requests = self.is_on_requests();
         let in_messages = matches!(self, Self::WsClient | Self::WsServer);
         let required = |has: bool| if has { Required } else { Refused };
         let optional = |has: bool| if has { Optional } else { Refused };
@@ -71,8 +76,12 @@ impl Kind {
                 "add pointer = \"/session_id\"",
             ),
             ("when", required(in_messages), "add when = { \"/cmd\" = \"authenticate\" }"),
-            ("accept_when", required(self == Self::WsClient), "add accept_when = { \"/type\" = \"auth_success\" }"),
-            ("reject_when", optional(self == Self::WsClient), ""),
+            (
+                "accept_when",
+                if self == Self::WsClient { Required } else { optional(on_requests) },
+                "add accept_when = { \"/type\" = \"auth_success\" }",
+            ),
+            ("reject_when", optional(on_requests || self == Self::WsClient), ""),
             ("ends", optional(on_requests), ""),
             ("accept_type", optional(on_requests), ""),
         ]
@@ -108,7 +117,14 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         let what = "without paths, every request with a token would be a logout";
         table.fault("ends", Fault::new(what, "add paths = [\"/api/logout\"]"));
     }
-    let accept_type = table.text("accept_type", media_type);
+    let media_type = table.text("accept_type", media_type).flatten();
+    for key in ["accept_when", "reject_when"] {
+        if kind.is_some_and(Kind::is_on_requests) && table.has(key) && !table.has("paths") {
+            let what = "without paths, every answer to a request with a token would be read";
+            table.fault(key, Fault::new(what, "name the paths that answer with JSON, such as paths = [\"/api/me\"]"));
+        }
+    }
+    let mut accept = Acceptance { media_type, accept_when, reject_when };
     let place = match kind? {
         Kind::Header => Place::Header(HeaderName::from_bytes(name?.as_bytes()).ok()?),
         Kind::Bearer => Place::Bearer,
@@ -116,10 +132,16 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         Kind::Query => Place::Query(name?),
         Kind::RequestJson => Place::RequestJson(pointer?),
         Kind::ResponseJson => Place::ResponseJson(pointer?),
-        Kind::WsClient => Place::WsClient { pointer: pointer?, when: when?, accept_when: accept_when?, reject_when },
+        // Here both are about messages.
+        Kind::WsClient => Place::WsClient {
+            pointer: pointer?,
+            when: when?,
+            accept_when: accept.accept_when.take()?,
+            reject_when: accept.reject_when.take(),
+        },
         Kind::WsServer => Place::WsServer { pointer: pointer?, when: when? },
     };
-    Some(TokenRule { place, paths, ends, accept_type })
+    Some(TokenRule { place, paths, ends, accept })
 }
 
 fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
@@ -196,11 +218,15 @@ fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
     paths
 }
 
-fn media_type(text: &str) -> Result<String, Fault> {
+/// An empty text means any type: it is how an environment variable takes away the file's.
+fn media_type(text: &str) -> Result<Option<String>, Fault> {
+    if text.is_empty() {
+        return Ok(None);
+    }
     let right =
         text.split_once('/').is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype) && !text.contains('*'));
     if right {
-        return Ok(text.to_ascii_lowercase());
+        return Ok(Some(text.to_ascii_lowercase()));
     }
     let what = format!("{} is not a media type", echo(text));
     Err(Fault::new(what, "write it like \"application/json\", without parameters"))

@@ -11,7 +11,7 @@ use crate::clock::milliseconds;
 use crate::refusal::Fault;
 use crate::route::NormalPath;
 use crate::token::EXAMINED_BYTES;
-use http::{HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -47,20 +47,47 @@ pub(super) async fn forward(
     path: &NormalPath,
     mut head: request::Parts,
     body: Body,
-    mut pass: Pass<'_>,
+    pass: Pass<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, Fault> {
-    let learns = proxy.tokens().look_into_answer(path);
-    if learns {
+    if proxy.tokens().look_into_answer(path) || pass.depends_on_body() {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let (head, mut body) = send(proxy, head, body, &pass, timeout).await?.into_parts();
-    if learns && head.status.is_success() {
-        body = learn(proxy, path, body, timeout, pass.caller()).await?;
+    let answer = send(proxy, head, body, &pass, timeout).await?;
+    conclude(proxy, client, path, answer, pass, timeout).await
+}
+
+/// What the app's answer means for the tokens of its request, which it may issue, accept or end. Returns the answer.
+pub(super) async fn conclude(
+    proxy: &Proxy,
+    client: &Client,
+    path: &NormalPath,
+    answer: Response<Body>,
+    mut pass: Pass<'_>,
+    timeout: Duration,
+) -> Result<Response<Body>, Fault> {
+    let (head, mut body) = answer.into_parts();
+    let issues = proxy.tokens().look_into_answer(path);
+    let mut read = None;
+    if head.status.is_success() && (issues || pass.depends_on_body() && is_short(&head.headers)) {
+        let reading = tokio::time::timeout(timeout, Start::read(body, EXAMINED_BYTES));
+        let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
+        read = start.whole();
+        body = start.replay();
     }
-    pass.answered(head.status, &head.headers).await;
+    if issues && head.status.is_success() {
+        issued(proxy, path, read.as_deref(), pass.caller()).await;
+    }
+    pass.answered(head.status, &head.headers, read.as_deref()).await;
     Ok(Response::from_parts(head, pass.follow(body, client)))
+}
+
+/// Whether an answer says that it is short enough to be read before it is passed on. One that does not say may be a
+/// stream, which is never held back; and what is compressed cannot be read.
+fn is_short(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| length <= EXAMINED_BYTES) && !headers::is_compressed(headers)
 }
 
 /// Sends the request over a pooled connection and waits for the head of the answer.
@@ -223,22 +250,13 @@ fn target(uri: &Uri) -> Uri {
     Uri::builder().scheme("http").authority("app").path_and_query(path).build().unwrap_or_default()
 }
 
-/// Learns the tokens that a login's answer issues, before the client can use them.
-async fn learn(
-    proxy: &Proxy,
-    path: &NormalPath,
-    body: Body,
-    timeout: Duration,
-    caller: &Caller,
-) -> Result<Body, Fault> {
-    let reading = tokio::time::timeout(timeout, Start::read(body, EXAMINED_BYTES));
-    let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
-    if let Some(whole) = start.whole() {
-        for id in proxy.tokens().in_answer(path, &whole) {
-            proxy.keeper.accept(id, Some(caller)).await;
-        }
-    } else {
-        tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
+/// Begins the sessions of the tokens that a login's answer issues, before the client can use them. `body` is `None` where
+/// it is too long.
+async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &Caller) {
+    let Some(body) = body else {
+        return tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
+    };
+    for id in proxy.tokens().in_answer(path, body) {
+        proxy.keeper.accept(id, Some(caller)).await;
     }
-    Ok(start.replay())
 }

@@ -116,8 +116,15 @@ impl Pass<'_> {
         (self.activity.uploads && !self.refreshed.is_empty()).then(|| self.refresh())
     }
 
-    /// The answer begins: with 2xx, of the type a rule asks for, the app has accepted the tokens, or the logout.
-    pub(super) async fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
+    /// Whether the body of the answer decides about a token of this request.
+    pub(super) fn depends_on_body(&self) -> bool {
+        let rules = self.ending.iter().map(|(_, rule)| rule).chain(self.strangers.iter().map(|token| &token.rule));
+        rules.into_iter().any(|rule| rule.accept.reads_body())
+    }
+
+    /// The answer begins: with 2xx, and as the rules ask for, the app has accepted the tokens, or the logout. `body` is
+    /// `None` where it was not read.
+    pub(super) async fn answered(&mut self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) {
         self.awaited.clear();
         self.touch();
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -131,8 +138,7 @@ impl Pass<'_> {
         }
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        let is_yes =
-            |rule: &TokenRule| rule.accept_type.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind));
+        let is_yes = |rule: &TokenRule| rule.accept.is_met_by(kind, body);
         for (session, rule) in std::mem::take(&mut self.ending) {
             if is_yes(&rule) || redirects {
                 self.keeper.end(&session, Reason::Logout).await;

@@ -44,6 +44,11 @@ pub(super) fn is_coded(headers: &HeaderMap) -> bool {
     !matches!(codings[..], []) && !matches!(codings[..], [one] if one.eq_ignore_ascii_case("chunked"))
 }
 
+/// Whether a body is compressed, and so cannot be examined.
+pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
+    elements(headers, &header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
+}
+
 /// Takes out what was meant for this hop only. `TE: trailers` is said anew, since trailers are passed on, and again for
 /// one hop (RFC 9110 §10.1.4); `Trailer` stays, since it declares them end to end (§6.6.2).
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {

@@ -141,7 +141,7 @@ impl Proxy {
             tracing::warn!(
                 requests = count,
                 "no rule has found a token that the app accepted, in any request so far; are `from`, `name`, `paths` \
-                 and `accept_type` of the token rules right?"
+                 `accept_type` and `accept_when` of the token rules right?"
             );
         }
     }
@@ -205,17 +205,12 @@ impl Proxy {
             None => Err(Fault::TooLarge),
             Some(whole) if whole.is_empty() => Ok(Vec::new()),
             // An app that unpacks it would see what is not seen here.
-            Some(_) if is_packed(head) => Err(Fault::NotJson),
+            Some(_) if headers::is_compressed(&head.headers) => Err(Fault::NotJson),
             Some(whole) => self.tokens().in_request(path, &whole).map_err(|_| Fault::NotJson),
         };
         *body = Some(start.replay());
         found
     }
-}
-
-/// Whether a body is compressed.
-fn is_packed(head: &request::Parts) -> bool {
-    headers::elements(&head.headers, &header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
 }
 
 /// Makes the head of a request what the app is to see.

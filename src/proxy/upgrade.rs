@@ -1,7 +1,7 @@
 //! Upgrading a connection: the handshake is forwarded on a connection of its own, and a tunnel begins with its 101.
 
 use super::body::{self, Body, Progress};
-use super::forward::{causes, overdue, passed_on, unreachable};
+use super::forward::{causes, conclude, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
 use super::tunnel::{Talk, Tunnel};
@@ -68,9 +68,7 @@ pub(super) async fn forward(
     }
     let mut answer = shake_hands(proxy, head, settings).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let (head, body) = passed_on(answer, None).into_parts();
-        pass.answered(head.status, &head.headers).await;
-        return Ok(Response::from_parts(head, pass.follow(body, client)));
+        return conclude(proxy, client, path, passed_on(answer, None), pass, settings.response_timeout).await;
     }
     if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         // Its messages cannot be read, and a dead token in them would pass.
@@ -80,7 +78,7 @@ pub(super) async fn forward(
         rules = InBandRules::default();
     }
     let app = hyper::upgrade::on(&mut answer);
-    pass.answered(answer.status(), answer.headers()).await;
+    pass.answered(answer.status(), answer.headers(), None).await;
     let lanes = lanes(wanted.websocket, answer.headers(), &rules);
     let talk =
         (!rules.is_empty()).then(|| Box::new(Talk { in_band: InBand::new(rules), caller: pass.caller().clone() }));

@@ -225,10 +225,9 @@ enum Read {
 
 /// Reads the tokens at `pointer` in a message that `when` means.
 fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
-    let wanted: Vec<&Pointer> = when.0.iter().map(|(place, _)| place).chain(pointer).collect();
+    let wanted: Vec<&Pointer> = when.pointers().chain(pointer).collect();
     let Ok(found) = json::find(message, &wanted) else { return Read::NotJson };
-    let hold = when.0.iter().zip(&found).all(|((_, scalar), values)| json::matches(values, scalar));
-    if !hold {
+    if !when.hold(&found) {
         return Read::Other;
     }
     let values: &[Found] = found.get(when.0.len()).map_or(&[], Vec::as_slice);

@@ -2,17 +2,21 @@
 //!
 //! A token is turned into its session id where it is found, and dropped: nothing further on could leak it.
 
+mod acceptance;
 mod carrier;
+mod conditions;
 mod http;
 mod in_band;
 pub mod json;
 mod rule;
 mod secret;
 
+pub use acceptance::Acceptance;
 pub use carrier::Carrier;
+pub use conditions::{Conditions, Scalar};
 pub use http::{Sighting, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
-pub use rule::{Conditions, Place, Scalar, TokenRule};
+pub use rule::{Place, TokenRule};
 pub use secret::Token;
 
 /// How much of a body or message is examined, in bytes. Tokens stand in small ones.

@@ -1,5 +1,7 @@
 //! The rules of the configuration: where tokens are carried.
 
+use super::acceptance::Acceptance;
+use super::conditions::Conditions;
 use super::json::Pointer;
 use crate::route::{NormalPath, PathSet};
 use http::HeaderName;
@@ -13,9 +15,8 @@ pub struct TokenRule {
     pub paths: Option<PathSet>,
     /// `ends`: a 2xx answer ends the session (logout) instead of refreshing it.
     pub ends: bool,
-    /// `accept_type`: a 2xx answer means "token accepted" only with this media type (in lower case, without
-    /// parameters). Many apps answer index.html with 200 to any path they do not know.
-    pub accept_type: Option<String>,
+    /// Which answers mean that the app accepted the token.
+    pub accept: Acceptance,
 }
 
 impl TokenRule {
@@ -59,19 +60,4 @@ pub enum Place {
         /// Which messages carry a token.
         when: Conditions,
     },
-}
-
-/// What must stand at some places of a message; all of it must hold. Never empty.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Conditions(pub Vec<(Pointer, Scalar)>);
-
-/// A JSON value that can be compared: `"authenticate"`, `true`, `7`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Scalar {
-    /// A string, unescaped.
-    Text(String),
-    /// A number, by its digits as they are written.
-    Number(String),
-    /// `true` or `false`.
-    Bool(bool),
 }

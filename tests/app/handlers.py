@@ -8,14 +8,20 @@ import tornado.web
 from seen import headers_of, session_id_of
 
 MAX_UPLOAD = 10 * 1024 * 1024
+SERVER = "TornadoServer/6.1"
 INVALID_SESSION = {"success": False, "error": "Invalid or expired session"}
-PAGE = "<!doctype html><title>Classroom IDE</title><div id=app>Classroom IDE (stand-in)</div>\n"
+LOGGED_OUT = {"success": True, "message": "Logged out successfully"}
+# As long as the real one.
+PAGE = "<!doctype html><title>Classroom IDE</title><div id=app>Classroom IDE (stand-in)</div>\n".ljust(1435)
 
 _numbers = itertools.count(1)
 
 
 class Handler(tornado.web.RequestHandler):
-    """Notes every request and its answer; CORS for everybody; no HEAD (Tornado answers 405 by itself)."""
+    """Notes every request and its answer; no HEAD (Tornado answers 405 by itself). The real app writes most of its JSON as text."""
+
+    methods = "POST, OPTIONS"
+    fields = "Content-Type"
 
     def initialize(self, sessions, seen):
         self.sessions = sessions
@@ -23,9 +29,13 @@ class Handler(tornado.web.RequestHandler):
         self.number = next(_numbers)
 
     def set_default_headers(self):
+        self.set_header("Server", SERVER)
+        self.allow_other_origins()
+
+    def allow_other_origins(self):
         self.set_header("Access-Control-Allow-Origin", "*")
-        self.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization, session-id")
-        self.set_header("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
+        self.set_header("Access-Control-Allow-Methods", self.methods)
+        self.set_header("Access-Control-Allow-Headers", self.fields)
 
     def prepare(self):
         forwarded_for = self.request.headers.get("X-Forwarded-For", "")
@@ -67,129 +77,186 @@ class Handler(tornado.web.RequestHandler):
         return (self.json_body() or {}).get("session_id") if self.request.body else None
 
     def answer(self, status, body):
+        """JSON, which Tornado calls text/html since it is written as text."""
         self.set_status(status)
-        self.finish(body)
+        self.finish(json.dumps(body))
 
-    def write_error(self, status_code, **_kwargs):
-        self.finish({"success": False, "error": self._reason})
+    def refuse(self, status, error):
+        self.answer(status, {"success": False, "error": error})
+
+
+class Plain(Handler):
+    """For no other origins."""
+
+    def allow_other_origins(self):
+        pass
 
 
 class Login(Handler):
     def post(self):
         body = self.json_body()
         if body is None:
-            return self.answer(400, {"success": False, "error": "Invalid JSON"})
+            return self.refuse(400, "Invalid JSON")
         session = self.sessions.login(body.get("username"), body.get("password"))
         if session is None:
-            return self.answer(401, {"success": False, "error": "Invalid username or password"})
-        return self.finish({"success": True, "session_id": session.token, **session.about()})
+            return self.refuse(401, "Invalid username or password")
+        return self.answer(200, {"success": True, "session_id": session.token, **session.about()})
 
 
 class SessionInBody(Handler):
     """Endpoints with `session_id` in the JSON body."""
 
+    refusal = (401, "Invalid or expired session")
+
     def post(self):
         body = self.json_body()
         if body is None:
-            return self.answer(400, {"success": False, "error": "Invalid JSON"})
+            return self.refuse(400, "Invalid JSON")
         session = self.sessions.find(body.get("session_id"))
         if session is None:
-            return self.answer(401, INVALID_SESSION)
+            return self.refuse(*self.refusal)
         return self.act(session, body)
 
 
 class Validate(SessionInBody):
     def act(self, session, _body):
-        self.finish({"success": True, "valid": True, **session.about()})
+        self.answer(200, {"success": True, **session.about()})
 
 
 class Renew(SessionInBody):
+    refusal = (400, "Invalid session")
+
     def act(self, session, _body):
-        session.renew()
-        self.finish({"success": True, **session.about()})
+        expires = session.renew().isoformat()
+        self.answer(200, {"success": True, "expires_at": expires, "message": "Session renewed for 24 hours"})
 
 
 class Logout(SessionInBody):
     def act(self, session, _body):
         self.sessions.logout(session.token)
-        self.finish({"success": True})
+        self.answer(200, LOGGED_OUT)
 
 
 class ChangePassword(SessionInBody):
     def act(self, session, body):
         if not self.sessions.change_password(session, body.get("old_password"), body.get("new_password")):
-            return self.answer(400, {"success": False, "error": "Wrong password"})
-        return self.finish({"success": True})
+            return self.refuse(400, "Invalid old password")
+        return self.answer(200, {"success": True, "message": "Password changed successfully"})
 
 
 class SessionInHeader(Handler):
     """Endpoints with the header `session-id`."""
 
+    fields = "Content-Type, session-id"
+
     def session(self):
-        session = self.sessions.find(self.request.headers.get("session-id"))
+        token = self.request.headers.get("session-id")
+        session = self.sessions.find(token)
         if session is None:
-            self.answer(401, INVALID_SESSION)
+            self.refuse(401, "Invalid session" if token else "No session ID provided")
         return session
 
 
 class Upload(SessionInHeader):
+    missing = "Missing required parameters: projectName, filename"
+    parameters = ("projectName", "filename")
+
     def post(self):
         if self.session() is None:
             return None
+        if not all(self.get_body_argument(name, "") for name in self.parameters):
+            return self.refuse(400, self.missing)
         files = [file for files in self.request.files.values() for file in files]
         if not files:
-            return self.answer(400, {"success": False, "error": "No file"})
+            return self.refuse(400, "No file uploaded")
         if any(len(file.body) > MAX_UPLOAD for file in files):
-            return self.answer(413, {"success": False, "error": "File too large"})
+            return self.refuse(413, "File too large")
         sizes = [{"filename": file.filename, "bytes": len(file.body)} for file in files]
-        return self.finish({"success": True, "files": sizes})
+        return self.answer(200, {"success": True, "files": sizes})
+
+
+class BulkUpload(Upload):
+    missing = "Missing required parameter: filename"
+    parameters = ("filename",)
 
 
 class Students(SessionInHeader):
+    methods = "GET, OPTIONS"
+
     def get(self):
         if self.session() is not None:
-            names = [name for name, (_, role) in self.sessions.users.items() if role == "student"]
-            self.finish({"success": True, "students": names})
+            self.answer(200, {"success": True, "students": self.sessions.students()})
 
 
-class AdminLogin(Handler):
+class AdminHandler(Handler):
+    """The panel's own module, which writes JSON as such."""
+
+    def allow_other_origins(self):
+        self.set_header("Access-Control-Allow-Origin", "*")
+        self.set_header("Access-Control-Allow-Headers", "Content-Type, Authorization")
+        self.set_header("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE, OPTIONS")
+
+    def answer(self, status, body):
+        self.set_status(status)
+        self.finish(body)
+
+    def is_admin(self):
+        if self.sessions.admin(self.token()):
+            return True
+        self.refuse(401, "Unauthorized. Please log in.")
+        return False
+
+
+class AdminLogin(AdminHandler):
     def post(self):
         body = self.json_body()
         if body is None:
-            return self.answer(400, {"success": False, "error": "Invalid JSON"})
-        token = self.sessions.admin_login(body.get("username"), body.get("password"))
-        if token is None:
-            return self.answer(401, {"success": False, "error": "Invalid username or password"})
-        return self.finish({"success": True, "token": token})
+            return self.refuse(400, "Invalid JSON")
+        login = self.sessions.admin_login(body.get("username"), body.get("password"))
+        if login is None:
+            return self.refuse(401, "Invalid username or password")
+        token, user, expires = login
+        return self.answer(200, {"success": True, "token": token, "user": user, "expires_at": expires.isoformat()})
 
 
-class Admin(Handler):
-    """Everything else under /api/admin/."""
+class AdminLogout(AdminHandler):
+    def post(self):
+        if self.is_admin():
+            self.sessions.admin_logout(self.token())
+            self.answer(200, LOGGED_OUT)
 
-    def get(self, _path):
-        if not self.sessions.admin(self.token()):
-            return self.answer(401, {"success": False, "error": "Unauthorized"})
-        return self.finish({"success": True, "users": list(self.sessions.users)})
 
-    post = get
+class AdminUsers(AdminHandler):
+    def get(self):
+        if self.is_admin():
+            self.answer(200, {"success": True, "users": self.sessions.people()})
 
 
 class OpenDoor(Handler):
     """Dangerous, and reachable without any login: the proxy has to refuse it."""
 
     def get(self):
-        self.finish({"success": True, "message": "the app did what nobody should be able to ask for"})
+        self.answer(200, {"success": True, "message": "the app did what nobody should be able to ask for"})
 
     post = get
 
 
-class Health(Handler):
+class Health(Plain):
     def get(self):
         time.sleep(0.1)  # it blocks its event loop, as the real one does
-        self.finish({"status": "healthy"})
+        self.finish(
+            {
+                "status": "healthy",
+                "memory_percent": 9.5,
+                "cpu_percent": 0.5,
+                "uptime": 50,
+                "database": "connected",
+                "db_pool": {"min_conn": 10, "max_conn": 50},
+            }
+        )
 
 
-class Index(Handler):
+class Index(Plain):
     def get(self, _path):
         self.finish(PAGE)
 
@@ -204,9 +271,10 @@ def routes(shared):
         ("/api/logout", Logout, shared),
         ("/api/change-password", ChangePassword, shared),
         ("/api/upload-file", Upload, shared),
-        ("/api/bulk-upload", Upload, shared),
+        ("/api/bulk-upload", BulkUpload, shared),
         ("/api/get-all-students", Students, shared),
         ("/api/admin/auth/login", AdminLogin, shared),
-        ("/api/admin/(.*)", Admin, shared),
+        ("/api/admin/auth/logout", AdminLogout, shared),
+        ("/api/admin/users", AdminUsers, shared),
         ("/health", Health, shared),
     ]

@@ -8,10 +8,9 @@ LOGIN_COST = 0.33  # seconds the real app's password hash blocks its event loop 
 
 
 class Session:
-    def __init__(self, username, role):
+    def __init__(self, user):
         self.token = secrets.token_urlsafe(32)
-        self.username = username
-        self.role = role
+        self.user = user
         # Naive and local, on purpose: this is the mistake idlegate exists for.
         self.created = datetime.now()
         self.expires = self.created + VALIDITY
@@ -21,9 +20,16 @@ class Session:
 
     def renew(self):
         self.expires = datetime.now() + VALIDITY
+        return self.expires
 
     def about(self):
-        return {"username": self.username, "role": self.role, "expires_at": self.expires.isoformat()}
+        return {"username": self.user.name, "role": self.user.role, "full_name": self.user.full_name}
+
+
+class User:
+    def __init__(self, name, password, role, full_name):
+        self.name, self.password, self.role, self.full_name = name, password, role, full_name
+        self.email = f"{name}@test.local"
 
 
 class Sessions:
@@ -31,24 +37,31 @@ class Sessions:
         self._slow = slow
         self._live = {}
         self._admin_tokens = {}
-        self.users = {
-            "ada": ("lovelace", "student"),
-            "bob": ("builder", "student"),
-            "grace": ("hopper", "teacher"),
-            "admin": ("secret", "admin"),
-        }
+        people = [
+            User("ada", "lovelace", "student", "Ada Lovelace"),
+            User("bob", "builder", "student", "Bob Builder"),
+            User("grace", "hopper", "teacher", "Grace Hopper"),
+            User("admin", "secret", "admin", "Admin"),
+            # Those of the recording.
+            User("stu1", "stu1-pass", "student", "Student 1"),
+            User("stu2", "stu2-pass", "student", "Student 2"),
+            User("sa9082", "prof-pass", "professor", "Prof Test"),
+        ]
+        self._users = {user.name: user for user in people}
 
-    def _password_fits(self, username, password):
+    def _user(self, username, password):
+        """The user whose password fits, or None."""
         if self._slow:
             time.sleep(LOGIN_COST)
-        user = self.users.get(username) if isinstance(username, str) else None
-        return user is not None and user[0] == password
+        user = self._users.get(username) if isinstance(username, str) else None
+        return user if user and user.password == password else None
 
     def login(self, username, password):
         """A new session, or None."""
-        if not self._password_fits(username, password):
+        user = self._user(username, password)
+        if user is None:
             return None
-        session = Session(username, self.users[username][1])
+        session = Session(user)
         self._live[session.token] = session
         return session
 
@@ -62,19 +75,37 @@ class Sessions:
         return self._live.pop(token, None) is not None if isinstance(token, str) else False
 
     def change_password(self, session, old, new):
-        if not isinstance(new, str) or not new or not self._password_fits(session.username, old):
+        if not isinstance(new, str) or not new or self._user(session.user.name, old) is None:
             return False
-        self.users[session.username] = (new, session.role)
+        session.user.password = new
         return True
 
+    def students(self):
+        students = (user for user in self._users.values() if user.role == "student")
+        return [{"username": user.name, "full_name": user.full_name, "email": user.email} for user in students]
+
+    def people(self):
+        now = datetime.now().isoformat()
+        return [
+            {"id": number, **self._about(user), "is_active": True, "created_at": now, "last_login": now}
+            for number, user in enumerate(self._users.values(), 1)
+        ]
+
+    def _about(self, user):
+        return {"username": user.name, "full_name": user.full_name, "email": user.email, "role": user.role}
+
     def admin_login(self, username, password):
-        """A token of the admin panel, or None."""
-        if not self._password_fits(username, password) or self.users[username][1] != "admin":
+        """A token of the admin panel, its user and until when it is good; or None."""
+        user = self._user(username, password)
+        if user is None or user.role not in ("admin", "professor"):
             return None
-        token = secrets.token_urlsafe(32)
-        self._admin_tokens[token] = datetime.now() + VALIDITY
-        return token
+        token, expires = secrets.token_urlsafe(32), datetime.now() + VALIDITY
+        self._admin_tokens[token] = expires
+        return token, {"id": 1, **self._about(user)}, expires
 
     def admin(self, token):
         expires = self._admin_tokens.get(token)
         return expires is not None and datetime.now() < expires
+
+    def admin_logout(self, token):
+        del self._admin_tokens[token]

@@ -7,6 +7,7 @@ import socket
 from tornado.ioloop import PeriodicCallback
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
+from handlers import SERVER
 from seen import headers_of, session_id_of
 
 _numbers = itertools.count(1)
@@ -19,6 +20,9 @@ class Socket(WebSocketHandler):
         self.seen = seen
         self.shared = shared
         self.number = next(_numbers)
+
+    def set_default_headers(self):
+        self.set_header("Server", SERVER)
 
     def check_origin(self, _origin):
         return True
@@ -54,7 +58,7 @@ class Classroom(Socket):
         # Sometimes the greeting shares a TCP segment with the 101: here on every second socket, so that both ways are
         # met. A cork holds the 101 back until the greeting is written.
         stream = self.request.connection.stream
-        self.corked = self.number % 2 == 0 and stream.socket.family != socket.AF_UNIX
+        self.corked = self.number % 2 == 1 and stream.socket.family != socket.AF_UNIX
         if self.corked:
             stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, True)
             stream.set_nodelay = lambda _on: None  # it would push what the cork holds
@@ -74,7 +78,7 @@ class Classroom(Socket):
         self.ping_timer.start()
         self.pong_deadline = None
         self.expect_pong()
-        self.send({"type": "auth_required", "message": "Please authenticate"})
+        self.send({"type": "auth_required", "message": "Please authenticate to continue"})
         self.uncork()
 
     def keep_alive(self):
@@ -103,12 +107,13 @@ class Classroom(Socket):
             "pong": lambda _body: self.expect_pong(),
             "echo": self.echo,
             "run": self.run,
+            "ide_list_projects": self.list_projects,
         }
         command = commands.get(body.get("cmd")) if isinstance(body.get("cmd"), str) else None
         if command is None:
             self.send({"type": "error", "message": "Unknown command"})
-        elif command in (self.echo, self.run) and self.session is None:
-            self.send({"type": "error", "message": "Not authenticated"})
+        elif command in (self.echo, self.run, self.list_projects) and self.session is None:
+            self.send({"type": "error", "message": "Not authenticated. Please login first."})
         else:
             command(body)
 
@@ -128,10 +133,10 @@ class Classroom(Socket):
         if session is None:
             return self.send({"type": "error", "message": refusal})
         self.take_over(session)
-        answer = {"type": "auth_success", "username": session.username, "role": session.role}
-        if with_password:
-            answer["session_id"] = session.token
-        return self.send(answer)
+        user = session.user
+        issued = {"session_id": session.token} if with_password else {}
+        answer = {"type": "auth_success", "username": user.name, "role": user.role, **issued}
+        return self.send({**answer, "full_name": user.full_name, "is_exam_mode": False})
 
     def take_over(self, session):
         """One socket per token: an earlier one is told to go."""
@@ -149,10 +154,13 @@ class Classroom(Socket):
             {
                 "type": "session_terminated",
                 "reason": "logged_in_elsewhere",
-                "message": "You have been logged in elsewhere.",
+                "message": "Another login for the same account detected. You have been logged out.",
             }
         )
-        self.close(4001, "Logged in elsewhere")
+        self.close(4001, "Logged in from another location")
+
+    def list_projects(self, body):
+        self.send({"code": 0, "data": ["Local"], "id": body.get("id")})
 
     def echo(self, body):
         self.send({"type": "echo", "data": body.get("data")})

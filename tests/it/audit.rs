@@ -354,10 +354,10 @@ async fn no_token_is_in_anything_that_is_said_or_kept() {
                 ("IDLEGATE_STORE_URL", &store),
                 ("IDLEGATE_LOG", "trace"),
                 ("IDLEGATE_IDLE_TIMEOUT", "2s"),
-                ("IDLEGATE_TOKEN_8_FROM", "cookie"),
-                ("IDLEGATE_TOKEN_8_NAME", "sid"),
-                ("IDLEGATE_TOKEN_9_FROM", "query"),
-                ("IDLEGATE_TOKEN_9_NAME", "t"),
+                ("IDLEGATE_TOKEN_9_FROM", "cookie"),
+                ("IDLEGATE_TOKEN_9_NAME", "sid"),
+                ("IDLEGATE_TOKEN_10_FROM", "query"),
+                ("IDLEGATE_TOKEN_10_NAME", "t"),
             ],
         );
         use_every_carrier(&proxy).await;

@@ -2,6 +2,7 @@
 // A test that unwraps fails where it should; its clock is the one on the wall.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, unreachable_pub)]
 
+mod acceptance;
 mod activation;
 mod admin;
 mod attack;
@@ -30,6 +31,7 @@ mod outage;
 mod page;
 mod redis;
 mod reload;
+mod replay;
 mod replicas;
 mod restart;
 mod session;

@@ -24,7 +24,10 @@ async fn validate(proxy: &Idlegate, token: &str) -> u16 {
 }
 
 async fn upload(proxy: &Idlegate, token: &str) -> u16 {
-    let body = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.py\"\r\n\r\nprint()\r\n--b--\r\n";
+    let field =
+        |name: &str, value: &str| format!("--b\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+    let file = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.py\"\r\n\r\nprint()\r\n--b--\r\n";
+    let body = field("projectName", "p") + &field("filename", "a.py") + file;
     let request = Request::post(proxy.address, "/api/upload-file")
         .header("session-id", token)
         .header("content-type", "multipart/form-data; boundary=b");

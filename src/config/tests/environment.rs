@@ -90,7 +90,7 @@ const CASES: &[Case] = &[
     ("TOKEN_1_NAME", "other", |config| shown(&config.tokens[1], "other")),
     ("TOKEN_1_PATHS", "/y,/z/*", |config| config.tokens[1].applies(&NormalPath::of("/z/1"))),
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
-    ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept_type.as_deref() == Some("text/html")),
+    ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept.media_type.as_deref() == Some("text/html")),
     ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
     ("CUT", "{ ws_code = 4000 }", |config| config.reloadable.cut.ws_code == 4000),
     ("CUT_WS_MESSAGE", "true", |config| config.reloadable.cut.ws_message.as_deref() == Some("true")),
@@ -103,6 +103,14 @@ const CASES: &[Case] = &[
     }),
     ("CUT_LOGIN_URL", "/login", |config| config.reloadable.cut.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];
+
+#[test]
+fn an_empty_media_type_takes_away_that_of_the_file() {
+    let text = format!("{LEAST}accept_type = \"text/html\"\n");
+    let of = |variables: &[(&str, &str)]| parse_with(&text, variables).unwrap().tokens[0].accept.media_type.clone();
+    assert_eq!(of(&[]).as_deref(), Some("text/html"));
+    assert_eq!(of(&[("IDLEGATE_TOKEN_0_ACCEPT_TYPE", "")]), None);
+}
 
 #[test]
 fn each_variable_overrides_its_key() {

@@ -49,7 +49,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.activity, Activity::TAB);
     let [rule] = &config.tokens[..] else { panic!("{:?}", config.tokens) };
     assert!(matches!(rule.place, crate::token::Place::Bearer));
-    assert!(rule.paths.is_none() && !rule.ends && rule.accept_type.is_none());
+    assert!(rule.paths.is_none() && !rule.ends && rule.accept.media_type.is_none());
     let cut = config.reloadable.cut;
     assert_eq!((cut.ws_message, cut.ws_code, &cut.ws_reason[..]), (None, 1008, "Session ended: inactivity"));
     assert_eq!((cut.http_status.as_u16(), &cut.http_body[..]), (401, r#"{"error":"session ended"}"#));

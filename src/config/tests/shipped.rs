@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// The rules as they are printed, without the paths.
 fn rules(config: &Config) -> Vec<String> {
-    let rule = |rule: &TokenRule| format!("{:?} ends={} accept_type={:?}", rule.place, rule.ends, rule.accept_type);
+    let rule = |rule: &TokenRule| format!("{:?} ends={} {:?}", rule.place, rule.ends, rule.accept);
     config.tokens.iter().map(rule).collect()
 }
 
@@ -48,18 +48,22 @@ fn the_shipped_rules_cover_every_place_of_the_token() {
     let text = |field: &str, value: &str| format!("Conditions([({field}, Text({value:?}))])");
     let (command, success, error) =
         (text("/cmd", "authenticate"), text("/type", "auth_success"), text("/type", "error"));
-    let json = "accept_type=Some(\"application/json\")";
+    let answer = "Some(Conditions([(/success, Bool(true))]))";
+    let any = "Acceptance { media_type: None, accept_when: None, reject_when: None }";
+    let json = format!("Acceptance {{ media_type: None, accept_when: {answer}, reject_when: None }}");
+    let admin = json.replacen("None", "Some(\"application/json\")", 1);
     let expected = [
         format!("Header(\"session-id\") ends=false {json}"),
         format!(
-            "WsClient {{ pointer: /session_id, when: {command}, accept_when: {success}, reject_when: Some({error}) }} ends=false accept_type=None"
+            "WsClient {{ pointer: /session_id, when: {command}, accept_when: {success}, reject_when: Some({error}) }} ends=false {any}"
         ),
-        format!("WsServer {{ pointer: /session_id, when: {success} }} ends=false accept_type=None"),
+        format!("WsServer {{ pointer: /session_id, when: {success} }} ends=false {any}"),
         format!("RequestJson(/session_id) ends=false {json}"),
         format!("RequestJson(/session_id) ends=true {json}"),
-        "ResponseJson(/session_id) ends=false accept_type=None".to_owned(),
-        "ResponseJson(/token) ends=false accept_type=None".to_owned(),
-        format!("Bearer ends=false {json}"),
+        format!("ResponseJson(/session_id) ends=false {any}"),
+        format!("ResponseJson(/token) ends=false {any}"),
+        format!("Bearer ends=false {admin}"),
+        format!("Bearer ends=true {admin}"),
     ];
     assert_eq!(rules(&config), expected);
     let applying = |path: &str| -> Vec<usize> {
@@ -78,6 +82,7 @@ fn the_shipped_rules_cover_every_place_of_the_token() {
         ("/api/login", vec![5]),
         ("/api/admin/auth/login", vec![6, 7]),
         ("/api/admin/users", vec![7]),
+        ("/api/admin/auth/logout", vec![7, 8]),
         ("/", vec![]),
         ("/health", vec![]),
         ("/ws-legacy", vec![]),

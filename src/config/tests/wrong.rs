@@ -285,8 +285,8 @@ fn each_kind_of_rule_has_its_keys() {
         let on_requests = !matches!(from, "response-json" | "ws-client" | "ws-server");
         for (line, key) in keys {
             if required.lines().all(|other| other != line) {
-                let optional =
-                    matches!(key, "ends" | "accept_type") && on_requests || (from, key) == ("ws-client", "reject_when");
+                let optional = matches!(key, "ends" | "accept_type" | "accept_when" | "reject_when") && on_requests
+                    || (from, key) == ("ws-client", "reject_when");
                 let outcome = rule(&format!("{least}\n{line}"));
                 assert_eq!(outcome.is_ok(), optional, "{from} {key} {outcome:?}");
             }
@@ -314,6 +314,8 @@ fn the_values_of_rules_are_checked() {
         ),
         ("from = \"bearer\"\naccept_type = \"a/b; charset=utf-8\"", "token.0.accept_type"),
         ("from = \"bearer\"\naccept_type = \"*/*\"", "token.0.accept_type"),
+        ("from = \"bearer\"\naccept_when = { \"/ok\" = true }", "token.0.accept_when: without paths, every answer"),
+        ("from = \"bearer\"\nreject_when = { \"/ok\" = false }", "token.0.reject_when: without paths, every answer"),
         ("from = \"bearer\"\npaths = [\"x\"]", "token.0.paths: \"x\" is not a path"),
         ("from = \"bearer\"\npath = [\"/x\"]", "token.0.path: there is no such key; did you mean token.0.paths?"),
     ] {

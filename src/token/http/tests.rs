@@ -2,11 +2,15 @@
 
 use super::*;
 use crate::route::{PathPattern, PathSet};
+use crate::token::Acceptance;
 use ::http::{HeaderName, Request};
 
 fn rules(places: Vec<Place>) -> TokenRules {
     TokenRules::new(
-        places.into_iter().map(|place| TokenRule { place, paths: None, ends: false, accept_type: None }).collect(),
+        places
+            .into_iter()
+            .map(|place| TokenRule { place, paths: None, ends: false, accept: Acceptance::default() })
+            .collect(),
         SessionIds::default(),
     )
 }
@@ -97,7 +101,12 @@ fn a_body_with_two_keys_of_one_name_has_two_tokens() {
 fn a_rule_applies_on_its_paths_only() {
     let paths = PathSet::from_iter([PathPattern::parse("/api/login").unwrap()]);
     let pointer = Pointer::parse("/session_id").unwrap();
-    let rule = TokenRule { place: Place::ResponseJson(pointer), paths: Some(paths), ends: false, accept_type: None };
+    let rule = TokenRule {
+        place: Place::ResponseJson(pointer),
+        paths: Some(paths),
+        ends: false,
+        accept: Acceptance::default(),
+    };
     let rules = TokenRules::new(vec![rule], SessionIds::default());
     assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [id("new")]);
     assert!(rules.look_into_answer(&NormalPath::of("/api/login")));

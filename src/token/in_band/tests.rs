@@ -1,6 +1,7 @@
 //! What is offered, and which of it was accepted.
 
 use super::*;
+use crate::token::Acceptance;
 use crate::token::{Scalar, TokenRules};
 use proptest::prelude::*;
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ fn tunnel() -> InBand {
         reject_when: Some(when("/type", "error")),
     };
     let server = Place::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
-    let rule = |place| TokenRule { place, paths: None, ends: false, accept_type: None };
+    let rule = |place| TokenRule { place, paths: None, ends: false, accept: Acceptance::default() };
     InBand::new(
         TokenRules::new(vec![rule(client), rule(server)], SessionIds::default()).in_band(&NormalPath::of("/ws")),
     )
