@@ -9,11 +9,12 @@ use crate::session::Source;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -142,12 +143,13 @@ pub(super) struct Progress {
     clock: Clock,
     moved: AtomicU64,
     client_owes: AtomicBool,
+    broke: AtomicBool,
 }
 
 impl Progress {
     pub(super) fn new(clock: Clock) -> Arc<Self> {
         let moved = AtomicU64::new(clock.now().0);
-        Arc::new(Self { clock, moved, client_owes: AtomicBool::new(false) })
+        Arc::new(Self { clock, moved, client_owes: AtomicBool::new(false), broke: AtomicBool::new(false) })
     }
 
     fn note(&self, client_owes: bool, moved: bool) {
@@ -162,6 +164,11 @@ impl Progress {
         self.clock.now().0.saturating_sub(self.moved.load(Ordering::Acquire))
     }
 
+    /// Whether what the client sent broke off, or was malformed.
+    pub(super) fn broke(&self) -> bool {
+        self.broke.load(Ordering::Acquire)
+    }
+
     /// Whether it is the client that sends nothing, rather than the app that answers nothing.
     pub(super) fn client_owes(&self) -> bool {
         self.client_owes.load(Ordering::Acquire)
@@ -171,9 +178,36 @@ impl Progress {
 /// Something to be waited for.
 pub(super) type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
+/// Where a body is put that was never asked for: its request was not sent.
+pub(super) struct Unsent {
+    body: Mutex<Option<Body>>,
+    /// Whether the client sends nothing before it is asked to.
+    waits: bool,
+}
+
+impl Unsent {
+    pub(super) fn new(waits: bool) -> Arc<Self> {
+        Arc::new(Self { body: Mutex::new(None), waits })
+    }
+
+    pub(super) fn take(&self) -> Option<Body> {
+        self.body.lock().take()
+    }
+}
+
+impl Drop for Unsent {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.get_mut().take().filter(|_| !self.waits) {
+            discard(body);
+        }
+    }
+}
+
 /// The body of a request on its way to the app.
 pub(super) struct Upload {
     pub(super) inner: Body,
+    /// Where it goes if it is never asked for.
+    pub(super) unsent: Weak<Unsent>,
     /// Where the client waits for `100 Continue`: until the app says so, the body is not asked for.
     pub(super) wait: Option<Wait>,
     pub(super) progress: Arc<Progress>,
@@ -185,6 +219,7 @@ impl http_body::Body for Upload {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        self.unsent = Weak::new();
         if let Some(wait) = &mut self.wait {
             if let Err(declined) = ready!(wait.as_mut().poll(cx)) {
                 return Poll::Ready(Some(Err(Box::new(declined))));
@@ -195,6 +230,9 @@ impl http_body::Body for Upload {
         self.progress.note(polled.is_pending(), polled.is_ready());
         if let (Poll::Ready(Some(Ok(_))), Some(refresh)) = (&polled, &self.refresh) {
             refresh.touch(Source::Transfer);
+        }
+        if let Poll::Ready(Some(Err(_))) = polled {
+            self.progress.broke.store(true, Ordering::Release);
         }
         if let Poll::Ready(None | Some(Err(_))) = polled {
             // Nothing is left of it to be read.
@@ -214,6 +252,10 @@ impl http_body::Body for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
+        if let Some(unsent) = self.unsent.upgrade() {
+            *unsent.body.lock() = Some(std::mem::replace(&mut self.inner, full(String::new())));
+            return;
+        }
         // The app did not want all of it: it has answered already, or broken off. A client that expects `100 Continue`
         // and has not got it sends nothing.
         if self.wait.is_none() {
@@ -307,4 +349,26 @@ pub(super) fn discard(mut body: Body) {
         // Whether it was all read or took too long, the connection ends now.
         let _ = tokio::time::timeout(DISCARDING, sending).await;
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn upload(unsent: &Arc<Unsent>) -> Upload {
+        let progress = Progress::new(Clock::system());
+        Upload { inner: full("all of it"), unsent: Arc::downgrade(unsent), wait: None, progress, refresh: None }
+    }
+
+    #[tokio::test]
+    async fn a_body_comes_back_only_where_it_was_not_asked_for() {
+        let unsent = Unsent::new(false);
+        drop(upload(&unsent));
+        let back = unsent.take().expect("the body").collect().await.expect("all of it");
+        assert_eq!(back.to_bytes(), "all of it");
+        let mut asked = upload(&unsent);
+        asked.frame().await;
+        drop(asked);
+        assert!(unsent.take().is_none());
+    }
 }

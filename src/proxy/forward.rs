@@ -1,17 +1,17 @@
 //! Forwarding a request to the app, and its answer back.
 
-use super::body::{Body, Progress, Start, Upload};
+use super::body::{self, Body, Progress, Start, Unsent, Upload};
 use super::expect::Expectation;
 use super::gate::Pass;
 use super::headers;
 use super::upstream::{Connector, Used};
-use super::{Client, Proxy};
+use super::{Client, Proxy, framing};
 use crate::audit::Caller;
 use crate::clock::milliseconds;
 use crate::refusal::Fault;
 use crate::route::NormalPath;
 use crate::token::EXAMINED_BYTES;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -28,11 +28,12 @@ pub(super) type Pool = legacy::Client<Connector, Body>;
 /// fewer requests that meet a closing connection.
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
-/// How often a request is tried again that met a connection the app was just closing.
-const RETRIES: usize = 2;
-
-pub(super) fn pool(connector: Connector) -> Pool {
+/// A pool that keeps as many idle connections.
+pub(super) fn pool(connector: Connector, idle_at_most: usize) -> Pool {
     legacy::Client::builder(TokioExecutor::new())
+        .pool_max_idle_per_host(idle_at_most)
+        // What is sent again, and how often, is decided here.
+        .retry_canceled_requests(false)
         .pool_idle_timeout(POOL_IDLE)
         .pool_timer(TokioTimer::new())
         .http1_preserve_header_case(true)
@@ -90,7 +91,8 @@ fn is_short(headers: &HeaderMap) -> bool {
     length.is_some_and(|length| length <= EXAMINED_BYTES) && !headers::is_compressed(headers)
 }
 
-/// Sends the request over a pooled connection and waits for the head of the answer.
+/// Sends the request over a pooled connection and waits for the head of the answer. Where the app was just closing that
+/// connection, it is sent once more, over a new one.
 async fn send(
     proxy: &Proxy,
     mut head: request::Parts,
@@ -101,21 +103,17 @@ async fn send(
     // The pool keys by authority; where to connect is the connector's affair, and `Host` stays the client's.
     head.uri = target(&head.uri);
     head.version = Version::HTTP_11;
-    let again = may_be_repeated(&head.method, &body).then(|| head.clone());
-    let mut attempt = attempt(proxy, Request::from_parts(head, body), pass, timeout).await;
-    for _ in 0..RETRIES {
-        match (&attempt, &again) {
-            (Err(Attempt::Stale(_)), Some(head)) => {
-                let request = Request::from_parts(head.clone(), super::body::full(String::new()));
-                attempt = self::attempt(proxy, request, pass, timeout).await;
-            }
-            _ => break,
-        }
+    if !body.is_end_stream() {
+        framing::announce(&mut head.headers);
     }
-    attempt.map_err(|failed| match failed {
-        Attempt::Stale(cause) => Fault::BadAnswer(cause),
-        Attempt::Failed(fault) => fault,
-    })
+    let may_be_repeated = may_be_repeated(&head.method, &body);
+    let again = head.clone();
+    let body = match attempt(proxy, &proxy.pool, Request::from_parts(head, body), pass, timeout).await {
+        Err(Attempt::Unsent(body)) => body,
+        Err(Attempt::Stale(_)) if may_be_repeated => body::full(String::new()),
+        attempt => return attempt.map_err(Attempt::fault),
+    };
+    attempt(proxy, &proxy.fresh, Request::from_parts(again, body), pass, timeout).await.map_err(Attempt::fault)
 }
 
 /// Idempotent, and nothing of it is gone: only then is it safe to send a request twice (RFC 9110 §9.2.2).
@@ -124,13 +122,26 @@ fn may_be_repeated(method: &Method, body: &Body) -> bool {
 }
 
 enum Attempt {
-    /// A connection that had been used before broke before any answer: the app was closing it.
+    /// The app was closing the connection, and has got nothing of the request: here is its body.
+    Unsent(Body),
+    /// A connection that had been used before broke before a byte of the answer: the app was closing it.
     Stale(String),
     Failed(Fault),
 }
 
+impl Attempt {
+    fn fault(self) -> Fault {
+        match self {
+            Self::Unsent(_) => Fault::BadAnswer("it closed the connection".to_owned()),
+            Self::Stale(cause) => Fault::BadAnswer(cause),
+            Self::Failed(fault) => fault,
+        }
+    }
+}
+
 async fn attempt(
     proxy: &Proxy,
+    pool: &Pool,
     mut request: Request<Body>,
     pass: &Pass<'_>,
     timeout: Duration,
@@ -140,10 +151,13 @@ async fn attempt(
     let expectation = expects.then(|| Expectation::of(&mut request));
     let wait = expectation.clone().map(Expectation::wait);
     let refresh = pass.uploading();
-    let request = request.map(|inner| Upload { inner, wait, progress: Arc::clone(&progress), refresh }.boxed_unsync());
+    let unsent = Unsent::new(expects);
+    let request = request.map(|inner| {
+        Upload { inner, unsent: Arc::downgrade(&unsent), wait, progress: Arc::clone(&progress), refresh }.boxed_unsync()
+    });
     let overdue = overdue(&progress, timeout);
     let answer = tokio::select! {
-        answer = proxy.pool.request(request) => answer,
+        answer = pool.request(request) => answer,
         fault = overdue => return Err(Attempt::Failed(fault)),
     };
     match answer {
@@ -151,61 +165,75 @@ async fn attempt(
             if let Some(used) = answer.extensions().get::<Used>() {
                 used.mark();
             }
-            if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-                let cause = "it switched protocols without being asked to".to_owned();
-                return Err(Attempt::Failed(Fault::BadAnswer(cause)));
+            let bad = |cause: &str| Err(Attempt::Failed(Fault::BadAnswer(cause.to_owned())));
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                return bad("it switched protocols without being asked to");
             }
             if headers::is_coded(answer.headers()) {
-                let cause = "it chose a transfer coding that nobody offered".to_owned();
-                return Err(Attempt::Failed(Fault::BadAnswer(cause)));
+                return bad("it chose a transfer coding that nobody offered");
             }
-            Ok(passed_on(answer, expectation.as_deref()))
+            passed_on(answer, expectation.as_deref()).map_err(Attempt::Failed)
         }
-        Err(error) => Err(failed(&error)),
+        Err(error) if was_canceled(&error) => {
+            Err(unsent.take().map_or_else(|| failed(&error, &progress), Attempt::Unsent))
+        }
+        Err(error) => Err(failed(&error, &progress)),
     }
 }
 
 /// The answer as the app gave it, but for what it means to a client that waits to be asked for its body.
-pub(super) fn passed_on(answer: Response<Incoming>, expectation: Option<&Expectation>) -> Response<Body> {
+pub(super) fn passed_on(
+    answer: Response<Incoming>,
+    expectation: Option<&Expectation>,
+) -> Result<Response<Body>, Fault> {
     let (mut head, body) = answer.into_parts();
+    framing::settle(&mut head).map_err(Fault::BadAnswer)?;
+    let required = (head.status == StatusCode::UPGRADE_REQUIRED).then(|| head.headers.get_all(header::UPGRADE));
+    let required: Vec<_> = required.into_iter().flatten().cloned().collect();
     headers::strip_hop_by_hop(&mut head.headers);
+    if !required.is_empty() {
+        // The one answer that has to name protocols (RFC 9110 §15.5.22).
+        head.headers.append(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        head.headers.extend(required.into_iter().map(|protocol| (header::UPGRADE, protocol)));
+    }
     // The framing towards the client follows this proxy's version, not the app's.
     head.version = Version::HTTP_11;
     if head.status.canonical_reason().is_none() && head.extensions.get::<ReasonPhrase>().is_none() {
         // hyper keeps no empty phrase, and would write "<none>".
         head.extensions.insert(ReasonPhrase::from_static(b""));
     }
-    let body = body.map_err(Into::into).boxed_unsync();
-    let Some(expectation) = expectation else { return Response::from_parts(head, body) };
+    let body = framing::told(&head, body.map_err(Into::into).boxed_unsync());
+    let Some(expectation) = expectation else { return Ok(Response::from_parts(head, body)) };
     let body = expectation.answered(body).unwrap_or_else(|last| {
         // The client may send its body all the same, or its next request: nobody could tell which.
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        head.headers.append(header::CONNECTION, HeaderValue::from_static("close"));
         last
     });
-    Response::from_parts(head, body)
+    Ok(Response::from_parts(head, body))
 }
 
-fn failed(error: &legacy::Error) -> Attempt {
+fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
     if error.is_connect() {
         return Attempt::Failed(unreachable(error));
+    }
+    // Before all else: it is the reason why the connection to the app was given up, a used one or not.
+    if progress.broke() {
+        return Attempt::Failed(Fault::ClientGone);
     }
     let mut extensions = http::Extensions::new();
     if let Some(connection) = error.connect_info() {
         connection.get_extras(&mut extensions);
     }
-    if extensions.get::<Used>().is_some_and(Used::is) {
+    if extensions.get::<Used>().is_some_and(Used::is_stale) {
         return Attempt::Stale(causes(error));
-    }
-    // hyper reports a client that broke off as the failure of the request's body.
-    if is_of_the_body(error) {
-        return Attempt::Failed(Fault::ClientGone);
     }
     Attempt::Failed(Fault::BadAnswer(causes(error)))
 }
 
-fn is_of_the_body(error: &legacy::Error) -> bool {
+/// Whether hyper had not begun to send it.
+fn was_canceled(error: &legacy::Error) -> bool {
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<hyper::Error>());
-    source.is_some_and(hyper::Error::is_user)
+    source.is_some_and(hyper::Error::is_canceled)
 }
 
 /// The fault of a connection that could not be made.

@@ -4,6 +4,7 @@ mod body;
 mod buffer;
 mod expect;
 mod forward;
+mod framing;
 mod gate;
 mod goodbye;
 mod headers;
@@ -75,6 +76,8 @@ pub(crate) struct Proxy {
     no_tokens: TokenRules,
     keeper: Arc<Keeper>,
     pool: Pool,
+    /// Makes a connection for each request, and keeps none.
+    fresh: Pool,
     shutdown: Shutdown,
     requests: AtomicU64,
     outage: Outage,
@@ -84,11 +87,25 @@ impl Proxy {
     /// Of what is reloadable `current` has the say, and not `config`.
     pub(crate) fn new(config: Config, current: Current, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
         let Config { upstream, upgrades, activity, tokens, ids, .. } = config;
-        let pool = forward::pool(upstream::Connector { upstream: upstream.clone(), current: current.clone() });
+        let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
+        let (pool, fresh) = (forward::pool(connector.clone(), usize::MAX), forward::pool(connector, 0));
         let tokens = TokenRules::new(tokens, ids.clone());
         let no_tokens = TokenRules::new(Vec::new(), ids);
         let (requests, outage) = (AtomicU64::new(0), Outage::default());
-        Self { upstream, upgrades, activity, current, tokens, no_tokens, keeper, pool, shutdown, requests, outage }
+        Self {
+            upstream,
+            upgrades,
+            activity,
+            current,
+            tokens,
+            no_tokens,
+            keeper,
+            pool,
+            fresh,
+            shutdown,
+            requests,
+            outage,
+        }
     }
 
     /// The rules that the mode lets apply.
@@ -128,7 +145,7 @@ impl Proxy {
         };
         if self.shutdown.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The client's next request goes elsewhere.
-            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
         }
         self.metrics().answered(&asked.method, answer.status(), begun);
         answer

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The `Host` of a request that has none.
 pub(super) fn host(upstream: &Upstream) -> HeaderValue {
@@ -20,35 +21,62 @@ pub(super) fn host(upstream: &Upstream) -> HeaderValue {
     }
 }
 
-/// Whether a pooled connection has answered a request before. One that has may have been closed by the app in the
-/// meantime; one that has not was refused by the app itself.
+/// What is known of a connection to the app. One that has answered a request before may have been closed by the app in
+/// the meantime; one that has not was refused by the app itself.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Used(Arc<AtomicBool>);
+pub(super) struct Used(Arc<Usage>);
+
+#[derive(Debug, Default)]
+struct Usage {
+    /// It has answered a request.
+    answered: AtomicBool,
+    /// Its next write begins a request.
+    between: AtomicBool,
+    /// Something has come of the answer.
+    heard: AtomicBool,
+}
 
 impl Used {
+    /// An answer has begun.
     pub(super) fn mark(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.answered.store(true, Ordering::Release);
+        self.0.between.store(true, Ordering::Release);
     }
 
-    pub(super) fn is(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// Whether it broke as one does that the app has closed while it lay idle: it had answered before, and not a byte has
+    /// come of this answer.
+    pub(super) fn is_stale(&self) -> bool {
+        self.0.answered.load(Ordering::Acquire) && !self.0.heard.load(Ordering::Acquire)
+    }
+
+    fn written(&self) {
+        if self.0.between.load(Ordering::Relaxed) && self.0.between.swap(false, Ordering::AcqRel) {
+            self.0.heard.store(false, Ordering::Release);
+        }
+    }
+
+    fn read(&self) {
+        self.0.heard.store(true, Ordering::Release);
     }
 }
 
 /// A connection in the pool.
 #[derive(Debug)]
 pub(super) struct Pooled {
-    stream: TokioIo<Stream>,
+    stream: Stream,
     used: Used,
 }
 
-/// An app that refuses an upload answers, and closes without reading on. Then its answer is there to be read, but
-/// writing fails; and hyper, which may meet the failure first, would let it go before the answer. So what cannot be
-/// written is dropped, and reading tells how the connection ended.
-fn written(polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
-    match polled {
-        Poll::Ready(Err(error)) if is_of_the_app(&error) => Poll::Ready(Ok(length)),
-        polled => polled,
+impl Pooled {
+    /// An app that refuses an upload answers, and closes without reading on. Then its answer is there to be read, but
+    /// writing fails; and hyper, which may meet the failure first, would let it go before the answer. So what cannot be
+    /// written is dropped, and reading tells how the connection ended.
+    fn written(&self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+        self.used.written();
+        match polled {
+            Poll::Ready(Err(error)) if is_of_the_app(&error) => Poll::Ready(Ok(length)),
+            polled => polled,
+        }
     }
 }
 
@@ -62,19 +90,23 @@ impl Connection for Pooled {
     }
 }
 
-impl hyper::rt::Read for Pooled {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: hyper::rt::ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+impl AsyncRead for Pooled {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let pooled = self.get_mut();
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut pooled.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            pooled.used.read();
+        }
+        polled
     }
 }
 
-impl hyper::rt::Write for Pooled {
+impl AsyncWrite for Pooled {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        written(Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes), bytes.len())
+        let pooled = self.get_mut();
+        let polled = Pin::new(&mut pooled.stream).poll_write(cx, bytes);
+        pooled.written(polled, bytes.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -90,8 +122,9 @@ impl hyper::rt::Write for Pooled {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        written(Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, slices), length)
+        let pooled = self.get_mut();
+        let polled = Pin::new(&mut pooled.stream).poll_write_vectored(cx, slices);
+        pooled.written(polled, slices.iter().map(|slice| slice.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -107,9 +140,9 @@ pub(super) struct Connector {
 }
 
 impl tower_service::Service<http::Uri> for Connector {
-    type Response = Pooled;
+    type Response = TokioIo<Pooled>;
     type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Pooled>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = io::Result<TokioIo<Pooled>>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
@@ -118,8 +151,8 @@ impl tower_service::Service<http::Uri> for Connector {
     fn call(&mut self, _: http::Uri) -> Self::Future {
         let Self { upstream, current } = self.clone();
         Box::pin(async move {
-            let stream = TokioIo::new(Stream::connect(&upstream, current.load().connect_timeout).await?);
-            Ok(Pooled { stream, used: Used::default() })
+            let stream = Stream::connect(&upstream, current.load().connect_timeout).await?;
+            Ok(TokioIo::new(Pooled { stream, used: Used::default() }))
         })
     }
 }

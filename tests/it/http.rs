@@ -161,8 +161,14 @@ async fn answers_without_a_body_have_none() {
         client.send(get("/", "")).await;
         let answer = client.head().await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-        let length = answer.to_lowercase().contains("content-length");
-        assert_eq!(length, status % 100 == 5 || status == 200, "{answer}");
+        let answer = crate::harness::Message { head: answer, body: Vec::new(), trailers: String::new() };
+        let length = match status {
+            204 => vec![],
+            // How long it would be if it had changed.
+            304 => vec!["77"],
+            _ => vec!["0"],
+        };
+        assert_eq!(answer.field("content-length"), length, "{}", answer.head);
     }
     assert_eq!(app.connections(), [0; 6]);
 }

@@ -19,6 +19,7 @@ mod drain;
 mod failover;
 mod faults;
 mod fleet;
+mod framing;
 mod harness;
 mod health;
 mod http;
