@@ -21,6 +21,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::level_filters::LevelFilter;
 
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Gives a web app the idle timeout it gets wrong, without a change to the app.
 #[derive(Debug, Parser)]
 #[command(version = version::BOTH)]

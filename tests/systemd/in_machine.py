@@ -1,12 +1,14 @@
 """One life of idlegate under a real systemd: installed, reloaded, restarted, killed, hung, upgraded, taken away.
 
-Run by `tests/run systemd`, as `machine python in_machine.py BINARY`: it owns the system it runs on, and its ports.
+Run by `tests/run systemd`, as `machine python in_machine.py BINARY`: it owns the system it runs on. That system has a network
+of its own too, so the two ports that proxy.toml names are free; all others come from the system.
 """
 import asyncio
 import hashlib
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import socket
 import subprocess
@@ -22,8 +24,11 @@ SYSTEMD = PROJECT / "deploy/systemd"
 BINARY = pathlib.Path(sys.argv[1]).resolve()
 CONFIG = pathlib.Path("/etc/idlegate/proxy.toml")
 DROP_INS = pathlib.Path("/etc/systemd/system/idlegate.service.d")
+# Those of proxy.toml, which the guide tells of.
 PORT, APP_PORT = 10086, 10087
 PATIENCE = 20
+# What the machine starts beside idlegate.
+ITS_OWN = {"systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"}
 
 
 def run(*command, fails=False, **options):
@@ -52,6 +57,14 @@ def eventually(what, condition):
         assert time.monotonic() < deadline, f"never: {what}\n{journal()}"
         time.sleep(0.05)
     return outcome
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+HEALTH_PORT = free_port()
 
 
 def get(path, port=PORT, **headers):
@@ -134,13 +147,13 @@ def guide(name, folder):
     steps = text.split(marked)[1].split("   ```")[0].split("   $ ")[1:]
     for step in steps:
         command, _, shown_there = step.partition("\n")
-        if command == "cargo build --release":
+        if command.startswith("cargo build "):
             continue
         for written, here in (
             ("sudo ", ""),
-            ("target/release/idlegate", str(BINARY)),
-            ("deploy/systemd/install", f"{SYSTEMD}/install --binary {BINARY}"),
-            ("deploy/systemd/uninstall", f"{SYSTEMD}/uninstall"),
+            ("target/dist/idlegate", shlex.quote(str(BINARY))),
+            ("deploy/systemd/install", shlex.join([f"{SYSTEMD}/install", "--binary", str(BINARY)])),
+            ("deploy/systemd/uninstall", shlex.quote(f"{SYSTEMD}/uninstall")),
         ):
             command = command.replace(written, here)
         shown_there = "".join(line.removeprefix("   ") for line in shown_there.splitlines(keepends=True))
@@ -151,6 +164,17 @@ def guide(name, folder):
             eventually(f"{command}: {shown_there}", lambda: subprocess.run(**ask).stdout == shown_there)
         else:
             assert told == shown_there, f"{command}\n{told}\nin the guide:\n{shown_there}"
+
+
+def units(*options):
+    """The names of the units that systemd lists."""
+    told = run("systemctl", "list-units", *options, "--no-pager", "--plain", "--no-legend")
+    return {line.split()[0] for line in told.splitlines()}
+
+
+def only_units_that_the_test_names_run():
+    """No server that happens to be enabled on the host."""
+    assert units("--type=service,socket,timer,path") == ITS_OWN, units("--type=service,socket,timer,path")
 
 
 def the_guide_is_right():
@@ -197,7 +221,7 @@ def it_takes_over_the_port_of_the_app():
         'grace_period = "10s"': 'grace_period = "3s"',
         'url = "memory"': 'url = "file:/var/lib/idlegate/sessions"',
         '# listen = "127.0.0.1:9090"': 'listen = "unix:/run/idlegate/admin.sock"',
-        '# listen = "127.0.0.1:9091"': 'listen = "127.0.0.1:9091"',
+        '# listen = "127.0.0.1:9091"': f'listen = "127.0.0.1:{HEALTH_PORT}"',
     }
     for old, new in changes.items():
         assert old in shipped, old
@@ -215,7 +239,7 @@ def it_takes_over_the_port_of_the_app():
     App(APP_PORT)
     told = install("--config", config)
     assert "started" in told and f"curl -si http://127.0.0.1:{PORT}/" in told, told
-    assert [get("/"), get("/test/seen"), get("/readyz", 9091)] == [200, 200, 200]
+    assert [get("/"), get("/test/seen"), get("/readyz", HEALTH_PORT)] == [200, 200, 200]
     assert (shown("ActiveState"), shown("Type"), shown("NRestarts")) == ("active", "notify", "0")
     assert shown("StatusText"), "says what it does"
     run("systemctl", "is-enabled", "idlegate.socket", "idlegate.service")
@@ -262,11 +286,12 @@ def secrets_are_handed_over():
     DROP_INS.mkdir()
     for drop_in in (SYSTEMD / "secrets").iterdir():
         shutil.copy(drop_in, DROP_INS)
-    edit('listen = "unix:/run/idlegate/admin.sock"', 'listen = "127.0.0.1:9090"')
+    admin = free_port()
+    edit('listen = "unix:/run/idlegate/admin.sock"', f'listen = "127.0.0.1:{admin}"')
     # The check of install reads them where they come from, and what was started before them is started anew.
     assert "restarted" in install()
-    assert get("/mode", 9090) == 401
-    assert get("/mode", 9090, Authorization="Bearer secret of admin-token") == 200
+    assert get("/mode", admin) == 401
+    assert get("/mode", admin, Authorization="Bearer secret of admin-token") == 200
     run("systemctl", "reload", "idlegate")
     told = run(BINARY, "mode", "--config", CONFIG, "--token-file", secrets / "admin-token")
     assert "enforce" in told, told
@@ -346,13 +371,32 @@ def an_install_that_was_broken_off_is_finished_by_the_next():
     running = pathlib.Path(f"/proc/{shown('MainPID')}/exe")
     assert shown("MainPID") != process and running.read_bytes() == newer.read_bytes()
     assert "restarted" in install()
-    # A unit that was put in place after the start.
-    later = time.time() + 2
-    os.utime("/etc/systemd/system/idlegate.service", (later, later))
-    assert "restarted" in install()
-    eventually("the unit is older than the start", lambda: time.time() > later + 1)
+
+
+def an_install_notices_every_drop_in():
+    """Also one that was written in the second of the start, that has an old modification time, or that was removed."""
+    drop_in = DROP_INS / "noticed.conf"
+
+    def written():
+        drop_in.write_text("[Service]\nEnvironment=NOTICED=1\n")
+
+    def copied_with_its_old_time():
+        written()
+        os.utime(drop_in, (1, 1))
+
+    for change in (written, copied_with_its_old_time, drop_in.unlink):
+        run("systemctl", "restart", "idlegate")
+        change()
+        run("systemctl", "daemon-reload")
+        assert "restarted" in install(), change
+        assert "nothing    had to be done" in install(), change
+    # Written before the start, and not read by systemd until install asks it to.
+    written()
     run("systemctl", "restart", "idlegate")
-    assert "nothing    had to be done" in install()
+    assert "restarted" in install()
+    assert "NOTICED=1" in pathlib.Path(f"/proc/{shown('MainPID')}/environ").read_text()
+    drop_in.unlink()
+    assert "restarted" in install()
 
 
 def it_comes_back_when_it_is_killed():
@@ -396,16 +440,17 @@ def a_broken_configuration_is_waited_out():
 
 
 def the_socket_follows_listen():
-    edit('listen = "127.0.0.1:10086"', 'listen = "127.0.0.1:10090"')
+    other = free_port()
+    edit(f'listen = "127.0.0.1:{PORT}"', f'listen = "127.0.0.1:{other}"')
     told = install()
     assert "10-listen.conf" in told and "for a moment nobody listens" in told, told
-    assert (get("/", 10090), is_taken(PORT)) == (200, False)
+    assert (get("/", other), is_taken(PORT)) == (200, False)
     # Put in place by one run, and in force by the next.
-    edit('listen = "127.0.0.1:10090"', 'listen = "127.0.0.1:10086"')
+    edit(f'listen = "127.0.0.1:{other}"', f'listen = "127.0.0.1:{PORT}"')
     assert "removed" in install("--no-start")
-    assert (get("/", 10090), is_taken(PORT)) == (200, False)
+    assert (get("/", other), is_taken(PORT)) == (200, False)
     assert "for a moment nobody listens" in install()
-    assert (get("/"), is_taken(10090)) == (200, False)
+    assert (get("/"), is_taken(other)) == (200, False)
 
 
 def what_is_installed_is_clean():
@@ -420,11 +465,14 @@ def nothing_is_left(before):
     assert get("/") == 200, "it still runs"
     run(SYSTEMD / "uninstall", "--yes")
     same(files(), before)
-    left = [str(path) for path in pathlib.Path("/run").rglob("*idlegate*") if path.parts[2] not in ("changes", "log")]
+    # Not the mount of the checkout, whose folder may be called so.
+    left = [str(path) for path in pathlib.Path("/run").rglob("idlegate*") if path.parts[2] not in ("changes", "log")]
     assert left == ["/run/idlegate-newer"], left
     assert not is_taken(PORT)
     assert shown("LoadState") == "not-found" == shown("LoadState", "idlegate.socket")
-    assert "idlegate" not in run("systemctl", "list-units", "--all", "--no-pager", "--plain", "--no-legend")
+    # The mount of the checkout, whose folder may have that name, is no unit of idlegate's.
+    left = {unit for unit in units("--all") if "idlegate" in unit and not unit.endswith(".mount")}
+    assert not left, left
     assert "nothing    of idlegate is here" in run(SYSTEMD / "uninstall", "--yes")
     # Somebody has removed the files by hand, and it runs on; or an install was killed.
     install()
@@ -440,6 +488,7 @@ def nothing_is_left(before):
 def main():
     before = files()
     for step in (
+        only_units_that_the_test_names_run,
         the_guide_is_right,
         nothing_is_changed_by_an_install_that_cannot_be,
         it_takes_over_the_port_of_the_app,
@@ -450,6 +499,7 @@ def main():
         a_restart_loses_nothing,
         an_upgrade_loses_nothing,
         an_install_that_was_broken_off_is_finished_by_the_next,
+        an_install_notices_every_drop_in,
         it_comes_back_when_it_is_killed,
         it_comes_back_when_it_hangs,
         a_broken_configuration_is_waited_out,

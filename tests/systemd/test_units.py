@@ -31,8 +31,11 @@ class Units(unittest.TestCase):
 
     def test_systemd_has_nothing_to_say_of_them(self):
         """But that the program is not where it will be."""
+        # A unit would take a path with a space for two words.
+        program = self.folder / "idlegate"
+        program.symlink_to(BINARY)
         for unit in SYSTEMD.glob("idlegate.*"):
-            text = unit.read_text().replace("/usr/local/bin/idlegate", str(BINARY))
+            text = unit.read_text().replace("/usr/local/bin/idlegate", str(program))
             (self.folder / unit.name).write_text(text)
         # With the secrets, of which %d is one of systemd's own names.
         shutil.copytree(SYSTEMD / "secrets", self.folder / "idlegate.service.d")
@@ -50,7 +53,8 @@ class Units(unittest.TestCase):
         self.assertIn("Overall exposure level", told)
 
     def test_scripts_are_clean(self):
-        scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/systemd/machine", PROJECT / "tests/run"]
+        scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/systemd/machine"]
+        scripts += [PROJECT / "tests/run", PROJECT / ".ci/run", PROJECT / "deploy/rootfs"]
         self.assertEqual(run("shellcheck", *scripts), "")
 
     def installed(self):
@@ -85,7 +89,7 @@ class Units(unittest.TestCase):
 
     def test_what_cannot_be_is_said(self):
         for options, said in (
-            (["--binary", "/nowhere"], "build it by `cargo build --release`"),
+            (["--binary", "/nowhere"], "build it by `cargo build --profile dist --features mimalloc`"),
             (["--binary", "/bin/false"], "/bin/false does not run here"),
             (["--config"], "--config needs a value"),
             # A variable that was never set is not the system itself.
