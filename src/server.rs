@@ -7,12 +7,14 @@ use crate::config::{Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
-use crate::proxy::{Client, HEADERS_AT_MOST, Proxy, held};
+use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, HEADERS_AT_MOST, Proxy, causes, held};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
-use crate::stream::Stream;
+use crate::stream::prepare;
 use crate::systemd::HandedOver;
+use http::{Request, Version, header};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -33,11 +35,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How large the head of a request may be, in bytes.
-const HEAD_AT_MOST: usize = 64 * 1024;
-
-/// How much of what a client sends is kept before it is passed on, in bytes: a head has to fit, and strangers who never
-/// end theirs are not to cost more.
-const BUFFERED_AT_MOST: usize = HEAD_AT_MOST;
+const HEAD_AT_MOST: usize = BUFFERED_AT_MOST;
 
 /// A proxy that listens.
 #[derive(Debug)]
@@ -182,20 +180,25 @@ async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
 
 /// Speaks HTTP/1.1 with one client until it leaves, upgrades, or is cut.
 async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdown: Shutdown) {
-    if let Err(error) = socket.set_nodelay(true) {
+    if let Err(error) = prepare(&socket) {
         tracing::debug!(%error, "the client went at once");
         return;
     }
     let _counted = proxy.metrics().connection();
     let client = Client::at(address);
-    let kill = client.kill.clone();
+    let (kill, line) = (client.kill.clone(), Arc::clone(&client.line));
+    let downstream = Downstream::new(socket, proxy.current().clone(), Arc::clone(&line));
     let used = AtomicBool::new(false);
-    let service = service_fn(|request| {
+    let service = service_fn(|request: Request<Incoming>| {
         used.store(true, Ordering::Relaxed);
         let (proxy, client, under_way) = (Arc::clone(&proxy), client.clone(), shutdown.request());
         // Boxed: a connection that waits for its next request does not carry the room that an exchange takes.
         Box::pin(async move {
+            let (old, line) = (request.version() == Version::HTTP_10, Arc::clone(&client.line));
             let answer = proxy.exchange(client, request).await;
+            // It knows no chunks: without a length the answer ends with the connection.
+            let with_connection = old && !answer.headers().contains_key(header::CONTENT_LENGTH);
+            let answer = answer.map(|body| line.answer(body, with_connection));
             Ok::<_, Infallible>(answer.map(|body| held(body, under_way)))
         })
     });
@@ -204,14 +207,16 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         .max_headers(HEADERS_AT_MOST)
         .max_header_size(HEAD_AT_MOST)
         .max_buf_size(BUFFERED_AT_MOST)
+        // A client that has left is noticed all the same, see `Downstream`.
+        .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(Stream::Tcp(socket)), service)
+        .serve_connection(TokioIo::new(downstream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let served = tokio::select! {
         served = &mut connection => served,
-        () = kill.cancelled() => return,
+        () = kill.cancelled() => return line.reset(),
         () = shutdown.closing() => {
             // A client sends its request again where a connection that it had used was closed. On a new one it would not:
             // its first request is waited for, but not for as long as somebody may take who never sends all of it.
@@ -228,6 +233,6 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         }
     };
     if let Err(error) = served {
-        tracing::debug!(%error, "a client's connection ended");
+        tracing::debug!(error = causes(&error), "a client's connection ended");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::Upstream;
 use crate::descriptors::{is_kept_back, none_left};
+use socket2::SockRef;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
@@ -9,6 +10,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
+
+/// How much the system keeps for a peer beyond what is on its way to it, in bytes. Without a bound that grows to megabytes,
+/// and a peer that takes nothing looks like a slow one for as long.
+const UNSENT_AT_MOST: u32 = 64 * 1024;
+
+/// How much HTTP reads at once, in bytes. Pieces of it wait while the other side is slow. One less than a power of two, since
+/// hyper doubles its buffer when a read fills it.
+pub(crate) const READ_AT_MOST: u64 = 16 * 1024 - 1;
+
+/// Sets what every TCP connection here is to have.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    // A frame is sent when it is there; waiting for more to fill a packet delays it.
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_AT_MOST)
+}
 
 /// A socket, of either family.
 #[derive(Debug)]
@@ -27,8 +46,7 @@ impl Stream {
             match upstream {
                 Upstream::Tcp(authority) => {
                     let stream = TcpStream::connect(authority.as_str()).await?;
-                    // A frame is sent when it is there; waiting for more to fill a packet helps nobody here.
-                    stream.set_nodelay(true)?;
+                    prepare(&stream)?;
                     Ok(Self::Tcp(stream))
                 }
                 Upstream::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),

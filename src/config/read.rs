@@ -98,6 +98,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
             deny: paths(top, "deny").unwrap_or_default(),
             connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
             response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
+            write_timeout: top.text("write_timeout", duration).unwrap_or(Duration::from_secs(60)),
             grace_period: top.text("grace_period", duration).unwrap_or(Duration::from_secs(10)),
             log: top.text("log", level).unwrap_or(LevelFilter::INFO),
             mode,

@@ -10,11 +10,12 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// The keys of [`Reloadable`]. All others need a restart.
-pub const RELOADABLE: [&str; 14] = [
+pub const RELOADABLE: [&str; 15] = [
     "trusted_proxies",
     "deny",
     "connect_timeout",
     "response_timeout",
+    "write_timeout",
     "grace_period",
     "log",
     "idle.mode",
@@ -38,6 +39,8 @@ pub struct Reloadable {
     pub connect_timeout: Duration,
     /// `response_timeout`: how long the app may take to begin its answer, counted from the last byte of the request.
     pub response_timeout: Duration,
+    /// `write_timeout`: how long a client may take nothing of its answer.
+    pub write_timeout: Duration,
     /// `grace_period`: how long a drain may take.
     pub grace_period: Duration,
     /// `log`: the least severe level that is logged.

@@ -1,6 +1,7 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1): the client sends its body when the app asks for it, or never.
 
 use super::body::{Body, held};
+use super::downstream::Line;
 use http::{Request, StatusCode};
 use std::fmt;
 use std::pin::Pin;
@@ -39,10 +40,15 @@ impl Expectation {
         expectation
     }
 
-    pub(super) fn wait(self: Arc<Self>) -> Wait {
+    pub(super) fn wait(self: Arc<Self>, client: Arc<Line>) -> Wait {
         Box::pin(async move {
-            // Either way the body goes, unless the app has answered without it.
-            let _ = tokio::time::timeout(WAIT, self.asked.notified()).await;
+            // In each case the body goes, unless the app has answered without it.
+            tokio::select! {
+                () = self.asked.notified() => {}
+                // It sends its body without being asked to.
+                () = client.more() => {}
+                () = tokio::time::sleep(WAIT) => {}
+            }
             if self.decided.swap(true, Ordering::AcqRel) {
                 self.over.cancelled().await;
                 return Err(Declined);

@@ -38,6 +38,7 @@ pub(super) fn pool(connector: Connector, idle_at_most: usize) -> Pool {
         .pool_timer(TokioTimer::new())
         .http1_preserve_header_case(true)
         .http1_max_headers(super::HEADERS_AT_MOST)
+        .http1_max_buf_size(super::BUFFERED_AT_MOST)
         .build(connector)
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn forward(
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    let answer = send(proxy, head, body, &pass, timeout).await?;
+    let answer = send(proxy, client, head, body, &pass, timeout).await?;
     conclude(proxy, client, path, answer, pass, timeout).await
 }
 
@@ -95,6 +96,7 @@ fn is_short(headers: &HeaderMap) -> bool {
 /// connection, it is sent once more, over a new one.
 async fn send(
     proxy: &Proxy,
+    client: &Client,
     mut head: request::Parts,
     body: Body,
     pass: &Pass<'_>,
@@ -108,12 +110,12 @@ async fn send(
     }
     let may_be_repeated = may_be_repeated(&head.method, &body);
     let again = head.clone();
-    let body = match attempt(proxy, &proxy.pool, Request::from_parts(head, body), pass, timeout).await {
+    let body = match attempt(proxy, client, &proxy.pool, Request::from_parts(head, body), pass, timeout).await {
         Err(Attempt::Unsent(body)) => body,
         Err(Attempt::Stale(_)) if may_be_repeated => body::full(String::new()),
         attempt => return attempt.map_err(Attempt::fault),
     };
-    attempt(proxy, &proxy.fresh, Request::from_parts(again, body), pass, timeout).await.map_err(Attempt::fault)
+    attempt(proxy, client, &proxy.fresh, Request::from_parts(again, body), pass, timeout).await.map_err(Attempt::fault)
 }
 
 /// Idempotent, and nothing of it is gone: only then is it safe to send a request twice (RFC 9110 §9.2.2).
@@ -141,6 +143,7 @@ impl Attempt {
 
 async fn attempt(
     proxy: &Proxy,
+    client: &Client,
     pool: &Pool,
     mut request: Request<Body>,
     pass: &Pass<'_>,
@@ -149,7 +152,7 @@ async fn attempt(
     let progress = Progress::new(proxy.keeper.clock().clone());
     let expects = headers::lists(request.headers(), &header::EXPECT, "100-continue");
     let expectation = expects.then(|| Expectation::of(&mut request));
-    let wait = expectation.clone().map(Expectation::wait);
+    let wait = expectation.clone().map(|expectation| expectation.wait(Arc::clone(&client.line)));
     let refresh = pass.uploading();
     let unsent = Unsent::new(expects);
     let request = request.map(|inner| {
@@ -249,7 +252,7 @@ pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Fault {
 }
 
 /// An error and all it was caused by, in one line.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

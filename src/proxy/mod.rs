@@ -2,6 +2,7 @@
 
 mod body;
 mod buffer;
+mod downstream;
 mod expect;
 mod forward;
 mod framing;
@@ -16,6 +17,8 @@ mod upgrade;
 mod upstream;
 
 pub(crate) use body::{Body, full, held};
+pub(crate) use downstream::{Downstream, Line};
+pub(crate) use forward::causes;
 
 use crate::audit::Caller;
 use crate::clock::microseconds;
@@ -46,6 +49,10 @@ use upgrade::Wanted;
 /// How many header fields a message may have.
 pub(crate) const HEADERS_AT_MOST: usize = 256;
 
+/// How much of what a client or the app sends is kept before it is passed on, in bytes: a head has to fit, and a client
+/// that never ends its head costs no more.
+pub(crate) const BUFFERED_AT_MOST: usize = 64 * 1024;
+
 /// After how many requests without a session it is said that the rules may be wrong.
 const WONDER_AFTER: u64 = 500;
 
@@ -55,11 +62,12 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Ends the connection without further ado.
     pub(crate) kill: CancellationToken,
+    pub(crate) line: Arc<Line>,
 }
 
 impl Client {
     pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address, kill: CancellationToken::new() }
+        Self { address, kill: CancellationToken::new(), line: Arc::default() }
     }
 }
 
@@ -111,6 +119,10 @@ impl Proxy {
     /// The rules that the mode lets apply.
     fn tokens(&self) -> &TokenRules {
         if self.keeper.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
+    }
+
+    pub(crate) fn current(&self) -> &Current {
+        &self.current
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -1,6 +1,7 @@
 //! Upgrading a connection: the handshake is forwarded on a connection of its own, and a tunnel begins with its 101.
 
 use super::body::{self, Body, Progress};
+use super::downstream::Downstream;
 use super::forward::{causes, conclude, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
@@ -142,7 +143,7 @@ async fn begin(
         Ok(Err(error)) => return tracing::debug!(error = causes(&error), "a tunnel did not begin"),
         Err(_) => return tracing::debug!("a tunnel did not begin: its client did not take the answer"),
     };
-    let (Some((client, from_client)), Some((app, from_app))) = (plain(client), plain(app)) else {
+    let (Some((client, from_client)), Some((app, from_app))) = (client_itself(client), app_itself(app)) else {
         return tracing::error!("a tunnel did not begin: its socket could not be taken back; please report this");
     };
     let shutdown = proxy.shutdown.clone();
@@ -151,7 +152,12 @@ async fn begin(
     shutdown.spawn_tunnel(tunnel.run([from_client, from_app]));
 }
 
-fn plain(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
+fn client_itself(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
+    let parts = upgraded.downcast::<TokioIo<Downstream>>().ok()?;
+    Some((parts.io.into_inner().into_stream()?, parts.read_buf))
+}
+
+fn app_itself(upgraded: Upgraded) -> Option<(Stream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<Stream>>().ok()?;
     Some((parts.io.into_inner(), parts.read_buf))
 }

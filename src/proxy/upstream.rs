@@ -1,7 +1,7 @@
 //! The app, as the pool of connections that are used again sees it.
 
 use crate::config::{Current, Upstream};
-use crate::stream::Stream;
+use crate::stream::{READ_AT_MOST, Stream};
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 
 /// The `Host` of a request that has none.
 pub(super) fn host(upstream: &Upstream) -> HeaderValue {
@@ -63,7 +63,7 @@ impl Used {
 /// A connection in the pool.
 #[derive(Debug)]
 pub(super) struct Pooled {
-    stream: Stream,
+    stream: Take<Stream>,
     used: Used,
 }
 
@@ -94,6 +94,7 @@ impl AsyncRead for Pooled {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let pooled = self.get_mut();
         let before = buffer.filled().len();
+        pooled.stream.set_limit(READ_AT_MOST);
         let polled = Pin::new(&mut pooled.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             pooled.used.read();
@@ -105,16 +106,16 @@ impl AsyncRead for Pooled {
 impl AsyncWrite for Pooled {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let pooled = self.get_mut();
-        let polled = Pin::new(&mut pooled.stream).poll_write(cx, bytes);
+        let polled = Pin::new(pooled.stream.get_mut()).poll_write(cx, bytes);
         pooled.written(polled, bytes.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        Pin::new(self.get_mut().stream.get_mut()).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        Pin::new(self.get_mut().stream.get_mut()).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -123,7 +124,7 @@ impl AsyncWrite for Pooled {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let pooled = self.get_mut();
-        let polled = Pin::new(&mut pooled.stream).poll_write_vectored(cx, slices);
+        let polled = Pin::new(pooled.stream.get_mut()).poll_write_vectored(cx, slices);
         pooled.written(polled, slices.iter().map(|slice| slice.len()).sum())
     }
 
@@ -152,7 +153,7 @@ impl tower_service::Service<http::Uri> for Connector {
         let Self { upstream, current } = self.clone();
         Box::pin(async move {
             let stream = Stream::connect(&upstream, current.load().connect_timeout).await?;
-            Ok(TokioIo::new(Pooled { stream, used: Used::default() }))
+            Ok(TokioIo::new(Pooled { stream: stream.take(READ_AT_MOST), used: Used::default() }))
         })
     }
 }

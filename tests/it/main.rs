@@ -15,6 +15,7 @@ mod crowds;
 mod cuts;
 mod docs;
 mod doors;
+mod downstream;
 mod drain;
 mod failover;
 mod faults;

@@ -45,6 +45,7 @@ const CASES: &[Case] = &[
     ("MAX_SESSIONS", "7", |config| config.max_sessions == 7),
     ("CONNECT_TIMEOUT", "7s", |config| config.reloadable.connect_timeout == Duration::from_secs(7)),
     ("RESPONSE_TIMEOUT", "7s", |config| config.reloadable.response_timeout == Duration::from_secs(7)),
+    ("WRITE_TIMEOUT", "7s", |config| config.reloadable.write_timeout == Duration::from_secs(7)),
     ("GRACE_PERIOD", "7s", |config| config.reloadable.grace_period == Duration::from_secs(7)),
     ("LOG", "debug", |config| config.reloadable.log == LevelFilter::DEBUG),
     ("ADMIN", "{ listen = \"[::1]:9\" }", |config| shown(&config.admin, "[::1]:9")),

@@ -106,6 +106,7 @@ fn the_shipped_file_explains_every_key() {
         "max_sessions",
         "connect_timeout",
         "response_timeout",
+        "write_timeout",
         "log",
         "timeout",
         "lifetime",
