@@ -85,6 +85,7 @@ pub struct Metrics {
     /// By [`Carrier`].
     refusals: [Counter; Carrier::ALL.len()],
     pub(crate) unrecognised: Counter,
+    pub(crate) keepalives: Counter,
     cut_lateness: Histogram,
     /// By [`Source`].
     activity: [HotCounter; Source::ALL.len()],
@@ -101,6 +102,7 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
+    #[expect(clippy::too_many_lines, reason = "one entry for each metric")]
     fn default() -> Self {
         let mut registry = Registry::default();
         let r = &mut registry;
@@ -142,6 +144,12 @@ impl Default for Metrics {
                 "idlegate_refusals",
                 "Dead tokens that were refused",
                 ("carrier", Carrier::ALL.map(Carrier::name)),
+            ),
+            keepalives: register(
+                r,
+                "idlegate_keepalives_sent",
+                "Keepalive messages sent to the app",
+                Counter::default(),
             ),
             unrecognised: register(
                 r,

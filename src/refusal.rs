@@ -3,6 +3,7 @@
 
 use crate::config::Cut;
 use crate::counted::counted;
+use crate::session::Reason;
 use http::StatusCode;
 use std::fmt;
 
@@ -21,6 +22,8 @@ pub(crate) enum Fault {
     Ended {
         /// The cookies that carried one.
         cookies: Vec<String>,
+        /// Why its session ended.
+        reason: Reason,
     },
     /// Its body is not JSON, where a rule has to read it.
     NotJson,
@@ -71,7 +74,7 @@ impl Fault {
         match self {
             Self::Denied => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Ended { .. } => cut.http_status,
+            Self::Ended { reason, .. } => cut.words(*reason).http_status,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,

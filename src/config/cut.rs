@@ -1,15 +1,15 @@
 //! `[cut]`: the goodbye.
 
-use super::Cut;
 use super::problem::{Fault, echo};
 use super::section::Section;
-use super::value::{integer_in, not_a};
+use super::value::{duration_or_zero, integer_in, not_a};
 use crate::frame::LONGEST_REASON;
+use crate::session::Reason;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use std::time::Duration;
 use toml::de::DeValue;
 
 const DEFAULT_CODE: u16 = 1008;
-const DEFAULT_REASON: &str = "Session ended: inactivity";
 const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
 
 /// A message longer than this is none that a client waits for.
@@ -25,17 +25,116 @@ const FRAMING: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// Reads `[cut]`.
-pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
-    Cut {
-        ws_message: table.text("ws_message", message).flatten(),
-        ws_code: table.scalar("ws_code", code).unwrap_or(DEFAULT_CODE),
-        ws_reason: table.text("ws_reason", reason).unwrap_or_else(|| DEFAULT_REASON.to_owned()),
-        http_status: table.scalar("http_status", status).unwrap_or(StatusCode::UNAUTHORIZED),
-        http_body: table.text("http_body", |text| Ok(text.to_owned())).unwrap_or_else(|| DEFAULT_BODY.to_owned()),
-        http_headers: table.entries("http_headers", header).map(HeaderMap::from_iter).unwrap_or_default(),
-        login_url: table.text("login_url", login_url).flatten(),
+/// How long after a logout its user's other connections are told: the tab that logged out is to see what the app says first.
+const DEFAULT_LOGOUT_DELAY: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(60);
+
+/// `[cut]`: what clients are told when their session ends, in the app's own words, by the reason of the end.
+#[derive(Clone, Debug)]
+pub struct Cut {
+    /// `[cut.idle]`
+    pub idle: CutWords,
+    /// `[cut.lifetime]`
+    pub lifetime: CutWords,
+    /// `[cut.logout]`
+    pub logout: CutWords,
+    /// `[cut.operator]`
+    pub operator: CutWords,
+}
+
+impl Cut {
+    /// What is said of an end for this reason.
+    #[must_use]
+    pub fn words(&self, reason: Reason) -> &CutWords {
+        match reason {
+            Reason::Idle => &self.idle,
+            Reason::Lifetime => &self.lifetime,
+            Reason::Logout => &self.logout,
+            Reason::Operator => &self.operator,
+        }
     }
+}
+
+/// What clients are told when their session ends for one reason.
+#[derive(Clone, Debug)]
+pub struct CutWords {
+    /// `ws_message`: the text message a tunnel's client gets before the Close.
+    pub ws_message: Option<String>,
+    /// `ws_code`: the Close code, 1000–1014 as far as RFC 6455 §7.4 lets an endpoint send them, or 3000–4999.
+    pub ws_code: u16,
+    /// `ws_reason`: the Close reason, at most 123 bytes (RFC 6455 §5.5).
+    pub ws_reason: String,
+    /// `http_status`: the status of the answer to a dead token.
+    pub http_status: StatusCode,
+    /// `http_body`: its body.
+    pub http_body: String,
+    /// `http_headers`: more headers for it, CORS for one.
+    pub http_headers: HeaderMap,
+    /// `login_url`: where a page (not an API call) is redirected instead.
+    pub login_url: Option<HeaderValue>,
+    /// `delay`: how long the tunnels of the session stay open after the end, for what the app still says. Only after a
+    /// logout; at most a minute.
+    pub delay: Duration,
+}
+
+/// Reads `[cut]`: its own keys are the defaults of the tables for each reason.
+pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
+    let ws_reason = table.text("ws_reason", reason);
+    let mut common = CutWords {
+        ws_message: None,
+        ws_code: DEFAULT_CODE,
+        ws_reason: String::new(),
+        http_status: StatusCode::UNAUTHORIZED,
+        http_body: DEFAULT_BODY.to_owned(),
+        http_headers: HeaderMap::new(),
+        login_url: None,
+        delay: Duration::ZERO,
+    };
+    read_words(table, &mut common);
+    let mut words = |reason: Reason, default: &str| {
+        let mut words = common.clone();
+        words.ws_reason = ws_reason.clone().unwrap_or_else(|| default.to_owned());
+        table.table(reason.name(), |table| {
+            if let Some(text) = table.text("ws_reason", self::reason) {
+                words.ws_reason = text;
+            }
+            read_words(table, &mut words);
+            if reason == Reason::Logout {
+                words.delay = table.duration("delay", delay).unwrap_or(DEFAULT_LOGOUT_DELAY);
+            }
+        });
+        words
+    };
+    Cut {
+        idle: words(Reason::Idle, "Session ended: inactivity"),
+        lifetime: words(Reason::Lifetime, "Session ended: maximum lifetime"),
+        logout: words(Reason::Logout, "Session ended: logged out"),
+        operator: words(Reason::Operator, "Session ended by an operator"),
+    }
+}
+
+/// Reads what is said in `table`, over what `words` has already.
+fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
+    fn set<T>(place: &mut T, read: Option<T>) {
+        if let Some(value) = read {
+            *place = value;
+        }
+    }
+    set(&mut words.ws_message, table.text("ws_message", message));
+    set(&mut words.ws_code, table.scalar("ws_code", code));
+    set(&mut words.http_status, table.scalar("http_status", status));
+    set(&mut words.http_body, table.text("http_body", |text| Ok(text.to_owned())));
+    set(&mut words.http_headers, table.entries("http_headers", header).map(HeaderMap::from_iter));
+    set(&mut words.login_url, table.text("login_url", login_url));
+}
+
+fn delay(text: &str) -> Result<Duration, Fault> {
+    let delay = duration_or_zero(text)?;
+    if delay > MAX_DELAY {
+        let what = format!("{} is too long", echo(text));
+        return Err(Fault::new(what, "write a minute at most: the session's connections stay open for so long"));
+    }
+    Ok(delay)
 }
 
 /// An empty text means no message: it is how an environment variable takes away the file's.

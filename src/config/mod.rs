@@ -4,6 +4,7 @@ mod admin;
 mod cut;
 mod document;
 mod health;
+mod keepalive;
 mod operators;
 mod problem;
 mod read;
@@ -19,7 +20,9 @@ mod value;
 mod variables;
 mod written;
 
+pub use cut::{Cut, CutWords};
 pub(crate) use document::variable_of;
+pub use keepalive::Keepalive;
 pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
@@ -29,7 +32,6 @@ pub use variables::Variables;
 use crate::session::{Activity, Limits, SessionIds};
 use crate::store::RedisSettings;
 use crate::token::TokenRule;
-use http::{HeaderMap, StatusCode};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -63,6 +65,8 @@ pub struct Config {
     pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
     pub activity: Activity,
+    /// `[keepalive]`: what the app is told while a client answers its pings, if anything.
+    pub keepalive: Option<Keepalive>,
     /// `[[token]]`.
     pub tokens: Vec<TokenRule>,
     /// What an edit of the file changes while idlegate runs.
@@ -180,23 +184,4 @@ pub enum UnknownTokens {
     Admit,
     /// 503 until the store answers.
     Refuse,
-}
-
-/// `[cut]`: the goodbye, in the app's own words.
-#[derive(Clone, Debug)]
-pub struct Cut {
-    /// `ws_message`: the text message a tunnel's client gets before the Close.
-    pub ws_message: Option<String>,
-    /// `ws_code`: the Close code, 1000–1014 as far as RFC 6455 §7.4 lets an endpoint send them, or 3000–4999.
-    pub ws_code: u16,
-    /// `ws_reason`: the Close reason, at most 123 bytes (RFC 6455 §5.5).
-    pub ws_reason: String,
-    /// `http_status`: the status of the answer to a dead token.
-    pub http_status: StatusCode,
-    /// `http_body`: its body.
-    pub http_body: String,
-    /// `http_headers`: more headers for it, CORS for one.
-    pub http_headers: HeaderMap,
-    /// `login_url`: where a page (not an API call) is redirected instead.
-    pub login_url: Option<http::HeaderValue>,
 }

@@ -5,7 +5,7 @@ use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
 use super::written::Written;
-use super::{Audit, Config, Reloadable, Upstream, Variables, admin, cut, health, store, token, upstream};
+use super::{Audit, Config, Reloadable, Upstream, Variables, admin, cut, health, keepalive, store, token, upstream};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -92,6 +92,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         ids,
         dealings,
         activity: top.table("activity", activity),
+        keepalive: top.table("keepalive", keepalive::keepalive),
         tokens: token::rules(top),
         reloadable: Reloadable {
             trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),

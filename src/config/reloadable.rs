@@ -2,7 +2,7 @@
 
 use super::{Config, Cut};
 use crate::route::PathSet;
-use crate::session::Mode;
+use crate::session::{Mode, Reason};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// The keys of [`Reloadable`]. All others need a restart.
-pub const RELOADABLE: [&str; 15] = [
+pub const RELOADABLE: [&str; 16] = [
     "trusted_proxies",
     "deny",
     "connect_timeout",
@@ -26,7 +26,17 @@ pub const RELOADABLE: [&str; 15] = [
     "cut.http_body",
     "cut.http_headers",
     "cut.login_url",
+    "cut.logout.delay",
 ];
+
+/// Whether an edit of this key is in force at once. Each reason has the keys of `[cut]` for itself.
+fn is_reloadable(key: &str) -> bool {
+    let of_a_reason = || {
+        let (reason, key) = key.strip_prefix("cut.")?.split_once('.')?;
+        Reason::from_name(reason).map(|_| format!("cut.{key}"))
+    };
+    RELOADABLE.contains(&key) || of_a_reason().is_some_and(|key| RELOADABLE.contains(&key.as_str()))
+}
 
 /// The part of the configuration that is in force as soon as the file says so.
 #[derive(Clone, Debug)]
@@ -89,8 +99,7 @@ impl Config {
     /// Takes over from `edited` what needs no restart.
     pub fn reload(&mut self, edited: Self) -> Changes {
         let differing = self.written.differing(&edited.written);
-        let (applied, pending): (Vec<_>, Vec<_>) =
-            differing.into_iter().partition(|key| RELOADABLE.contains(&key.as_str()));
+        let (applied, pending): (Vec<_>, Vec<_>) = differing.into_iter().partition(|key| is_reloadable(key));
         self.reloadable = edited.reloadable;
         self.written.take_over(&applied, &edited.written);
         let shadowed = self.shadowed.differing(&edited.shadowed);

@@ -109,15 +109,20 @@ pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
     #[expect(clippy::disallowed_methods, reason = "the one place that knows what it cannot take")]
     let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
     match duration {
+        Some(Duration::ZERO) => Err(Fault::new("a duration of zero is none", CURE)),
         None => {
             Err(without_unit(text).unwrap_or_else(|| Fault::new(format!("{} is not a duration", echo(text)), CURE)))
         }
-        Some(Duration::ZERO) => Err(Fault::new("a duration of zero is none", CURE)),
         Some(duration) if duration > LONGEST => {
             Err(Fault::new(format!("{} is longer than ten years", echo(text)), CURE))
         }
         Some(duration) => Ok(duration),
     }
+}
+
+/// The same, where none is a duration as well: `0s`.
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, Fault> {
+    if matches!(text.trim(), "0" | "0s" | "0ms") { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 /// The fault of a duration that is a bare number.

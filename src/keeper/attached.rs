@@ -2,7 +2,7 @@
 
 use super::Session;
 use crate::clock::Moment;
-use crate::session::{SessionId, Source};
+use crate::session::{Reason, SessionId, Source};
 use crate::store::Ended;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -66,6 +66,15 @@ impl Attached {
         match &self.0 {
             To::Session(session) => session.ended().is_some(),
             To::Excuse(excuse) => excuse.over.is_cancelled(),
+        }
+    }
+
+    /// Why the connection is to end, once it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        match &self.0 {
+            To::Session(session) => session.ended().map(|ended| ended.reason),
+            To::Excuse(excuse) => excuse.over.is_cancelled().then_some(excuse.ended.reason),
         }
     }
 

@@ -56,7 +56,7 @@ pub(super) async fn admit(
         match standing {
             Standing::Ended(ended) => {
                 keeper.record_refusal(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
-                let cookies: &mut Vec<String> = dead.get_or_insert_default();
+                let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
                 if let Place::Cookie(name) = &sighting.rule.place {
                     cookies.push(name.clone());
                 }
@@ -79,8 +79,8 @@ pub(super) async fn admit(
             Standing::Unknown => pass.strangers.push(sighting),
         }
     }
-    if let Some(cookies) = dead {
-        return Err(Fault::Ended { cookies });
+    if let Some((reason, cookies)) = dead {
+        return Err(Fault::Ended { cookies, reason });
     }
     if undecided {
         return Err(Fault::Undecided);

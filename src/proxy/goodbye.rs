@@ -23,14 +23,27 @@ pub(super) struct Words<'w> {
 }
 
 /// Says goodbye to both: to the client the text at a message boundary, then Close at a frame boundary; to the app a
-/// masked Close. Then closes.
-pub(super) async fn say(client: &Stream, app: &Stream, up: &mut Lane, down: &mut Lane, words: &Words<'_>) {
+/// masked Close, or without `to_app` nothing. Then closes.
+pub(super) async fn say(
+    client: &Stream,
+    app: &Stream,
+    up: &mut Lane,
+    down: &mut Lane,
+    words: &Words<'_>,
+    to_app: bool,
+) {
     let text = words.message.map(|message| frame::text(Side::Server, message));
     let to_client = frame::close(Side::Server, words.code, words.reason);
-    let to_app = frame::close(Side::Client, words.code, words.reason);
+    let close_app = frame::close(Side::Client, words.code, words.reason);
     let farewell = async {
         // Both at once: a stuck app must not keep the client waiting, nor the other way round.
-        tokio::join!(part(down, app, client, text.as_deref(), &to_client), part(up, client, app, None, &to_app));
+        tokio::join!(part(down, app, client, text.as_deref(), &to_client), async {
+            if to_app {
+                part(up, client, app, None, &close_app).await;
+            } else {
+                app.finish();
+            }
+        });
     };
     // A peer that is stuck loses its goodbye.
     let _ = timeout(FAREWELL, farewell).await;

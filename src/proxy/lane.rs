@@ -15,6 +15,7 @@ pub(super) struct Seen {
     pub(super) pong: bool,
     /// How many frames began.
     pub(super) frames: u64,
+    pub(super) close: bool,
 }
 
 impl Seen {
@@ -22,6 +23,7 @@ impl Seen {
         self.frames += 1;
         self.data |= head.is_data();
         self.pong |= head.opcode == OpCode::Control(Control::Pong);
+        self.close |= head.opcode == OpCode::Control(Control::Close);
     }
 }
 
@@ -59,6 +61,8 @@ pub(super) struct Lane {
     hold: bool,
     /// Whether earlier frames of the message on its way have gone on.
     open: bool,
+    /// Whether a Close has come: nothing may follow it (RFC 6455 §5.5.1).
+    closed: bool,
 }
 
 impl Lane {
@@ -73,6 +77,7 @@ impl Lane {
             state: Message::None,
             hold: false,
             open: false,
+            closed: false,
         }
     }
 
@@ -102,9 +107,12 @@ impl Lane {
         }
     }
 
-    fn notice(&self, step: &Step, seen: &mut Seen) {
+    fn notice(&mut self, step: &Step, seen: &mut Seen) {
         match step {
-            Step::Head(head) => seen.head(head),
+            Step::Head(head) => {
+                seen.head(head);
+                self.closed |= seen.close;
+            }
             Step::Payload { .. } => seen.data |= self.in_data(),
             Step::NeedMore | Step::Lost => {}
         }
@@ -237,6 +245,22 @@ impl Lane {
     /// Whether a message that the peer has seen the beginning of will not be completed.
     pub(super) fn stays_open(&self) -> bool {
         self.open && !self.held.is_empty()
+    }
+
+    /// Whether a Close has come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Drops all that was read and has not gone on, and what comes after it. Returns whether what has gone on ends at a
+    /// frame boundary.
+    pub(super) fn silence(&mut self) -> bool {
+        let whole = self.unsent.is_empty() && self.at_frame_boundary();
+        self.unsent.clear();
+        self.held.clear();
+        self.message.clear();
+        self.examining = false;
+        whole
     }
 
     /// Whether a frame may be inserted after what has gone on.

@@ -22,7 +22,7 @@ pub(crate) use forward::causes;
 
 use crate::audit::Caller;
 use crate::clock::microseconds;
-use crate::config::{Config, Current, Reloadable, Upstream};
+use crate::config::{Config, Current, Keepalive, Reloadable, Upstream};
 use crate::keeper::Keeper;
 use crate::metrics::Metrics;
 use crate::refusal::Fault;
@@ -77,6 +77,7 @@ pub(crate) struct Proxy {
     upstream: Upstream,
     upgrades: Vec<String>,
     activity: Activity,
+    pub(super) keepalive: Option<Keepalive>,
     /// Read once for each request, and for each tunnel at its end.
     current: Current,
     tokens: TokenRules,
@@ -94,7 +95,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Of what is reloadable `current` has the say, and not `config`.
     pub(crate) fn new(config: Config, current: Current, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
-        let Config { upstream, upgrades, activity, tokens, ids, .. } = config;
+        let Config { upstream, upgrades, activity, keepalive, tokens, ids, .. } = config;
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
         let (pool, fresh) = (forward::pool(connector.clone(), usize::MAX), forward::pool(connector, 0));
         let tokens = TokenRules::new(tokens, ids.clone());
@@ -104,6 +105,7 @@ impl Proxy {
             upstream,
             upgrades,
             activity,
+            keepalive,
             current,
             tokens,
             no_tokens,

@@ -2,7 +2,7 @@
 
 use super::body::{self, Body};
 use super::outage::Outage;
-use crate::config::Cut;
+use crate::config::{Cut, CutWords};
 use crate::metrics::Trouble;
 use crate::refusal::Fault;
 use crate::route::NormalPath;
@@ -41,8 +41,8 @@ impl Fault {
     pub(super) fn answer(&self, asked: &Asked, cut: &Cut, outage: &Outage) -> Response<Body> {
         let status = self.status(cut);
         self.log(asked, status.as_u16(), outage);
-        if let Self::Ended { cookies } = self {
-            return goodbye(asked, cut, cookies);
+        if let Self::Ended { cookies, reason } = self {
+            return goodbye(asked, cut.words(*reason), cookies);
         }
         let mut answer = match asked.reader {
             Reader::Person => own(status, page(self), "text/html; charset=utf-8"),
@@ -65,7 +65,7 @@ impl Fault {
 }
 
 /// The answer to a dead token, in the app's own words; for a page the way to the login.
-fn goodbye(asked: &Asked, cut: &Cut, cookies: &[String]) -> Response<Body> {
+fn goodbye(asked: &Asked, cut: &CutWords, cookies: &[String]) -> Response<Body> {
     let mut answer = match &cut.login_url {
         Some(login) if asked.is_for_a_page() && !asked.leads_to(login) => {
             let mut answer = own(StatusCode::FOUND, String::new(), "text/plain; charset=utf-8");

@@ -57,12 +57,22 @@ fn keys_of(table: &str) -> Vec<String> {
 
 #[test]
 fn every_key_is_in_the_reference() {
-    let tables = ["admin", "health", "idle", "store", "activity", "cut"];
+    let tables = ["admin", "health", "idle", "store", "activity", "keepalive", "cut"];
     let mut keys = keys_of("");
     keys.retain(|key| !tables.contains(&key.as_str()) && key != "token");
     for table in tables {
         keys.extend(keys_of(&format!("[{table}]")).into_iter().map(|key| format!("{table}.{key}")));
     }
+    // The tables for each reason have the keys of their own table, and one of them a delay.
+    let reasons = ["idle", "lifetime", "logout", "operator"];
+    let common: Vec<_> = keys_of("[cut]").into_iter().filter(|key| !reasons.contains(&key.as_str())).collect();
+    for reason in reasons {
+        let mut own = keys_of(&format!("[cut.{reason}]"));
+        own.retain(|key| key != "delay");
+        assert_eq!(own, common, "{reason}");
+        keys.retain(|key| *key != format!("cut.{reason}"));
+    }
+    keys.push("cut.logout.delay".to_owned());
     keys.extend(keys_of("[[token]]\nfrom = \"bearer\"").into_iter().map(|key| format!("token.N.{key}")));
     assert!(keys.len() > 30, "{keys:?}");
     let named: Vec<_> = MANUAL.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();

@@ -25,6 +25,8 @@ mod harness;
 mod health;
 mod http;
 mod in_band;
+mod keepalive;
+mod logout;
 mod metrics;
 mod modes;
 mod monitoring;

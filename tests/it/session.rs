@@ -231,7 +231,9 @@ async fn an_absolute_lifetime_ends_even_an_active_session() {
         socket.json().await;
         sleep(Duration::from_millis(200)).await;
     }
-    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    let (message, code, reason) = soon("the cut", socket.goodbye()).await;
+    assert_eq!((message["message"].as_str(), code), (Some("Your session has reached its maximum age."), 4002));
+    assert_eq!(reason, "Session terminated: maximum age");
     assert!(begun.elapsed() < Duration::from_secs(6));
     eventually("the log line", async || !proxy.logged("reason=lifetime").is_empty()).await;
 }

@@ -4,7 +4,9 @@ use super::super::document::{Document, variable_of};
 use super::super::read;
 use super::*;
 use crate::route::NormalPath;
+use crate::session::Reason;
 use crate::token::Place;
+use http::StatusCode;
 use std::collections::BTreeSet;
 
 /// A variable, a value that is neither the default nor in the file, and whether the configuration shows it.
@@ -13,6 +15,8 @@ type Case = (&'static str, &'static str, fn(&Config) -> bool);
 const BASE: &str = r#"upstream = "http://app"
 [admin]
 listen = "127.0.0.1:5"
+[keepalive]
+upstream_message = "pong"
 [[token]]
 from = "ws-client"
 pointer = "/a"
@@ -78,6 +82,11 @@ const CASES: &[Case] = &[
     ("ACTIVITY_CLIENT_FRAMES", "false", |config| !config.activity.client_frames),
     ("ACTIVITY_SERVER_FRAMES", "false", |config| !config.activity.server_frames),
     ("ACTIVITY_CLIENT_PONGS", "false", |config| !config.activity.client_pongs),
+    ("KEEPALIVE", "{ upstream_message = \"x\" }", |config| {
+        config.keepalive == Some(Keepalive { upstream_message: "x".into(), every: Duration::from_secs(60) })
+    }),
+    ("KEEPALIVE_UPSTREAM_MESSAGE", "x", |config| config.keepalive.as_ref().unwrap().upstream_message == "x"),
+    ("KEEPALIVE_EVERY", "7s", |config| config.keepalive.as_ref().unwrap().every == Duration::from_secs(7)),
     ("ACTIVITY_REQUESTS", " false ", |config| !config.activity.requests),
     ("ACTIVITY_TRANSFERS", "false", |config| !config.activity.uploads && !config.activity.downloads),
     ("TOKEN", "[{from=\"cookie\",name=\"sid\"}]", |config| {
@@ -93,17 +102,58 @@ const CASES: &[Case] = &[
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
     ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept.media_type.as_deref() == Some("text/html")),
     ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
-    ("CUT", "{ ws_code = 4000 }", |config| config.reloadable.cut.ws_code == 4000),
-    ("CUT_WS_MESSAGE", "true", |config| config.reloadable.cut.ws_message.as_deref() == Some("true")),
-    ("CUT_WS_CODE", "4000", |config| config.reloadable.cut.ws_code == 4000),
-    ("CUT_WS_REASON", "7", |config| config.reloadable.cut.ws_reason == "7"),
-    ("CUT_HTTP_STATUS", "403", |config| config.reloadable.cut.http_status == StatusCode::FORBIDDEN),
-    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.reloadable.cut.http_body == "{\"a\":1}"),
+    ("CUT", "{ ws_code = 4000 }", |config| config.reloadable.cut.idle.ws_code == 4000),
+    ("CUT_WS_MESSAGE", "true", |config| config.reloadable.cut.idle.ws_message.as_deref() == Some("true")),
+    ("CUT_WS_CODE", "4000", |config| config.reloadable.cut.idle.ws_code == 4000),
+    ("CUT_WS_REASON", "7", |config| config.reloadable.cut.idle.ws_reason == "7"),
+    ("CUT_HTTP_STATUS", "403", |config| config.reloadable.cut.idle.http_status == StatusCode::FORBIDDEN),
+    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.reloadable.cut.idle.http_body == "{\"a\":1}"),
     ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
-        config.reloadable.cut.http_headers.get("vary").is_some_and(|value| value == "Origin")
+        config.reloadable.cut.idle.http_headers.get("vary").is_some_and(|value| value == "Origin")
     }),
-    ("CUT_LOGIN_URL", "/login", |config| config.reloadable.cut.login_url.as_ref().is_some_and(|url| url == "/login")),
+    ("CUT_LOGOUT_DELAY", "0s", |config| config.reloadable.cut.logout.delay == Duration::ZERO),
+    ("CUT_LOGIN_URL", "/login", |config| {
+        config.reloadable.cut.idle.login_url.as_ref().is_some_and(|url| url == "/login")
+    }),
 ];
+
+type CutCase = (&'static str, &'static str, fn(&CutWords) -> bool);
+
+/// The keys of `[cut]` that each reason may have for itself.
+const CUT_CASES: &[CutCase] = &[
+    ("WS_MESSAGE", "true", |words| words.ws_message.as_deref() == Some("true")),
+    ("WS_CODE", "4000", |words| words.ws_code == 4000),
+    ("WS_REASON", "7", |words| words.ws_reason == "7"),
+    ("HTTP_STATUS", "403", |words| words.http_status == StatusCode::FORBIDDEN),
+    ("HTTP_BODY", "{\"a\":1}", |words| words.http_body == "{\"a\":1}"),
+    ("HTTP_HEADERS", "{ Vary = \"Origin\" }", |words| words.http_headers.contains_key("vary")),
+    ("LOGIN_URL", "/login", |words| words.login_url.as_ref().is_some_and(|url| url == "/login")),
+];
+
+/// `LOGOUT_WS_CODE` without its reason.
+fn without_reason(name: &str) -> Option<(Reason, &str)> {
+    Reason::ALL
+        .into_iter()
+        .find_map(|reason| Some((reason, name.strip_prefix(&reason.name().to_ascii_uppercase())?.strip_prefix('_')?)))
+}
+
+#[test]
+fn each_reason_has_words_of_its_own_and_an_edit_of_them_needs_no_restart() {
+    for reason in Reason::ALL {
+        for (key, value, shows) in CUT_CASES {
+            let variable = format!("IDLEGATE_CUT_{}_{key}", reason.name().to_ascii_uppercase());
+            let edited = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|told| panic!("{variable}: {told:#?}"));
+            let shown = Reason::ALL.map(|reason| shows(edited.reloadable.cut.words(reason)));
+            assert_eq!(shown, Reason::ALL.map(|other| other == reason), "{variable}");
+            let path = format!("cut.{}.{}", reason.name(), key.to_ascii_lowercase());
+            assert_eq!(parse(BASE).unwrap().reload(edited).applied, [path]);
+        }
+    }
+    let common =
+        parse_with(BASE, &[("IDLEGATE_CUT_WS_CODE", "4000"), ("IDLEGATE_CUT_LOGOUT_WS_CODE", "4001")]).unwrap();
+    assert_eq!(Reason::ALL.map(|reason| common.reloadable.cut.words(reason).ws_code), [4000, 4000, 4001, 4000]);
+    assert_eq!(parse(BASE).unwrap().reloadable.cut.logout.delay, Duration::from_secs(2));
+}
 
 #[test]
 fn an_empty_media_type_takes_away_that_of_the_file() {
@@ -139,6 +189,12 @@ fn no_key_is_left_out_above() {
             let case = format!("IDLEGATE_{case}");
             case == name || rules_key(&name).is_some_and(|key| rules_key(&case) == Some(key))
         });
+        let shown = shown
+            || name.strip_prefix("IDLEGATE_CUT_").and_then(without_reason).is_some_and(|(_, key)| {
+                CUT_CASES.iter().any(|(case, ..)| *case == key)
+            })
+            // The tables themselves.
+            || Reason::ALL.iter().any(|reason| name == format!("IDLEGATE_CUT_{}", reason.name().to_ascii_uppercase()));
         assert!(shown, "{name}");
     }
 }

@@ -31,7 +31,14 @@ fn the_shipped_file_means_what_the_app_needs() {
     for path in ["/", "/ws", "/health", "/api/login", "/api/admin/auth/login", "/api/admin/users"] {
         assert!(!denied(path), "{path}");
     }
-    let cut = config.reloadable.cut;
+    let logout = config.reloadable.cut.logout;
+    let message: serde_json::Value = serde_json::from_str(&logout.ws_message.unwrap()).unwrap();
+    // The front end acts on no other reason.
+    assert_eq!((&message["reason"], &message["message"]), (&"inactivity".into(), &"You have been logged out.".into()));
+    assert_eq!((&logout.ws_reason[..], logout.delay), ("Session terminated: logged out", Duration::from_secs(2)));
+    let keepalive = config.keepalive.unwrap();
+    assert_eq!((&keepalive.upstream_message[..], keepalive.every.as_secs()), (r#"{"cmd":"pong"}"#, 60));
+    let cut = config.reloadable.cut.idle;
     let message: serde_json::Value = serde_json::from_str(&cut.ws_message.unwrap()).unwrap();
     assert_eq!((&message["type"], &message["reason"]), (&"session_terminated".into(), &"inactivity".into()));
     assert_eq!((cut.ws_code, &cut.ws_reason[..]), (4002, "Session terminated: inactivity"));
@@ -134,6 +141,9 @@ fn the_shipped_file_explains_every_key() {
         "http_body",
         "http_headers",
         "login_url",
+        "delay",
+        "upstream_message",
+        "every",
     ] {
         let stands = text.lines().any(|line| {
             line.trim_start_matches("# ").strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('='))

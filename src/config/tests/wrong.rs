@@ -218,7 +218,7 @@ fn single_sources_go_before_the_profile() {
 
 #[test]
 fn the_goodbye_is_one_that_can_be_sent() {
-    let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().reloadable.cut;
+    let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().reloadable.cut.idle;
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4002, 4999] {
         assert_eq!(cut(&format!("ws_code = {code}")).ws_code, code);
     }
@@ -230,6 +230,8 @@ fn the_goodbye_is_one_that_can_be_sent() {
     problem("cut", &format!("ws_message = \"{}\"", "x".repeat(65_537)));
     assert_eq!(cut(&format!("ws_reason = \"{}\"", "x".repeat(123))).ws_reason.len(), 123);
     problem("cut", &format!("ws_reason = \"{}ü\"", "x".repeat(122)));
+    problem("cut.logout", "delay = \"61s\"");
+    assert!(problem("cut.idle", "delay = \"1s\"").contains("there is no such key"), "only a logout waits");
     for line in
         ["http_status = 399", "http_status = 600", "http_status = \"401\"", "http_headers = 7", "ws_code = \"4002\""]
     {

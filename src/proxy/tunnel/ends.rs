@@ -48,11 +48,14 @@ impl Ends {
     /// Ready when the tunnel is to end. On the way of every frame, so the signals, each of which takes a lock, are
     /// polled only until they know whom to wake; whether they have fired is then read from an atomic.
     pub(super) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<Ending> {
-        if self.bound.iter().any(|(attached, _)| attached.is_cut()) {
-            return Poll::Ready(Ending::Cut);
+        if !self.listening {
+            for (_, cut) in &mut self.bound {
+                // Whether it has fired by now is seen below.
+                let _ = cut.as_mut().poll(cx);
+            }
         }
-        if !self.listening && self.bound.iter_mut().any(|(_, cut)| cut.as_mut().poll(cx).is_ready()) {
-            return Poll::Ready(Ending::Cut);
+        if let Some(reason) = self.bound.iter().find_map(|(attached, _)| attached.reason()) {
+            return Poll::Ready(Ending::Cut(reason));
         }
         // While nobody drains, its turn cannot have come.
         if (!self.listening || shutdown.is_draining()) && self.turn.poll(shutdown, cx).is_ready() {

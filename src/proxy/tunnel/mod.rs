@@ -4,6 +4,8 @@
 //! that all tunnels of a thread share, and keeps bytes of its own only while a peer is too slow to take them.
 
 mod ends;
+mod keepalive;
+mod leaving;
 mod trouble;
 mod verdict;
 mod way;
@@ -17,10 +19,11 @@ use crate::clock::Moment;
 use crate::frame::Side;
 use crate::keeper::Attached;
 use crate::metrics::Counted;
-use crate::session::Source;
+use crate::session::{Reason, Source};
 use crate::stream::Stream;
 use crate::token::{Carrier, InBand};
 use ends::Ends;
+use leaving::Leaving;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,10 +44,12 @@ enum Ending {
     AppGone,
     /// One side has gone, and the other takes nothing for as long as a farewell may last.
     Deserted,
-    /// A session of it was cut.
-    Cut,
-    /// A dead token, or one that could not be recognised, was offered on it.
-    Refused,
+    /// A session of it has ended, for this reason.
+    Cut(Reason),
+    /// The client has closed after its session had ended, and before it was told.
+    Closed,
+    /// A dead token was offered on it, whose session ended for this reason; or one that could not be recognised.
+    Refused(Reason),
     /// A token was offered that may be dead, and the store does not answer.
     Undecided,
     /// An invalid frame was relayed and the app did not close.
@@ -72,6 +77,9 @@ pub(super) struct Tunnel {
     ends: Ends,
     invalid: Option<Moment>,
     chores: Option<Pin<Box<tokio::time::Sleep>>>,
+    leaving: Option<Box<Leaving>>,
+    /// When the app got the last keepalive message.
+    kept_alive: Option<Moment>,
     _counted: Counted,
 }
 
@@ -86,7 +94,20 @@ impl Tunnel {
         let ends = Ends::new(attached, &proxy.shutdown);
         let (up, down) = (Way::new(up), Way::new(down));
         let counted = proxy.metrics().tunnel();
-        Self { proxy, client, app, up, down, talk, ends, invalid: None, chores: None, _counted: counted }
+        Self {
+            proxy,
+            client,
+            app,
+            up,
+            down,
+            talk,
+            ends,
+            invalid: None,
+            chores: None,
+            leaving: None,
+            kept_alive: None,
+            _counted: counted,
+        }
     }
 
     /// Relays until one side ends it, or it is ended from here. `first` is what was read of each side already.
@@ -121,8 +142,12 @@ impl Tunnel {
     /// One turn for each who has something to do; whether there was anything. Where two fast peers would go on for
     /// ever, tokio's budget lets their sockets seem not ready after a while, and the thread's other tunnels run.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if let Poll::Ready(ending) = self.ends.poll(&self.proxy.shutdown, cx) {
-            return Err(ending);
+        if self.leaving.is_some() {
+            self.poll_leaving(cx)?;
+        } else if let Poll::Ready(ending) = self.ends.poll(&self.proxy.shutdown, cx) {
+            let Ending::Cut(reason) = ending else { return Err(ending) };
+            self.leave(reason)?;
+            self.poll_leaving(cx)?;
         }
         let mut moved = false;
         if poll_some(&mut self.chores, cx).is_ready() {
@@ -202,6 +227,9 @@ impl Tunnel {
 
     /// Bytes of one side: followed, examined where a rule asks for it, passed on to the other.
     fn take(&mut self, side: Side, input: &[u8]) -> Result<(), Ending> {
+        if side == Side::Client && self.leaving.is_some() {
+            return self.ignore(input);
+        }
         let mut seen = Seen::default();
         let mut rest = input;
         loop {
@@ -226,6 +254,9 @@ impl Tunnel {
             way.stop_writing(self.proxy.keeper.clock().now());
         }
         self.refresh(side, seen);
+        if seen.pong && side == Side::Client {
+            self.keep_alive();
+        }
         self.look_after();
         Ok(())
     }
@@ -252,13 +283,16 @@ impl Tunnel {
 
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
-        let Self { proxy, client, app, up, down, ends, talk, .. } = &mut self;
+        let Self { proxy, client, app, up, down, ends, talk, leaving, .. } = &mut self;
         for excuse in ends.excuses() {
             let caller = talk.as_deref().map(|talk| &talk.caller);
             proxy.keeper.record_refusal(excuse.id, &excuse.ended, Carrier::Tunnel, caller);
         }
-        let cut = &proxy.current.load().cut;
-        let farewell = Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason };
+        let current = proxy.current.load();
+        let words_of = |reason| {
+            let cut = current.cut.words(reason);
+            Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason }
+        };
         let words = match ending {
             Ending::Deserted => return,
             Ending::ClientGone => {
@@ -269,17 +303,20 @@ impl Tunnel {
                 down.release_unless_judged();
                 return goodbye::pass_on(app, client, &mut down.lane, &mut up.lane).await;
             }
-            Ending::Cut | Ending::Refused => farewell,
+            Ending::Cut(reason) | Ending::Refused(reason) => words_of(reason),
+            Ending::Closed => Words { message: None, code: 1000, reason: "" },
             Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,
             Ending::Told => SERVICE_RESTART,
         };
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.
-        let completes = !matches!(ending, Ending::Refused | Ending::Undecided) && down.verdict.is_none();
+        let completes = !matches!(ending, Ending::Refused(_) | Ending::Undecided) && down.verdict.is_none();
         down.lane.give_up_examining(completes);
         up.lane.give_up_examining(false);
-        goodbye::say(client, app, &mut up.lane, &mut down.lane, &words).await;
+        // After a frame that the app has half of, nothing can be said to it.
+        let to_app = leaving.as_ref().is_none_or(|leaving| leaving.whole);
+        goodbye::say(client, app, &mut up.lane, &mut down.lane, &words, to_app).await;
     }
 }
 

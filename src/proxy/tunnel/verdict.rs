@@ -6,17 +6,20 @@ use crate::frame::Side;
 use crate::keeper::{Attached, Standing};
 use crate::proxy::Proxy;
 use crate::proxy::lane::{Examined, Seen};
-use crate::session::{Mode, SessionId};
+use crate::session::{Mode, Reason, SessionId};
 use crate::store::Ended;
 use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
 use std::sync::Arc;
+
+/// Whose token cannot be told is refused in the words of an idle session: its client is to log in again.
+const UNRECOGNISED: Ending = Ending::Refused(Reason::Idle);
 
 /// What becomes of a message that had to wait for somebody's word.
 pub(super) enum Verdict {
     /// It offers tokens that are not dead.
     Offer(Offer),
-    /// It carries a dead token.
-    Refuse,
+    /// It carries a dead token, whose session ended for this reason.
+    Refuse(Reason),
     /// It carries a token that may be dead, and nobody can tell now.
     Undecided,
     /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
@@ -41,7 +44,7 @@ impl Tunnel {
                 tracing::warn!(
                     "a message too long to be examined seems to offer the first token of a tunnel; it is refused"
                 );
-                return Err(Ending::Refused);
+                return Err(UNRECOGNISED);
             }
             return offer.map_or(Ok(()), |offer| self.offer(offer));
         }
@@ -82,7 +85,7 @@ impl Tunnel {
             ServerMessage::Unrecognised => {
                 self.proxy.metrics().unrecognised.inc();
                 tracing::warn!("the app accepted a token that no rule recognised; the tunnel is refused");
-                return Err(Ending::Refused);
+                return Err(UNRECOGNISED);
             }
         }
         Ok(())
@@ -100,14 +103,14 @@ impl Tunnel {
         }
         self.proxy.metrics().unrecognised.inc();
         tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
-        Err(Ending::Refused)
+        Err(UNRECOGNISED)
     }
 
     pub(super) fn decided_up(&mut self, verdict: Verdict) -> Result<(), Ending> {
         self.up.verdict = None;
         match verdict {
             Verdict::Offer(offer) => self.offer(offer)?,
-            Verdict::Refuse => return Err(Ending::Refused),
+            Verdict::Refuse(reason) => return Err(Ending::Refused(reason)),
             Verdict::Undecided => return Err(Ending::Undecided),
             Verdict::Move(_) => {}
         }
@@ -124,7 +127,7 @@ impl Tunnel {
                 // The message that offered the token was its session's first activity on this tunnel.
                 self.refresh(Side::Client, Seen { data: true, ..Seen::default() });
             }
-            Verdict::Refuse => return Err(Ending::Refused),
+            Verdict::Refuse(reason) => return Err(Ending::Refused(reason)),
             Verdict::Offer(_) | Verdict::Undecided => {}
         }
         self.down.lane.release();
@@ -160,5 +163,5 @@ async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> Verdict {
 
 fn refuse(proxy: &Proxy, id: SessionId, ended: &Ended, caller: &Caller) -> Verdict {
     proxy.keeper.record_refusal(id, ended, Carrier::Tunnel, Some(caller));
-    Verdict::Refuse
+    Verdict::Refuse(ended.reason)
 }

@@ -81,6 +81,13 @@ impl Way {
         matches!(self.receiver, Receiver::Closed(_))
     }
 
+    /// Nothing of the sender goes on any more. Returns whether what did ends at a frame boundary.
+    pub(super) fn silence(&mut self) -> bool {
+        self.verdict = None;
+        self.backlog.clear();
+        self.lane.silence()
+    }
+
     /// Whether something waits that no event may tell of.
     pub(super) fn is_in_trouble(&self) -> bool {
         !self.lane.unsent.is_empty() || self.is_closed()

@@ -30,6 +30,8 @@ reject_when = { "/type" = "error" }
 ws_message = "bye"
 ws_code = 4002
 ws_reason = "idle"
+[cut.logout]
+delay = "0s"
 "#;
 
 /// What the text message and the Close of a cut look like to the client.

@@ -187,6 +187,8 @@ pub fn replica(app: &App, url: &str, limit: &str, more: &[(&str, &str)]) -> Idle
         ("IDLEGATE_IDLE_TIMEOUT", limit),
         ("IDLEGATE_TOKEN_0_PATHS", r#"["/ws-legacy", "/api/get-all-students"]"#),
         ("IDLEGATE_DENY", r#"["/nothing"]"#),
+        // How soon a logout is known is measured by its cuts.
+        ("IDLEGATE_CUT_LOGOUT_DELAY", "0s"),
     ];
     environment.extend_from_slice(more);
     Idlegate::shipped(&app.upstream, &environment)

@@ -1,0 +1,34 @@
+//! `[keepalive]`: a message to the app while the client answers its pings.
+
+use super::problem::Fault;
+use super::section::Section;
+use super::value::duration;
+use std::time::Duration;
+
+const DEFAULT_EVERY: Duration = Duration::from_secs(60);
+/// The app is told something short.
+const MAX_MESSAGE: usize = 1024;
+
+/// A message to an app that closes each WebSocket on which it does not get one in time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// `upstream_message`: the text message, 1 KiB at most.
+    pub upstream_message: String,
+    /// `every`: at most once in this time on each tunnel, when a pong of its client comes.
+    pub every: Duration,
+}
+
+/// Reads `[keepalive]`; `None` where there is no message.
+pub(super) fn keepalive(table: &mut Section<'_, '_>) -> Option<Keepalive> {
+    let message = table.text("upstream_message", message).flatten();
+    let every = table.duration("every", duration).unwrap_or(DEFAULT_EVERY);
+    message.map(|upstream_message| Keepalive { upstream_message, every })
+}
+
+/// An empty text means none: it is how an environment variable takes away the file's.
+fn message(text: &str) -> Result<Option<String>, Fault> {
+    if text.len() > MAX_MESSAGE {
+        return Err(Fault::new(format!("{} bytes are too long", text.len()), "write 1024 bytes at most"));
+    }
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
