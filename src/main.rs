@@ -57,7 +57,7 @@ enum Command {
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
-        #[arg(long)]
+        #[arg(long, value_parser = address)]
         listen: Option<SocketAddr>,
     },
 }
@@ -189,17 +189,28 @@ async fn operate(command: operator::Command, config: PathBuf) -> io::Result<Exit
     }
 }
 
+/// An IP address with a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(8080);
+        format!("write an IP address and a port: --listen 127.0.0.1:{port}")
+    })
+}
+
 async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
+    let elsewhere = demo.elsewhere(listen)?.concat();
     print(&format!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n\n  Ctrl-C ends it.\n\n",
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n{elsewhere}\n  Ctrl-C ends it.\n\n",
         demo.url(),
         demo.operators_url()?
     ))?;
     // The terminal it was tried in is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
+    // Where nothing can be printed, the demo goes on.
+    let tell = |line| drop(print(&format!("  {line}\n")));
     tokio::select! {
-        () = demo.run() => {}
+        () = demo.run(tell) => {}
         () = stop.asked() => {}
         _ = hang_up.recv() => {}
     }

@@ -7,7 +7,7 @@ use crate::config::{Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
-use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, HEADERS_AT_MOST, Proxy, causes, held};
+use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, Proxy, causes, held};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
@@ -204,7 +204,6 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
     });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
-        .max_headers(HEADERS_AT_MOST)
         .max_header_size(HEAD_AT_MOST)
         .max_buf_size(BUFFERED_AT_MOST)
         // A client that has left is noticed all the same, see `Downstream`.

@@ -3,6 +3,7 @@
 use super::logins::Logins;
 use super::watch::WatchBody;
 use super::{Watch, page, socket};
+use crate::session::SessionId;
 use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -32,6 +33,13 @@ type Answer = Response<Either<Full<Bytes>, WatchBody>>;
 impl App {
     pub(super) fn new(watch: Arc<dyn Watch>, stop: CancellationToken) -> Self {
         Self { logins: Logins::default(), watch, stop }
+    }
+
+    /// Lets a user in, and issues a token.
+    pub(super) fn let_in(&self, username: &str) -> String {
+        let token = self.logins.begin(username);
+        self.watch.logged_in(username, SessionId::of_token(token.as_bytes()));
+        token
     }
 }
 
@@ -80,7 +88,7 @@ async fn login(app: &App, request: Request<Incoming>) -> Answer {
     let (Some(username), Some(_)) = (given("username"), given("password")) else {
         return failed(StatusCode::UNAUTHORIZED, "Invalid username or password");
     };
-    done(&json!({ "success": true, "session_id": app.logins.begin(username), "username": username }))
+    done(&json!({ "success": true, "session_id": app.let_in(username), "username": username }))
 }
 
 async fn upload(app: &App, request: Request<Incoming>) -> Answer {
@@ -112,7 +120,7 @@ fn open_socket(app: &Arc<App>, mut request: Request<Incoming>) -> Answer {
         let stop = app.stop.clone();
         let conversation = async {
             match upgrade.await {
-                Ok(upgraded) => socket::converse(TokioIo::new(upgraded), &app.logins).await,
+                Ok(upgraded) => socket::converse(TokioIo::new(upgraded), &app).await,
                 Err(error) => tracing::debug!(%error, "a WebSocket of the demo app was not opened"),
             }
         };

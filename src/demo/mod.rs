@@ -16,6 +16,7 @@ mod page;
 mod program;
 mod socket;
 mod start;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -51,6 +52,9 @@ pub struct Glance {
 pub trait Watch: Send + Sync + 'static {
     /// What is known of `session`; `None` where nothing is.
     fn glance(&self, session: &SessionId) -> Option<Glance>;
+
+    /// The app has let a user in, by a session id of its own.
+    fn logged_in(&self, _username: &str, _session: SessionId) {}
 }
 
 /// Serves the bundled app on `listener` until the future is dropped.

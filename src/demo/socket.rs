@@ -1,6 +1,6 @@
 //! The app: its WebSocket.
 
-use super::logins::Logins;
+use super::app::App;
 use super::program::{Output, Program};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
@@ -22,7 +22,7 @@ const LOGGED_IN_ELSEWHERE: u16 = 4001;
 
 struct Conversation<'a, S> {
     socket: WebSocketStream<S>,
-    logins: &'a Logins,
+    app: &'a App,
     /// Wakes when another socket authenticates with the same token.
     replaced: Arc<Notify>,
     username: Option<String>,
@@ -30,14 +30,14 @@ struct Conversation<'a, S> {
 }
 
 /// Speaks on one WebSocket whose handshake is done, until it ends.
-pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, logins: &Logins) {
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, app: &App) {
     let config = WebSocketConfig::default().max_message_size(Some(MOST_MESSAGE)).max_frame_size(Some(MOST_MESSAGE));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let replaced = Arc::new(Notify::new());
     let mut conversation =
-        Conversation { socket, logins, replaced: Arc::clone(&replaced), username: None, program: Program::default() };
+        Conversation { socket, app, replaced: Arc::clone(&replaced), username: None, program: Program::default() };
     let outcome = conversation.run().await;
-    logins.leave_socket(&replaced);
+    app.logins.leave_socket(&replaced);
     if let Err(error) = outcome {
         tracing::debug!(%error, "a WebSocket of the demo app failed");
     }
@@ -83,12 +83,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 // With a username and a password on the socket, the app issues the token here.
                 let issued = match (field("username"), field("password")) {
                     (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
-                        Some(self.logins.begin(username))
+                        Some(self.app.let_in(username))
                     }
                     _ => None,
                 };
                 let token = issued.as_deref().or(field("session_id")).unwrap_or_default();
-                self.username = self.logins.take_socket(token, &self.replaced);
+                self.username = self.app.logins.take_socket(token, &self.replaced);
                 let mut answer = match &self.username {
                     Some(username) => json!({ "type": "auth_success", "username": username, "role": "student" }),
                     None => json!({ "type": "error", "message": "Invalid or expired session" }),

@@ -1,19 +1,29 @@
 //! The demo as it is started: the app, and the proxy in front of it.
 
+use super::tell::{LoggedIn, tell_of_sessions};
 use super::{CONFIG, Glance, Watch, serve};
 use crate::config::Config;
 use crate::keeper::Keeper;
+use crate::listen::StartError;
 use crate::server::Server;
 use crate::session::SessionId;
 use crate::systemd::HandedOver;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
-/// Where the demo listens when nobody says where, if it is free: the port that the first app's page dials.
-const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10086);
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+/// Where the demo listens unless told otherwise, if it is free: the port that the first app's page dials.
+const USUAL: SocketAddr = SocketAddr::new(LOCALHOST, 10086);
+const ANY: SocketAddr = SocketAddr::new(LOCALHOST, 0);
+
+/// How often a free port is looked for: another program may take it before the demo does.
+const ATTEMPTS: usize = 10;
+
+/// How many logins may wait to be told of. Of more nothing is told.
+const LOGINS_AT_MOST: usize = 1000;
 
 /// A demo that is ready to be served.
 #[derive(Debug)]
@@ -23,7 +33,8 @@ pub struct Demo {
     address: SocketAddr,
 }
 
-/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port where that is taken.
+/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port where that is taken. The page of operators
+/// is on the next port, or on a free one where that is taken.
 ///
 /// # Errors
 /// Where no port can be had.
@@ -31,26 +42,59 @@ pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
     let app = TcpListener::bind(ANY).await?;
     let upstream = app.local_addr()?;
     let proxy = match listen {
-        Some(listen) => proxy(listen, upstream).await?,
+        Some(listen) if listen.port() != 0 => proxy(listen, upstream).await,
+        Some(any) => proxy_on_a_free_port(any, upstream).await,
         None => match proxy(USUAL, upstream).await {
-            Ok(proxy) => proxy,
-            Err(_) => proxy(ANY, upstream).await?,
+            Err(StartError::Listen { .. }) => proxy_on_a_free_port(ANY, upstream).await,
+            started => started,
         },
     };
+    let proxy = proxy.map_err(|error| io::Error::other(error.asked_by("--listen")))?;
     let address = proxy.address()?;
     Ok(Demo { app, proxy, address })
 }
 
-async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> io::Result<Server> {
+/// The number of the port has to be known before the proxy starts, so that the page of operators can be next to it.
+async fn proxy_on_a_free_port(any: SocketAddr, upstream: SocketAddr) -> Result<Server, StartError> {
+    let mut attempts = 1;
+    loop {
+        let free = std::net::TcpListener::bind(any).and_then(|listener| listener.local_addr());
+        match proxy(free.unwrap_or(any), upstream).await {
+            Err(StartError::Listen { .. }) if attempts < ATTEMPTS => attempts += 1,
+            started => return started,
+        }
+    }
+}
+
+async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<Server, StartError> {
+    if let Some(next) = next_to(listen) {
+        match proxy_and_operators(listen, next, upstream).await {
+            // The other listener: `listen` itself could be had.
+            Err(StartError::Listen { key, .. }) if key != "`listen`" => {}
+            started => return started,
+        }
+    }
+    proxy_and_operators(listen, ANY, upstream).await
+}
+
+/// Where the page of operators is to be. On loopback, wherever the demo listens: it asks for no token.
+fn next_to(address: SocketAddr) -> Option<SocketAddr> {
+    Some(SocketAddr::new(LOCALHOST, address.port().checked_add(1)?))
+}
+
+async fn proxy_and_operators(
+    listen: SocketAddr,
+    operators: SocketAddr,
+    upstream: SocketAddr,
+) -> Result<Server, StartError> {
     let places = [
         ("IDLEGATE_LISTEN", listen.to_string()),
         ("IDLEGATE_UPSTREAM", format!("http://{upstream}")),
-        ("IDLEGATE_ADMIN_LISTEN", ANY.to_string()),
+        ("IDLEGATE_ADMIN_LISTEN", operators.to_string()),
     ];
     let places = places.map(|(name, value)| (name.to_owned(), value)).into_iter().collect();
-    let config =
-        Config::parse(CONFIG, "demo.toml", &places).map_err(|problems| io::Error::other(problems.to_string()))?;
-    Server::bind(config, HandedOver::default()).await.map_err(|error| io::Error::other(error.asked_by("--listen")))
+    let config = Config::parse(CONFIG, "demo.toml", &places).map_err(StartError::store)?;
+    Server::bind(config, HandedOver::default()).await
 }
 
 impl Demo {
@@ -69,22 +113,49 @@ impl Demo {
         admin.map(|admin| format!("{admin}/")).ok_or_else(|| io::Error::other("the demo has no page of operators"))
     }
 
-    /// Serves the app and the proxy until dropped.
-    pub async fn run(self) {
-        let watch = Arc::new(Watched(Arc::clone(self.proxy.keeper())));
+    /// What is not where one would look for it, and why; lines for the terminal.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn elsewhere(&self, asked: Option<SocketAddr>) -> io::Result<Vec<String>> {
+        let mut lines = Vec::new();
+        if asked.is_none() && self.address != USUAL {
+            lines.push(format!("  Port {} is taken by another program, so the demo has another one.\n", USUAL.port()));
+        }
+        let operators = self.operators_url()?;
+        if let Some(next) = next_to(self.address)
+            && operators != format!("http://{next}/")
+        {
+            lines.push(format!(
+                "  Port {} is taken by another program, so the operators' page has another one.\n",
+                next.port()
+            ));
+        }
+        Ok(lines)
+    }
+
+    /// Serves the app and the proxy until dropped, and has each login, and each end of a session, told in a line of words.
+    pub async fn run(self, tell: impl Fn(String)) {
+        let keeper = Arc::clone(self.proxy.keeper());
+        let (logins, logged_in) = mpsc::channel(LOGINS_AT_MOST);
+        let watch = Arc::new(Watched { keeper: Arc::clone(&keeper), logins });
         tokio::select! {
             never = serve(self.app, watch) => match never {},
+            () = tell_of_sessions(&keeper, logged_in, tell) => {}
             () = self.proxy.run() => {}
         }
     }
 }
 
 /// The proxy's sessions, for the page to look at.
-struct Watched(Arc<Keeper>);
+struct Watched {
+    keeper: Arc<Keeper>,
+    logins: mpsc::Sender<LoggedIn>,
+}
 
 impl Watch for Watched {
     fn glance(&self, session: &SessionId) -> Option<Glance> {
-        let session = self.0.known(*session)?;
+        let session = self.keeper.known(*session)?;
         let beat = session.pulse().last();
         let (state, source) = match session.ended() {
             Some(ended) => ("ended", ended.source),
@@ -93,9 +164,13 @@ impl Watch for Watched {
         Some(Glance {
             state,
             source: source.name(),
-            idle_ms: self.0.clock().now().since(beat.at),
-            limit_seconds: self.0.limits().timeout,
+            idle_ms: self.keeper.clock().now().since(beat.at),
+            limit_seconds: self.keeper.limits().timeout,
             connections: session.connections(),
         })
+    }
+    fn logged_in(&self, username: &str, session: SessionId) {
+        // Where too many wait, nothing is told of this one.
+        let _ = self.logins.try_send(LoggedIn { username: username.to_owned(), session });
     }
 }

@@ -37,7 +37,6 @@ pub(super) fn pool(connector: Connector, idle_at_most: usize) -> Pool {
         .pool_idle_timeout(POOL_IDLE)
         .pool_timer(TokioTimer::new())
         .http1_preserve_header_case(true)
-        .http1_max_headers(super::HEADERS_AT_MOST)
         .http1_max_buf_size(super::BUFFERED_AT_MOST)
         .build(connector)
 }

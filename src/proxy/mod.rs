@@ -46,9 +46,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upgrade::Wanted;
 
-/// How many header fields a message may have.
-pub(crate) const HEADERS_AT_MOST: usize = 256;
-
 /// How much of what a client or the app sends is kept before it is passed on, in bytes: a head has to fit, and a client
 /// that never ends its head costs no more.
 pub(crate) const BUFFERED_AT_MOST: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use super::forward::{causes, conclude, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
 use super::tunnel::{Talk, Tunnel};
-use super::{Client, FAREWELL, HEADERS_AT_MOST, Proxy, headers};
+use super::{Client, FAREWELL, Proxy, headers};
 use crate::config::Reloadable;
 use crate::frame::Side;
 use crate::keeper::Attached;
@@ -98,7 +98,6 @@ async fn shake_hands(
         Stream::connect(&proxy.upstream, settings.connect_timeout).await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .max_headers(HEADERS_AT_MOST)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::BadAnswer(causes(&error)))?;

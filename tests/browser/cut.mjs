@@ -93,6 +93,8 @@ function steps(report, page, traffic, url) {
     assert.ok(idle <= LATEST, `too late: ${idle} s after the last activity`);
     assert.match(await page.locator('#expired-dialog').textContent(), /inactiv/i, 'the dialog says why');
     assert.doesNotMatch(await connection(page), /WebSocket open/, 'nor does the page behind it say anything else');
+    const told = new RegExp(`${username} was idle for ${LIMIT + 1} s, more than ${LIMIT} s: idlegate cut the session`);
+    await eventually('the demo tells of the cut in its terminal', 10, () => demo.output, (output) => told.test(output));
     return `after ${idle.toFixed(2)} s`;
   });
 

@@ -1,9 +1,9 @@
 //! The command line, as a person meets it.
 #![allow(clippy::unwrap_used, reason = "what cannot go on fails the test")]
 
-use crate::harness::{Idlegate, PATIENCE, Request};
+use crate::harness::{Idlegate, PATIENCE, Request, log_in};
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -167,29 +167,96 @@ async fn it_stops_when_told_to() {
     assert!(running.logged("listening on")[0].contains(&format!(" revision=\"{}\" ", idlegate::version::REVISION)));
 }
 
+#[test]
+fn the_demo_tells_how_to_write_an_address() {
+    for (written, cure) in [
+        ("8080", "write an IP address and a port: --listen 127.0.0.1:8080"),
+        ("localhost:9000", "write an IP address and a port: --listen 127.0.0.1:9000"),
+        ("127.0.0.1", "write an IP address and a port: --listen 127.0.0.1:8080"),
+    ] {
+        let output = idlegate().args(["demo", "--listen", written]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(cure), "{}", stderr(&output));
+    }
+}
+
+/// The demo, and the lines it prints.
+struct Demo {
+    process: std::process::Child,
+    printed: std::sync::mpsc::Receiver<String>,
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Demo {
+    fn start(listen: &str) -> Self {
+        let mut process = idlegate().args(["demo", "--listen", listen]).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let (sender, printed) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop));
+        Self { process, printed }
+    }
+
+    /// What it prints, up to a line that contains `end`.
+    fn told(&self, end: &str) -> String {
+        let mut told = String::new();
+        while !told.contains(end) {
+            let line = self.printed.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only this was printed: {told}"));
+            told.push_str(&line);
+            told.push('\n');
+        }
+        told
+    }
+
+    /// The addresses of its two pages, and all that it printed with them.
+    fn pages(&self) -> (Vec<SocketAddr>, String) {
+        let told = self.told("Ctrl-C");
+        let urls = told.split("http://").skip(1).map(|rest| rest.split('/').next().unwrap().parse().unwrap()).collect();
+        (urls, told)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_prints_two_urls_and_serves_both_pages() {
-    struct Ended(std::process::Child);
-    impl Drop for Ended {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-    let mut demo = Ended(idlegate().args(["demo", "--listen", "127.0.0.1:0"]).stdout(Stdio::piped()).spawn().unwrap());
-    let lines = BufReader::new(demo.0.stdout.take().unwrap()).lines().map_while(Result::ok);
-    let (sender, printed) = std::sync::mpsc::channel();
-    std::thread::spawn(move || lines.take_while(|line| sender.send(line.clone()).is_ok()).for_each(drop));
-    let mut told = String::new();
-    while !told.contains("Ctrl-C") {
-        told.push_str(&printed.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only this was printed: {told}")));
-        told.push('\n');
-    }
-    let urls: Vec<_> = told.split("http://").skip(1).map(|rest| rest.split('/').next().unwrap()).collect();
+    let demo = Demo::start("127.0.0.1:0");
+    let (urls, told) = demo.pages();
     assert_eq!(urls.len(), 2, "{told}");
+    // The next port is another one only where it was taken, and then the demo says so.
+    assert!(urls[1].port() == urls[0].port() + 1 || told.contains("is taken by another program"), "{told}");
     for (url, title) in urls.iter().zip(["<title>idlegate demo</title>", "<title>idlegate</title>"]) {
-        let page = Request::get(url.parse().unwrap(), "/").send().await;
+        let page = Request::get(*url, "/").send().await;
         assert_eq!(page.status, 200);
         assert!(String::from_utf8_lossy(&page.body).contains(title), "{url}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_goes_elsewhere_with_the_operators_page_where_the_next_port_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    // An address of loopback on which no other test listens.
+    let first = SocketAddr::from(([127, 88, 0, 1], taken.local_addr().unwrap().port() - 1));
+    let demo = Demo::start(&first.to_string());
+    let (urls, told) = demo.pages();
+    let next = taken.local_addr().unwrap();
+    assert_eq!(urls[0], first);
+    assert_ne!(urls[1], next);
+    assert!(told.contains(&format!("Port {} is taken by another program", next.port())), "{told}");
+    assert_eq!(Request::get(urls[1], "/").send().await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_tells_of_logins_and_of_ends() {
+    let demo = Demo::start("127.0.0.1:0");
+    let (urls, _) = demo.pages();
+    let token = log_in(urls[0], "ada", "lovelace").await;
+    let told = demo.told("logged in");
+    assert!(told.contains("ada logged in. idlegate cuts this session after 30 s without activity."), "{told}");
+    let logout = Request::post(urls[0], "/api/logout").json(&serde_json::json!({"session_id": token})).send().await;
+    assert_eq!(logout.status, 200);
+    assert!(demo.told("logged out").contains("ada logged out."));
 }

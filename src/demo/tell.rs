@@ -1,0 +1,105 @@
+//! What the demo tells in its terminal: a line when a user logs in, and one when the session ends.
+
+use crate::keeper::Keeper;
+use crate::session::{Reason, SessionId};
+use crate::store::Ended;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+const EVERY: Duration = Duration::from_millis(250);
+
+/// How many sessions are watched for their end.
+const SESSIONS_AT_MOST: usize = 1000;
+
+/// How much of a name is shown.
+const NAME_AT_MOST: usize = 40;
+
+/// A user has logged in at the app.
+pub(super) struct LoggedIn {
+    pub(super) username: String,
+    pub(super) session: SessionId,
+}
+
+/// Tells until dropped.
+pub(super) async fn tell_of_sessions(keeper: &Keeper, mut logged_in: mpsc::Receiver<LoggedIn>, tell: impl Fn(String)) {
+    let limit = keeper.limits().timeout;
+    let mut watched: Vec<LoggedIn> = Vec::new();
+    let mut tick = tokio::time::interval(EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            Some(login) = logged_in.recv() => {
+                tell(login_line(&login, limit));
+                if watched.len() < SESSIONS_AT_MOST {
+                    watched.push(login);
+                }
+            }
+            _ = tick.tick(), if !watched.is_empty() => watched.retain(|login| {
+                let session = keeper.known(login.session);
+                let ended = session.as_ref().and_then(|session| session.ended());
+                if let Some(ended) = ended {
+                    tell(end_line(login, ended, limit));
+                }
+                ended.is_none()
+            }),
+        }
+    }
+}
+
+fn login_line(login: &LoggedIn, limit: u64) -> String {
+    let name = shown(&login.username);
+    format!(
+        "{name} logged in. idlegate cuts this session after {limit} s without activity.  (session {})",
+        short(login)
+    )
+}
+
+fn end_line(login: &LoggedIn, ended: &Ended, limit: u64) -> String {
+    let name = shown(&login.username);
+    let what = match ended.reason {
+        Reason::Idle => format!(
+            "{name} was idle for {} s, more than {limit} s: idlegate cut the session. Its connections are closed, and its \
+             token is rejected from now on.",
+            ended.idle()
+        ),
+        Reason::Lifetime => format!("{name}'s session is older than its lifetime: idlegate cut it."),
+        Reason::Logout => format!("{name} logged out."),
+        Reason::Operator => format!("An operator ended the session of {name}."),
+    };
+    format!("{what}  (session {})", short(login))
+}
+
+/// As the page shows it.
+fn short(login: &LoggedIn) -> String {
+    login.session.to_string().chars().take(8).collect()
+}
+
+/// A name is what a user typed: nothing in it may steer the terminal.
+fn shown(username: &str) -> String {
+    username.escape_debug().take(NAME_AT_MOST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::Source;
+
+    #[test]
+    fn an_end_is_told_by_its_reason() {
+        let login = LoggedIn { username: "ada\u{1b}[2J".to_owned(), session: SessionId::of_token(b"token") };
+        assert_eq!(
+            login_line(&login, 30).split("  (").next(),
+            Some("ada\\u{1b}[2J logged in. idlegate cuts this session after 30 s without activity.")
+        );
+        let told = |reason| {
+            let (source, created, last_activity, ended) = (Source::Request, 0, 100, 131);
+            let ended = Ended { last_activity, source, created, ended, reason, watermark: ended, remembered_for: 1 };
+            end_line(&login, &ended, 30)
+        };
+        assert!(told(Reason::Idle).contains("was idle for 31 s, more than 30 s: idlegate cut the session."));
+        assert!(told(Reason::Logout).contains("logged out.  (session "));
+        assert!(told(Reason::Operator).starts_with("An operator ended"));
+        assert!(!told(Reason::Lifetime).contains('\u{1b}'));
+    }
+}
