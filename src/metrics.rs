@@ -44,6 +44,16 @@ pub(crate) enum Trouble {
 /// In the order of [`Trouble`].
 const TROUBLES: [&str; 4] = ["unreachable", "connect-timeout", "bad-answer", "response-timeout"];
 
+/// Why a token was taken out of a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Dropped {
+    BesideLive = 0,
+    TooMany = 1,
+}
+
+/// In the order of [`Dropped`].
+const DROPPED: [&str; 2] = ["beside-live", "too-many"];
+
 /// A counter that every frame comes by. It has cache lines of its own, so that processors that count other things do
 /// not wait for it.
 type HotCounter = Counter<u64, OwnLine>;
@@ -86,6 +96,8 @@ pub struct Metrics {
     refusals: [Counter; Carrier::ALL.len()],
     pub(crate) unrecognised: Counter,
     pub(crate) keepalives: Counter,
+    /// By [`Dropped`].
+    dropped: [Counter; DROPPED.len()],
     cut_lateness: Histogram,
     /// By [`Source`].
     activity: [HotCounter; Source::ALL.len()],
@@ -144,6 +156,12 @@ impl Default for Metrics {
                 "idlegate_refusals",
                 "Dead tokens that were refused",
                 ("carrier", Carrier::ALL.map(Carrier::name)),
+            ),
+            dropped: each(
+                r,
+                "idlegate_cookies_dropped",
+                "Cookies of unknown or dead tokens that were not forwarded",
+                ("reason", DROPPED),
             ),
             keepalives: register(
                 r,
@@ -280,6 +298,10 @@ impl Metrics {
 
     pub(crate) fn refused(&self, carrier: Carrier) {
         self.refusals[carrier as usize].inc();
+    }
+
+    pub(crate) fn dropped(&self, reason: Dropped) {
+        self.dropped[reason as usize].inc();
     }
 
     pub(crate) fn active(&self, source: Source) {

@@ -4,8 +4,9 @@ use super::body::{Body, Download, Refresh, Signal};
 use super::{Client, FAREWELL};
 use crate::audit::Caller;
 use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
+use crate::metrics::Dropped;
 use crate::refusal::Fault;
-use crate::session::{Activity, Reason, Source};
+use crate::session::{Activity, Mode, Reason, Source};
 use crate::token::{Carrier, Place, Sighting, TokenRule};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header};
@@ -14,6 +15,9 @@ use std::sync::Arc;
 
 /// How many tokens of one request may begin a session. An honest request has one; a cookie may stand there twice.
 const BEGINNINGS_AT_MOST: usize = 4;
+
+/// How many tokens of one request are looked up in the store. An honest request has one that is not known here.
+const LOOKUPS_AT_MOST: usize = 8;
 
 /// A request that may pass: whose it is.
 #[derive(Debug)]
@@ -30,9 +34,12 @@ pub(super) struct Pass<'p> {
     /// Keeps the sessions alive until the answer begins.
     awaited: Vec<Awaited>,
     attached: Vec<Attached>,
+    /// Tokens that the app must not see.
+    unwanted: Vec<Sighting>,
 }
 
-/// Lets a request pass, or not: every token found is looked at, and a single dead one refuses.
+/// Lets a request pass, or not: every token found is looked at, and a single dead one refuses. But apps leave cookies of
+/// earlier sessions behind: beside a live one of the same rule they are taken out.
 pub(super) async fn admit(
     keeper: &Arc<Keeper>,
     activity: Activity,
@@ -48,12 +55,28 @@ pub(super) async fn admit(
         strangers: Vec::new(),
         awaited: Vec::new(),
         attached: Vec::new(),
+        unwanted: Vec::new(),
     };
     let (mut dead, mut undecided, mut excused) = (None, false, Vec::new());
+    let sightings = pass.bound_lookups(sightings)?;
     // At once: several strangers wait for the store no longer than one.
     let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
+    let live: Vec<_> = sightings
+        .iter()
+        .zip(&standings)
+        .filter(|(_, standing)| matches!(standing, Standing::Live(_)))
+        .map(|(sighting, _)| Arc::clone(&sighting.rule))
+        .collect();
+    let is_left_behind = |sighting: &Sighting| {
+        matches!(sighting.rule.place, Place::Cookie(_)) && live.iter().any(|rule| Arc::ptr_eq(rule, &sighting.rule))
+    };
+    let enforces = keeper.mode() == Mode::Enforce;
     for (sighting, standing) in sightings.into_iter().zip(standings) {
         match standing {
+            Standing::Ended(_) | Standing::Unknown | Standing::Undecided if enforces && is_left_behind(&sighting) => {
+                keeper.metrics().dropped(Dropped::BesideLive);
+                pass.unwanted.push(sighting);
+            }
             Standing::Ended(ended) => {
                 keeper.record_refusal(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
@@ -94,6 +117,32 @@ pub(super) async fn admit(
 }
 
 impl Pass<'_> {
+    /// Leaves as many tokens that the store has to be asked about as one request may have. Further cookies are not
+    /// forwarded; where further tokens cannot be taken out, the request is refused.
+    fn bound_lookups(&mut self, sightings: Vec<Sighting>) -> Result<Vec<Sighting>, Fault> {
+        let mut lookups = 0;
+        let (few, many): (Vec<_>, Vec<_>) = sightings.into_iter().partition(|sighting| {
+            lookups += usize::from(self.keeper.known(sighting.id).is_none());
+            lookups <= LOOKUPS_AT_MOST || self.keeper.known(sighting.id).is_some()
+        });
+        if self.keeper.mode() != Mode::Enforce {
+            return Ok(few);
+        }
+        for sighting in many {
+            if !matches!(sighting.rule.place, Place::Cookie(_)) {
+                return Err(Fault::Malformed("it has too many tokens"));
+            }
+            self.keeper.metrics().dropped(Dropped::TooMany);
+            self.unwanted.push(sighting);
+        }
+        Ok(few)
+    }
+
+    /// Tokens that the app must not see.
+    pub(super) fn unwanted(&self) -> &[Sighting] {
+        &self.unwanted
+    }
+
     /// A request begins, or its answer does.
     fn touch(&self) {
         if self.activity.requests && !self.refreshed.is_empty() {

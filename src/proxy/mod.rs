@@ -205,6 +205,7 @@ impl Proxy {
             }
         }
         let pass = gate::admit(&self.keeper, self.activity, sightings, caller).await?;
+        self.tokens().take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
             return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
         }

@@ -7,11 +7,14 @@ use crate::session::{SessionId, SessionIds};
 use ::http::header;
 use ::http::request;
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How many words of `Authorization` are looked at, beside the last.
 const WORDS_AT_MOST: usize = 4;
+
+/// Schemes of `Authorization` (IANA's registry, and what APIs use beside it): words that are no token.
+const SCHEMES: [&str; 7] = ["basic", "bearer", "digest", "dpop", "negotiate", "ntlm", "token"];
 
 /// A token that a rule found in a request.
 #[derive(Clone, Debug)]
@@ -66,6 +69,22 @@ impl TokenRules {
             }
         }
         found.found
+    }
+
+    /// Takes the cookies out of the head of a request that the rules read as one of these tokens. All others stay, byte for
+    /// byte.
+    pub fn take_out(&self, head: &mut request::Parts, unwanted: &[Sighting]) {
+        let mut by_name: HashMap<&str, HashSet<SessionId>> = HashMap::new();
+        for token in unwanted {
+            if let Place::Cookie(name) = &token.rule.place {
+                by_name.entry(name).or_default().insert(token.id);
+            }
+        }
+        for (name, ids) in by_name {
+            let is_unwanted =
+                |pair: &str| cookie(pair, name).is_some_and(|one| ids.contains(&one.session_id(&self.ids)));
+            rewrite_cookies(&mut head.headers, |pair| !is_unwanted(pair));
+        }
     }
 
     /// Whether a rule for `path` looks into the bodies of requests.
@@ -182,24 +201,55 @@ fn aliased(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
     named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
 }
 
-/// What of `Authorization` an app takes for the token that looks at no scheme, or at one word alone.
+/// What of `Authorization` an app takes for the token that looks at no scheme, or at one word alone. The scheme itself is
+/// none.
 fn words(value: &str) -> Vec<Token> {
-    let words = || value.split_ascii_whitespace();
-    words().take(WORDS_AT_MOST).chain(words().last()).filter_map(Token::new).collect()
+    let is_scheme = |word: &str| SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
+    let words = || value.split_ascii_whitespace().enumerate().filter(|(at, word)| *at > 0 || !is_scheme(word));
+    words().take(WORDS_AT_MOST).chain(words().last()).filter_map(|(_, word)| Token::new(word)).collect()
 }
 
 /// The values of a cookie (RFC 6265 §5.4); several may have one name, for different paths.
 fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     for line in values(head, &header::COOKIE) {
-        for pair in line.split(';') {
-            let Some((key, value)) = pair.split_once('=') else { continue };
-            if key.trim() == name {
-                tokens.extend(Token::percent_encoded(&unquote(value.trim()), false));
-            }
-        }
+        tokens.extend(line.split(';').filter_map(|pair| cookie(pair, name)));
     }
     tokens
+}
+
+/// The token in a pair of a `Cookie` field, where it is the cookie of this name.
+fn cookie(pair: &str, name: &str) -> Option<Token> {
+    let (key, value) = pair.split_once('=')?;
+    if key.trim() == name { Token::percent_encoded(&unquote(value.trim()), false) } else { None }
+}
+
+/// Leaves only the pairs that are wanted in each `Cookie` field; one that has none any more goes.
+fn rewrite_cookies(headers: &mut ::http::HeaderMap, is_wanted: impl Fn(&str) -> bool) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.all(|line| text(line.as_bytes()).split(';').all(&is_wanted)) {
+        return;
+    }
+    let mut kept = ::http::HeaderMap::with_capacity(headers.keys_len());
+    let mut name = None;
+    // Further lines of a field come without its name.
+    for (next, value) in std::mem::take(headers) {
+        name = next.or(name);
+        let Some(name) = &name else { continue };
+        if *name != header::COOKIE {
+            kept.append(name, value);
+            continue;
+        }
+        // A pair is judged as it is read, and kept as it stands.
+        let pairs = value.as_bytes().split(|byte| *byte == b';').filter(|pair| is_wanted(&text(pair)));
+        let line = pairs.collect::<Vec<_>>().join(&b';');
+        if let Ok(line) = ::http::HeaderValue::from_bytes(line.trim_ascii())
+            && !line.is_empty()
+        {
+            kept.append(name, line);
+        }
+    }
+    *headers = kept;
 }
 
 /// Takes off the quotes of a quoted value and undoes its `\"` and `\141`, as Python's http.cookies does.

@@ -1,6 +1,7 @@
 //! An app of pages, whose session is a cookie.
 
-use crate::harness::{Answer, Fake, Idlegate, Request, eventually};
+use crate::harness::{Answer, Fake, Idlegate, Recorder, Redis, Request, Wire, eventually};
+use std::fmt::Write as _;
 
 /// Answers every page; a logout by a redirect, as pages do.
 async fn pages() -> Fake {
@@ -74,4 +75,80 @@ async fn the_operators_own_words_go_before() {
     log_out(&proxy).await;
     let cookies: Vec<_> = page(&proxy, "/").await.headers.get_all("set-cookie").iter().cloned().collect();
     assert_eq!(cookies, ["__Host-sid=; Path=/; Max-Age=0; Secure; SameSite=Lax"]);
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// Begins no session, which would be a call of its own.
+const NO: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
+
+fn with_cookies(cookies: &str) -> String {
+    format!("GET / HTTP/1.1\r\nHost: a\r\n{cookies}\r\n")
+}
+
+fn sid_proxy(app: &Recorder, more: &str) -> Idlegate {
+    let rules = "[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n\
+                 paths = [\"/logout\"]\nends = true\n";
+    Idlegate::start(&format!("upstream = {:?}\n{rules}{more}", app.upstream()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_left_behind_beside_a_live_one_are_not_forwarded_and_refuse_nothing() {
+    let app = Recorder::answering(OK).await;
+    let proxy = sid_proxy(&app, "");
+    let mut client = Wire::connect(proxy.address).await;
+    for live in ["dead", "live"] {
+        assert_eq!(client.ask(with_cookies(&format!("Cookie: sid={live}\r\n"))).await.status(), 200);
+    }
+    let logout = "GET /logout HTTP/1.1\r\nHost: a\r\nCookie: sid=dead\r\n\r\n";
+    assert_eq!(client.ask(logout).await.status(), 200);
+    assert_eq!(client.ask(with_cookies("Cookie: sid=dead\r\n")).await.status(), 401);
+    for (sent, forwarded) in [
+        ("Cookie: sid=dead; a=1;  b=\"2\";sid=live\r\nX-Last: 1\r\n", &["a=1;  b=\"2\";sid=live"][..]),
+        ("Cookie: sid=live; sid=never-seen; sid=\"dead\"\r\n", &["sid=live"]),
+        ("Cookie: sid=dead\r\nX-Between: 1\r\nCookie: sid=live; c\r\n", &["sid=live; c"]),
+        ("Cookie: other=dead; sid=live\r\n", &["other=dead; sid=live"]),
+    ] {
+        assert_eq!(client.ask(with_cookies(sent)).await.status(), 200, "{sent}");
+        let got = app.got().pop().unwrap();
+        assert_eq!(got.field("cookie"), forwarded, "{sent}");
+    }
+    // Without a live one, the dead one refuses.
+    assert_eq!(client.ask(with_cookies("Cookie: sid=never-seen; sid=dead\r\n")).await.status(), 401);
+    // In `observe` requests pass as they came.
+    let observing = sid_proxy(&app, "[idle]\nmode = \"observe\"\n");
+    let mut client = Wire::connect(observing.address).await;
+    client.ask(with_cookies("Cookie: sid=live\r\n")).await;
+    client.ask(with_cookies("Cookie: sid=x; sid=live\r\n")).await;
+    assert_eq!(app.got().pop().unwrap().field("cookie"), ["sid=x; sid=live"]);
+    let metrics = proxy.metrics().await;
+    assert!(metrics.contains("idlegate_cookies_dropped_total{reason=\"beside-live\"} 4\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_thousands_of_tokens_is_eight_lookups() {
+    let (app, redis) = (Recorder::answering(NO).await, Redis::start());
+    let header = "[[token]]\nfrom = \"header\"\nname = \"x-token\"\n[[token]]\nfrom = \"bearer\"\n";
+    let proxy = sid_proxy(&app, &format!("{header}[store]\nurl = {:?}\n", redis.url()));
+    let looked_up = async || redis.calls().await.get("hmget").copied().unwrap_or(0);
+    let cookies = (0..6000).fold("Cookie: a=1".to_owned(), |mut line, number| {
+        write!(line, "; sid={number}").unwrap();
+        line
+    });
+    assert!(cookies.len() < 64 * 1024);
+    let mut client = Wire::connect(proxy.address).await;
+    let before = looked_up().await;
+    assert_eq!(client.ask(with_cookies(&format!("{cookies}\r\n"))).await.status(), 401);
+    let calls = looked_up().await - before;
+    assert!(calls == 8, "{calls} lookups: {:?}", redis.calls().await);
+    let got = app.got().pop().unwrap();
+    assert_eq!(got.field("cookie"), ["a=1; sid=0; sid=1; sid=2; sid=3; sid=4; sid=5; sid=6; sid=7"]);
+    // What cannot be taken out is refused.
+    let lines = (0..20).fold(String::new(), |lines, number| format!("{lines}X-Token: t{number}\r\n"));
+    assert_eq!(client.ask(with_cookies(&lines)).await.status(), 400);
+    // The scheme is no token.
+    let mut client = Wire::connect(proxy.address).await;
+    let before = looked_up().await;
+    client.ask(with_cookies("Authorization: Bearer one\r\n")).await;
+    assert_eq!(looked_up().await - before, 1, "{:?}", redis.calls().await);
 }
