@@ -254,7 +254,9 @@ class Log(unittest.IsolatedAsyncioTestCase):
             await asyncio.wait_for(reader.read(), PATIENCE)
             writer.close()
             # Tornado calls `on_finish` once the answer has been sent.
+            deadline = asyncio.get_running_loop().time() + PATIENCE
             while len(lines := pathlib.Path(log).read_text(encoding="utf-8").splitlines(keepends=True)) < 2 or not lines[1].endswith("\n"):
+                self.assertLess(asyncio.get_running_loop().time(), deadline, lines)
                 await asyncio.sleep(0.01)
             request, answer = (json.loads(line) for line in lines)
             self.assertEqual(request["session"], hashlib.sha256(b"junk").hexdigest()[:32])

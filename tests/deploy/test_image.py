@@ -100,8 +100,10 @@ class Contents(unittest.TestCase):
 
         target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", image.REPOSITORY / "target"))
         # What the compiler read, as it told cargo.
-        (told,) = target.glob("*-linux-*/release/idlegate.d")
-        read = [pathlib.Path(word) for word in told.read_text().split(": ", 1)[1].split()]
+        (told,) = target.glob("*-linux-*/dist/idlegate.d")
+        # As in a Makefile, a space within a path has a backslash in front.
+        words = re.split(r"(?<!\\)\s+", told.read_text().split(": ", 1)[1].strip())
+        read = [pathlib.Path(word.replace("\\ ", " ")) for word in words]
         sources = {path.relative_to(image.REPOSITORY).as_posix() for path in read if path.is_absolute()}
         sources = {path for path in sources if not path.startswith(".git/")}
         self.assertGreater(len(sources), 50)
