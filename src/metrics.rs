@@ -96,6 +96,7 @@ pub struct Metrics {
     refusals: [Counter; Carrier::ALL.len()],
     pub(crate) unrecognised: Counter,
     pub(crate) keepalives: Counter,
+    pub(crate) headers_dropped: Counter,
     /// By [`Dropped`].
     dropped: [Counter; DROPPED.len()],
     cut_lateness: Histogram,
@@ -156,6 +157,12 @@ impl Default for Metrics {
                 "idlegate_refusals",
                 "Dead tokens that were refused",
                 ("carrier", Carrier::ALL.map(Carrier::name)),
+            ),
+            headers_dropped: register(
+                r,
+                "idlegate_headers_dropped",
+                "Header fields not forwarded because apps may take them for others",
+                Counter::default(),
             ),
             dropped: each(
                 r,

@@ -47,6 +47,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// `upgrades`: protocols beside `websocket` that may be upgraded to, in lower case.
     pub upgrades: Vec<String>,
+    /// `underscores_in_headers = "drop"`: header fields with `_` in their names are not forwarded.
+    pub drop_underscores: bool,
     /// `max_sessions`: how many live sessions are tracked at most.
     pub max_sessions: usize,
     /// `audit`: where the record of every decision goes.

@@ -81,6 +81,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         listen,
         upstream,
         upgrades: upgrades(top),
+        drop_underscores: top.text("underscores_in_headers", drops).unwrap_or(false),
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
@@ -161,6 +162,14 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
     protocols.sort();
     protocols.dedup();
     protocols
+}
+
+fn drops(text: &str) -> Result<bool, Fault> {
+    match text {
+        "pass" => Ok(false),
+        "drop" => Ok(true),
+        _ => Err(Fault::new(format!("{} is neither of both", echo(text)), "write \"pass\" or \"drop\"")),
+    }
 }
 
 fn level(text: &str) -> Result<LevelFilter, Fault> {

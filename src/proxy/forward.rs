@@ -1,5 +1,6 @@
 //! Forwarding a request to the app, and its answer back.
 
+use super::aliases::Aliases;
 use super::body::{self, Body, Progress, Start, Unsent, Upload};
 use super::expect::Expectation;
 use super::gate::Pass;
@@ -174,7 +175,7 @@ async fn attempt(
             if headers::is_coded(answer.headers()) {
                 return bad("it chose a transfer coding that nobody offered");
             }
-            passed_on(answer, expectation.as_deref()).map_err(Attempt::Failed)
+            passed_on(answer, expectation.as_deref(), &proxy.aliases).map_err(Attempt::Failed)
         }
         Err(error) if was_canceled(&error) => {
             Err(unsent.take().map_or_else(|| failed(&error, &progress), Attempt::Unsent))
@@ -187,6 +188,7 @@ async fn attempt(
 pub(super) fn passed_on(
     answer: Response<Incoming>,
     expectation: Option<&Expectation>,
+    aliases: &Arc<Aliases>,
 ) -> Result<Response<Body>, Fault> {
     let (mut head, body) = answer.into_parts();
     framing::settle(&mut head).map_err(Fault::BadAnswer)?;
@@ -204,7 +206,9 @@ pub(super) fn passed_on(
         // hyper keeps no empty phrase, and would write "<none>".
         head.extensions.insert(ReasonPhrase::from_static(b""));
     }
-    let body = framing::told(&head, body.map_err(Into::into).boxed_unsync());
+    let aliases = Arc::clone(aliases);
+    let body = body.map_err(Into::into).map_frame(move |frame| aliases.filter(frame)).boxed_unsync();
+    let body = framing::told(&head, body);
     let Some(expectation) = expectation else { return Ok(Response::from_parts(head, body)) };
     let body = expectation.answered(body).unwrap_or_else(|last| {
         // The client may send its body all the same, or its next request: nobody could tell which.

@@ -1,5 +1,6 @@
 //! An exchange, from the request to the answer or the tunnel.
 
+mod aliases;
 mod body;
 mod buffer;
 mod downstream;
@@ -29,7 +30,8 @@ use crate::refusal::Fault;
 use crate::route::NormalPath;
 use crate::session::{Activity, Mode};
 use crate::shutdown::{FAREWELL, Shutdown};
-use crate::token::{EXAMINED_BYTES, Sighting, TokenRules};
+use crate::token::{EXAMINED_BYTES, Place, Sighting, TokenRules};
+use aliases::Aliases;
 use body::Start;
 use forward::Pool;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
@@ -75,6 +77,7 @@ pub(crate) struct Proxy {
     upgrades: Vec<String>,
     activity: Activity,
     pub(super) keepalive: Option<Keepalive>,
+    aliases: Arc<Aliases>,
     /// Read once for each request, and for each tunnel at its end.
     current: Current,
     tokens: TokenRules,
@@ -92,9 +95,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Of what is reloadable `current` has the say, and not `config`.
     pub(crate) fn new(config: Config, current: Current, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
-        let Config { upstream, upgrades, activity, keepalive, tokens, ids, .. } = config;
+        let Config { upstream, upgrades, activity, keepalive, tokens, ids, drop_underscores, .. } = config;
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
         let (pool, fresh) = (forward::pool(connector.clone(), usize::MAX), forward::pool(connector, 0));
+        let named = tokens.iter().filter_map(|rule| match &rule.place {
+            Place::Header(name) => Some(name.clone()),
+            _ => None,
+        });
+        let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(keeper.metrics())));
         let tokens = TokenRules::new(tokens, ids.clone());
         let no_tokens = TokenRules::new(Vec::new(), ids);
         let (requests, outage) = (AtomicU64::new(0), Outage::default());
@@ -103,6 +111,7 @@ impl Proxy {
             upgrades,
             activity,
             keepalive,
+            aliases,
             current,
             tokens,
             no_tokens,
@@ -137,7 +146,8 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let asked = Asked::of(&head);
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
-        let mut body = Some(body.map_err(Into::into).boxed_unsync());
+        let aliases = Arc::clone(&self.aliases);
+        let mut body = Some(body.map_err(Into::into).map_frame(move |frame| aliases.filter(frame)).boxed_unsync());
         let mut answer = match self.answer(&client, head, &mut body, wanted, &settings).await {
             Ok(answer) => {
                 self.outage.is_over();
@@ -191,6 +201,7 @@ impl Proxy {
         if settings.deny.contains(&path) {
             return Err(Fault::Denied);
         }
+        self.aliases.drop_from(&mut head.headers);
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
         let caller = Caller::new(address, path.as_bytes());

@@ -69,7 +69,15 @@ pub(super) async fn forward(
     }
     let mut answer = shake_hands(proxy, head, settings).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return conclude(proxy, client, path, passed_on(answer, None)?, pass, settings.response_timeout).await;
+        return conclude(
+            proxy,
+            client,
+            path,
+            passed_on(answer, None, &proxy.aliases)?,
+            pass,
+            settings.response_timeout,
+        )
+        .await;
     }
     if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         // Its messages cannot be read, and a dead token in them would pass.

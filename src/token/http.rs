@@ -50,7 +50,7 @@ impl TokenRules {
         let mut found = Sightings::of(&self.ids);
         for rule in self.applying(path) {
             let tokens = match &rule.place {
-                Place::Header(name) => values(head, name).filter_map(|value| Token::new(&value)).collect(),
+                Place::Header(name) => in_header(head, name),
                 Place::Bearer => values(head, &header::AUTHORIZATION).filter_map(|value| bearer(&value)).collect(),
                 Place::Cookie(name) => cookies(head, name),
                 Place::Query(name) => query(head.uri.query().unwrap_or_default(), name),
@@ -59,13 +59,9 @@ impl TokenRules {
                 }
             };
             found.add(rule, &tokens, false);
-            match &rule.place {
-                Place::Header(name) => found.add(rule, &aliased(head, name), true),
-                Place::Bearer => {
-                    let values = values(head, &header::AUTHORIZATION);
-                    found.add(rule, &values.flat_map(|value| words(&value)).collect::<Vec<_>>(), true);
-                }
-                _ => {}
+            if matches!(rule.place, Place::Bearer) {
+                let values = values(head, &header::AUTHORIZATION);
+                found.add(rule, &values.flat_map(|value| words(&value)).collect::<Vec<_>>(), true);
             }
         }
         found.found
@@ -195,9 +191,13 @@ fn bearer(value: &str) -> Option<Token> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
 }
 
-/// The values of a header whose name has `_` for `-`: to an app behind CGI or WSGI both are one.
-fn aliased(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
-    let named = head.headers.iter().filter(|(other, _)| *other != name && *other.as_str().replace('_', "-") == *name);
+/// The values of a header, also where its name has `_` for `-` or the other way round: to an app behind CGI or WSGI all of
+/// them are one.
+fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
+    let plain = |name: &str| name.replace('_', "-");
+    let wanted = plain(name.as_str());
+    let is_named = |other: &header::HeaderName| other == name || plain(other.as_str()) == wanted;
+    let named = head.headers.iter().filter(|(other, _)| other.as_str().len() == wanted.len() && is_named(other));
     named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
 }
 

@@ -5,6 +5,7 @@
 mod acceptance;
 mod activation;
 mod admin;
+mod aliases;
 mod attack;
 mod audit;
 mod bad_input;

@@ -46,6 +46,7 @@ const CASES: &[Case] = &[
             && !denies(&config.reloadable.deny, "/c")
     }),
     ("UPGRADES", "[\"tcp\"]", |config| config.upgrades == ["tcp"]),
+    ("UNDERSCORES_IN_HEADERS", "drop", |config| config.drop_underscores),
     ("MAX_SESSIONS", "7", |config| config.max_sessions == 7),
     ("CONNECT_TIMEOUT", "7s", |config| config.reloadable.connect_timeout == Duration::from_secs(7)),
     ("RESPONSE_TIMEOUT", "7s", |config| config.reloadable.response_timeout == Duration::from_secs(7)),

@@ -62,7 +62,7 @@ impl Drop for App {
 }
 
 /// The Python that has Tornado; `tests/run` installs it.
-pub(super) fn python() -> PathBuf {
+pub fn python() -> PathBuf {
     if let Some(python) = std::env::var_os("TEST_PYTHON") {
         return python.into();
     }

@@ -17,7 +17,7 @@ mod traffic;
 mod way;
 mod wire;
 
-pub use app::App;
+pub use app::{App, python};
 pub use client::{Answer, Request, Socket, log_in};
 pub use ends::{Ends, GOODBYE, switching};
 pub use failover::{Cluster, Sentinel, Sentinels};
