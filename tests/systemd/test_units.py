@@ -122,9 +122,12 @@ class Units(unittest.TestCase):
                 os.kill(one, 15)
                 self.assertEqual(self.ask(app, port), b"HTTP/1.1 200 OK\r\n")
                 self.child(process.pid, other_than=one)
-            finally:
+            except BaseException:
                 os.killpg(process.pid, 9)
-                process.communicate()
+                print(process.communicate()[1])
+                raise
+            os.killpg(process.pid, 9)
+            process.communicate()
 
     @staticmethod
     def ask(app, port):

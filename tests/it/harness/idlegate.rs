@@ -241,8 +241,23 @@ impl Idlegate {
     }
 
     /// It stands still, as on a machine that is suspended.
+    /// Returns when all its threads do: until then one may still send something.
     pub fn freeze(&self) {
         self.signal(rustix::process::Signal::STOP);
+        let deadline = Instant::now() + super::PATIENCE;
+        while !self.stands_still() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stands_still(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        threads.flatten().all(|thread| {
+            // A thread that is gone stands still, too.
+            let state = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('T'))
+        })
     }
 
     pub fn thaw(&self) {
