@@ -237,7 +237,7 @@ class Rules(Rendered):
     def test_they_are_those_of_the_repositorys_configuration(self):
         ours = tomllib.loads(self.objects["ConfigMap", "idlegate"]["data"]["proxy.toml"])
         shipped = tomllib.loads((image.REPOSITORY / "proxy.toml").read_text())
-        for key in ["token", "cut", "deny"]:
+        for key in ["token", "cut", "deny", "keepalive"]:
             self.assertEqual(ours[key], shipped[key], key)
         for key, value in ours["idle"].items():
             self.assertEqual(value, shipped["idle"][key], key)
