@@ -85,6 +85,13 @@ pub fn epoch_milliseconds() -> u64 {
     milliseconds(since)
 }
 
+/// Which boot of the machine this is: the same number until the next one. `None` where the system does not say.
+#[must_use]
+pub fn boot_id() -> Option<u64> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    u64::from_str_radix(&id.trim().replace('-', "").get(..16)?.to_ascii_lowercase(), 16).ok()
+}
+
 /// A duration as the timing core reckons with it.
 #[must_use]
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
@@ -94,6 +101,11 @@ pub(crate) fn milliseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_boot_has_one_id() {
+        assert!(boot_id().is_some() && boot_id() == boot_id(), "{:?}", boot_id());
+    }
 
     #[test]
     fn what_was_before_the_machine_was_booted_keeps_its_age() {

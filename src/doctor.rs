@@ -1,6 +1,6 @@
 //! `idlegate doctor`: whether what idlegate stands on is sound, and what to do where it is not.
 
-use crate::clock::{Clock, epoch_milliseconds};
+use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::{Config, Store};
 use crate::finding::Finding;
 use crate::store::{FileStore, RedisStore};
@@ -14,7 +14,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
             "sessions are kept in memory: a restart forgets who was live and who was ended".to_owned(),
         )),
         Store::File(path) => {
-            findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds()) {
+            findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds(), boot_id()) {
                 Ok(_) => Finding::Good(format!("the store {} can be opened", path.display())),
                 Err(error) => Finding::wrong(error.to_string(), "stop idlegate first if it is its own"),
             });

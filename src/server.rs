@@ -2,7 +2,7 @@
 
 use crate::accept::Accepting;
 use crate::admin::{Control, Door, Health, Listener};
-use crate::clock::{Clock, epoch_milliseconds};
+use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::{Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::listen::{StartError, beside, clients, operators};
@@ -71,9 +71,9 @@ impl Server {
                 let store = store.map_err(StartError::store)?;
                 Box::new(store.named(replica.clone()).with_metrics(metrics.store.clone()))
             }
-            StoreConfig::File(path) => {
-                Box::new(FileStore::open(path, config.idle, clock.clone(), epoch).map_err(StartError::store)?)
-            }
+            StoreConfig::File(path) => Box::new(
+                FileStore::open(path, config.idle, clock.clone(), epoch, boot_id()).map_err(StartError::store)?,
+            ),
         };
         let keeper = Keeper::new(store, clock, config.idle, config.max_sessions)
             .dealing(config.dealings)

@@ -28,7 +28,7 @@ impl Store for MemoryStore {
     }
 
     fn counting(&self) -> EpochSeconds {
-        self.0.counting().0
+        self.0.counting()
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {

@@ -103,10 +103,15 @@ impl Table {
         (shelf, now)
     }
 
-    /// Since when counting is unbroken, and up to when, which is now.
-    pub(super) fn counting(&self) -> (EpochSeconds, EpochSeconds) {
-        let (_shelf, now) = self.enter();
-        (self.counting.load(Ordering::Acquire), now / 1000)
+    /// Since when counting is unbroken, and up to when: now, in epoch milliseconds and by the machine's clock.
+    pub(super) fn counted(&self) -> (EpochSeconds, u64, Moment) {
+        let (shelf, now) = self.enter();
+        (self.counting.load(Ordering::Acquire), now, shelf.counted)
+    }
+
+    /// Since when counting is unbroken.
+    pub(super) fn counting(&self) -> EpochSeconds {
+        self.counted().0
     }
 
     /// What is remembered of a session.

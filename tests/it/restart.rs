@@ -1,9 +1,9 @@
 //! A store in a file: sessions outlive idlegate, however it ends.
 
-use crate::harness::{App, Idlegate, Request, Socket, eventually, log_in, soon};
+use crate::harness::{App, HostClock, Idlegate, Request, Socket, eventually, log_in, soon};
 use serde_json::json;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn start(app: &App, file: &Path, limit: &str) -> Idlegate {
     let url = format!("file:{}", file.display());
@@ -39,6 +39,40 @@ async fn a_restart_keeps_the_dead_dead_and_the_living_counted() {
         Socket::authenticated(proxy.address, &log_in(proxy.address, "ada", "lovelace").await).await;
     assert_eq!(answer["type"], "auth_success");
     soon("the cut", socket.goodbye()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wall_clock_that_is_stepped_ends_nothing_early_and_nothing_late() {
+    let app = App::start(&["--ping", "600"]);
+    for step in [25, -3600] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sessions");
+        let clock = HostClock::ahead(0);
+        let url = format!("file:{}", file.display());
+        let with_clock = clock.environment();
+        let environment = [
+            ("IDLEGATE_STORE_URL", url.as_str()),
+            ("IDLEGATE_IDLE_TIMEOUT", "6s"),
+            (with_clock[0].0, with_clock[0].1.as_str()),
+            (with_clock[1].0, with_clock[1].1.as_str()),
+        ];
+        let mut proxy = Idlegate::shipped(&app.upstream, &environment);
+        let dead = log_in(proxy.address, "bob", "builder").await;
+        log_out(&proxy, &dead).await;
+        let token = log_in(proxy.address, "ada", "lovelace").await;
+        let last = Instant::now();
+        assert_eq!(validate(&proxy, &token).await, 200);
+        clock.step(step);
+        assert!(proxy.stop().await.success());
+        let proxy = Idlegate::shipped(&app.upstream, &environment);
+        assert_eq!(validate(&proxy, &dead).await, 401, "revived by a step of {step} s");
+        // Not used before the limit is over: it is only looked at.
+        let (mut socket, answer) = Socket::authenticated(proxy.address, &token).await;
+        assert_eq!(answer["type"], "auth_success", "ended by a step of {step} s");
+        assert!(last.elapsed() < Duration::from_secs(6), "the machine was too busy to tell");
+        soon("the cut", socket.goodbye()).await;
+        proxy.has_cut_in_time(1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

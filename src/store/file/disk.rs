@@ -1,5 +1,6 @@
 //! What stands in the file, and the transactions that put it there.
 
+use crate::clock::Moment;
 use crate::session::{EpochSeconds, Reason, SessionId, Source};
 use crate::store::table::Record;
 use redb::backends::FileBackend;
@@ -60,9 +61,21 @@ impl std::error::Error for FileError {}
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) records: HashMap<SessionId, Record>,
-    /// Since when counting was unbroken, and until when somebody counted.
+    /// Since when counting was unbroken.
     pub(super) counting: EpochSeconds,
-    pub(super) counted_until: EpochSeconds,
+    /// Until when somebody counted.
+    pub(super) counted: Counted,
+}
+
+/// A moment in which somebody counted, by every clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Counted {
+    /// In epoch milliseconds, by the store's own time.
+    pub(super) epoch: u64,
+    /// By the machine's clock, which counts from a boot.
+    pub(super) at: Moment,
+    /// Which boot. `None` in a file that does not tell, and where the system did not say.
+    pub(super) boot: Option<u64>,
 }
 
 /// How the database is opened; again after each failure, since after one redb refuses to go on.
@@ -104,14 +117,14 @@ impl Disk {
         Ok(Self { path, open, database: Some(database) })
     }
 
-    /// Reads all of it. Stamps that lie in the future, by a clock set back since, are taken for now.
-    pub(super) fn load(&self, now: EpochSeconds) -> Result<Kept, FileError> {
+    /// Reads all of it.
+    pub(super) fn load(&self) -> Result<Kept, FileError> {
         let failed = |cause| FileError { path: self.path.clone(), cause };
-        let kept = self.read(now).map_err(|error| failed(Cause::Database(Box::new(error))))?;
+        let kept = self.read().map_err(|error| failed(Cause::Database(Box::new(error))))?;
         kept.map_err(|form| failed(Cause::Form(form)))
     }
 
-    fn read(&self, now: EpochSeconds) -> Result<Result<Kept, u64>, redb::Error> {
+    fn read(&self) -> Result<Result<Kept, u64>, redb::Error> {
         let mut kept = Kept::default();
         let Some(database) = &self.database else { return Ok(Ok(kept)) };
         let reading = database.begin_read()?;
@@ -125,16 +138,22 @@ impl Disk {
         if form != FORM {
             return Ok(Err(form));
         }
-        kept.counting = number("counting")?.min(now);
-        kept.counted_until = number("counted_until")?.min(now);
+        kept.counting = number("counting")?;
+        let (until, epoch) = (number("counted_until")?, number("counted_epoch")?);
+        kept.counted.epoch = until.saturating_mul(1000);
+        // An earlier version writes one of both only.
+        if epoch / 1000 == until {
+            let boot = about.get("boot")?.map(|boot| boot.value());
+            kept.counted = Counted { epoch, at: Moment(number("counted_at")?), boot };
+        }
         for entry in reading.open_table(SESSIONS)?.iter()? {
             let (id, value) = entry?;
             let (last_activity, source, created, ended, reason) = value.value();
             let record = Record {
-                last_activity: last_activity.min(now),
+                last_activity,
                 source: Source::from_code(source).unwrap_or(Source::Request),
-                created: created.min(now),
-                end: reason_of(reason).map(|reason| (ended.min(now), reason)),
+                created,
+                end: reason_of(reason).map(|reason| (ended, reason)),
             };
             kept.records.insert(SessionId::from_bytes(id.value()), record);
         }
@@ -146,13 +165,13 @@ impl Disk {
         &mut self,
         changes: &[(SessionId, Option<Record>)],
         counting: EpochSeconds,
-        now: EpochSeconds,
+        counted: Counted,
     ) -> Result<(), redb::Error> {
         let database = match self.database.take() {
             Some(database) => database,
             None => (self.open)()?,
         };
-        write(&database, changes, counting, now)?;
+        write(&database, changes, counting, counted)?;
         // Only a database that did not fail is kept.
         self.database = Some(database);
         Ok(())
@@ -167,14 +186,20 @@ fn write(
     database: &Database,
     changes: &[(SessionId, Option<Record>)],
     counting: EpochSeconds,
-    now: EpochSeconds,
+    counted: Counted,
 ) -> Result<(), redb::Error> {
     let writing = database.begin_write()?;
     {
         let mut about = writing.open_table(ABOUT)?;
         about.insert("form", FORM)?;
         about.insert("counting", counting)?;
-        about.insert("counted_until", now)?;
+        about.insert("counted_until", counted.epoch / 1000)?;
+        about.insert("counted_epoch", counted.epoch)?;
+        about.insert("counted_at", counted.at.0)?;
+        match counted.boot {
+            Some(boot) => drop(about.insert("boot", boot)?),
+            None => drop(about.remove("boot")?),
+        }
         let mut sessions = writing.open_table(SESSIONS)?;
         for (id, record) in changes {
             match record {

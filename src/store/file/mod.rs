@@ -5,6 +5,7 @@
 //! that is lost is decided again, since the session is as idle as it was.
 
 mod disk;
+mod downtime;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -12,10 +13,11 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Answer, Ended, Flushed, GAP_AT_MOST, Known, Store, StoreError, Touch};
+use super::{Answer, Ended, Flushed, Known, Store, StoreError, Touch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
+use downtime::{Begin, Gap, Resumed};
 use std::future::ready;
 use std::path::Path;
 use writer::Writer;
@@ -27,25 +29,32 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store in the file at `path`, or creates it. `epoch` is now, in epoch milliseconds.
+    /// Opens the store in the file at `path`, or creates it. `epoch` is now, in epoch milliseconds by the wall clock, and
+    /// `boot` says which boot `clock` counts from.
     ///
     /// # Errors
     /// Where the file cannot be opened, is in use, or is not such a store.
-    pub fn open(path: &Path, limits: Limits, clock: Clock, epoch: u64) -> Result<Self, FileError> {
-        Self::on(Disk::at(path)?, limits, clock, epoch)
+    pub fn open(path: &Path, limits: Limits, clock: Clock, epoch: u64, boot: Option<u64>) -> Result<Self, FileError> {
+        Self::on(Disk::at(path)?, limits, clock, epoch, boot)
     }
 
-    fn on(disk: Disk, limits: Limits, clock: Clock, epoch: u64) -> Result<Self, FileError> {
-        let now = epoch / 1000;
-        let kept = disk.load(now)?;
-        let unbroken = now.saturating_sub(kept.counted_until) <= GAP_AT_MOST / 1000;
-        let counting = if unbroken { kept.counting } else { now };
-        if !unbroken && !kept.records.is_empty() {
-            let seconds = now.saturating_sub(kept.counted_until);
-            tracing::info!(seconds, "nobody was counting for a while; idle time starts anew for every session");
+    fn on(disk: Disk, limits: Limits, clock: Clock, epoch: u64, boot: Option<u64>) -> Result<Self, FileError> {
+        let begin = Begin { epoch, now: clock.now(), boot };
+        let Resumed { kept, epoch, counting, gap } = downtime::resume(disk.load()?, begin);
+        match gap {
+            _ if kept.records.is_empty() => {}
+            Gap::Long(gap) => tracing::info!(
+                seconds = gap / 1000,
+                "nobody was counting for a while; idle time starts anew for every session"
+            ),
+            Gap::Unknown => tracing::info!(
+                "the machine was booted since the store was written, or an earlier version wrote it: how long nobody was \
+                 counting cannot be measured; idle time starts anew for every session"
+            ),
+            Gap::Short => {}
         }
         let table = Table::holding(kept.records, limits, clock, epoch, counting);
-        Ok(Self { writer: Writer::start(table, disk) })
+        Ok(Self { writer: Writer::start(table, disk, boot) })
     }
 
     /// Notes a change, for the writer to come for.
@@ -67,7 +76,7 @@ impl Store for FileStore {
     }
 
     fn counting(&self) -> EpochSeconds {
-        self.writer.table().counting().0
+        self.writer.table().counting()
     }
 
     fn look_up(&self, id: SessionId) -> Answer<'_, Known> {

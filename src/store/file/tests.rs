@@ -23,12 +23,19 @@ fn touch(token: &str) -> Touch {
     Touch { id: id(token), age: 0, source: Source::ClientFrame, created_age: 0 }
 }
 
+const BOOT: Option<u64> = Some(7);
+
+/// The machine's clock, which goes as the wall clock does.
+fn clock_at(epoch: u64) -> Clock {
+    Clock::simulated(Arc::new(AtomicU64::new(epoch - NOON + 5_000)))
+}
+
 fn clock() -> Clock {
-    Clock::simulated(Arc::new(AtomicU64::new(5_000)))
+    clock_at(NOON)
 }
 
 fn open(path: &Path, epoch: u64) -> FileStore {
-    FileStore::open(path, LIMITS, clock(), epoch).unwrap()
+    FileStore::open(path, LIMITS, clock_at(epoch), epoch, BOOT).unwrap()
 }
 
 /// Lets time pass in which the rounds go on.
@@ -52,7 +59,7 @@ async fn it_keeps_the_promises_of_every_store() {
     let folder = tempfile::tempdir().unwrap();
     let time = Arc::new(AtomicU64::new(5_000));
     let clock = Clock::simulated(Arc::clone(&time));
-    let store = FileStore::open(&folder.path().join("s"), contract::LIMITS, clock, NOON).unwrap();
+    let store = FileStore::open(&folder.path().join("s"), contract::LIMITS, clock, NOON, BOOT).unwrap();
     // Idle time begins when counting does, and the contract speaks of what was before.
     count_for(&store, &time, 3_600_000).await;
     contract::keeps_its_promises(&store).await;
@@ -82,7 +89,7 @@ async fn nobody_is_cut_for_time_when_nobody_was_counting() {
     for (gap, still_live) in [(50_000, false), (120_000, true)] {
         std::fs::remove_file(&path).ok();
         let time = Arc::new(AtomicU64::new(5_000));
-        let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON).unwrap();
+        let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON, BOOT).unwrap();
         store.begin(touch("ada")).await.unwrap();
         count_for(&store, &time, 3_590_000).await;
         drop(store);
@@ -99,7 +106,7 @@ async fn a_suspended_machine_did_not_count_and_a_restart_does_not_forget_it() {
     for (gap, still_live) in [(59_000, false), (61_000, true)] {
         std::fs::remove_file(&path).ok();
         let time = Arc::new(AtomicU64::new(5_000));
-        let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON).unwrap();
+        let store = FileStore::open(&path, LIMITS, Clock::simulated(Arc::clone(&time)), NOON, BOOT).unwrap();
         store.begin(touch("ada")).await.unwrap();
         count_for(&store, &time, 3_550_000).await;
         time.fetch_add(gap, Ordering::Relaxed);
@@ -128,7 +135,7 @@ async fn a_clock_set_back_makes_nobody_idle_and_nobody_live_longer_than_from_now
 #[tokio::test]
 async fn a_file_that_cannot_be_the_store_is_refused_with_a_cure() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = |path: &Path| FileStore::open(path, LIMITS, clock(), NOON).unwrap_err().to_string();
+    let refused = |path: &Path| FileStore::open(path, LIMITS, clock(), NOON, BOOT).unwrap_err().to_string();
     assert!(refused(&folder.path().join("no/such/folder")).contains("make its folder"));
     let junk = folder.path().join("junk");
     std::fs::write(&junk, "this is a letter to my aunt").unwrap();
@@ -178,7 +185,7 @@ impl Weak {
         let weak = self.clone();
         let open = move || Builder::new().create_with_backend(weak.clone());
         let disk = Disk::opened_by(Path::new("weak"), Box::new(open)).unwrap();
-        FileStore::on(disk, LIMITS, clock(), epoch).unwrap()
+        FileStore::on(disk, LIMITS, clock_at(epoch), epoch, BOOT).unwrap()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The thread that writes: once a second what has changed, and now and then that somebody is counting.
 
-use super::disk::Disk;
+use super::disk::{Counted, Disk};
 use crate::session::SessionId;
 use crate::store::table::Table;
 use parking_lot::{Condvar, Mutex};
@@ -41,11 +41,11 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn start(table: Table, disk: Disk) -> Self {
+    pub(super) fn start(table: Table, disk: Disk, boot: Option<u64>) -> Self {
         let shared = Arc::new(Shared { table, state: Mutex::default(), woken: Condvar::new() });
         let writing = Arc::clone(&shared);
         std::thread::spawn(move || {
-            let written = writing.write_until_closed(disk);
+            let written = writing.write_until_closed(disk, boot);
             writing.state.lock().ended = Some(written);
             writing.woken.notify_all();
         });
@@ -93,7 +93,7 @@ impl Shared {
     }
 
     /// Returns whether the last changes were written.
-    fn write_until_closed(&self, mut disk: Disk) -> bool {
+    fn write_until_closed(&self, mut disk: Disk, boot: Option<u64>) -> bool {
         let mut idle_rounds = IDLE_ROUNDS;
         loop {
             let (changed, closing) = self.wait_for_changes();
@@ -103,8 +103,8 @@ impl Shared {
             }
             idle_rounds = 0;
             let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
-            let (counting, now) = self.table.counting();
-            match disk.save(&changes, counting, now) {
+            let (counting, epoch, at) = self.table.counted();
+            match disk.save(&changes, counting, Counted { epoch, at, boot }) {
                 Ok(()) if self.note_failing(false) => {
                     tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");
                 }
