@@ -139,7 +139,8 @@ impl Server {
         }
         keeper.meet_the_store().await;
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
-        let serving = async { tokio::join!(accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
+        // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
+        let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
         let enough = CancellationToken::new();
         let mut keeping = pin!(keeper.keep(&enough));
@@ -170,6 +171,9 @@ async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
         };
         if let Some((socket, address)) = accepting.take(accepted).await {
             tokio::select! {
+                // Where there is room, also a client that was accepted in the moment of the stop is served: it would not
+                // send its request again on another connection.
+                biased;
                 () = accepting.wait_for_room(&socket) => {}
                 () = shutdown.stopping() => return,
             }
