@@ -7,7 +7,7 @@ use crate::config::{Config, Current, Listen, Store as StoreConfig};
 use crate::keeper::{Keeper, Switch};
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
-use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, Proxy, causes, held};
+use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, Proxy, causes};
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
@@ -202,8 +202,7 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
             let answer = proxy.exchange(client, request).await;
             // It knows no chunks: without a length the answer ends with the connection.
             let with_connection = old && !answer.headers().contains_key(header::CONTENT_LENGTH);
-            let answer = answer.map(|body| line.answer(body, with_connection));
-            Ok::<_, Infallible>(answer.map(|body| held(body, under_way)))
+            Ok::<_, Infallible>(answer.map(|body| line.answer(body, with_connection, under_way)))
         })
     });
     let connection = http1::Builder::new()

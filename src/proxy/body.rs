@@ -33,7 +33,7 @@ pub(crate) fn full(content: impl Into<Bytes>) -> Body {
 }
 
 /// A body that holds something until its end: when it is over, that is dropped.
-pub(crate) fn held(body: Body, what: impl Send + Unpin + 'static) -> Body {
+pub(super) fn held(body: Body, what: impl Send + Unpin + 'static) -> Body {
     Held { body, _what: what }.boxed_unsync()
 }
 

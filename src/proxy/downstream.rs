@@ -1,6 +1,6 @@
 //! A client's connection, as HTTP reads and writes it: what hyper does not notice of a client is noticed here.
 
-use super::body::{Body, Error};
+use super::body::{Body, Error, held};
 use crate::config::Current;
 use crate::stream::{READ_AT_MOST, Stream};
 use bytes::Bytes;
@@ -61,13 +61,20 @@ impl Line {
 
     /// The body of an answer, read no faster than the client takes it. Where it ends `with_connection` and breaks off, the
     /// connection is reset, or the client could not tell that something is missing.
-    pub(crate) fn answer(self: Arc<Self>, body: Body, with_connection: bool) -> Body {
+    ///
+    /// Until it is over, `what` is held.
+    pub(crate) fn answer(
+        self: Arc<Self>,
+        body: Body,
+        with_connection: bool,
+        what: impl Send + Unpin + 'static,
+    ) -> Body {
         if body.is_end_stream() {
-            return body;
+            return held(body, what);
         }
         self.unsent.store(0, Ordering::Relaxed);
         self.reset.store(with_connection, Ordering::Release);
-        Answer { body, line: self }.boxed_unsync()
+        Answer { body, line: self, _what: what }.boxed_unsync()
     }
 
     /// So much has been written, or all of it.
@@ -82,12 +89,13 @@ impl Line {
     }
 }
 
-struct Answer {
+struct Answer<W> {
     body: Body,
     line: Arc<Line>,
+    _what: W,
 }
 
-impl http_body::Body for Answer {
+impl<W: Unpin> http_body::Body for Answer<W> {
     type Data = Bytes;
     type Error = Error;
 

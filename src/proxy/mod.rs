@@ -17,7 +17,7 @@ mod tunnel;
 mod upgrade;
 mod upstream;
 
-pub(crate) use body::{Body, full, held};
+pub(crate) use body::{Body, full};
 pub(crate) use downstream::{Downstream, Line};
 pub(crate) use forward::causes;
 

@@ -6,7 +6,7 @@ use super::forward::{causes, conclude, overdue, passed_on, unreachable};
 use super::gate::Pass;
 use super::lane::Lane;
 use super::tunnel::{Talk, Tunnel};
-use super::{Client, FAREWELL, Proxy, headers};
+use super::{BUFFERED_AT_MOST, Client, FAREWELL, Proxy, headers};
 use crate::config::Reloadable;
 use crate::frame::Side;
 use crate::keeper::Attached;
@@ -65,7 +65,7 @@ pub(super) async fn forward(
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
     if wanted.websocket && !rules.is_empty() {
         // Compressed messages could not be read. Without the offer the app answers in plain (RFC 7692 §5).
-        head.headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+        headers::without(&mut head.headers, |name| *name == header::SEC_WEBSOCKET_EXTENSIONS);
     }
     let mut answer = shake_hands(proxy, head, settings).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -106,6 +106,7 @@ async fn shake_hands(
         Stream::connect(&proxy.upstream, settings.connect_timeout).await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
+        .max_buf_size(BUFFERED_AT_MOST)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(|error| Fault::BadAnswer(causes(&error)))?;
