@@ -1,5 +1,7 @@
 //! Numbers in sentences.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use std::fmt::Display;
 
 /// `1 session`, `2 sessions`: a whole number of what takes an s.
@@ -8,4 +10,39 @@ pub fn counted(count: impl Display, what: &str) -> String {
     let number = count.to_string();
     let s = if number == "1" { "" } else { "s" };
     format!("{number} {what}{s}")
+}
+
+/// A second as people read it, at the second `now`: `16:02:24Z (51 s ago)`. With its date where that is another day's.
+pub(crate) fn when(second: u64, now: u64) -> String {
+    // The last second that can be written with a year of four digits: another replica may say anything.
+    const LAST_SECOND: u64 = 253_402_300_799;
+    const DAY: u64 = 24 * 3600;
+    let since = Duration::from_secs(second.min(LAST_SECOND));
+    let written = humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string();
+    let time = if second / DAY == now / DAY { written.get(11..).unwrap_or(&written) } else { &written };
+    match now.checked_sub(second) {
+        Some(ago) => format!("{time} ({} ago)", span(ago)),
+        None => format!("{time} (in {})", span(second - now)),
+    }
+}
+
+/// How long something takes: in seconds as long as those can be grasped.
+pub(crate) fn span(seconds: u64) -> String {
+    if seconds < 120 {
+        return format!("{seconds} s");
+    }
+    humantime::format_duration(Duration::from_secs(seconds)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_with_its_date_only_where_that_is_another() {
+        assert_eq!(when(1_795_481_235, 1_795_481_286), "00:47:15Z (51 s ago)");
+        assert_eq!(when(1_795_481_235, 1_795_481_234 + 86_401), "2026-11-24T00:47:15Z (1day ago)");
+        assert_eq!(when(1_795_481_235, 1_795_481_230), "00:47:15Z (in 5 s)");
+        assert!(when(u64::MAX, 0).starts_with("9999-12-31T23:59:59Z (in "), "{}", when(u64::MAX, 0));
+    }
 }

@@ -11,7 +11,8 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![app(config).await];
     match &config.store {
         Store::Memory => findings.push(Finding::Note(
-            "sessions are kept in memory: a restart forgets who was live and who was ended".to_owned(),
+            "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; for \
+             that: store.url".to_owned(),
         )),
         Store::File(path) => {
             findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds(), boot_id()) {

@@ -158,8 +158,10 @@ pub(crate) enum Refusal {
     NoDuration(String),
     /// That is no session id.
     NoId,
-    /// Nobody knows such a session.
-    Unknown,
+    /// There is no such session; for a store in memory, since when.
+    Unknown { since: Option<String> },
+    /// Several begin with these digits.
+    Ambiguous(Vec<String>),
     /// It has ended already.
     Ended,
     /// The change would cut so many sessions, and more of as many replicas that did not answer; nobody said yes to that.
@@ -176,10 +178,10 @@ impl Refusal {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Token => StatusCode::UNAUTHORIZED,
-            Self::Path | Self::Unknown => StatusCode::NOT_FOUND,
+            Self::Path | Self::Unknown { .. } => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Malformed(_) | Self::NoDuration(_) | Self::NoId => StatusCode::BAD_REQUEST,
-            Self::Ended | Self::WouldCut { .. } => StatusCode::CONFLICT,
+            Self::Ended | Self::WouldCut { .. } | Self::Ambiguous(_) => StatusCode::CONFLICT,
             Self::Store(_) | Self::FleetOutOfReach(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -200,10 +202,17 @@ impl Refusal {
             Self::Malformed(_) => "send JSON like {\"mode\": \"observe\", \"for\": \"30m\", \"fleet\": true}",
             Self::NoDuration(_) => "write it in seconds, or like /sessions?idle_over=30m",
             Self::NoId => {
-                "a session id is 32 hexadecimal digits, as the log shows it; to start from a token: \
-                           idlegate explain --token-stdin"
+                "a session id is 32 hexadecimal digits, as the log shows it; the first 4 are enough to explain it, the first 8 to \
+                 end or extend it. To start from a token: idlegate explain --token-stdin"
             }
-            Self::Unknown => "it was never accepted by the app, or ended longer ago than idle.retention",
+            Self::Unknown { since: None } => {
+                "it was never accepted by the app, or ended longer ago than idle.retention"
+            }
+            Self::Unknown { since: Some(_) } => {
+                "a store in memory forgets all sessions at a restart. It may have been one from before; its token begins a \
+                 new one when the app accepts it. For sessions that outlive a restart: store.url"
+            }
+            Self::Ambiguous(_) => "write more digits",
             Self::Ended => "a new login begins a new session",
             Self::WouldCut { .. } => "say yes to that (--yes, or \"yes\": true), or extend those that should live on",
             Self::Store(_) => "look at the log, and run idlegate doctor",
@@ -223,7 +232,11 @@ impl fmt::Display for Refusal {
             Self::Malformed(what) => write!(f, "what was sent is not understood: {what}"),
             Self::NoDuration(what) => write!(f, "idle_over: {what}"),
             Self::NoId => f.write_str("this is no session id"),
-            Self::Unknown => f.write_str("nobody knows this session"),
+            Self::Unknown { since: None } => f.write_str("there is no such session"),
+            Self::Unknown { since: Some(since) } => {
+                write!(f, "there is no such session since idlegate started, {since}")
+            }
+            Self::Ambiguous(ids) => write!(f, "several session ids begin like that: {}", ids.join(", ")),
             Self::Ended => f.write_str("this session has ended already"),
             Self::WouldCut { count, unheard } => would_cut(*count, *unheard, f),
             Self::Store(cause) | Self::FleetOutOfReach(cause) => f.write_str(cause),

@@ -23,6 +23,9 @@ pub(crate) struct Change {
 /// How the switches stand.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Modes {
+    /// The kind of the store: with another than `redis` there is no switch of a fleet.
+    #[serde(default)]
+    pub(crate) store: Option<String>,
     /// The mode in force.
     pub(crate) mode: String,
     pub(crate) switches: BTreeMap<String, Setting>,

@@ -7,10 +7,11 @@ use super::page::File;
 use super::{Limits, Listener};
 use crate::clock::milliseconds;
 use crate::config::duration;
+use crate::counted::when;
 use crate::keeper::{self, Account, Keeper, Reach, Reckoning, Switch, TOLD_AT_MOST, Told};
 use crate::proxy::{Body, full};
 use crate::refusal::Refusal;
-use crate::session::{Mode, SessionId};
+use crate::session::{CERTAIN_DIGITS, ID_DIGITS, Mode, SHOWN_DIGITS, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
@@ -124,11 +125,15 @@ impl Control {
                 });
                 (switch.name().to_owned(), Setting { mode: mode.name().to_owned(), until })
             });
+        // Without a store that replicas share there is no fleet.
+        let store = self.keeper.store_kind();
+        let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
         Modes {
             mode: self.keeper.mode().name().to_owned(),
             switches: switches.collect(),
             past_the_limit,
             replica: self.keeper.replica().to_owned(),
+            store: Some(store.to_owned()),
         }
     }
 
@@ -180,7 +185,8 @@ impl Control {
 
     async fn session(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {
         only(method, "GET, DELETE", &[Method::GET, Method::DELETE])?;
-        let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
+        let digits = if method == Method::DELETE { CERTAIN_DIGITS } else { SHOWN_DIGITS };
+        let id = self.id_beginning(id, digits).await?;
         let mut untold = false;
         if method == Method::DELETE {
             match self.keeper.end_by_operator(id).await? {
@@ -192,9 +198,33 @@ impl Control {
         self.explain(id, untold).await
     }
 
+    /// The session id in `text`, or the only one that is known and begins with it, where it has so many digits.
+    async fn id_beginning(&self, text: &str, digits: usize) -> Result<SessionId, Refusal> {
+        if let Some(id) = SessionId::from_hex(text) {
+            return Ok(id);
+        }
+        let is_beginning = text.len() >= digits && text.len() < ID_DIGITS;
+        if !is_beginning || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(Refusal::NoId);
+        }
+        let ids = self.keeper.ids_beginning(&text.to_ascii_lowercase()).await;
+        match &ids[..] {
+            [] => Err(self.unknown()),
+            [id] => SessionId::from_hex(id).ok_or(Refusal::NoId),
+            _ => Err(Refusal::Ambiguous(ids)),
+        }
+    }
+
+    /// There is no such session; a store in memory knows of none from before it began.
+    fn unknown(&self) -> Refusal {
+        let now = self.keeper.now() / 1000;
+        let since = (self.keeper.store_kind() == "memory").then(|| when(self.keeper.started(), now));
+        Refusal::Unknown { since }
+    }
+
     async fn extend(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {
         only(method, "POST", &[Method::POST])?;
-        let id = SessionId::from_hex(id).ok_or(Refusal::NoId)?;
+        let id = self.id_beginning(id, CERTAIN_DIGITS).await?;
         if !self.keeper.extend(id).await? {
             return Err(self.gone(id).await);
         }
@@ -204,7 +234,7 @@ impl Control {
     /// What is known of a session. Where its end is still `untold` to other replicas, the order is not carried out yet.
     async fn explain(&self, id: SessionId, untold: bool) -> Result<Answer, Refusal> {
         let Told { told: account, unheard } = self.keeper.account(id).await?;
-        let session = OneSession::of(account.ok_or(Refusal::Unknown)?, &self.keeper.reckoning());
+        let session = OneSession::of(account.ok_or_else(|| self.unknown())?, &self.keeper.reckoning());
         let mode = self.keeper.mode().name().to_owned();
         let status = if untold { StatusCode::ACCEPTED } else { StatusCode::OK };
         Ok(json_of(status, &Explained { session, mode, unheard, untold }))
@@ -214,7 +244,7 @@ impl Control {
     async fn gone(&self, id: SessionId) -> Refusal {
         match self.keeper.account(id).await {
             Ok(Told { told: Some(_), .. }) => Refusal::Ended,
-            _ => Refusal::Unknown,
+            _ => self.unknown(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod tests;
 mod why;
 
 pub use caller::Caller;
-pub(crate) use record::{Decision, Scene, idle};
+pub(crate) use record::{Decision, Scene};
 pub use sink::Sink;
 pub(crate) use why::Why;
 

@@ -20,8 +20,6 @@ pub(crate) enum Decision<'a> {
     End {
         ended: &'a Ended,
         done: bool,
-        /// Since when counting is unbroken, where that is later than its last activity.
-        counting: Option<EpochSeconds>,
         /// How many connections it has on this replica.
         connections: usize,
     },
@@ -133,9 +131,9 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
     };
     let record = match decision {
         Decision::Start { created } => Record { created, ..record },
-        Decision::End { ended, connections, counting, .. } => Record {
-            end: Some(End { idle: idle(ended, counting), ..End::of(ended, None) }),
-            counting,
+        Decision::End { ended, connections, .. } => Record {
+            end: Some(End::of(ended, None)),
+            counting: ended.counting,
             created: Some(ended.created),
             now: Some(ended.ended),
             watermark: Some(ended.watermark),
@@ -144,6 +142,7 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
         },
         Decision::Refusal { ended, carrier, .. } => Record {
             end: Some(End::of(ended, Some(ended.ended))),
+            counting: ended.counting,
             created: Some(ended.created),
             carrier: Some(carrier.name()),
             ..record
@@ -168,11 +167,6 @@ impl End {
     }
 }
 
-/// For how long it had been idle when it ended, as far as somebody counted.
-pub(crate) fn idle(ended: &Ended, counting: Option<EpochSeconds>) -> u64 {
-    ended.ended.saturating_sub(ended.last_activity.max(counting.unwrap_or_default()))
-}
-
 fn name(decision: Decision<'_>) -> &'static str {
     match decision {
         Decision::Start { .. } => "start",
@@ -192,13 +186,13 @@ fn name(decision: Decision<'_>) -> &'static str {
 fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
     match decision {
         Decision::Start { .. } => "the app accepted its token".to_owned(),
-        Decision::End { ended, done, counting, .. } => {
+        Decision::End { ended, done, .. } => {
             let would = match (done, ended.reason.is_by_hand()) {
                 (true, _) => "",
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}", Why { counting, ..why(ended, scene) })
+            format!("{would}{}", why(ended, scene))
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
@@ -218,7 +212,8 @@ fn why<'e>(ended: &'e Ended, scene: &Scene<'_>) -> Why<'e> {
         last_activity: ended.last_activity,
         source: ended.source.name(),
         ended: ended.ended,
-        counting: None,
+        counting: ended.counting,
+        now: None,
         limit: scene.limit,
         lifetime: scene.lifetime,
     }

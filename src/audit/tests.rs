@@ -16,6 +16,7 @@ const ENDED: Ended = Ended {
     reason: Reason::Idle,
     watermark: 1_759_435_201,
     remembered_for: 0,
+    counting: None,
 };
 
 fn caller(path: &[u8]) -> Caller {
@@ -35,13 +36,13 @@ fn record(decision: Decision<'_>) -> Value {
 }
 
 fn end(ended: &Ended, done: bool) -> Value {
-    record(Decision::End { ended, done, counting: None, connections: 2 })
+    record(Decision::End { ended, done, connections: 2 })
 }
 
 #[test]
 fn a_cut_is_one_line_that_explains_itself() {
     let caller = caller(b"/ws");
-    let decision = Decision::End { ended: &ENDED, done: true, counting: None, connections: 2 };
+    let decision = Decision::End { ended: &ENDED, done: true, connections: 2 };
     let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
     let expected = concat!(
         r#"{"time":"2025-10-02T20:00:01.042Z","event":"cut","#,
@@ -85,11 +86,15 @@ fn each_decision_has_its_name_and_its_sentence() {
 #[test]
 fn a_cut_after_nobody_had_counted_is_reckoned_from_when_somebody_did() {
     let counting = Some(ENDED.ended - 3601);
-    let late = Ended { last_activity: ENDED.last_activity - 7200, ..ENDED };
-    let cut = record(Decision::End { ended: &late, done: true, counting, connections: 0 });
+    let late = Ended { last_activity: ENDED.last_activity - 7200, counting, ..ENDED };
+    let cut = record(Decision::End { ended: &late, done: true, connections: 0 });
     assert_eq!((&cut["idle"], &cut["counting"]), (&json!(3601), &json!(1_759_431_600)));
     let says = "idle 3601 s > 3600 s, counted anew from 1759431600 on, last activity 1759424400 by client-pong";
     assert_eq!(cut["says"], says);
+    // And so are all that follow.
+    let refused = record(Decision::Refusal { ended: &late, done: true, carrier: Carrier::Request });
+    assert_eq!((&refused["idle"], &refused["counting"]), (&cut["idle"], &cut["counting"]));
+    assert_eq!(refused["says"], format!("refused, dead since 1759435201: {says}"));
 }
 
 #[test]
@@ -100,7 +105,7 @@ fn what_a_limit_was_is_said_only_where_it_is_known() {
     let says = "refused, dead since 1759432501: idle 901 s, last activity 1759431600 by client-pong";
     assert_eq!(refused["says"], says);
     let old = Ended { reason: Reason::Lifetime, ..ENDED };
-    let decision = Decision::End { ended: &old, done: true, counting: None, connections: 0 };
+    let decision = Decision::End { ended: &old, done: true, connections: 0 };
     let line = line(decision, &Scene { lifetime: Some(7200), ..scene(None, None) }, 0);
     assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
 }

@@ -1,6 +1,7 @@
-//! Why a session ended, in the one sentence that its record, its account and the page have of it.
+//! Why a session ended, in the one sentence that its record, `explain` and the page have of it.
 
-use crate::session::{EpochSeconds, Reason};
+use crate::counted::when;
+use crate::session::{EpochSeconds, Reason, idle_at};
 use std::fmt;
 
 /// The arithmetic of an end. A limit is named only where it is exceeded: what is explained today may have ended under
@@ -16,12 +17,15 @@ pub(crate) struct Why<'a> {
     pub(crate) counting: Option<EpochSeconds>,
     pub(crate) limit: EpochSeconds,
     pub(crate) lifetime: Option<EpochSeconds>,
+    /// Where people read it: the second that it is. Records have epoch seconds.
+    pub(crate) now: Option<EpochSeconds>,
 }
 
 impl fmt::Display for Why<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since = |second: EpochSeconds| self.ended.saturating_sub(second);
-        let (idle, age) = (since(self.last_activity.max(self.counting.unwrap_or_default())), since(self.created));
+        let idle = idle_at(self.ended, self.last_activity, self.counting);
+        let age = self.ended.saturating_sub(self.created);
+        let at = |second: EpochSeconds| self.now.map_or_else(|| second.to_string(), |now| when(second, now));
         let more_than = |limit: Option<EpochSeconds>, seconds: u64| {
             limit.filter(|limit| seconds > *limit).map(|limit| format!(" > {limit} s")).unwrap_or_default()
         };
@@ -32,8 +36,8 @@ impl fmt::Display for Why<'_> {
             Reason::Operator => write!(f, "an operator ended it, idle {idle} s"),
         }?;
         if let Some(counting) = self.counting {
-            write!(f, ", counted anew from {counting} on")?;
+            write!(f, ", counted anew from {} on", at(counting))?;
         }
-        write!(f, ", last activity {} by {}", self.last_activity, self.source)
+        write!(f, ", last activity {} by {}", at(self.last_activity), self.source)
     }
 }

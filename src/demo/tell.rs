@@ -94,7 +94,16 @@ mod tests {
         );
         let told = |reason| {
             let (source, created, last_activity, ended) = (Source::Request, 0, 100, 131);
-            let ended = Ended { last_activity, source, created, ended, reason, watermark: ended, remembered_for: 1 };
+            let ended = Ended {
+                last_activity,
+                source,
+                created,
+                ended,
+                reason,
+                counting: None,
+                watermark: ended,
+                remembered_for: 1,
+            };
             end_line(&login, &ended, 30)
         };
         assert!(told(Reason::Idle).contains("was idle for 31 s, more than 30 s: idlegate cut the session."));

@@ -1,7 +1,8 @@
 //! What is known of one session, for those who ask, and the sentence that explains it.
 
 use crate::audit::{Caller, Why};
-use crate::session::{EpochSeconds, Limits, Reason};
+use crate::counted::when;
+use crate::session::{EpochSeconds, Limits, Reason, counts_from, idle_at};
 use crate::store::Ended;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,6 +42,36 @@ pub struct Account {
     /// Who came with it last, where anybody did.
     #[serde(flatten, default)]
     pub visit: Option<Visit>,
+    /// How its last WebSocket ended, where one has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_close: Option<LastClose>,
+}
+
+/// How the last WebSocket of a session ended.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastClose {
+    /// When.
+    pub at: EpochSeconds,
+    /// Who closed it: `client`, `app` or `idlegate`.
+    pub by: String,
+    /// The code of the Close, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u16>,
+    /// Its reason, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+impl LastClose {
+    /// Who closed it, and with what code and reason.
+    #[must_use]
+    pub fn by_whom(&self) -> String {
+        match (self.code, &self.reason) {
+            (None, _) => format!("{}, without a Close", self.by),
+            (Some(code), None) => format!("{} ({code})", self.by),
+            (Some(code), Some(reason)) => format!("{} ({code} {reason})", self.by),
+        }
+    }
 }
 
 /// The last who came with a session.
@@ -65,6 +96,15 @@ pub struct End {
     pub at: EpochSeconds,
     /// Why.
     pub reason: String,
+    /// Since when idle time counted then, where that is later than the last activity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counting: Option<EpochSeconds>,
+}
+
+impl From<&Ended> for End {
+    fn from(ended: &Ended) -> Self {
+        Self { at: ended.ended, reason: ended.reason.name().to_owned(), counting: ended.counting }
+    }
 }
 
 /// What an account is reckoned by.
@@ -81,7 +121,7 @@ pub struct Reckoning {
 impl Reckoning {
     /// For how many seconds a session has been idle that was last active then.
     pub(super) fn idle(&self, last_activity: EpochSeconds) -> u64 {
-        self.now.saturating_sub(self.idle_since(last_activity))
+        idle_at(self.now, last_activity, counts_from(self.counting, last_activity, self.now))
     }
 
     /// When it is over, if nothing happens until then, and why.
@@ -99,7 +139,7 @@ impl Account {
     #[must_use]
     pub fn idle(&self, by: &Reckoning) -> u64 {
         match self.end.as_ref().filter(|_| self.state == State::Ended) {
-            Some(end) => end.at.saturating_sub(self.last_activity),
+            Some(end) => idle_at(end.at, self.last_activity, end.counting),
             None => by.idle(self.last_activity),
         }
     }
@@ -114,44 +154,37 @@ impl Account {
     /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
     #[must_use]
     pub fn says(&self, by: &Reckoning) -> String {
-        let limits = &by.limits;
-        match &self.end {
-            Some(end) if self.state == State::Ended => {
-                format!("ended {} ({}): {}", end.at, clock_time(end.at), self.why(end, limits))
+        let at = |second| when(second, by.now);
+        let closed = self.last_close.as_ref().map_or(String::new(), |close| {
+            format!("; its last WebSocket was closed {} by {}", at(close.at), close.by_whom())
+        });
+        let says = match &self.end {
+            Some(end) if self.state == State::Ended => format!("ended {}: {}", at(end.at), self.why(end, by)),
+            Some(end) => {
+                format!("over since {}, and not ended, since the mode does not: {}", at(end.at), self.why(end, by))
             }
-            Some(end) => format!(
-                "over since {} ({}), and not cut, since the mode does not cut: {}",
-                end.at,
-                clock_time(end.at),
-                self.why(end, limits)
-            ),
             None => {
                 let Self { last_activity, source, .. } = self;
                 let others = self.activity.iter().filter(|(other, _)| *other != source).max_by_key(|(_, at)| **at);
-                let alone = others.map_or(String::new(), |(other, at)| {
-                    format!("; before that, by anything else, {at} ({}) by {other}", clock_time(*at))
+                let alone = others.map_or(String::new(), |(other, second)| {
+                    format!("; before that, by anything else, {} by {other}", at(*second))
                 });
-                let anew = if by.counting > *last_activity {
-                    format!(
-                        "; idle time counts from {} ({}) on, before that nobody counted",
-                        by.counting,
-                        clock_time(by.counting)
-                    )
-                } else {
-                    String::new()
-                };
+                let anew = counts_from(by.counting, *last_activity, by.now).map_or(String::new(), |counting| {
+                    format!("; idle time counts from {} on: before that, activity was not counted", at(counting))
+                });
                 format!(
-                    "alive: idle {} s of {} s, last activity {last_activity} ({}) by {source}{alone}{anew}",
+                    "alive: idle {} s of {} s, last activity {} by {source}{alone}{anew}",
                     self.idle(by),
-                    limits.timeout,
-                    clock_time(*last_activity)
+                    by.limits.timeout,
+                    at(*last_activity)
                 )
             }
-        }
+        };
+        says + &closed
     }
 
     /// In the words of its record.
-    fn why(&self, end: &End, limits: &Limits) -> Why<'_> {
+    fn why(&self, end: &End, by: &Reckoning) -> Why<'_> {
         Why {
             // A reason that is not known here is one that somebody had.
             reason: Reason::from_name(&end.reason).unwrap_or(Reason::Operator),
@@ -159,9 +192,10 @@ impl Account {
             last_activity: self.last_activity,
             source: &self.source,
             ended: end.at,
-            counting: None,
-            limit: limits.timeout,
-            lifetime: limits.lifetime,
+            counting: end.counting,
+            limit: by.limits.timeout,
+            lifetime: by.limits.lifetime,
+            now: Some(by.now),
         }
     }
 
@@ -170,7 +204,7 @@ impl Account {
         (self.state, self.created, self.last_activity) = (state, record.created, record.last_activity);
         record.source.name().clone_into(&mut self.source);
         self.activity.insert(self.source.clone(), record.last_activity);
-        self.end = Some(End { at: record.ended, reason: record.reason.name().to_owned() });
+        self.end = Some(End::from(record));
     }
 
     /// Takes in what another replica, or the store, knows of the same session.
@@ -189,6 +223,9 @@ impl Account {
             *known = (*known).max(at);
         }
         self.connections.extend(other.connections);
+        if other.last_close.as_ref().map(|close| close.at) > self.last_close.as_ref().map(|close| close.at) {
+            self.last_close = other.last_close;
+        }
         if (other.state as u8) > (self.state as u8) {
             (self.state, self.end) = (other.state, other.end);
         }
@@ -198,15 +235,6 @@ impl Account {
             (self.state, self.end) = (State::Live, None);
         }
     }
-}
-
-/// The last second that can be written with a year of four digits. Another replica may say anything.
-const LAST_SECOND: EpochSeconds = 253_402_300_799;
-
-/// A second as people write it.
-pub(crate) fn clock_time(second: EpochSeconds) -> humantime::Rfc3339Timestamp {
-    let since = std::time::Duration::from_secs(second.min(LAST_SECOND));
-    humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + since)
 }
 
 #[cfg(test)]
@@ -225,8 +253,9 @@ mod tests {
             activity: BTreeMap::from([(source.clone(), last_activity)]),
             source,
             connections: BTreeMap::new(),
-            end: end.map(|(at, reason)| End { at, reason: reason.to_owned() }),
+            end: end.map(|(at, reason)| End { at, reason: reason.to_owned(), counting: None }),
             visit: None,
+            last_close: None,
         }
     }
 
@@ -247,10 +276,10 @@ mod tests {
         let account = account(State::Live, 1_000, None);
         assert_eq!((account.idle(&by), account.left(&by)), (10, (51, Reason::Idle)));
         let says = account.says(&by);
-        assert!(says.starts_with("alive: idle 10 s of 60 s, last activity 1000 "), "{says}");
-        assert!(
-            says.ends_with("; idle time counts from 1990 (1970-01-01T00:33:10Z) on, before that nobody counted"),
-            "{says}"
+        assert_eq!(
+            says,
+            "alive: idle 10 s of 60 s, last activity 00:16:40Z (16m 40s ago) by client-pong; idle time counts from \
+             00:33:10Z (10 s ago) on: before that, activity was not counted"
         );
     }
 
@@ -269,14 +298,19 @@ mod tests {
 
     #[test]
     fn it_is_explained_by_its_arithmetic() {
-        let says = |state, end| account(state, 1_000, end).says(&Reckoning { now: 1_010, counting: 0, limits: LIMITS });
+        let says = |state, end| account(state, 1_000, end).says(&Reckoning { now: 1_070, counting: 0, limits: LIMITS });
         let ended = says(State::Ended, Some((1_061, "idle")));
-        assert_eq!(ended, "ended 1061 (1970-01-01T00:17:41Z): idle 61 s > 60 s, last activity 1000 by client-pong");
+        assert_eq!(
+            ended,
+            "ended 00:17:41Z (9 s ago): idle 61 s > 60 s, last activity 00:16:40Z (70 s ago) by client-pong"
+        );
         let lapsed = says(State::Lapsed, Some((1_061, "idle")));
-        assert!(lapsed.ends_with(", since the mode does not cut: idle 61 s > 60 s, last activity 1000 by client-pong"));
+        assert!(
+            lapsed.starts_with("over since 00:17:41Z (9 s ago), and not ended, since the mode does not: idle 61 s")
+        );
         assert_eq!(
             says(State::Live, None),
-            "alive: idle 10 s of 60 s, last activity 1000 (1970-01-01T00:16:40Z) by client-pong"
+            "alive: idle 70 s of 60 s, last activity 00:16:40Z (70 s ago) by client-pong"
         );
     }
 }

@@ -1,6 +1,6 @@
 //! What operators ask of all sessions and of all replicas, and what they do to one.
 
-use super::account::{Account, End, Reckoning, State, Visit};
+use super::account::{Account, End, LastClose, Reckoning, State, Visit};
 use super::hearsay::LOOKED_UP_AT_ONCE;
 use super::table::Entry;
 use super::{Keeper, Session, Switch};
@@ -45,6 +45,9 @@ pub struct Overview {
     pub lapsed: usize,
 }
 
+/// How many ids are shown that begin alike.
+const BEGINNINGS_AT_MOST: usize = 8;
+
 /// What one replica asks all of them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +56,8 @@ enum Ask {
     Session(String),
     /// About the live sessions that have been idle for so many seconds: so many of them, those with the least time left.
     Live { idle_over: u64, at_most: usize },
+    /// Which session ids begin with these digits.
+    Beginning(String),
     /// About those that would be cut, were the fleet's switch set to enforce.
     WouldBeCut,
 }
@@ -130,6 +135,7 @@ impl Keeper {
                 json!(session.map(|session| self.account_of(&session)).as_slice())
             }
             Ok(Ask::Live { idle_over, at_most }) => json!(self.live_here(idle_over, at_most)),
+            Ok(Ask::Beginning(digits)) => json!(self.beginning_here(&digits)),
             Ok(Ask::WouldBeCut) => {
                 json!(self.lapsed_under(Switch::Fleet).iter().map(SessionId::to_string).collect::<Vec<_>>())
             }
@@ -140,6 +146,21 @@ impl Keeper {
         if let Err(error) = self.store.answer(question, &answer).await {
             tracing::debug!(%error, "a question of another replica could not be answered");
         }
+    }
+
+    /// The session ids that begin with these digits: of sessions that any replica knows, and of what was decided here lately.
+    /// A few of them where there are many.
+    pub async fn ids_beginning(&self, digits: &str) -> Vec<String> {
+        let mut ids: BTreeSet<_> = self.beginning_here(digits).into_iter().collect();
+        ids.extend(self.ask::<String>(&Ask::Beginning(digits.to_owned())).await.told);
+        ids.into_iter().take(BEGINNINGS_AT_MOST).collect()
+    }
+
+    fn beginning_here(&self, digits: &str) -> Vec<String> {
+        let decided = self.recent().into_iter().filter_map(|past| past.session);
+        let known: Vec<_> = self.sessions.read().by_id.keys().copied().collect();
+        let ids = known.into_iter().chain(decided).map(|id| id.to_string());
+        ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(BEGINNINGS_AT_MOST).collect()
     }
 
     /// What accounts are reckoned by now.
@@ -193,6 +214,11 @@ impl Keeper {
             connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
             end: None,
             visit: session.caller().map(Visit::from),
+            last_close: session.last_close().map(|closed| {
+                let (code, reason) = closed.close.map_or((None, None), |(code, reason)| (Some(code), Some(reason)));
+                let reason = reason.filter(|reason| !reason.is_empty());
+                LastClose { at: self.second_of(closed.at), by: closed.by.to_owned(), code, reason }
+            }),
         };
         match (session.ended(), session.lapsed()) {
             (Some(record), _) => account.close(State::Ended, record),
@@ -213,6 +239,7 @@ impl Keeper {
             connections: BTreeMap::new(),
             end,
             visit: None,
+            last_close: None,
         };
         match known {
             Known::Unknown => None,
@@ -221,7 +248,7 @@ impl Keeper {
                 Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
             }
             Known::Ended(ended) => {
-                let end = End { at: ended.ended, reason: ended.reason.name().to_owned() };
+                let end = End::from(&ended);
                 Some(of(State::Ended, ended.created, ended.last_activity, ended.source, Some(end)))
             }
         }

@@ -1,6 +1,6 @@
 //! What ties a connection to a session, and ends it.
 
-use super::Session;
+use super::{Closed, Session};
 use crate::clock::Moment;
 use crate::session::{Reason, SessionId, Source};
 use crate::store::Ended;
@@ -57,6 +57,13 @@ impl Attached {
     pub fn touch(&self, at: Moment, source: Source) {
         if let To::Session(session) = &self.0 {
             session.touch(at, source);
+        }
+    }
+
+    /// The connection, a WebSocket, has ended.
+    pub fn closed_by(&self, closed: Closed) {
+        if let To::Session(session) = &self.0 {
+            session.closed_by(closed);
         }
     }
 

@@ -25,21 +25,20 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use account::clock_time;
-pub use account::{Account, End, Reckoning, State, Visit};
+pub use account::{Account, End, LastClose, Reckoning, State, Visit};
 pub use asked::{Overview, Reach, TOLD_AT_MOST, Told};
 pub use attached::{Attached, Awaited, Excuse};
 pub use recent::Past;
 pub use report::StoreStanding;
-pub use session::Session;
+pub use session::{Closed, Session};
 pub use switch::{Setting, Switch};
 
 use crate::audit::Caller;
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::config::Dealings;
 use crate::metrics::Metrics;
 use crate::replica;
-use crate::session::{Beat, Limits, Mode, Reason, SessionId, Source};
+use crate::session::{Beat, EpochSeconds, Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
@@ -91,6 +90,8 @@ pub struct Keeper {
     full: AtomicBool,
     /// The mode has been off, if only for a moment, and the store was not told.
     off_untold: AtomicBool,
+    /// The second in which this keeper began, by the store's clock.
+    started: EpochSeconds,
     /// The second in which the mode turned to enforce; 0 from the start.
     enforces_since: AtomicU64,
     steps: AtomicU64,
@@ -111,6 +112,7 @@ impl Keeper {
     #[must_use]
     pub fn new(store: Box<dyn Store>, clock: Clock, limits: Limits, max_sessions: usize) -> Self {
         Self {
+            started: store.now().unwrap_or_else(epoch_milliseconds) / 1000,
             store,
             clock,
             limits,
@@ -156,6 +158,12 @@ impl Keeper {
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         metrics.sessions_max.set(i64::try_from(self.max_sessions).unwrap_or(i64::MAX));
         Self { metrics, ..self }
+    }
+
+    /// When it began: what a store in memory knows is from then on.
+    #[must_use]
+    pub fn started(&self) -> EpochSeconds {
+        self.started
     }
 
     /// What is counted of sessions, and of all that is done for them.

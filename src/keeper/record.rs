@@ -21,15 +21,10 @@ impl Keeper {
         self.record_verdict(id, ended, session, true);
     }
 
-    /// Since when counting is unbroken, where that is later than the last activity of who has ended.
-    fn counting_since(&self, ended: &Ended) -> Option<EpochSeconds> {
-        Some(self.store.counting()).filter(|counting| (ended.last_activity + 1..=ended.ended).contains(counting))
-    }
-
     /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it. While the
     /// mode cut nobody, nothing was late.
     fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
-        let idle_since = self.counting_since(ended).unwrap_or(ended.last_activity);
+        let idle_since = ended.counting.unwrap_or(ended.last_activity);
         let allowed = match ended.reason {
             Reason::Idle => idle_since.saturating_add(self.limits.timeout),
             Reason::Lifetime => ended.created.saturating_add(self.limits.lifetime?),
@@ -47,7 +42,6 @@ impl Keeper {
     /// How and why a session ended, or would have.
     pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&Session>, done: bool) {
         let connections = session.map_or(0, Session::connections);
-        let counting = self.counting_since(ended);
         tracing::info!(
             session = %id,
             reason = %ended.reason,
@@ -55,8 +49,8 @@ impl Keeper {
             source = %ended.source,
             created = ended.created,
             now = ended.ended,
-            counting,
-            idle = audit::idle(ended, counting),
+            counting = ended.counting,
+            idle = ended.idle(),
             limit = self.limits.timeout,
             mode = %self.mode(),
             watermark = ended.watermark,
@@ -65,7 +59,7 @@ impl Keeper {
             if done { "session ended" } else { "session would be cut" }
         );
         let caller = session.and_then(Session::caller);
-        self.record(Decision::End { ended, done, counting, connections }, Some(id), caller.as_ref());
+        self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
     }
 
     /// A dead token came, by HTTP or on a tunnel, and is refused.

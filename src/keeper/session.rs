@@ -29,6 +29,19 @@ pub struct Session {
     connections: AtomicUsize,
     /// Who came last, by a request or a tunnel.
     caller: Mutex<Option<Caller>>,
+    /// How the last of its tunnels ended.
+    last_close: Mutex<Option<Box<Closed>>>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// When.
+    pub at: Moment,
+    /// Who closed it: `client`, `app` or `idlegate`.
+    pub by: &'static str,
+    /// The code and reason of the Close, where there was one.
+    pub close: Option<(u16, String)>,
 }
 
 /// It was over, and nobody cut it.
@@ -53,6 +66,7 @@ impl Session {
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             caller: Mutex::new(None),
+            last_close: Mutex::new(None),
         }
     }
 
@@ -157,6 +171,17 @@ impl Session {
     #[must_use]
     pub fn caller(&self) -> Option<Caller> {
         self.caller.lock().clone()
+    }
+
+    /// One of its tunnels has ended.
+    pub fn closed_by(&self, closed: Closed) {
+        *self.last_close.lock() = Some(Box::new(closed));
+    }
+
+    /// How the last of its tunnels ended, where one has.
+    #[must_use]
+    pub fn last_close(&self) -> Option<Closed> {
+        self.last_close.lock().as_deref().cloned()
     }
 
     /// How it ended, where it has.

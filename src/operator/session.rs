@@ -6,7 +6,7 @@ use super::place::At;
 use super::words::Trouble;
 use crate::admin::answer::Explained;
 use crate::config::{ForOperators, duration};
-use crate::session::SessionId;
+use crate::session::{CERTAIN_DIGITS, ID_DIGITS, SHOWN_DIGITS};
 use crate::token;
 use http::{Method, StatusCode};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Which session is explained.
 #[derive(Debug, clap::Args)]
 pub struct Explaining {
-    /// The session id, as the log shows it: 32 hexadecimal digits. Never the token.
+    /// The session id, as the log shows it, or its first digits (4 or more). Never the token.
     #[arg(required_unless_present = "token_stdin")]
     id: Option<String>,
     /// Read the token from standard input instead, and explain its session. A token is no argument of any command: it
@@ -39,7 +39,7 @@ pub struct Listing {
 /// Which session it is about.
 #[derive(Debug, clap::Args)]
 pub struct One {
-    /// The session id, as the log shows it: 32 hexadecimal digits. Never the token.
+    /// The session id, as the log shows it, or its first digits (8 or more). Never the token.
     id: String,
     #[command(flatten)]
     pub(super) at: At,
@@ -51,14 +51,14 @@ pub(super) async fn explain<'c>(
     config: &ForOperators,
 ) -> Result<Answer<'c>, Trouble> {
     if let Some(id) = &explaining.id {
-        return ask(Method::GET, id_in(id)?, "", client).await;
+        return ask(Method::GET, &id_in(id, SHOWN_DIGITS)?, "", client).await;
     }
     let ids = config.ids().map_err(Trouble::NoSecret)?;
     let pasted = paste::token().await.map_err(Trouble::Input)?;
     // A browser shows tokens as they travel, which may be in percent-encoding or quotes.
     let mut answered = Err(Trouble::Empty);
     for token in token::pasted(&pasted) {
-        answered = ask(Method::GET, token.session_id(ids), "", client).await;
+        answered = ask(Method::GET, &token.session_id(ids).to_string(), "", client).await;
         if !matches!(&answered, Err(Trouble::Unknown(..))) {
             break;
         }
@@ -72,24 +72,28 @@ pub(super) async fn list<'c>(listing: &Listing, client: &'c Client) -> Result<An
 }
 
 pub(super) async fn end<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {
-    let id = id_in(&one.id)?;
-    let answer = ask(Method::DELETE, id, "", client).await?;
-    if answer.read::<Explained>()?.untold { Err(Trouble::EndedHere(id)) } else { Ok(answer) }
+    let id = id_in(&one.id, CERTAIN_DIGITS)?;
+    let answer = ask(Method::DELETE, &id, "", client).await?;
+    let explained = answer.read::<Explained>()?;
+    if explained.untold { Err(Trouble::EndedHere(explained.session.account.session)) } else { Ok(answer) }
 }
 
 pub(super) async fn extend<'c>(one: &One, client: &'c Client) -> Result<Answer<'c>, Trouble> {
-    ask(Method::POST, id_in(&one.id)?, "/extend", client).await
+    ask(Method::POST, &id_in(&one.id, CERTAIN_DIGITS)?, "/extend", client).await
 }
 
-/// What is no session id may be a token: it is not repeated, nor sent.
-fn id_in(text: &str) -> Result<SessionId, Trouble> {
-    SessionId::from_hex(text).ok_or(Trouble::NoId)
+/// A session id, or its first digits. What is neither may be a token: it is not repeated, nor sent.
+fn id_in(text: &str, digits: usize) -> Result<String, Trouble> {
+    let is_id = (digits..=ID_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_id { Ok(text.to_ascii_lowercase()) } else { Err(Trouble::NoId) }
 }
 
-async fn ask<'c>(method: Method, id: SessionId, more: &str, client: &'c Client) -> Result<Answer<'c>, Trouble> {
+async fn ask<'c>(method: Method, id: &str, more: &str, client: &'c Client) -> Result<Answer<'c>, Trouble> {
     let answered = client.ask(method, &format!("/sessions/{id}{more}"), String::new()).await;
     answered.map_err(|trouble| match trouble {
-        Trouble::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => Trouble::Unknown(id, refusal),
+        Trouble::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => {
+            Trouble::Unknown(id.to_owned(), refusal)
+        }
         trouble => trouble,
     })
 }

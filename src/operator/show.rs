@@ -2,10 +2,9 @@
 
 use super::mode::Switching;
 use crate::admin::answer::{Drained, Explained, ManySessions, Modes, OneSession, Setting};
-use crate::counted::counted;
-use crate::keeper::{State, TOLD_AT_MOST, clock_time};
+use crate::counted::{counted, span, when};
+use crate::keeper::{State, Switch, TOLD_AT_MOST};
 use crate::session::{Mode, Reason};
-use std::time::Duration;
 
 /// How the switches stand; and where the mode is another than asked for, whose doing that is.
 pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
@@ -13,6 +12,11 @@ pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
     lines.add("mode", &standing.mode);
     for (switch, setting) in &standing.switches {
         lines.add(&format!("  {switch}"), &lasting(setting));
+    }
+    if !standing.switches.contains_key(Switch::Fleet.name())
+        && let Some(store) = &standing.store
+    {
+        lines.add("  fleet", &format!("none: no other replica shares the store ({store})"));
     }
     lines.add("past the limit", &format!("{}, known to this replica", counted(standing.past_the_limit, "session")));
     lines.add("replica", &standing.replica);
@@ -56,7 +60,7 @@ pub(super) fn drain(drained: &Drained) -> String {
 pub(super) fn account(explained: &Explained) -> String {
     let Explained { session, mode, unheard, .. } = explained;
     let OneSession { account, now, idle, limit, seconds_left, left_until, says } = session;
-    let when = |at: u64| format!("{at}  {}  {} ago", clock_time(at), span(now.saturating_sub(at)));
+    let when = |at: u64| when(at, *now);
     let mut lines = Lines::default();
     lines.say(says);
     lines.0.push('\n');
@@ -70,10 +74,17 @@ pub(super) fn account(explained: &Explained) -> String {
         lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
     }
     lines.add("created", &when(account.created));
+    if let Some(visit) = &account.visit {
+        lines.add("client", &visit.client);
+        lines.add("path", &visit.route);
+    }
     let mut sources: Vec<_> = account.activity.iter().collect();
     sources.sort_by_key(|(_, at)| std::cmp::Reverse(**at));
     lines.all("activity", sources.iter().map(|(source, at)| (source.as_str(), when(**at))));
     lines.all("connections", account.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
+    if let Some(close) = &account.last_close {
+        lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.by_whom()));
+    }
     if let Some(end) = &account.end {
         let label = if account.state == State::Ended { "ended" } else { "over since" };
         lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
@@ -88,15 +99,18 @@ pub(super) fn account(explained: &Explained) -> String {
 pub(super) fn table(told: &ManySessions) -> String {
     let ManySessions { mode, sessions, unheard, .. } = told;
     let mut lines = Lines::default();
-    let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str| {
-        format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}")
+    let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str, client: &str| {
+        let row = format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}  {client}");
+        row.trim_end().to_owned()
     };
-    lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS"));
+    lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS", "CLIENT, PATH"));
     for OneSession { account, idle, seconds_left, .. } in sessions {
         let connections = account.connections.values().sum::<usize>().to_string();
         // Time that does not count has no end.
         let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
-        lines.say(&row(&account.session, state(account.state), &span(*idle), &left, &account.source, &connections));
+        let client = account.visit.as_ref().map_or(String::new(), |visit| format!("{} {}", visit.client, visit.route));
+        let state = state(account.state);
+        lines.say(&row(&account.session, state, &span(*idle), &left, &account.source, &connections, &client));
     }
     lines.0.push('\n');
     let more = if sessions.len() >= TOLD_AT_MOST { "; there may be more, of less idle ones" } else { "" };
@@ -114,14 +128,6 @@ fn state(state: State) -> &'static str {
         State::Lapsed => "lapsed",
         State::Ended => "ended",
     }
-}
-
-/// A time as it is reckoned with: seconds, as long as they can be grasped.
-fn span(seconds: u64) -> String {
-    if seconds < 120 {
-        return format!("{seconds} s");
-    }
-    humantime::format_duration(Duration::from_secs(seconds)).to_string()
 }
 
 /// Lines of a label and a text, aligned.

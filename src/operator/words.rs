@@ -3,7 +3,6 @@
 use crate::admin::answer::Refused;
 use crate::config::{Problems, Upstream};
 use crate::counted::counted;
-use crate::session::SessionId;
 use http::StatusCode;
 use std::{fmt, io};
 
@@ -45,9 +44,9 @@ pub enum Trouble {
     /// The listener refused.
     Refused(Refusal),
     /// The listener knows no such session.
-    Unknown(SessionId, Refusal),
+    Unknown(String, Refusal),
     /// The session is ended on the replica that was asked, and the others could not be told yet.
-    EndedHere(SessionId),
+    EndedHere(String),
 }
 
 /// That the listener refuses.
@@ -99,7 +98,7 @@ impl Trouble {
             }
             Self::NoToken(_) => "be who may read it, or name another file with --token-file",
             Self::NoId => {
-                "write the 32 hexadecimal digits that the log shows. If it was a token: it is in your shell's history \
+                "write the 32 hexadecimal digits that the log shows, or their beginning: 4 digits or more, 8 to end or extend. If it was a token: it is in your shell's history \
                  now; for tokens there is idlegate explain --token-stdin"
             }
             Self::Empty => "type it when asked, or send it: printf %s \"$TOKEN\" | idlegate explain --token-stdin",

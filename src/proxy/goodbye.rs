@@ -22,6 +22,13 @@ pub(super) struct Words<'w> {
     pub(super) reason: &'w str,
 }
 
+impl Words<'_> {
+    /// The code and reason of the Close.
+    pub(super) fn close(&self) -> (u16, String) {
+        (self.code, self.reason.to_owned())
+    }
+}
+
 /// Says goodbye to both: to the client the text at a message boundary, then Close at a frame boundary; to the app a
 /// masked Close, or without `to_app` nothing. Then closes.
 pub(super) async fn say(

@@ -63,6 +63,8 @@ pub(super) struct Lane {
     open: bool,
     /// Whether a Close has come: nothing may follow it (RFC 6455 §5.5.1).
     closed: bool,
+    /// The payload of the Close, unmasked.
+    close: Vec<u8>,
 }
 
 impl Lane {
@@ -78,6 +80,7 @@ impl Lane {
             hold: false,
             open: false,
             closed: false,
+            close: Vec::new(),
         }
     }
 
@@ -103,6 +106,7 @@ impl Lane {
         while !input.is_empty() {
             let (taken, step) = self.follower.step(input);
             self.notice(&step, seen);
+            self.keep_close(&step, input.get(..taken).unwrap_or_default());
             input = input.get(taken.max(1)..).unwrap_or_default();
         }
     }
@@ -116,6 +120,26 @@ impl Lane {
             Step::Payload { .. } => seen.data |= self.in_data(),
             Step::NeedMore | Step::Lost => {}
         }
+    }
+
+    /// Keeps what a Close says, at most 125 bytes, for who asks how the tunnel ended.
+    fn keep_close(&mut self, step: &Step, bytes: &[u8]) {
+        if !self.closed {
+            return;
+        }
+        if let (Step::Payload { offset, .. }, Some(head)) = (step, self.follower.frame())
+            && head.opcode == OpCode::Control(Control::Close)
+        {
+            unmask(head.mask.unwrap_or_default(), *offset, bytes, &mut self.close);
+        }
+    }
+
+    /// The code and the reason of the Close that has come, where it has any.
+    pub(super) fn close(&self) -> Option<(u16, String)> {
+        let (code, reason) = self.close.split_first_chunk()?;
+        // It is shown to operators, and anybody may have written it.
+        let reason = String::from_utf8_lossy(reason).chars().filter(|character| !character.is_control()).collect();
+        Some((u16::from_be_bytes(*code), reason))
     }
 
     fn in_data(&self) -> bool {
@@ -132,6 +156,7 @@ impl Lane {
             let bytes = rest.get(..taken).unwrap_or(rest);
             at += taken;
             self.notice(&step, seen);
+            self.keep_close(&step, bytes);
             let examined = match step {
                 Step::NeedMore => {
                     self.held.extend(bytes);

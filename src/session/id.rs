@@ -40,6 +40,13 @@ impl fmt::Debug for SessionIds {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId([u8; 16]);
 
+/// How many hexadecimal digits a session id has.
+pub const ID_DIGITS: usize = 32;
+/// How many digits are enough to be shown a session, where no other id begins with them.
+pub const SHOWN_DIGITS: usize = 4;
+/// How many are enough to change one.
+pub const CERTAIN_DIGITS: usize = 8;
+
 impl SessionId {
     /// The session id of the token with these bytes.
     #[must_use]

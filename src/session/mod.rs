@@ -7,7 +7,7 @@ mod pulse;
 mod rule;
 
 pub use activity::{Activity, Source};
-pub use id::{SessionId, SessionIds};
+pub use id::{CERTAIN_DIGITS, ID_DIGITS, SHOWN_DIGITS, SessionId, SessionIds};
 pub use mode::Mode;
 pub use pulse::{Beat, Pulse};
-pub use rule::{EpochSeconds, Limits, Reason, Verdict};
+pub use rule::{EpochSeconds, Limits, Reason, Verdict, counts_from, idle_at};

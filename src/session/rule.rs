@@ -16,6 +16,19 @@ pub struct Limits {
     pub retention: u64,
 }
 
+/// Since when idle time counts, where that is not the last activity: from when counting was unbroken, if that is later. `at`
+/// is the second that it is asked for; what began after it does not matter then.
+#[must_use]
+pub fn counts_from(counting: EpochSeconds, last_activity: EpochSeconds, at: EpochSeconds) -> Option<EpochSeconds> {
+    (last_activity < counting && counting <= at).then_some(counting)
+}
+
+/// For how many seconds a session had been idle at the second `at`. The one arithmetic of all that is shown.
+#[must_use]
+pub fn idle_at(at: EpochSeconds, last_activity: EpochSeconds, counting: Option<EpochSeconds>) -> u64 {
+    at.saturating_sub(last_activity.max(counting.unwrap_or_default()))
+}
+
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {

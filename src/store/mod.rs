@@ -15,7 +15,7 @@ pub use memory::MemoryStore;
 pub use redis::{AddressError, RedisSettings, RedisStore};
 
 use crate::clock::Moment;
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, counts_from, idle_at};
 use std::fmt;
 use std::pin::Pin;
 
@@ -96,6 +96,8 @@ pub struct Ended {
     pub ended: EpochSeconds,
     /// Why.
     pub reason: Reason,
+    /// Since when counting was unbroken then, where that is later than the last activity: idle time counts from there.
+    pub counting: Option<EpochSeconds>,
     /// Up to when every replica's activity was known when this was decided.
     pub watermark: EpochSeconds,
     /// For how many milliseconds from now the store will remember this.
@@ -106,15 +108,17 @@ impl Ended {
     /// For how many seconds it had been idle.
     #[must_use]
     pub fn idle(&self) -> u64 {
-        self.ended.saturating_sub(self.last_activity)
+        idle_at(self.ended, self.last_activity, self.counting)
     }
 
-    /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows.
-    pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits) -> Self {
+    /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows; counting is unbroken since
+    /// `counting`.
+    pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits, counting: EpochSeconds) -> Self {
         let (last_activity, ended) = (second_of(now, touch.age), now / 1000);
+        let counting = counts_from(counting, last_activity, ended);
         let created = second_of(now, touch.created_age).min(last_activity);
         let remembered_for = limits.retention.saturating_mul(1000);
-        Self { last_activity, source: touch.source, created, ended, reason, watermark: ended, remembered_for }
+        Self { last_activity, source: touch.source, created, ended, reason, counting, watermark: ended, remembered_for }
     }
 }
 

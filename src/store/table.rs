@@ -2,7 +2,7 @@
 
 use super::{Ended, Flushed, GAP_AT_MOST, Known, Live, Touch, second_of};
 use crate::clock::{Clock, Moment};
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict, counts_from};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +35,15 @@ pub(super) struct Record {
     pub(super) last_activity: EpochSeconds,
     pub(super) source: Source,
     pub(super) created: EpochSeconds,
-    pub(super) end: Option<(EpochSeconds, Reason)>,
+    pub(super) end: Option<StoredEnd>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct StoredEnd {
+    pub(super) at: EpochSeconds,
+    pub(super) reason: Reason,
+    /// As [`Ended::counting`].
+    pub(super) counting: Option<EpochSeconds>,
 }
 
 impl Record {
@@ -58,7 +66,7 @@ impl Record {
     /// The second from which on nobody needs this record: no app accepts the token any more.
     fn forgotten_at(&self, limits: &Limits) -> EpochSeconds {
         match self.end {
-            Some((ended, _)) => ended.saturating_add(limits.retention),
+            Some(end) => end.at.saturating_add(limits.retention),
             None => self.last_activity.saturating_add(limits.timeout).saturating_add(limits.retention),
         }
     }
@@ -135,8 +143,8 @@ impl Table {
         if remembered_for == 0 {
             return Known::Unknown;
         }
-        if let Some((ended, reason)) = record.end {
-            return Known::Ended(Self::ended(record, ended, reason, remembered_for));
+        if let Some(end) = record.end {
+            return Known::Ended(Self::ended(record, end, remembered_for));
         }
         let due = match self.judge_record(record, now) {
             Verdict::Live { due } => due,
@@ -150,10 +158,17 @@ impl Table {
         })
     }
 
-    fn ended(record: &Record, ended: EpochSeconds, reason: Reason, remembered_for: u64) -> Ended {
+    fn ended(record: &Record, end: StoredEnd, remembered_for: u64) -> Ended {
         let Record { last_activity, source, created, .. } = *record;
+        let StoredEnd { at: ended, reason, counting } = end;
         // One process: what it knows is all there is.
-        Ended { last_activity, source, created, ended, reason, watermark: ended, remembered_for }
+        Ended { last_activity, source, created, ended, reason, counting, watermark: ended, remembered_for }
+    }
+
+    /// An end of `record` at the second `at`.
+    fn end_of(&self, record: &Record, at: EpochSeconds, reason: Reason) -> StoredEnd {
+        let counting = counts_from(self.counting.load(Ordering::Acquire), record.last_activity, at);
+        StoredEnd { at, reason, counting }
     }
 
     /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
@@ -207,12 +222,14 @@ impl Table {
     pub(super) fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
         let (mut shelf, now) = self.enter();
         let record = shelf.records.entry(touch.id).or_insert_with(|| Record::told(touch, now));
-        record.end.get_or_insert((second_of(now, ended_age), reason));
+        if record.end.is_none() {
+            record.end = Some(self.end_of(record, second_of(now, ended_age), reason));
+        }
         self.known(Some(record), now)
     }
 
     pub(super) fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        Ended::of(touch, reason, self.now(), &self.limits)
+        Ended::of(touch, reason, self.now(), &self.limits, self.counting.load(Ordering::Acquire))
     }
 
     pub(super) fn judge(&self, touch: Touch, mode: Mode) -> Known {
@@ -221,8 +238,12 @@ impl Table {
             let Some(record) = record.filter(|record| record.end.is_none()) else { return };
             record.merge(second_of(now, touch.age), touch.source);
             match self.judge_record(record, now) {
-                Verdict::Over(reason) if mode == Mode::Enforce => record.end = Some((now / 1000, reason)),
-                Verdict::Over(reason) => lapsed = Some(Self::ended(record, now / 1000, reason, 0)),
+                Verdict::Over(reason) if mode == Mode::Enforce => {
+                    record.end = Some(self.end_of(record, now / 1000, reason));
+                }
+                Verdict::Over(reason) => {
+                    lapsed = Some(Self::ended(record, self.end_of(record, now / 1000, reason), 0));
+                }
                 Verdict::Live { .. } => {}
             }
         });
@@ -234,8 +255,8 @@ impl Table {
 
     pub(super) fn end(&self, id: SessionId, reason: Reason) -> Known {
         self.step(id, |record, now| {
-            if let Some(record) = record {
-                record.end.get_or_insert((now / 1000, reason));
+            if let Some(record) = record.filter(|record| record.end.is_none()) {
+                record.end = Some(self.end_of(record, now / 1000, reason));
             }
         })
     }

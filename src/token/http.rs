@@ -170,12 +170,14 @@ fn text(value: &[u8]) -> Cow<'_, str> {
 }
 
 /// The tokens that somebody may mean by `pasted`: as it stands, and as it is where a browser shows it in a cookie, a
-/// query or `Authorization`. Each once, the likeliest first.
+/// query or `Authorization`, or as `name=value`. Each once, the likeliest first.
 #[must_use]
 pub fn pasted(pasted: &[u8]) -> Vec<Token> {
     let pasted = text(pasted);
     let cookie = Token::percent_encoded(&unquote(pasted.trim()), false);
-    let readings = [Token::new(&pasted), cookie, Token::percent_encoded(&pasted, true), bearer(&pasted)];
+    let value = pasted.trim().split_once('=').filter(|(name, _)| is_cookie_name(name)).map(|(_, value)| value);
+    let of_pair = value.and_then(|value| Token::percent_encoded(&unquote(value), false));
+    let readings = [Token::new(&pasted), cookie, Token::percent_encoded(&pasted, true), bearer(&pasted), of_pair];
     let mut tokens = Vec::new();
     for token in readings.into_iter().flatten() {
         if !tokens.contains(&token) {
@@ -183,6 +185,10 @@ pub fn pasted(pasted: &[u8]) -> Vec<Token> {
         }
     }
     tokens
+}
+
+fn is_cookie_name(name: &str) -> bool {
+    header::HeaderName::from_bytes(name.as_bytes()).is_ok()
 }
 
 /// `Bearer` SP token (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).

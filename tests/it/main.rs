@@ -6,6 +6,7 @@ mod acceptance;
 mod activation;
 mod admin;
 mod aliases;
+mod arithmetic;
 mod attack;
 mod audit;
 mod bad_input;

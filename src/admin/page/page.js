@@ -2,7 +2,7 @@
 // where no snapshot comes, no number moves.
 import { Refused, act, follow } from './live.js';
 import { Asking } from './asking.js';
-import { arrange, byId, define, piece, say } from './parts.js';
+import { arrange, byId, copies, define, piece, say } from './parts.js';
 import * as words from './words.js';
 
 let token = null;
@@ -110,16 +110,17 @@ function showSwitches(next) {
   for (const [name, setting] of Object.entries(next.switches)) {
     if (!switches.has(name)) switches.set(name, newSwitch(name));
     const { element, note, decides, choice, fixed } = switches.get(name);
-    const isShared = name !== 'fleet' || next.store.kind === 'redis';
     element.dataset.mode = setting.mode;
     decides.hidden = isUnanimous || setting.mode !== next.mode;
-    say(note, isShared ? words.setting(name, setting) : 'needs a store that replicas share: Redis');
-    choice.hidden = name === 'file' || !isShared;
+    say(note, words.setting(name, setting));
+    choice.hidden = name === 'file';
     fixed.hidden = !choice.hidden;
     say(fixed, setting.mode);
     for (const button of choice.children) button.setAttribute('aria-pressed', button.value === setting.mode);
   }
-  arrange(byId('switches'), ['replica', 'fleet', 'file'].map((name) => switches.get(name).element));
+  const shown = ['replica', 'fleet', 'file'].filter((name) => next.switches[name]);
+  arrange(byId('switches'), shown.map((name) => switches.get(name).element));
+  say(byId('no-fleet'), next.switches.fleet ? '' : `There is no fleet: no other replica shares the store (${next.store.kind}).`);
 }
 
 function newSwitch(name) {
@@ -175,6 +176,7 @@ function newSession(id) {
   const row = piece('a-session');
   row.element.dataset.session = id;
   say(row.id, words.short(id));
+  copies(row.id, id);
   row.id.title = id;
   const name = `session ${words.short(id)}`;
   for (const button of row.element.querySelectorAll('button')) button.setAttribute('aria-label', `${button.textContent} ${name}`);
@@ -224,6 +226,7 @@ function decision(record) {
   const closed = record.connections ? words.counted(record.connections, 'connection') : '';
   const who = [record.session && `session ${words.short(record.session)}`, record.client, record.route, closed];
   say(more, who.filter(Boolean).join(' · '));
+  if (record.session) copies(more, record.session);
   return element;
 }
 

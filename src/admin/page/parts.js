@@ -15,6 +15,12 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Shows the whole of an id where only its beginning stands, and copies it on a click.
+export function copies(element, id) {
+  element.title = `${id} (click to copy)`;
+  element.onclick = () => navigator.clipboard?.writeText(id);
+}
+
 // Fills a <dl>.
 export function define(list, entries) {
   const text = JSON.stringify(entries);

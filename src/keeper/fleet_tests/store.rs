@@ -116,6 +116,7 @@ impl Shared {
             created: second(touch.created_age),
             ended: 0,
             reason: Reason::Idle,
+            counting: None,
             watermark: 0,
             remembered_for: 0,
         };
@@ -313,7 +314,7 @@ impl Store for Way {
 
     fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
         let shared = self.shared.lock();
-        Ended::of(touch, reason, shared.epoch(), &shared.limits)
+        Ended::of(touch, reason, shared.epoch(), &shared.limits, 0)
     }
 
     fn heard(&self) -> Answer<'_, Heard> {

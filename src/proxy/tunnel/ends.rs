@@ -2,7 +2,7 @@
 
 use super::Ending;
 use crate::clock::Moment;
-use crate::keeper::{Attached, Excuse};
+use crate::keeper::{Attached, Closed, Excuse};
 use crate::session::Source;
 use crate::shutdown::{Shutdown, Turn};
 use std::pin::Pin;
@@ -39,6 +39,11 @@ impl Ends {
     pub(super) fn excuses(&self) -> impl Iterator<Item = &Excuse> {
         let cut = self.bound.iter().map(|(attached, _)| attached).filter(|attached| attached.is_cut());
         cut.filter_map(Attached::excuse)
+    }
+
+    /// The tunnel has ended.
+    pub(super) fn closed_by(&self, closed: &Closed) {
+        self.bound.iter().for_each(|(attached, _)| attached.closed_by(closed.clone()));
     }
 
     pub(super) fn touch(&self, at: Moment, source: Source) {

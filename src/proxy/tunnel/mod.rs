@@ -17,7 +17,7 @@ use super::lane::{Lane, Seen};
 use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::frame::Side;
-use crate::keeper::Attached;
+use crate::keeper::{Attached, Closed};
 use crate::metrics::Counted;
 use crate::session::{Reason, Source};
 use crate::stream::Stream;
@@ -80,6 +80,8 @@ pub(super) struct Tunnel {
     leaving: Option<Box<Leaving>>,
     /// When the app got the last keepalive message.
     kept_alive: Option<Moment>,
+    /// Whose Close came first.
+    closed_first: Option<Side>,
     _counted: Counted,
 }
 
@@ -106,6 +108,7 @@ impl Tunnel {
             chores: None,
             leaving: None,
             kept_alive: None,
+            closed_first: None,
             _counted: counted,
         }
     }
@@ -254,6 +257,9 @@ impl Tunnel {
             way.stop_writing(self.proxy.keeper.clock().now());
         }
         self.refresh(side, seen);
+        if seen.close {
+            self.closed_first.get_or_insert(side);
+        }
         if seen.pong && side == Side::Client {
             self.keep_alive();
         }
@@ -281,8 +287,29 @@ impl Tunnel {
         }
     }
 
+    /// Tells the sessions of the tunnel how it ended.
+    fn tell_sessions(&self, ending: Ending) {
+        let current = self.proxy.current.load();
+        let (by, close) = match (self.closed_first, ending) {
+            (Some(Side::Client), _) => ("client", self.up.lane.close()),
+            (Some(Side::Server), _) => ("app", self.down.lane.close()),
+            (None, Ending::ClientGone) => ("client", None),
+            (None, Ending::AppGone) => ("app", None),
+            (None, Ending::Closed | Ending::Deserted) => ("idlegate", None),
+            (None, Ending::Cut(reason) | Ending::Refused(reason)) => {
+                let cut = current.cut.words(reason);
+                ("idlegate", Some((cut.ws_code, cut.ws_reason.clone())))
+            }
+            (None, Ending::Undecided) => ("idlegate", Some(TRY_AGAIN_LATER.close())),
+            (None, Ending::Invalid) => ("idlegate", Some(PROTOCOL_ERROR.close())),
+            (None, Ending::Told) => ("idlegate", Some(SERVICE_RESTART.close())),
+        };
+        self.ends.closed_by(&Closed { at: self.proxy.keeper.clock().now(), by, close });
+    }
+
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
+        self.tell_sessions(ending);
         let Self { proxy, client, app, up, down, ends, talk, leaving, .. } = &mut self;
         for excuse in ends.excuses() {
             let caller = talk.as_deref().map(|talk| &talk.caller);

@@ -2,7 +2,7 @@
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Reason, SessionId, Source};
-use crate::store::table::Record;
+use crate::store::table::{Record, StoredEnd};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::HashMap;
@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Session id → last activity, its source, created, ended (0 where live), reason (0 where live).
 const SESSIONS: TableDefinition<'_, [u8; 16], (u64, u8, u64, u64, u8)> = TableDefinition::new("sessions");
+/// Session id → since when its idle time counted when it ended, where that was not its last activity.
+const COUNTING: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("counting");
 /// Numbers about the whole.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
@@ -146,14 +148,23 @@ impl Disk {
             let boot = about.get("boot")?.map(|boot| boot.value());
             kept.counted = Counted { epoch, at: Moment(number("counted_at")?), boot };
         }
+        let mut counting = HashMap::new();
+        // An earlier version has none.
+        if let Ok(table) = reading.open_table(COUNTING) {
+            for entry in table.iter()? {
+                let (id, second) = entry?;
+                counting.insert(id.value(), second.value());
+            }
+        }
         for entry in reading.open_table(SESSIONS)?.iter()? {
             let (id, value) = entry?;
+            let counting = counting.get(&id.value()).copied();
             let (last_activity, source, created, ended, reason) = value.value();
             let record = Record {
                 last_activity,
                 source: Source::from_code(source).unwrap_or(Source::Request),
                 created,
-                end: reason_of(reason).map(|reason| (ended, reason)),
+                end: reason_of(reason).map(|reason| StoredEnd { at: ended, reason, counting }),
             };
             kept.records.insert(SessionId::from_bytes(id.value()), record);
         }
@@ -201,15 +212,19 @@ fn write(
             None => drop(about.remove("boot")?),
         }
         let mut sessions = writing.open_table(SESSIONS)?;
+        let mut starts = writing.open_table(COUNTING)?;
         for (id, record) in changes {
-            match record {
-                Some(Record { last_activity, source, created, end }) => {
-                    let (ended, reason) = end.map_or((0, 0), |(ended, reason)| (ended, code_of(reason)));
-                    sessions.insert(id.to_bytes(), (*last_activity, *source as u8, *created, ended, reason))?;
-                }
-                None => {
-                    sessions.remove(id.to_bytes())?;
-                }
+            let id = id.to_bytes();
+            let Some(Record { last_activity, source, created, end }) = record else {
+                sessions.remove(id)?;
+                starts.remove(id)?;
+                continue;
+            };
+            let (ended, reason) = end.map_or((0, 0), |end| (end.at, code_of(end.reason)));
+            sessions.insert(id, (*last_activity, *source as u8, *created, ended, reason))?;
+            match end.and_then(|end| end.counting) {
+                Some(second) => drop(starts.insert(id, second)?),
+                None => drop(starts.remove(id)?),
             }
         }
     }

@@ -79,8 +79,9 @@ fn clamp(kept: &mut Kept, shift: i64, now: EpochSeconds) {
     for Record { last_activity, created, end, .. } in kept.records.values_mut() {
         *last_activity = moved(*last_activity);
         *created = moved(*created);
-        if let Some((ended, _)) = end {
-            *ended = moved(*ended);
+        if let Some(end) = end {
+            end.at = moved(end.at);
+            end.counting = end.counting.map(moved);
         }
     }
 }

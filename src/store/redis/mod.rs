@@ -223,7 +223,7 @@ impl Store for RedisStore {
     }
 
     fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.limits)
+        Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.limits, self.counting())
     }
 
     fn decide_alone(&self, touch: Touch, seen_idle: u64) -> Option<Ended> {
@@ -240,7 +240,7 @@ impl Store for RedisStore {
             Verdict::Over(Reason::Idle) if view.guarded && seen_idle <= self.limits.timeout.saturating_mul(1000) => {
                 None
             }
-            Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits)),
+            Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits, self.counting())),
             Verdict::Live { .. } => None,
         }
     }

@@ -15,7 +15,7 @@ local function second(milliseconds_ago)
 end
 
 -- Anybody may have written there. What is not of our form is `junk`: it counts as missing, and is said.
-local names, junk = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored' }, ''
+local names, junk = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored', 'counting' }, ''
 local fields = redis.pcall('HMGET', key, unpack(names))
 if fields.err then
   if not string.find(fields.err, 'WRONGTYPE', 1, true) then return fields end
@@ -32,15 +32,23 @@ end
 local a_second, a_word = '^[1-9]' .. string.rep('%d', 9) .. '$', '^%l[%l%-]*$'
 local last, last_source, created = tonumber(field(1, a_second)), field(2, a_word), tonumber(field(3, a_second))
 local ended, ended_reason, restored = tonumber(field(4, a_second)), field(5, a_word), tonumber(field(6, a_second))
+local counted_from = tonumber(field(7, a_second))
 -- Beside an end nothing counts any more.
 if ended then junk = '' end
+
+-- Since when idle time counts at a second, where that is later than the last activity; 0 where it is not.
+local function counts_from(at)
+  local from = math.max(counting, restored or 0)
+  return last and from > last and from <= at and from or 0
+end
 
 -- `would_end`, with its reason: it is over, and whoever asks ends nobody.
 local function answer(why, would_end)
   local at = last or ended
   if not at then return {now_ms} end
   why = why or ended_reason or ''
-  return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk}
+  local from = ended and (counted_from or 0) or would_end and counts_from(would_end) or 0
+  return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk, from}
 end
 
 -- Live sessions are remembered for limit + retention, ended ones for retention.
@@ -58,6 +66,11 @@ end
 local function finish(why, at)
   ended, ended_reason = at, why
   redis.call('HSET', key, 'ended', ended, 'reason', ended_reason)
+  local from = counts_from(ended)
+  if from > 0 then
+    counted_from = from
+    redis.call('HSET', key, 'counting', from)
+  end
   remember()
   redis.call('PUBLISH', channel, id)
   return answer()

@@ -91,6 +91,7 @@ impl RedisStore {
             return Ok(Known::Unknown);
         }
         let (now, last_activity, created, ended) = (number(0)?, number(1)?, number(3)?, number(4)?);
+        let counting = Some(number(8)?).filter(|counting| *counting > 0);
         let source = Source::from_name(&text(2)?).unwrap_or(Source::Request);
         let view = *self.view.lock();
         let age_of = |second: EpochSeconds| now.saturating_sub(second.saturating_mul(1000));
@@ -100,7 +101,7 @@ impl RedisStore {
             // A stamp from the future is not kept for longer than any other.
             let remembered_for = remembered.saturating_sub(now).min(self.limits.retention.saturating_mul(1000));
             let watermark = view.watermark;
-            let record = Ended { last_activity, source, created, ended, reason, watermark, remembered_for };
+            let record = Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for };
             return Ok(Known::Ended(record));
         }
         let (would_end, watermark) = (number(6)?, view.watermark);
@@ -116,7 +117,8 @@ impl RedisStore {
             return Ok(Known::Live(live));
         }
         let reason = Reason::from_name(&text(5)?).unwrap_or(Reason::Idle);
-        let record = Ended { last_activity, source, created, ended: would_end, reason, watermark, remembered_for: 0 };
+        let ended = would_end;
+        let record = Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for: 0 };
         Ok(Known::Lapsed(live, record))
     }
 }
