@@ -276,8 +276,16 @@ fn anchors(file: &std::path::Path) -> Vec<String> {
 fn every_link_leads_somewhere() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut count = 0;
-    for page in ["README.md", "docs/configuration.md", "docs/operating.md", "deploy/README.md", "CHANGELOG.md"] {
-        let page = root.join(page);
+    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: Vec<_> = docs.filter(|path| path.extension().is_some_and(|kind| kind == "md")).collect();
+    assert_eq!(pages.len(), 7, "{pages:?}");
+    let index = std::fs::read_to_string(root.join("docs/README.md")).unwrap();
+    for page in pages.iter().filter(|page| !page.ends_with("README.md")) {
+        let name = page.file_name().unwrap().to_str().unwrap();
+        assert!(index.contains(&format!("]({name})")), "{name} is in the index");
+    }
+    let others = ["README.md", "deploy/README.md", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md"];
+    for page in pages.into_iter().chain(others.map(|page| root.join(page))) {
         let text = std::fs::read_to_string(&page).unwrap();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
             if link.starts_with("http") {

@@ -79,6 +79,10 @@ impl Numbers {
 /// What users and operators are told: the README, and what it leads to.
 pub const MANUAL: &str = concat!(
     include_str!("../../../README.md"),
+    include_str!("../../../docs/getting-started.md"),
+    include_str!("../../../docs/activity.md"),
     include_str!("../../../docs/configuration.md"),
     include_str!("../../../docs/operating.md"),
+    include_str!("../../../docs/troubleshooting.md"),
+    include_str!("../../../docs/security.md"),
 );
