@@ -1,9 +1,11 @@
 //! What `idlegate doctor` finds: by itself, and by what examines its own.
 
+use serde::Serialize;
 use std::fmt;
 
 /// One thing that was looked at.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Finding {
     /// As it should be.
     Good(String),

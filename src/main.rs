@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
-use idlegate::config::{Config, Variables};
+use idlegate::config::{Config, LogFormat, Summary, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::operator;
@@ -49,9 +49,21 @@ enum Command {
     /// Run the proxy (the default).
     Run(Configured),
     /// Check the configuration: all errors at once, each with its cure. Exit code 2 where there are any.
-    Check(Configured),
+    Check {
+        #[command(flatten)]
+        configured: Configured,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Examine what idlegate stands on: the app and the store. Exit code 1 where something is wrong.
-    Doctor(Configured),
+    Doctor {
+        #[command(flatten)]
+        configured: Configured,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     #[command(flatten)]
     Operator(operator::Command),
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
@@ -72,7 +84,7 @@ fn main() -> ExitCode {
             let handed_over = HandedOver::take();
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
-                    let (_written, level) = log::begin(config.reloadable.log, &audit);
+                    let (_written, level) = log::begin(config.reloadable.log, config.log_format, &audit);
                     // Ends before the log: it may have to say there what it could not write.
                     let _audit = audit;
                     block_on(run(&path, config, handed_over, level))
@@ -81,19 +93,14 @@ fn main() -> ExitCode {
                 (_, Err(unusable)) => failed(&io::Error::other(unusable)),
             })
         }
-        Command::Check(configured) => {
+        Command::Check { configured, json } => {
             let path = path(configured);
-            with_config(&path, |config| {
-                let rules = counted(config.tokens.len(), "token rule");
-                let (timeout, listen) = (config.idle.timeout, config.listen);
-                let valid = format!("{}: valid; {rules}, limit {timeout} s, listens on {listen}\n", path.display());
-                print(&valid).map_or_else(|error| failed(&error), |()| ExitCode::SUCCESS)
-            })
+            check(&path, json)
         }
-        Command::Doctor(configured) => with_config(&path(configured), |config| block_on(doctor(config))),
+        Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            let (_written, _) = log::begin(LevelFilter::INFO, &Sink::none());
+            let (_written, _) = log::begin(LevelFilter::INFO, LogFormat::Text, &Sink::none());
             block_on(demo(listen))
         }
     }
@@ -130,8 +137,7 @@ fn failed(error: &io::Error) -> ExitCode {
 async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
     // From here on they do not end the process.
     let (hang_up, stop) = (signal(SignalKind::hangup())?, Stop::new()?);
-    let (limit, upstream) = (config.idle.timeout, config.upstream.to_string());
-    let token_rules = config.tokens.len();
+    let (summary, upstream) = (config.summary(), config.upstream.to_string());
     let server = Server::bind(config.clone(), handed_over).await.map_err(io::Error::other)?;
     if let Some(health) = server.health_address()? {
         tracing::info!("health and metrics at {health}");
@@ -143,8 +149,11 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         version = version::VERSION,
         revision = version::REVISION,
         upstream,
-        limit,
-        token_rules,
+        mode = summary.mode,
+        store = summary.store,
+        profile = summary.profile,
+        limit = format!("{}s", summary.limit),
+        token_rules = summary.token_rules,
         replica = server.keeper().replica(),
         "listening on http://{}",
         server.address()?
@@ -168,14 +177,56 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-async fn doctor(config: Config) -> io::Result<()> {
+/// What `check` says of a configuration.
+fn check(path: &Path, json: bool) -> ExitCode {
+    let loaded = Config::load(path, &Variables::of_this_process());
+    let (text, code) = match &loaded {
+        Ok(config) if json => {
+            let checked = serde_json::json!({
+                "valid": true,
+                "listen": config.listen.to_string(),
+                "summary": config.summary(),
+                "warnings": config.warnings(),
+            });
+            (format!("{checked}\n"), ExitCode::SUCCESS)
+        }
+        Ok(config) => {
+            let Summary { mode, store, profile, limit, token_rules } = config.summary();
+            let rules = counted(token_rules, "token rule");
+            let (file, listen) = (path.display(), config.listen);
+            let mut text = format!(
+                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, profile {profile}\n"
+            );
+            for warning in config.warnings() {
+                text.extend(["warning: ", &warning, "\n"]);
+            }
+            (text, ExitCode::SUCCESS)
+        }
+        Err(problems) if json => {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            let checked = serde_json::json!({ "valid": false, "problems": problems });
+            (format!("{checked}\n"), ExitCode::from(operator::EXIT_CONFIG))
+        }
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(operator::EXIT_CONFIG);
+        }
+    };
+    print(&text).map_or_else(|error| failed(&error), |()| code)
+}
+
+async fn doctor(config: Config, json: bool) -> io::Result<()> {
     let findings = idlegate::doctor::examine(&config).await;
-    for finding in &findings {
-        print(&format!("{finding}\n"))?;
+    if json {
+        print(&format!("{}\n", serde_json::json!({ "checks": findings })))?;
+    } else {
+        for finding in &findings {
+            print(&format!("{finding}\n"))?;
+        }
     }
     match findings.iter().filter(|finding| finding.is_wrong()).count() {
         0 => Ok(()),
-        wrong => Err(io::Error::other(format!("{wrong} of {} findings are wrong", findings.len()))),
+        wrong => Err(io::Error::other(format!("{wrong} of {} failed", counted(findings.len(), "check")))),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::accept::Accepting;
 use crate::admin::{Control, Door, Health, Listener};
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::{Config, Current, Listen, Store as StoreConfig};
-use crate::keeper::{Keeper, Switch};
+use crate::keeper::Keeper;
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
 use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, Proxy, causes};
@@ -79,7 +79,7 @@ impl Server {
             .dealing(config.dealings)
             .named(replica)
             .with_metrics(metrics);
-        keeper.switch(Switch::File, config.reloadable.mode, None);
+        keeper.begin_in(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());
         let shutdown = Shutdown::new(keeper.clock().clone(), current.clone(), Arc::clone(keeper.metrics()));
         Ok(Self { listener, health, admin, config, current, keeper: Arc::new(keeper), shutdown })

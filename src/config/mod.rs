@@ -12,6 +12,7 @@ mod reloadable;
 mod section;
 mod store;
 mod stranger;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -26,6 +27,7 @@ pub use keepalive::Keepalive;
 pub(crate) use operators::ForOperators;
 pub use problem::{Fault, Origin, Problem, Problems};
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
+pub use summary::Summary;
 pub(crate) use value::duration;
 pub use variables::Variables;
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub drop_underscores: bool,
     /// `max_sessions`: how many live sessions are tracked at most.
     pub max_sessions: usize,
+    /// `log_format`: how the log is written.
+    pub log_format: LogFormat,
     /// `audit`: where the record of every decision goes.
     pub audit: Audit,
     /// `[health] listen`: where health and metrics are served, if anywhere.
@@ -105,6 +109,16 @@ impl fmt::Display for Upstream {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// How the lines of the log are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// For people, and readers of logfmt: a sentence, and `key=value`.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Where the record of every decision goes.

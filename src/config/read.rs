@@ -5,7 +5,9 @@ use super::problem::{Fault, Origin, Problem, Problems, echo};
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
 use super::written::Written;
-use super::{Audit, Config, Reloadable, Upstream, Variables, admin, cut, health, keepalive, store, token, upstream};
+use super::{
+    Audit, Config, LogFormat, Reloadable, Upstream, Variables, admin, cut, health, keepalive, store, token, upstream,
+};
 use crate::route::{PathPattern, PathSet};
 use crate::session::{Activity, Limits, Mode};
 use ipnet::IpNet;
@@ -85,6 +87,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        log_format: top.text("log_format", log_format).unwrap_or_default(),
         audit: top.text("audit", audit).unwrap_or(Audit::Stdout),
         health,
         admin,
@@ -169,6 +172,14 @@ fn drops(text: &str) -> Result<bool, Fault> {
         "pass" => Ok(false),
         "drop" => Ok(true),
         _ => Err(Fault::new(format!("{} is neither of both", echo(text)), "write \"pass\" or \"drop\"")),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, Fault> {
+    match text {
+        "text" => Ok(LogFormat::Text),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Fault::new(format!("{} is no format of the log", echo(text)), "write \"text\" or \"json\"")),
     }
 }
 

@@ -35,6 +35,15 @@ impl Keeper {
         self.set(switch, self.switches.setting(switch, mode, until))
     }
 
+    /// Sets the switch of the file at the start: that is no change of the mode.
+    pub fn begin_in(&self, mode: Mode) {
+        self.switches.set(Switch::File, self.switches.setting(Switch::File, mode, None));
+        if mode == Mode::Off {
+            self.off_untold.store(true, Ordering::Release);
+        }
+        self.metrics.mode(self.mode());
+    }
+
     fn set(&self, switch: Switch, setting: Setting) -> Mode {
         let stood = self.switches.of(switch);
         let (before, after) = self.switches.set(switch, setting);

@@ -65,7 +65,12 @@ fn check_tells_all_errors_at_once_each_with_line_key_and_cure() {
 fn check_tells_that_all_is_well() {
     let output = with_file("check", GOOD, &[]);
     assert!(output.status.success(), "{output:?}");
-    assert!(stdout(&output).contains(": valid; 1 token rule, limit 3600 s, listens on 127.0.0.1:0\n"), "{output:?}");
+    assert!(
+        stdout(&output).contains(
+            ": valid; 1 token rule, limit 3600 s, listens on 127.0.0.1:0, mode enforce, store memory, profile tab\n"
+        ),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -164,7 +169,7 @@ async fn it_stops_when_told_to() {
     let mut running = Idlegate::start(GOOD);
     assert_eq!(running.stop().await.code(), Some(0));
     assert_eq!(running.logged("stopped").len(), 1);
-    assert!(running.logged("listening on")[0].contains(&format!(" revision=\"{}\" ", idlegate::version::REVISION)));
+    assert!(running.logged("listening on")[0].contains(&format!(" revision={} ", idlegate::version::REVISION)));
 }
 
 #[test]
@@ -259,4 +264,111 @@ async fn the_demo_tells_of_logins_and_of_ends() {
     let logout = Request::post(urls[0], "/api/logout").json(&serde_json::json!({"session_id": token})).send().await;
     assert_eq!(logout.status, 200);
     assert!(demo.told("logged out").contains("ada logged out."));
+}
+
+#[test]
+fn check_warns_of_what_is_valid_and_not_meant_and_says_it_in_json() {
+    let text = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\n[idle]\ntimeout = \"1h\"\nretention = \"1m\"\n\
+                lifetime = \"30m\"\n[[token]]\nfrom = \"bearer\"\n[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n[[token]]\nfrom = \"bearer\"\n";
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let path = file.path().to_str().unwrap().to_owned();
+    let run = |arguments: &[&str]| {
+        Command::new(env!("CARGO_BIN_EXE_idlegate")).args(arguments).args(["--config", &path]).output().unwrap()
+    };
+    let output = run(&["check"]);
+    let warnings: Vec<_> = stdout(&output).lines().skip(1).map(str::to_owned).collect();
+    assert!(output.status.success() && warnings.len() == 3, "{output:?}");
+    for (warning, start) in warnings.iter().zip([
+        "warning: idle.retention (60 s) is shorter than idle.timeout (3600 s)",
+        "warning: idle.lifetime (1800 s) is shorter than idle.timeout (3600 s)",
+        "warning: token.2 is the same rule as token.0",
+    ]) {
+        assert!(warning.starts_with(start), "{warning}");
+    }
+    let checked: serde_json::Value = serde_json::from_slice(&run(&["check", "--json"]).stdout).unwrap();
+    assert_eq!((&checked["valid"], &checked["summary"]["limit"]), (&true.into(), &3600.into()), "{checked}");
+    assert_eq!(checked["warnings"].as_array().unwrap().len(), 3);
+    file.write_all(b"[[token]]\n").unwrap();
+    let output = run(&["check", "--json"]);
+    let checked: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((output.status.code(), &checked["valid"]), (Some(2), &false.into()), "{checked}");
+    assert!(checked["problems"][0].as_str().unwrap().contains("token.3.from"), "{checked}");
+}
+
+#[test]
+fn doctor_counts_the_checks_that_failed_and_lists_them_in_json() {
+    // Nothing listens there.
+    let text = "upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"\n";
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+    let run = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+        command.args(["doctor", "--config", file.path().to_str().unwrap()]).args(more).output().unwrap()
+    };
+    let output = run(&[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), said.as_str()), (Some(1), "idlegate: 1 of 2 checks failed\n"));
+    let checks: serde_json::Value = serde_json::from_slice(&run(&["--json"]).stdout).unwrap();
+    assert!(checks["checks"][0]["wrong"]["what"].as_str().unwrap().contains("127.0.0.1:1"), "{checks}");
+    assert!(checks["checks"][1]["note"].as_str().unwrap().contains("a second replica would not see"), "{checks}");
+}
+
+/// The fields of a line, as a reader of logfmt has them; the time, the level and the sentence come before them.
+fn logfmt(line: &str) -> Vec<(String, String)> {
+    let mut fields = Vec::new();
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once('=') {
+        let key = before.rsplit(' ').next().unwrap().to_owned();
+        let (value, left) = if after.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(after).into_iter::<String>();
+            let value = values.next().unwrap().unwrap_or_else(|error| panic!("{error}: {line}"));
+            (value, &after[values.byte_offset()..])
+        } else {
+            let (value, left) = after.split_once(' ').unwrap_or((after, ""));
+            (value.to_owned(), left)
+        };
+        fields.push((key, value));
+        rest = left;
+    }
+    fields
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_of_the_log_is_read_by_readers_of_logfmt_and_of_json() {
+    // A path of a client and a cause with spaces, in one line.
+    const CONFIG: &str = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\n[[token]]\nfrom = \"bearer\"\n";
+    const PATH: &str = "/a=b/%22quoted%22/c%0Ad";
+    let mut text = Idlegate::start(CONFIG);
+    assert_eq!(Request::get(text.address, PATH).send().await.status, 502);
+    text.tells("the app behind this proxy cannot be reached", 1).await;
+    let line = text.logged("the app behind this proxy cannot be reached").remove(0);
+    let fields = logfmt(&line);
+    let value = |key: &str| &fields.iter().find(|(name, _)| name == key).unwrap_or_else(|| panic!("{key}: {line}")).1;
+    assert_eq!((value("method").as_str(), value("path").as_str()), ("GET", PATH));
+    assert!(value("cause").contains("Connection refused"), "{line}");
+    let start = text.logged("listening on").remove(0);
+    let fields = logfmt(&start);
+    for (key, expected) in [("mode", "enforce"), ("store", "memory"), ("profile", "tab"), ("limit", "3600s")] {
+        assert!(fields.contains(&(key.to_owned(), expected.to_owned())), "{key}: {start}");
+    }
+    assert!(text.stop().await.success());
+    assert!(!text.whole_log().contains('\u{1b}'), "no colours but at a terminal");
+
+    let mut json = Idlegate::start_with(CONFIG, &[("IDLEGATE_LOG_FORMAT", "json"), ("IDLEGATE_IDLE_MODE", "observe")]);
+    assert_eq!(Request::get(json.address, PATH).send().await.status, 502);
+    json.tells("the app behind this proxy cannot be reached", 1).await;
+    assert!(json.stop().await.success());
+    let lines: Vec<serde_json::Value> = json
+        .whole_log()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let found = |text: &str| lines.iter().find(|line| line["message"].as_str().unwrap().contains(text)).unwrap();
+    let fault = found("the app behind this proxy cannot be reached");
+    assert_eq!((fault["level"].as_str(), fault["path"].as_str()), (Some("WARN"), Some(PATH)));
+    let start = found("listening on");
+    assert_eq!((start["mode"].as_str(), start["token_rules"].as_u64()), (Some("observe"), Some(1)));
+    // To begin so is no change of the mode.
+    assert!(lines.iter().all(|line| line["message"] != "the mode has changed") && json.records("mode").is_empty());
 }

@@ -83,7 +83,7 @@ async fn a_snapshot_has_all_that_the_page_shows_and_the_records_of_the_log() {
         watcher.sees("both", |s| s["recent"][0]["times"] == 2).await
     };
     assert_eq!((&ended["live"], &ended["sessions"]), (&json!(0), &json!([])), "{ended}");
-    assert_eq!(events(&ended), ["refuse", "end", "would-cut", "mode"], "no start, and refusals once: {ended}");
+    assert_eq!(events(&ended), ["refuse", "end", "would-cut"], "no start, and refusals once: {ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,7 @@ const CASES: &[Case] = &[
     }),
     ("UPGRADES", "[\"tcp\"]", |config| config.upgrades == ["tcp"]),
     ("UNDERSCORES_IN_HEADERS", "drop", |config| config.drop_underscores),
+    ("LOG_FORMAT", "json", |config| config.log_format == LogFormat::Json),
     ("MAX_SESSIONS", "7", |config| config.max_sessions == 7),
     ("CONNECT_TIMEOUT", "7s", |config| config.reloadable.connect_timeout == Duration::from_secs(7)),
     ("RESPONSE_TIMEOUT", "7s", |config| config.reloadable.response_timeout == Duration::from_secs(7)),

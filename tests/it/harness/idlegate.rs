@@ -358,5 +358,6 @@ fn by(script: &str, path: &Path) -> Command {
 
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening on http://")?;
-    rest.split_whitespace().next()?.parse().ok()
+    // In JSON the sentence ends with a quote.
+    rest.split([' ', '"', '\n']).next()?.parse().ok()
 }

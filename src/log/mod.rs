@@ -1,7 +1,11 @@
 //! The log on stderr: whoever logs, which may be everybody, does not wait for a pipe that nobody reads.
 
+mod logfmt;
+
 use crate::audit::{self, Sink};
+use crate::config::LogFormat;
 use crate::counted::counted;
+use logfmt::Logfmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, OnceLock};
 use tracing::level_filters::LevelFilter;
@@ -9,7 +13,7 @@ use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuild
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -18,8 +22,8 @@ const LINES_AT_MOST: usize = 10_000;
 
 /// Logs on stderr from now on, and records where `audit` says. Returns what has to live as long as anything is logged, and
 /// what changes the level.
-pub fn begin(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
-    let (stderr, written) = unhurried(io::stderr(), LINES_AT_MOST);
+pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
+    let (stderr, written) = unhurried(io::stderr(), LINES_AT_MOST, format);
     // What the libraries say below a warning is about themselves, not about sessions.
     let targets = |level: LevelFilter| {
         Targets::new()
@@ -28,8 +32,11 @@ pub fn begin(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFil
             .with_default(level.min(LevelFilter::WARN))
     };
     let (filter, handle) = reload::Layer::new(targets(level));
-    let lines =
-        tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(io::stderr().is_terminal()).with_target(false);
+    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_target(false);
+    let lines: Box<dyn Layer<_> + Send + Sync> = match format {
+        LogFormat::Text => Box::new(lines.with_ansi(is_coloured()).fmt_fields(Logfmt)),
+        LogFormat::Json => Box::new(lines.with_ansi(false).json().flatten_event(true)),
+    };
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
     let level = move |level| {
         // It fails where nothing is logged any more.
@@ -38,11 +45,16 @@ pub fn begin(level: LevelFilter, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFil
     (written, level)
 }
 
+/// Only a terminal has colours, and only where nobody has asked for none (<https://no-color.org>).
+fn is_coloured() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// A writer that nobody waits for: a thread of its own writes, and of more than so many lines that wait the rest is lost.
-fn unhurried(to: impl Write + Send + 'static, at_most: usize) -> (NonBlocking, WorkerGuard) {
+fn unhurried(to: impl Write + Send + 'static, at_most: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
     // What counts the lost is made together with the thread that tells of them.
     let lost = Arc::new(OnceLock::new());
-    let lines = Lines { to, lost: Arc::clone(&lost), told: 0 };
+    let lines = Lines { to, lost: Arc::clone(&lost), told: 0, format };
     let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(at_most).finish(lines);
     let _ = lost.set(writer.error_counter());
     (writer, written)
@@ -54,6 +66,7 @@ struct Lines<W> {
     lost: Arc<OnceLock<ErrorCounter>>,
     /// How many lost lines it has told of.
     told: usize,
+    format: LogFormat,
 }
 
 impl<W: Write> Write for Lines<W> {
@@ -69,10 +82,14 @@ impl<W: Write> Write for Lines<W> {
             // Without the time, the line is still true.
             let _ = SystemTime.format_time(&mut Writer::new(&mut time));
             let lines = counted(lost - self.told, "line");
-            writeln!(
-                self.to,
-                "{time}  WARN {lines} of the log are lost here: nobody read it as fast as it was written"
-            )?;
+            let message = format!("{lines} of the log are lost here: nobody read it as fast as it was written");
+            match self.format {
+                LogFormat::Text => writeln!(self.to, "{time}  WARN {message}"),
+                LogFormat::Json => {
+                    let line = serde_json::json!({ "timestamp": time, "level": "WARN", "message": message });
+                    writeln!(self.to, "{line}")
+                }
+            }?;
             self.told = lost;
         }
         self.to.flush()
@@ -101,7 +118,7 @@ mod tests {
     #[test]
     fn lines_that_are_lost_are_counted_where_they_are_missing() {
         let pipe = Pipe::default();
-        let (mut log, written) = unhurried(pipe.clone(), 3);
+        let (mut log, written) = unhurried(pipe.clone(), 3, LogFormat::Text);
         let unread = pipe.0.lock();
         for number in 0..20 {
             // At once, as a line of the log is: each write counts as one.

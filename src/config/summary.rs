@@ -1,0 +1,71 @@
+//! What a configuration amounts to, in a few words: for the line at the start and for `check`.
+
+use super::{Config, Store};
+use crate::session::{Activity, Limits, Mode};
+use serde::Serialize;
+
+/// What a configuration amounts to.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Summary {
+    /// `idle.mode`.
+    pub mode: &'static str,
+    /// The kind of the store.
+    pub store: &'static str,
+    /// `activity.profile`, or `custom` where single sources differ from it.
+    pub profile: &'static str,
+    /// `idle.timeout`, in seconds.
+    pub limit: u64,
+    /// How many token rules there are.
+    pub token_rules: usize,
+}
+
+impl Config {
+    /// What it amounts to.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            mode: self.reloadable.mode.name(),
+            store: match self.store {
+                Store::Memory => "memory",
+                Store::File(_) => "file",
+                Store::Redis(_) => "redis",
+            },
+            profile: match self.activity {
+                Activity::TAB => "tab",
+                Activity::PERSON => "person",
+                _ => "custom",
+            },
+            limit: self.idle.timeout,
+            token_rules: self.tokens.len(),
+        }
+    }
+
+    /// What is valid, and probably not meant.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let Limits { timeout, lifetime, retention } = self.idle;
+        let mut warnings = Vec::new();
+        if retention < timeout {
+            warnings.push(format!(
+                "idle.retention ({retention} s) is shorter than idle.timeout ({timeout} s): the token of an ended session is \
+                 refused for {retention} s only; set it longer than the app accepts the token"
+            ));
+        }
+        if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime < timeout) {
+            warnings.push(format!(
+                "idle.lifetime ({lifetime} s) is shorter than idle.timeout ({timeout} s): every session ends by its \
+                 lifetime, and none is ever idle for too long"
+            ));
+        }
+        if self.reloadable.mode != Mode::Enforce {
+            warnings.push(format!("idle.mode is \"{}\": no session ends", self.reloadable.mode));
+        }
+        let rules: Vec<_> = self.tokens.iter().map(|rule| format!("{rule:?}")).collect();
+        for (index, rule) in rules.iter().enumerate() {
+            if let Some(first) = rules[..index].iter().position(|other| other == rule) {
+                warnings.push(format!("token.{index} is the same rule as token.{first}: remove one of them"));
+            }
+        }
+        warnings
+    }
+}
