@@ -23,6 +23,9 @@ pub(crate) struct Change {
 /// How the switches stand.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Modes {
+    /// Since when no session ends because the store is out, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_since: Option<EpochSeconds>,
     /// The kind of the store: with another than `redis` there is no switch of a fleet.
     #[serde(default)]
     pub(crate) store: Option<String>,
@@ -91,6 +94,9 @@ pub(crate) struct Explained {
 /// The answer about many.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManySessions {
+    /// Since when no session ends because the store is out, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) held_since: Option<EpochSeconds>,
     pub(crate) now: EpochSeconds,
     pub(crate) mode: String,
     pub(crate) unheard: u64,

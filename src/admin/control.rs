@@ -134,6 +134,7 @@ impl Control {
             past_the_limit,
             replica: self.keeper.replica().to_owned(),
             store: Some(store.to_owned()),
+            held_since: self.keeper.held_since(),
         }
     }
 
@@ -180,7 +181,8 @@ impl Control {
         let Told { told: accounts, unheard } = self.keeper.accounts(idle_over, TOLD_AT_MOST).await;
         let by = self.keeper.reckoning();
         let sessions = accounts.into_iter().map(|account| OneSession::of(account, &by)).collect();
-        Ok(ManySessions { now: by.now, mode: self.keeper.mode().name().to_owned(), unheard, sessions })
+        let held_since = self.keeper.held_since();
+        Ok(ManySessions { held_since, now: by.now, mode: self.keeper.mode().name().to_owned(), unheard, sessions })
     }
 
     async fn session(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {

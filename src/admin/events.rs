@@ -171,7 +171,7 @@ fn record(past: &Past) -> Value {
 /// Nothing stands there until the first report was made.
 fn store(kind: &str, standing: Option<StoreStanding>) -> Value {
     match standing {
-        Some(StoreStanding { takes, since, untold }) => {
+        Some(StoreStanding { takes, since, untold, .. }) => {
             json!({"kind": kind, "takes": takes, "since": since, "untold": untold})
         }
         None => json!({ "kind": kind }),

@@ -28,6 +28,8 @@ pub struct StoreStanding {
     pub since: EpochSeconds,
     /// Sessions with activity that it could not be told.
     pub untold: usize,
+    /// Whether no session ends meanwhile.
+    pub holds_ends: bool,
 }
 
 impl Keeper {
@@ -35,7 +37,18 @@ impl Keeper {
     #[must_use]
     pub fn store_standing(&self) -> Option<StoreStanding> {
         let told = *self.standing.lock();
-        told.map(|Reported { takes, since, untold }| StoreStanding { takes, since: self.second_of(since), untold })
+        told.map(|Reported { takes, since, untold }| StoreStanding {
+            takes,
+            since: self.second_of(since),
+            untold,
+            holds_ends: !takes && self.store.holds_ends(),
+        })
+    }
+
+    /// Since when no session ends because the store is out, if that is so.
+    #[must_use]
+    pub fn held_since(&self) -> Option<EpochSeconds> {
+        self.store_standing().filter(|standing| standing.holds_ends).map(|standing| standing.since)
     }
 
     /// The store's kind: `memory`, `file` or `redis`.

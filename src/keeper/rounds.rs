@@ -64,7 +64,14 @@ impl Keeper {
     /// The last round: what the store has not been told, and what must outlive this process. Where the store does not
     /// take it, it is tried until it does: a failover takes a while.
     pub async fn last_round(&self) {
+        let mut is_said = false;
         while !(self.flush().await && self.bury().await) {
+            if !std::mem::replace(&mut is_said, true) {
+                tracing::warn!(
+                    "waiting for the store to take the last report, until grace_period is over; a second signal ends \
+                     idlegate at once, and what the store was not told is lost"
+                );
+            }
             tokio::time::sleep(LAST_ROUND_PAUSE).await;
         }
         if let Err(error) = self.store.close().await {

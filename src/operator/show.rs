@@ -2,6 +2,7 @@
 
 use super::mode::Switching;
 use crate::admin::answer::{Drained, Explained, ManySessions, Modes, OneSession, Setting};
+use crate::clock::epoch_milliseconds;
 use crate::counted::{counted, span, when};
 use crate::keeper::{State, Switch, TOLD_AT_MOST};
 use crate::session::{Mode, Reason};
@@ -9,6 +10,7 @@ use crate::session::{Mode, Reason};
 /// How the switches stand; and where the mode is another than asked for, whose doing that is.
 pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
     let mut lines = Lines::default();
+    lines.held(standing.held_since);
     lines.add("mode", &standing.mode);
     for (switch, setting) in &standing.switches {
         lines.add(&format!("  {switch}"), &lasting(setting));
@@ -97,8 +99,9 @@ pub(super) fn account(explained: &Explained) -> String {
 
 /// Many sessions, one a line.
 pub(super) fn table(told: &ManySessions) -> String {
-    let ManySessions { mode, sessions, unheard, .. } = told;
+    let ManySessions { held_since, mode, sessions, unheard, .. } = told;
     let mut lines = Lines::default();
+    lines.held(*held_since);
     let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str, client: &str| {
         let row = format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}  {client}");
         row.trim_end().to_owned()
@@ -135,6 +138,16 @@ fn state(state: State) -> &'static str {
 struct Lines(String);
 
 impl Lines {
+    /// What comes before all else: that no session ends.
+    fn held(&mut self, since: Option<u64>) {
+        if let Some(since) = since {
+            let since = when(since, epoch_milliseconds() / 1000);
+            self.say(&format!(
+                "No session expires: the store does not answer, since {since}. See the log, or idlegate doctor.\n"
+            ));
+        }
+    }
+
     fn say(&mut self, text: &str) {
         self.0.push_str(text);
         self.0.push('\n');

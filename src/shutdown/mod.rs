@@ -32,6 +32,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// How long a connection that is to end may take: to deliver what was read, to say goodbye, to be closed by its peer.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long the store is still waited for, once idlegate was told to stop again.
+const LAST_TRY: Duration = Duration::from_millis(300);
+
 /// How long nothing has to be under way before idle connections are closed. What was sent just before is read by then.
 const QUIET: Duration = Duration::from_millis(250);
 
@@ -237,8 +240,10 @@ impl Shutdown {
         tokio::select! {
             biased;
             done = tokio::time::timeout(self.left(), &mut last) => done,
-            // It may be hurried only now.
-            () = self.reached(Phase::Hurried) => tokio::time::timeout(self.left(), last).await,
+            // It was told to stop again: it tries once more, and waits for nobody.
+            () = self.reached(Phase::Hurried) => {
+                tokio::time::timeout(LAST_TRY.min(self.left()), last).await
+            }
         }
     }
 

@@ -245,6 +245,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         None
     }
 
+    /// Whether no session ends while this store is out.
+    fn holds_ends(&self) -> bool {
+        false
+    }
+
     /// Sets the switch of the whole fleet.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ mod cookies;
 mod counts;
 mod crowds;
 mod cuts;
+mod denial;
 mod docs;
 mod doors;
 mod downstream;

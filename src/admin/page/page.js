@@ -94,7 +94,9 @@ function tellChanges(before, now) {
 }
 
 function showMode(next) {
-  say(byId('mode'), next.mode);
+  const isHeld = next.mode === 'enforce' && next.held_since;
+  say(byId('mode'), isHeld ? 'no session expires' : next.mode);
+  byId('mode').closest('.mode').dataset.held = Boolean(isHeld);
   say(byId('mode-means'), words.means(next));
   say(byId('live-count'), next.live.toLocaleString('en'));
   say(byId('past-count'), next.past_the_limit.toLocaleString('en'));

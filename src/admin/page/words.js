@@ -45,7 +45,8 @@ export function span(seconds) {
   return parts.join(' ') || '0 seconds';
 }
 
-export function means({ mode, limit, lifetime }) {
+export function means({ mode, limit, lifetime, held_since: held }) {
+  if (held && mode === 'enforce') return `No session expires until the store answers: it is out since ${clock(held)}.`;
   const old = lifetime ? `, or older than ${span(lifetime)},` : '';
   const rule = `Whoever is idle for more than ${span(limit)}${old}`;
   if (mode === 'enforce') return `${rule} is cut.`;

@@ -1,6 +1,7 @@
 //! What `idlegate doctor` looks at in a Redis server.
 
 use super::RedisStore;
+use super::denial::{Denial, denial};
 use super::way::{Way, connect, elsewhere};
 use crate::clock::epoch_milliseconds;
 use crate::finding::Finding;
@@ -32,8 +33,16 @@ impl RedisStore {
             )],
             Ok(microseconds) => vec![Finding::Good(format!("Redis answers after {microseconds} µs"))],
             Err(error) => {
-                let cure = "see that it runs, that `store.url` is right, and the user and password in it";
-                return vec![Finding::wrong(format!("Redis does not answer ({error})"), cure)];
+                let server = self.link.way().shown();
+                return vec![match denial(&error) {
+                    Some(Denial { what, cure }) => {
+                        Finding::wrong(format!("Redis at {server} refuses: {what} ({error})"), cure)
+                    }
+                    None => Finding::wrong(
+                        format!("Redis at {server} does not answer ({error})"),
+                        "see that it runs and that `store.url` is right",
+                    ),
+                }];
             }
         };
         findings.extend(self.witnesses().await);

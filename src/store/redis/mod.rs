@@ -5,6 +5,7 @@
 //! server does not answer, nobody is ended, and what was seen is told later.
 
 mod address;
+mod denial;
 mod examine;
 mod fleet;
 mod link;
@@ -160,6 +161,10 @@ fn unavailable(error: &RedisError) -> StoreError {
 impl Store for RedisStore {
     fn kind(&self) -> &'static str {
         "redis"
+    }
+
+    fn holds_ends(&self) -> bool {
+        !self.settings.decides_alone
     }
 
     fn now(&self) -> Option<u64> {

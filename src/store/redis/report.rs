@@ -1,5 +1,6 @@
 //! The report, about once a second: what was seen, then the mark. And what its failure means.
 
+use super::denial::{Denial, denial};
 use super::link::Naming;
 use super::view::{News, Reading, Report, View};
 use super::{LATE, RedisStore, Step};
@@ -179,7 +180,20 @@ impl RedisStore {
             } else {
                 "nobody is cut"
             };
-            tracing::error!(%error, "the store does not answer; {meanwhile}, and what happens is told when it is back");
+            let server = self.link.way().shown();
+            if let Some(Denial { what, cure }) = denial(error) {
+                tracing::error!(
+                    %error,
+                    server,
+                    "the store refuses: {what}; {cure}. Until then {meanwhile}, and what happens is told when it is back"
+                );
+            } else {
+                tracing::error!(
+                    %error,
+                    server,
+                    "the store does not answer; {meanwhile}, and what happens is told when it is back"
+                );
+            }
         } else {
             tracing::info!("the store answers again");
         }

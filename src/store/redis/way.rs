@@ -47,6 +47,18 @@ pub(super) struct Sentinel {
 }
 
 impl Way {
+    /// Where the server is, to be shown: never with a password.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Server(client) => client.get_connection_info().addr().to_string(),
+            Self::Sentinels(sentinels) => {
+                let names: Vec<_> = sentinels.iter().map(|one| one.service.as_str()).take(1).collect();
+                format!("the master {} that the Sentinels name", names.concat())
+            }
+            Self::Cluster { .. } => "the node of the cluster that has its slot".to_owned(),
+        }
+    }
+
     /// By the passwords and certificates that the settings name.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
         // Only the first call has an effect; with any provider it is as good.
