@@ -43,6 +43,7 @@ pub mod config;
 mod finding;
 pub mod metrics;
 pub mod store;
+mod unmatched;
 
 // Whose it is: the path, the tokens, the frames that carry them, and the rule of sessions, which is pure.
 pub mod frame;

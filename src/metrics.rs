@@ -7,7 +7,8 @@
 use crate::clock::microseconds;
 use crate::frame::Side;
 use crate::session::{EpochSeconds, Mode, Reason, Source};
-use crate::token::Carrier;
+use crate::token::{Carrier, TokenRule};
+use crate::unmatched::Unmatched;
 use crate::version::{REVISION, VERSION};
 use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeMetric, text};
@@ -18,6 +19,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use std::fmt::Debug;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long a request waits for the head of its answer, in seconds.
@@ -97,6 +99,11 @@ pub struct Metrics {
     pub(crate) unrecognised: Counter,
     pub(crate) keepalives: Counter,
     pub(crate) headers_dropped: Counter,
+    /// By rule.
+    rule_matches: Family<Vec<(&'static str, String)>, Counter>,
+    matches: OnceLock<Box<[Counter]>>,
+    /// Whether any rule matches.
+    pub(crate) unmatched: Unmatched,
     /// By [`Dropped`].
     dropped: [Counter; DROPPED.len()],
     cut_lateness: Histogram,
@@ -158,6 +165,9 @@ impl Default for Metrics {
                 "Dead tokens that were refused",
                 ("carrier", Carrier::ALL.map(Carrier::name)),
             ),
+            rule_matches: register(r, "idlegate_rule_matches", "Tokens that each rule found", Family::default()),
+            matches: OnceLock::new(),
+            unmatched: Unmatched::default(),
             headers_dropped: register(
                 r,
                 "idlegate_headers_dropped",
@@ -305,6 +315,23 @@ impl Metrics {
 
     pub(crate) fn refused(&self, carrier: Carrier) {
         self.refusals[carrier as usize].inc();
+    }
+
+    /// These rules look for tokens: each is counted, from 0 on.
+    pub(crate) fn count_rules(&self, rules: &[TokenRule]) {
+        let counter = |rule: &TokenRule| {
+            let labels = vec![("rule", rule.number.to_string()), ("from", rule.kind().to_owned())];
+            self.rule_matches.get_or_create_owned(&labels)
+        };
+        self.matches.get_or_init(|| rules.iter().map(counter).collect());
+    }
+
+    /// A rule has found a token.
+    pub(crate) fn matched(&self, rule: usize) {
+        self.unmatched.matched();
+        if let Some(counter) = self.matches.get().and_then(|matches| matches.get(rule)) {
+            counter.inc();
+        }
     }
 
     pub(crate) fn dropped(&self, reason: Dropped) {

@@ -2,6 +2,7 @@
 
 use crate::keeper::Account;
 use crate::session::EpochSeconds;
+use crate::unmatched::NoMatch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,6 +24,9 @@ pub(crate) struct Change {
 /// How the switches stand.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Modes {
+    /// That no rule has matched, after enough requests to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) no_match: Option<NoMatch>,
     /// Since when no session ends because the store is out, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_since: Option<EpochSeconds>,
@@ -94,6 +98,9 @@ pub(crate) struct Explained {
 /// The answer about many.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManySessions {
+    /// That no rule has matched, after enough requests to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) no_match: Option<NoMatch>,
     /// Since when no session ends because the store is out, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_since: Option<EpochSeconds>,

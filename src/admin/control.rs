@@ -135,6 +135,7 @@ impl Control {
             replica: self.keeper.replica().to_owned(),
             store: Some(store.to_owned()),
             held_since: self.keeper.held_since(),
+            no_match: self.keeper.metrics().unmatched.report(),
         }
     }
 
@@ -182,7 +183,15 @@ impl Control {
         let by = self.keeper.reckoning();
         let sessions = accounts.into_iter().map(|account| OneSession::of(account, &by)).collect();
         let held_since = self.keeper.held_since();
-        Ok(ManySessions { held_since, now: by.now, mode: self.keeper.mode().name().to_owned(), unheard, sessions })
+        let no_match = self.keeper.metrics().unmatched.report();
+        Ok(ManySessions {
+            held_since,
+            no_match,
+            now: by.now,
+            mode: self.keeper.mode().name().to_owned(),
+            unheard,
+            sessions,
+        })
     }
 
     async fn session(&self, method: &Method, id: &str) -> Result<Answer, Refusal> {

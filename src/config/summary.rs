@@ -2,6 +2,7 @@
 
 use super::{Config, Store};
 use crate::session::{Activity, Limits, Mode};
+use crate::token::TokenRule;
 use serde::Serialize;
 
 /// What a configuration amounts to.
@@ -60,7 +61,8 @@ impl Config {
         if self.reloadable.mode != Mode::Enforce {
             warnings.push(format!("idle.mode is \"{}\": no session ends", self.reloadable.mode));
         }
-        let rules: Vec<_> = self.tokens.iter().map(|rule| format!("{rule:?}")).collect();
+        let rules: Vec<_> =
+            self.tokens.iter().map(|rule| format!("{:?}", TokenRule { number: 0, ..rule.clone() })).collect();
         for (index, rule) in rules.iter().enumerate() {
             if let Some(first) = rules[..index].iter().position(|other| other == rule) {
                 warnings.push(format!("token.{index} is the same rule as token.{first}: remove one of them"));

@@ -95,7 +95,8 @@ pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
         let cure = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
         top.absent("token", "no [[token]] rule: nothing would be tracked", cure);
     }
-    rules.into_iter().flatten().flatten().collect()
+    let rules = rules.into_iter().flatten().flatten();
+    rules.enumerate().map(|(number, rule)| TokenRule { number, ..rule }).collect()
 }
 
 /// Reads one rule; `None` where something is wrong that it cannot do without.
@@ -141,7 +142,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         },
         Kind::WsServer => Place::WsServer { pointer: pointer?, when: when? },
     };
-    Some(TokenRule { place, paths, ends, accept })
+    Some(TokenRule { number: 0, place, paths, ends, accept })
 }
 
 fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {

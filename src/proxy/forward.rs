@@ -290,7 +290,8 @@ async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &
     let Some(body) = body else {
         return tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
     };
-    for id in proxy.tokens().in_answer(path, body) {
+    for (rule, id) in proxy.tokens().in_answer(path, body) {
+        proxy.metrics().matched(rule);
         proxy.keeper.accept(id, Some(caller)).await;
     }
 }

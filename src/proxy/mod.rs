@@ -43,7 +43,6 @@ use outage::Outage;
 use reject::Asked;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upgrade::Wanted;
@@ -51,9 +50,6 @@ use upgrade::Wanted;
 /// How much of what a client or the app sends is kept before it is passed on, in bytes: a head has to fit, and a client
 /// that never ends its head costs no more.
 pub(crate) const BUFFERED_AT_MOST: usize = 64 * 1024;
-
-/// After how many requests without a session it is said that the rules may be wrong.
-const WONDER_AFTER: u64 = 500;
 
 /// The connection that a request came on.
 #[derive(Clone, Debug)]
@@ -88,7 +84,6 @@ pub(crate) struct Proxy {
     /// Makes a connection for each request, and keeps none.
     fresh: Pool,
     shutdown: Shutdown,
-    requests: AtomicU64,
     outage: Outage,
 }
 
@@ -103,9 +98,10 @@ impl Proxy {
             _ => None,
         });
         let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(keeper.metrics())));
+        keeper.metrics().count_rules(&tokens);
         let tokens = TokenRules::new(tokens, ids.clone());
         let no_tokens = TokenRules::new(Vec::new(), ids);
-        let (requests, outage) = (AtomicU64::new(0), Outage::default());
+        let outage = Outage::default();
         Self {
             upstream,
             upgrades,
@@ -119,7 +115,6 @@ impl Proxy {
             pool,
             fresh,
             shutdown,
-            requests,
             outage,
         }
     }
@@ -139,7 +134,6 @@ impl Proxy {
 
     /// Answers one request; never fails, since every fault has an answer.
     pub(crate) async fn exchange(self: Arc<Self>, client: Client, mut request: Request<Incoming>) -> Response<Body> {
-        self.wonder();
         let begun = microseconds();
         let settings = self.current.load();
         let wanted = upgrade::wanted(&mut request, &self.upgrades);
@@ -170,18 +164,6 @@ impl Proxy {
         }
         self.metrics().answered(&asked.method, answer.status(), begun);
         answer
-    }
-
-    /// A rule that names the wrong cookie is valid, and finds nothing: that is said once, or nobody would ever know.
-    fn wonder(&self) {
-        let count = self.requests.fetch_add(1, Ordering::Relaxed) + 1;
-        if count == WONDER_AFTER && self.metrics().tracked.get() == 0 {
-            tracing::warn!(
-                requests = count,
-                "no rule has found a token that the app accepted, in any request so far; are `from`, `name`, `paths` \
-                 `accept_type` and `accept_when` of the token rules right?"
-            );
-        }
     }
 
     /// The way of a request: route, find the tokens, gate, forward or upgrade. Leaves the body where it was not used.
@@ -215,6 +197,7 @@ impl Proxy {
                 Err(fault) => return Err(fault),
             }
         }
+        self.note_matches(&sightings, &head);
         let pass = gate::admit(&self.keeper, self.activity, sightings, caller).await?;
         self.tokens().take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
@@ -222,6 +205,19 @@ impl Proxy {
         }
         let body = body.take().unwrap_or_else(|| body::full(String::new()));
         forward::forward(self, client, &path, head, body, pass, settings.response_timeout).await
+    }
+
+    /// Counts the matches of each rule, and notes where none has any.
+    fn note_matches(&self, sightings: &[Sighting], head: &request::Parts) {
+        let metrics = self.metrics();
+        let mut is_matched = false;
+        for sighting in sightings.iter().filter(|sighting| !sighting.loose) {
+            is_matched = true;
+            metrics.matched(sighting.rule.number);
+        }
+        if !is_matched && self.keeper.mode() != Mode::Off {
+            metrics.unmatched.request(head);
+        }
     }
 
     /// The tokens in a body, which is put back to be forwarded as it came.

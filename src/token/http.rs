@@ -109,16 +109,18 @@ impl TokenRules {
         self.applying(path).any(|rule| matches!(rule.place, Place::ResponseJson(_)))
     }
 
-    /// The session ids of the tokens that an answer with status 2xx issues.
+    /// The session ids of the tokens that an answer with status 2xx issues, with the number of the rule that found each.
     #[must_use]
-    pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<SessionId> {
+    pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
         let rules = self.applying(path).filter_map(|rule| match &rule.place {
-            Place::ResponseJson(pointer) => Some(pointer),
+            Place::ResponseJson(pointer) => Some((rule.number, pointer)),
             _ => None,
         });
         rules
-            .flat_map(|pointer| tokens_at(body, pointer).unwrap_or_default())
-            .map(|token| token.session_id(&self.ids))
+            .flat_map(|(number, pointer)| {
+                let tokens = tokens_at(body, pointer).unwrap_or_default();
+                tokens.into_iter().map(move |token| (number, token.session_id(&self.ids)))
+            })
             .collect()
     }
 

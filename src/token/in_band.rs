@@ -115,6 +115,11 @@ impl InBand {
         Self { rules, offers: Offers::default(), spotted: false, missed: false }
     }
 
+    /// The numbers of the rules that found an offer.
+    pub fn rules_of<'a>(&'a self, offer: &'a Offer) -> impl Iterator<Item = usize> + 'a {
+        offer.rules.iter().filter_map(|position| self.rules.0.get(*position)).map(|prepared| prepared.rule.number)
+    }
+
     /// Examines a whole message of the client. An offer that may pass is then [`InBand::offered`].
     pub fn client_message(&mut self, message: &[u8]) -> ClientMessage {
         let mut offer = Offer { rules: Vec::new(), ids: Vec::new(), certain: true };

@@ -9,6 +9,8 @@ use http::HeaderName;
 /// One `[[token]]` of the configuration.
 #[derive(Clone, Debug)]
 pub struct TokenRule {
+    /// Which of the rules it is, counted from 0.
+    pub number: usize,
     /// Where the token is carried.
     pub place: Place,
     /// `paths`: the rule applies only there; `None` means everywhere.
@@ -20,6 +22,21 @@ pub struct TokenRule {
 }
 
 impl TokenRule {
+    /// `from`: the kind of the rule.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.place {
+            Place::Header(_) => "header",
+            Place::Bearer => "bearer",
+            Place::Cookie(_) => "cookie",
+            Place::Query(_) => "query",
+            Place::RequestJson(_) => "request-json",
+            Place::ResponseJson(_) => "response-json",
+            Place::WsClient { .. } => "ws-client",
+            Place::WsServer { .. } => "ws-server",
+        }
+    }
+
     /// Whether the rule applies to `path`.
     #[must_use]
     pub fn applies(&self, path: &NormalPath) -> bool {

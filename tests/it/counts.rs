@@ -81,7 +81,7 @@ impl Fault {
             Self::Slow => true,
             Self::Forgets => !replica.logged("the store is told again").is_empty(),
             Self::Stepped(_) => !replica.logged("the store's clock was stepped").is_empty(),
-            _ => !replica.logged("the store does not answer;").is_empty(),
+            _ => !replica.logged("what happens is told when it is back").is_empty(),
         }
     }
 }
@@ -113,7 +113,7 @@ async fn costs_nothing(app: &App, fault: Fault) {
     for replica in &scene.replicas {
         // On a busy machine there may be another outage, which is said as well.
         let told = |line| replica.logged(line).len();
-        let (outages, ends) = (told("the store does not answer;"), told("the store answers again"));
+        let (outages, ends) = (told("what happens is told when it is back"), told("the store answers again"));
         assert!(outages == ends && outages >= usize::from(!lasting), "{what}: {}", replica.whole_log());
         let silent = (told("struck off"), told("a replica is silent"));
         assert_eq!(silent, (0, 0), "{what}: {}", replica.whole_log());

@@ -78,7 +78,7 @@ async fn a_stop_says_that_it_waits_for_the_store_and_a_second_one_ends_it() {
     let mut tunnel = Tunnel::open(&proxy, "tok").await;
     eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
     redis.kill();
-    proxy.tells("ERROR the store does not answer", 1).await;
+    proxy.tells("what happens is told when it is back", 1).await;
     // Something that the store has not been told.
     tunnel.echo().await;
     proxy.terminate();

@@ -253,7 +253,8 @@ async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
     eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
     redis.kill();
-    eventually("the outage to be noticed", async || !proxy.logged("the store does not answer;").is_empty()).await;
+    eventually("the outage to be noticed", async || !proxy.logged("what happens is told when it is back").is_empty())
+        .await;
     tunnel.echo().await;
     let ended = Request::new(proxy.admin(), Method::DELETE, &format!("/sessions/{}", id("ada"))).send().await;
     assert_eq!(ended.status, 202, "{ended:?}");
@@ -274,7 +275,8 @@ async fn what_the_store_never_took_is_said_to_be_lost() {
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "2s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
     redis.kill();
-    eventually("the outage to be noticed", async || !proxy.logged("the store does not answer;").is_empty()).await;
+    eventually("the outage to be noticed", async || !proxy.logged("what happens is told when it is back").is_empty())
+        .await;
     tunnel.echo().await;
     assert_eq!(proxy.stop().await.code(), Some(0));
     assert_eq!(proxy.logged("what it was not told is lost").len(), 1, "{}", proxy.whole_log());

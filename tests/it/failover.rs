@@ -73,7 +73,7 @@ impl Fleet {
     async fn has_logged_once(&self) {
         for proxy in &self.replicas {
             for (line, times) in [
-                ("the store does not answer;", 1),
+                ("what happens is told when it is back", 1),
                 ("the store answers again", 1),
                 ("clock was stepped", 0),
                 ("struck off", 0),
@@ -198,7 +198,7 @@ async fn a_master_that_the_sentinels_gave_up_is_left_though_it_still_answers() {
     }
     watching.stays_open_for(seconds(0.05)).await;
     fleet.is_cut_once(now, "shared", &mut busy, &mut watching).await;
-    assert!(one.logged("the store does not answer;").is_empty(), "{}", one.whole_log());
+    assert!(one.logged("what happens is told when it is back").is_empty(), "{}", one.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

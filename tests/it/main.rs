@@ -46,3 +46,4 @@ mod store_settings;
 mod streams;
 mod tokens;
 mod tunnel;
+mod unmatched;

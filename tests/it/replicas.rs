@@ -95,8 +95,8 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     for (replica, line, times) in [
         (&here, "a replica is silent; nobody is cut until", 1),
         (&here, "is struck off", 1),
-        (&here, "the store does not answer;", 0),
-        (&there, "the store does not answer;", 1),
+        (&here, "what happens is told when it is back", 0),
+        (&there, "what happens is told when it is back", 1),
         (&there, "the store answers again", 1),
         (&there, "is struck off", 0),
     ] {

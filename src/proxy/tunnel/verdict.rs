@@ -51,6 +51,7 @@ impl Tunnel {
         match in_band.client_message(lane.message.as_slice()) {
             ClientMessage::Other => lane.release(),
             ClientMessage::Offer(offer) => {
+                in_band.rules_of(&offer).for_each(|rule| self.proxy.metrics().matched(rule));
                 lane.message.clear();
                 self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, caller.clone())));
             }
@@ -78,6 +79,7 @@ impl Tunnel {
         match in_band.server_message(lane.message.as_slice()) {
             ServerMessage::Other => lane.release(),
             ServerMessage::Accepted(id) => {
+                self.proxy.metrics().unmatched.matched();
                 lane.message.clear();
                 self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id, caller.clone())));
             }

@@ -9,7 +9,7 @@ fn rules(places: Vec<Place>) -> TokenRules {
     TokenRules::new(
         places
             .into_iter()
-            .map(|place| TokenRule { place, paths: None, ends: false, accept: Acceptance::default() })
+            .map(|place| TokenRule { number: 0, place, paths: None, ends: false, accept: Acceptance::default() })
             .collect(),
         SessionIds::default(),
     )
@@ -110,13 +110,14 @@ fn a_rule_applies_on_its_paths_only() {
     let paths = PathSet::from_iter([PathPattern::parse("/api/login").unwrap()]);
     let pointer = Pointer::parse("/session_id").unwrap();
     let rule = TokenRule {
+        number: 3,
         place: Place::ResponseJson(pointer),
         paths: Some(paths),
         ends: false,
         accept: Acceptance::default(),
     };
     let rules = TokenRules::new(vec![rule], SessionIds::default());
-    assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [id("new")]);
+    assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [(3, id("new"))]);
     assert!(rules.look_into_answer(&NormalPath::of("/api/login")));
     assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));
     assert!(rules.in_answer(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());

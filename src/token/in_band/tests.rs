@@ -24,7 +24,7 @@ fn tunnel() -> InBand {
         reject_when: Some(when("/type", "error")),
     };
     let server = Place::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
-    let rule = |place| TokenRule { place, paths: None, ends: false, accept: Acceptance::default() };
+    let rule = |place| TokenRule { number: 0, place, paths: None, ends: false, accept: Acceptance::default() };
     InBand::new(
         TokenRules::new(vec![rule(client), rule(server)], SessionIds::default()).in_band(&NormalPath::of("/ws")),
     )
