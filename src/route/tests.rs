@@ -88,3 +88,44 @@ fn patterns_that_could_never_match_are_refused() {
     assert_eq!(PathPattern::parse("/a*"), Err(PatternError::StarInside));
     assert_eq!(PathPattern::parse("/a?x=1"), Err(PatternError::Query));
 }
+
+/// All readings, each made by each reader, whether they differ or not.
+fn all_readings(path: &str) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut with = path.as_bytes().to_vec();
+    let mut without = with.clone();
+    for _ in 0..=DECODE_ROUNDS {
+        without = without_parameters(&without);
+        for reader in Reader::all() {
+            all.extend([&with, &without].map(|text| {
+                let mut reading = reader.read(text);
+                reading.truncate(READING_AT_MOST);
+                reading
+            }));
+        }
+        (with, without) = (decoded(&with), decoded(&without));
+    }
+    all
+}
+
+proptest::proptest! {
+    /// No reading is lost by leaving out those that cannot differ.
+    #[test]
+    fn readings_that_cannot_differ_are_left_out_and_no_other(path in "/[a/.;\\\\%25ceEfF]{0,24}") {
+        let normal = NormalPath::of(&path);
+        let kept: Vec<_> = normal.readings().map(<[u8]>::to_vec).collect();
+        // A plain path has but its normal form.
+        if path.contains(['%', ';', '\\']) || path.contains("/.") {
+            for reading in all_readings(&path) {
+                proptest::prop_assert!(kept.contains(&reading), "{path}: {reading:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_costs_as_many_readings_as_it_is_doubtful() {
+    let readers = |text: &str| Reader::differing_on(text.as_bytes()).count();
+    assert_eq!((readers("/a/b"), readers("/a;x"), readers("/a\\b"), readers("/a%2fb")), (1, 2, 2, 3));
+    assert_eq!(readers("/a;b\\..%2e"), 12);
+}
