@@ -44,6 +44,7 @@ mod restart;
 mod session;
 mod store_settings;
 mod streams;
+mod targets;
 mod tokens;
 mod tunnel;
 mod unmatched;
