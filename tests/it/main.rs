@@ -36,6 +36,7 @@ mod monitoring;
 mod operator;
 mod outage;
 mod page;
+mod peers;
 mod redis;
 mod reload;
 mod replay;
