@@ -198,7 +198,7 @@ class Alone(unittest.TestCase):
 
     def test_it_trusts_the_authorities_of_the_image(self):
         tls = {"IDLEGATE_STORE_URL": "rediss://idlegate-redis:6380/0"}
-        self.assertIn("WRONG  Redis does not answer", self.says("doctor", environment=tls))
+        self.assertIn("WRONG  Redis at idlegate-redis:6380 does not answer (invalid peer certificate: UnknownIssuer)", self.says("doctor", environment=tls))
         # Where the image has its authorities, this one stands instead: so that is where they are looked for.
         instead = {"/etc/ssl/certs/ca-certificates.crt": (self.folder / "server.pem", False)}
         self.assertIn("good   Redis answers", self.says("doctor", environment=tls, mounts=instead))
