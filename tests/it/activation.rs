@@ -163,7 +163,7 @@ async fn the_service_manager_is_told_how_it_goes() {
     let needed = lines.iter().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC=")).unwrap();
     assert!((14_000_000..=15_000_000).contains(&needed.parse::<u32>().unwrap()), "{lines:?}");
     drop(tunnels);
-    assert_eq!(proxy.stop().await.code(), Some(0));
+    assert_eq!(proxy.ended().await.code(), Some(0));
     assert_eq!(told.count("READY=1"), 0, "{:?}", told.all);
 }
 

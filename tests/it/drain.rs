@@ -81,7 +81,7 @@ async fn each_tunnel_is_told_in_its_turn_and_both_its_ends_hear_it() {
         (order, at)
     };
     let hearing = tunnels.into_iter().map(|(client, app)| hear(client, app));
-    let (status, heard) = tokio::join!(ends.proxy.stop(), futures_util::future::join_all(hearing));
+    let (status, heard) = tokio::join!(ends.proxy.ended(), futures_util::future::join_all(hearing));
     assert!(status.success(), "{status}");
     let orders: Vec<_> = heard.iter().map(|(order, _)| *order).collect();
     assert_eq!(orders, [0, 1, 2, 3], "the oldest first");
@@ -121,7 +121,7 @@ async fn a_drain_serves_who_comes_and_sends_them_elsewhere() {
     ends.proxy.terminate();
     assert_eq!(late.frame().await, (0x88, RESTART.to_vec()));
     drop((late, late_app));
-    assert_eq!(ends.proxy.stop().await.code(), Some(0));
+    assert_eq!(ends.proxy.ended().await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,7 @@ async fn what_is_under_way_finishes_and_idle_connections_close_last() {
     release.send(true).unwrap();
     stream.until("after").await;
     // The grace period is an hour: nothing is left, so it ends.
-    assert_eq!(proxy.stop().await.code(), Some(0));
+    assert_eq!(proxy.ended().await.code(), Some(0));
     assert!(proxy.logged("stopped")[0].contains("connections_left=0"));
 }
 
@@ -418,7 +418,7 @@ async fn restarting_with_a_socket_of_the_service_manager_loses_no_request() {
         release.send(true).unwrap();
         stream.until("after").await;
         drop(tunnels);
-        assert_eq!(proxy.stop().await.code(), Some(0));
+        assert_eq!(proxy.ended().await.code(), Some(0));
         assert!(proxy.logged("stopped")[0].contains("connections_left=0"), "{}", proxy.whole_log());
         proxy = start();
         release.send(false).unwrap();
@@ -453,6 +453,6 @@ async fn a_head_that_never_comes_is_not_waited_for() {
     // One that is sent just now is answered, and told to come elsewhere.
     let answer = late.ask("Host: app\r\n\r\n").await;
     assert!(answer.status() == 200 && closes(&answer), "{answer:?}");
-    assert_eq!(soon("the end", proxy.stop()).await.code(), Some(0));
+    assert_eq!(soon("the end", proxy.ended()).await.code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }

@@ -126,7 +126,7 @@ async fn while_stopping_it_lives_and_is_not_ready() {
     assert!(proxy.metrics().await.ends_with("# EOF\n"));
     release.send(true).unwrap();
     assert_eq!(client.message().await.text(), "ok", "what was on its way was finished");
-    assert_eq!(proxy.stop().await.code(), Some(0));
+    assert_eq!(proxy.ended().await.code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

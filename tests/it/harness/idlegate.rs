@@ -221,6 +221,11 @@ impl Idlegate {
     /// Asks it to stop (SIGTERM), and waits for it.
     pub async fn stop(&mut self) -> ExitStatus {
         self.terminate();
+        self.ended().await
+    }
+
+    /// Waits for it after `terminate`: a second signal would hurry it.
+    pub async fn ended(&mut self) -> ExitStatus {
         for _ in 0..1500 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
