@@ -38,10 +38,10 @@ const BEFORE_BOOT: u64 = 20 * 365 * 24 * 3600 * 1000;
 
 /// Gives the moment that is now. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockKind);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockKind {
     Boot,
     Simulated(Arc<AtomicU64>),
 }
@@ -50,21 +50,21 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::Boot)
+        Self(ClockKind::Boot)
     }
 
     /// A clock that moves only when `milliseconds` is written: simulated time.
     #[must_use]
     pub fn simulated(milliseconds: Arc<AtomicU64>) -> Self {
-        Self(Source::Simulated(milliseconds))
+        Self(ClockKind::Simulated(milliseconds))
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            Source::Boot => Moment(BEFORE_BOOT + microseconds() / 1000),
-            Source::Simulated(milliseconds) => Moment(milliseconds.load(Ordering::Acquire)),
+            ClockKind::Boot => Moment(BEFORE_BOOT + microseconds() / 1000),
+            ClockKind::Simulated(milliseconds) => Moment(milliseconds.load(Ordering::Acquire)),
         }
     }
 }

@@ -16,13 +16,13 @@ pub enum Finding {
         /// What was found.
         what: String,
         /// What to do.
-        cure: String,
+        fix: String,
     },
 }
 
 impl Finding {
-    pub(crate) fn wrong(what: impl Into<String>, cure: impl Into<String>) -> Self {
-        Self::Wrong { what: what.into(), cure: cure.into() }
+    pub(crate) fn wrong(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Wrong { what: what.into(), fix: fix.into() }
     }
 
     /// Whether something has to be done.
@@ -37,7 +37,7 @@ impl fmt::Display for Finding {
         match self {
             Self::Good(what) => write!(f, "good   {what}"),
             Self::Note(what) => write!(f, "note   {what}"),
-            Self::Wrong { what, cure } => write!(f, "WRONG  {what}; {cure}"),
+            Self::Wrong { what, fix } => write!(f, "WRONG  {what}; {fix}"),
         }
     }
 }

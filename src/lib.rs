@@ -13,10 +13,10 @@
 //! The modules stand in groups, by the stages of this picture. Each depends on others of its group, and of those below it.
 
 // The process: what is done about a configuration, from the command line, or to be seen.
+pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod log;
-pub mod operator;
 pub mod reload;
 
 // Accept: the public listener, those beside it, and whoever hands sockets over.
@@ -34,7 +34,7 @@ mod stream;
 
 // Sessions in memory, and the record of what is decided about them.
 pub mod audit;
-pub mod keeper;
+pub mod registry;
 
 // How all of it is to be.
 pub mod config;
@@ -46,10 +46,10 @@ pub mod store;
 mod unmatched;
 
 // Whose it is: the path, the tokens, the frames that carry them, and the rule of sessions, which is pure.
-pub mod frame;
 pub mod route;
 pub mod session;
 pub mod token;
+pub mod websocket;
 
 // What all of them stand on.
 pub mod clock;

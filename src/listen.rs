@@ -1,6 +1,6 @@
 //! Listening: for clients, and beside them for health and for operators; on sockets of its own or such as were handed over.
 
-use crate::admin::{Door, Listener};
+use crate::admin::{Access, Listener};
 use crate::config::{Admin, Config, Listen};
 use crate::systemd::Socket;
 use std::{fmt, io};
@@ -111,7 +111,7 @@ fn shown(address: io::Result<impl ToString>) -> String {
 pub(crate) async fn operators(
     configured: Option<&Admin>,
     handed_over: Option<Socket>,
-) -> Result<Option<(Listener, Door)>, StartError> {
+) -> Result<Option<(Listener, Access)>, StartError> {
     let token_file = configured.and_then(|admin| admin.token_file.as_deref());
     let Some(listener) = beside("`admin.listen`", configured.map(|admin| &admin.listen), handed_over).await? else {
         return Ok(None);
@@ -122,6 +122,6 @@ pub(crate) async fn operators(
         let what = format!("{address} is beyond this host, and needs it; or hand over a socket on loopback");
         return Err(StartError::Token(io::Error::new(io::ErrorKind::PermissionDenied, what)));
     }
-    let door = Door::new(token_file).map_err(StartError::Token)?;
-    Ok(Some((listener, door)))
+    let access = Access::new(token_file).map_err(StartError::Token)?;
+    Ok(Some((listener, access)))
 }

@@ -2,10 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
+use idlegate::cli;
 use idlegate::config::{Config, LogFormat, Summary, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
-use idlegate::operator;
 use idlegate::reload::Reload;
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
@@ -65,7 +65,7 @@ enum Command {
         json: bool,
     },
     #[command(flatten)]
-    Operator(operator::Command),
+    Operator(cli::OperatorCommand),
     /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
@@ -111,7 +111,7 @@ fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
         Ok(config) => then(config),
         Err(problems) => {
             eprintln!("{problems}");
-            ExitCode::from(operator::EXIT_CONFIG)
+            ExitCode::from(cli::EXIT_CONFIG)
         }
     }
 }
@@ -154,12 +154,12 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         profile = summary.profile,
         limit = format!("{}s", summary.limit),
         token_rules = summary.token_rules,
-        replica = server.keeper().replica(),
+        replica = server.registry().replica(),
         "listening on http://{}",
         server.address()?
     );
     let shutdown = server.shutdown().clone();
-    let manager = Manager::of_this_process(Arc::clone(server.keeper()), shutdown.clone());
+    let manager = Manager::of_this_process(Arc::clone(server.registry()), shutdown.clone());
     let reload = Reload::new(path, config, &server, manager.clone());
     tokio::spawn(manager.clone().follow());
     tokio::select! {
@@ -205,11 +205,11 @@ fn check(path: &Path, json: bool) -> ExitCode {
         Err(problems) if json => {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             let checked = serde_json::json!({ "valid": false, "problems": problems });
-            (format!("{checked}\n"), ExitCode::from(operator::EXIT_CONFIG))
+            (format!("{checked}\n"), ExitCode::from(cli::EXIT_CONFIG))
         }
         Err(problems) => {
             eprintln!("{problems}");
-            return ExitCode::from(operator::EXIT_CONFIG);
+            return ExitCode::from(cli::EXIT_CONFIG);
         }
     };
     print(&text).map_or_else(|error| failed(&error), |()| code)
@@ -230,12 +230,12 @@ async fn doctor(config: Config, json: bool) -> io::Result<()> {
     }
 }
 
-async fn operate(command: operator::Command, config: PathBuf) -> io::Result<ExitCode> {
-    match operator::run(&command, &config, &Variables::of_this_process()).await {
+async fn operate(command: cli::OperatorCommand, config: PathBuf) -> io::Result<ExitCode> {
+    match cli::run(&command, &config, &Variables::of_this_process()).await {
         Ok(answer) => print(&answer).map(|()| ExitCode::SUCCESS),
-        Err(trouble) => {
-            eprintln!("idlegate: {trouble}");
-            Ok(ExitCode::from(trouble.exit_code()))
+        Err(error) => {
+            eprintln!("idlegate: {error}");
+            Ok(ExitCode::from(error.exit_code()))
         }
     }
 }

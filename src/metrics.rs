@@ -5,11 +5,11 @@
 //! and are for requests, cuts and round trips, never for the frames of a tunnel.
 
 use crate::clock::microseconds;
-use crate::frame::Side;
 use crate::session::{EpochSeconds, Mode, Reason, Source};
 use crate::token::{Carrier, TokenRule};
 use crate::unmatched::Unmatched;
 use crate::version::{REVISION, VERSION};
+use crate::websocket::Side;
 use http::{Method, StatusCode};
 use prometheus_client::encoding::{EncodeMetric, text};
 use prometheus_client::metrics::TypedMetric;
@@ -36,14 +36,14 @@ type Durations = Family<Labels<2>, Histogram, fn() -> Histogram>;
 
 /// Why the app gave no answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Trouble {
+pub(crate) enum UpstreamFailure {
     Unreachable = 0,
     ConnectTimeout = 1,
     BadAnswer = 2,
     ResponseTimeout = 3,
 }
 
-/// In the order of [`Trouble`].
+/// In the order of [`UpstreamFailure`].
 const TROUBLES: [&str; 4] = ["unreachable", "connect-timeout", "bad-answer", "response-timeout"];
 
 /// Why a token was taken out of a request.
@@ -117,7 +117,7 @@ pub struct Metrics {
     frames: [HotCounter; 2],
     bytes: [HotCounter; 2],
     requests: Durations,
-    /// By [`Trouble`].
+    /// By [`UpstreamFailure`].
     upstream_errors: [Counter; TROUBLES.len()],
 }
 
@@ -358,7 +358,7 @@ impl Metrics {
         self.requests.get_or_create(&labels).observe(seconds(microseconds().saturating_sub(begun)));
     }
 
-    pub(crate) fn upstream_failed(&self, trouble: Trouble) {
+    pub(crate) fn upstream_failed(&self, trouble: UpstreamFailure) {
         self.upstream_errors[trouble as usize].inc();
     }
 
@@ -481,7 +481,7 @@ impl StoreMetrics {
 
     /// The store took no report: activity of so many sessions waits, the oldest from so many
     /// milliseconds ago.
-    pub(crate) fn untold(&self, sessions: usize, age: u64) {
+    pub(crate) fn unsynced(&self, sessions: usize, age: u64) {
         self.up.set(0);
         self.pending_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         self.pending_age.set(seconds(age.saturating_mul(1000)));

@@ -9,7 +9,7 @@ use std::fmt;
 
 /// Why a request gets its answer from idlegate and not from the app.
 #[derive(Debug)]
-pub(crate) enum Fault {
+pub(crate) enum ProxyError {
     /// Its path is denied.
     Denied,
     /// CONNECT is never forwarded.
@@ -45,7 +45,7 @@ pub(crate) enum Fault {
     TimedOut,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Denied => f.write_str("not found"),
@@ -55,7 +55,7 @@ impl fmt::Display for Fault {
             Self::Ended { .. } => f.write_str("the session has ended; log in again"),
             Self::NotJson => f.write_str("the body of this request must be JSON"),
             Self::TooLarge => {
-                write!(f, "the body of this request must not be larger than {} bytes", crate::token::EXAMINED_BYTES)
+                write!(f, "the body of this request must not be larger than {} bytes", crate::token::MAX_EXAMINED_BYTES)
             }
             Self::ClientStalled => f.write_str("the request did not arrive in time"),
             Self::ClientGone => f.write_str("the request broke off"),
@@ -68,7 +68,7 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Fault {
+impl ProxyError {
     /// The status of the answer; of a dead token the app's own.
     pub(crate) fn status(&self, cut: &Cut) -> StatusCode {
         match self {
@@ -129,7 +129,7 @@ impl Fault {
     }
 
     /// What an operator reads in the log, beside the words: what to do about the app.
-    pub(crate) fn cure(&self) -> Option<&'static str> {
+    pub(crate) fn fix(&self) -> Option<&'static str> {
         match self {
             Self::Unreachable(_) | Self::BadAnswer(_) => Some("check that it runs and that `upstream` is right"),
             Self::ConnectTimedOut => Some("see whether it runs and keeps up, or raise connect_timeout"),
@@ -141,7 +141,7 @@ impl Fault {
 
 /// Why a request of an operator is not answered as it was meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Refusal {
+pub(crate) enum AdminError {
     /// The Host is somebody else's name.
     Host,
     /// The page that asks is not ours.
@@ -165,14 +165,14 @@ pub(crate) enum Refusal {
     /// It has ended already.
     Ended,
     /// The change would cut so many sessions, and more of as many replicas that did not answer; nobody said yes to that.
-    WouldCut { count: usize, unheard: u64 },
+    WouldCut { count: usize, silent: u64 },
     /// The store does not answer.
     Store(String),
     /// Nor can the switch of the fleet be set there.
     FleetOutOfReach(String),
 }
 
-impl Refusal {
+impl AdminError {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
@@ -187,7 +187,7 @@ impl Refusal {
     }
 
     /// What to do about it.
-    pub(crate) fn cure(&self) -> &'static str {
+    pub(crate) fn fix(&self) -> &'static str {
         match self {
             Self::Host => {
                 "open it by an address or as localhost: http://127.0.0.1:9090/; the same as Host on a Unix socket"
@@ -221,7 +221,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AdminError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Host => f.write_str("this is not the name of this listener"),
@@ -238,18 +238,18 @@ impl fmt::Display for Refusal {
             }
             Self::Ambiguous(ids) => write!(f, "several session ids begin like that: {}", ids.join(", ")),
             Self::Ended => f.write_str("this session has ended already"),
-            Self::WouldCut { count, unheard } => would_cut(*count, *unheard, f),
+            Self::WouldCut { count, silent } => would_cut(*count, *silent, f),
             Self::Store(cause) | Self::FleetOutOfReach(cause) => f.write_str(cause),
         }
     }
 }
 
-fn would_cut(count: usize, unheard: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    let silent = || format!("{} did not answer, and may have", counted(unheard, "replica"));
-    match (count, unheard) {
-        (0, _) => write!(f, "{} sessions that would be cut at once", silent()),
+fn would_cut(count: usize, silent: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let who = || format!("{} did not answer, and may have", counted(silent, "replica"));
+    match (count, silent) {
+        (0, _) => write!(f, "{} sessions that would be cut at once", who()),
         (1, _) => f.write_str("one session is past the limit and would be cut at once"),
         _ => write!(f, "{count} sessions are past the limit and would be cut at once"),
     }?;
-    if count > 0 && unheard > 0 { write!(f, "; {} more", silent()) } else { Ok(()) }
+    if count > 0 && silent > 0 { write!(f, "; {} more", who()) } else { Ok(()) }
 }

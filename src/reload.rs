@@ -6,7 +6,7 @@
 //! Reading some kilobytes three times a second costs less than knowing whether the watches still hold.
 
 use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables, variable_of};
-use crate::keeper::{Keeper, Switch};
+use crate::registry::{Registry, Switch};
 use crate::server::Server;
 use crate::systemd::Manager;
 use std::convert::Infallible;
@@ -35,7 +35,7 @@ pub struct Reload {
     in_force: Config,
     sight: Sight,
     current: Current,
-    keeper: Arc<Keeper>,
+    registry: Arc<Registry>,
     manager: Manager,
 }
 
@@ -49,7 +49,7 @@ impl Reload {
             in_force: config,
             sight: Sight::default(),
             current: server.current().clone(),
-            keeper: Arc::clone(server.keeper()),
+            registry: Arc::clone(server.registry()),
             manager,
         }
     }
@@ -128,7 +128,7 @@ impl Reload {
     }
 
     fn apply(&self, reloadable: Reloadable) {
-        self.keeper.switch(Switch::File, reloadable.mode, None);
+        self.registry.switch(Switch::File, reloadable.mode, None);
         self.current.replace(reloadable);
     }
 }

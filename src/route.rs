@@ -37,13 +37,13 @@ impl fmt::Debug for NormalPath {
 const DECODE_ROUNDS: usize = 4;
 
 /// How long a path may be that has several readings, in bytes. Longer ones cost more than anybody needs.
-const SEVERAL_AT_MOST: usize = 8 * 1024;
+const MAX_SEVERAL_BYTES: usize = 8 * 1024;
 
 /// What makes a path have readings that its normal form does not show, in lower case.
 const DOUBTFUL: [&str; 8] = [";", "\\", "/.", "%2e", "%2f", "%3b", "%5c", "%25"];
 
 /// How much is kept of a reading that is not the normal form: patterns are shorter.
-const READING_AT_MOST: usize = 1024;
+const MAX_READING_BYTES: usize = 1024;
 
 impl NormalPath {
     /// Brings the path of a request target (without its query) into normal form.
@@ -60,7 +60,7 @@ impl NormalPath {
         let normal = Reader { backslashes: true, parameters: true, dots: Dots::Resolved }.read(&bytes);
         let mut others = Vec::new();
         let plain = !path.contains(['%', ';', '\\']) && !path.contains("/.");
-        if path.len() > SEVERAL_AT_MOST {
+        if path.len() > MAX_SEVERAL_BYTES {
             let path = if plain { String::new() } else { path.to_ascii_lowercase() };
             let any = DOUBTFUL.iter().any(|mark| path.contains(mark));
             return Self { normal, others, any };
@@ -74,7 +74,7 @@ impl NormalPath {
                 for text in [&with, &without].into_iter().take(if with == without { 1 } else { 2 }) {
                     for reader in Reader::differing_on(text) {
                         let mut reading = reader.read(text);
-                        reading.truncate(READING_AT_MOST);
+                        reading.truncate(MAX_READING_BYTES);
                         if reading != normal && !others.contains(&reading) {
                             others.push(reading);
                         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::{fmt, io};
 
 /// A shorter one could be guessed, in bytes.
-pub(crate) const BYTES_AT_LEAST: usize = 16;
+pub(crate) const MIN_BYTES: usize = 16;
 
 /// A text with a password in it. Printed masked.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Secret {
 
     /// Whether it could be guessed.
     pub(crate) fn is_short(&self) -> bool {
-        self.0.len() < BYTES_AT_LEAST
+        self.0.len() < MIN_BYTES
     }
 
     /// The text, for whom it is meant.

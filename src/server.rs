@@ -1,13 +1,13 @@
 //! Accepting connections, and speaking HTTP on them.
 
 use crate::accept::Accepting;
-use crate::admin::{Control, Door, Health, Listener};
+use crate::admin::{Access, Api, Health, Listener};
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::{Config, Current, Listen, Store as StoreConfig};
-use crate::keeper::Keeper;
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
-use crate::proxy::{BUFFERED_AT_MOST, Client, Downstream, Proxy, causes};
+use crate::proxy::{Client, Downstream, MAX_BUFFERED_BYTES, Proxy, causes};
+use crate::registry::Registry;
 use crate::replica;
 use crate::shutdown::Shutdown;
 use crate::store::{FileStore, MemoryStore, RedisStore, Store};
@@ -35,17 +35,17 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How large the head of a request may be, in bytes.
-const HEAD_AT_MOST: usize = BUFFERED_AT_MOST;
+const MAX_HEAD_BYTES: usize = MAX_BUFFERED_BYTES;
 
 /// A proxy that listens.
 #[derive(Debug)]
 pub struct Server {
     listener: TcpListener,
     health: Option<Listener>,
-    admin: Option<(Listener, Door)>,
+    admin: Option<(Listener, Access)>,
     config: Config,
     current: Current,
-    keeper: Arc<Keeper>,
+    registry: Arc<Registry>,
     shutdown: Shutdown,
 }
 
@@ -75,14 +75,14 @@ impl Server {
                 FileStore::open(path, config.idle, clock.clone(), epoch, boot_id()).map_err(StartError::store)?,
             ),
         };
-        let keeper = Keeper::new(store, clock, config.idle, config.max_sessions)
-            .dealing(config.dealings)
+        let registry = Registry::new(store, clock, config.idle, config.max_sessions)
+            .with_exchange(config.exchange)
             .named(replica)
             .with_metrics(metrics);
-        keeper.begin_in(config.reloadable.mode);
+        registry.begin_in(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());
-        let shutdown = Shutdown::new(keeper.clock().clone(), current.clone(), Arc::clone(keeper.metrics()));
-        Ok(Self { listener, health, admin, config, current, keeper: Arc::new(keeper), shutdown })
+        let shutdown = Shutdown::new(registry.clock().clone(), current.clone(), Arc::clone(registry.metrics()));
+        Ok(Self { listener, health, admin, config, current, registry: Arc::new(registry), shutdown })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -111,8 +111,8 @@ impl Server {
 
     /// The sessions.
     #[must_use]
-    pub fn keeper(&self) -> &Arc<Keeper> {
-        &self.keeper
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// What ends it.
@@ -130,34 +130,34 @@ impl Server {
     /// Serves until it was told to stop, all that was under way has finished or had its time, and the store knows what came
     /// last. Health and operators are answered until the process ends.
     pub async fn run(self) {
-        let Self { listener, health, admin, config, current, keeper, shutdown } = self;
-        if let Some((listener, door)) = admin {
-            tokio::spawn(Control::new(Arc::clone(&keeper), door, shutdown.clone()).serve(listener));
+        let Self { listener, health, admin, config, current, registry, shutdown } = self;
+        if let Some((listener, access)) = admin {
+            tokio::spawn(Api::new(Arc::clone(&registry), access, shutdown.clone()).serve(listener));
         }
         if let Some(listener) = health {
-            tokio::spawn(Health::new(Arc::clone(keeper.metrics()), shutdown.clone()).serve(listener));
+            tokio::spawn(Health::new(Arc::clone(registry.metrics()), shutdown.clone()).serve(listener));
         }
-        keeper.meet_the_store().await;
-        let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&keeper), shutdown.clone()));
+        registry.meet_the_store().await;
+        let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone()));
         // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
         let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
         let enough = CancellationToken::new();
-        let mut keeping = pin!(keeper.keep(&enough));
+        let mut keeping = pin!(registry.keep(&enough));
         let left = tokio::select! {
             ((), left) = serving => left,
             () = &mut keeping => 0,
-            never = keeper.listen() => match never {},
+            never = registry.listen() => match never {},
         };
         enough.cancel();
         let last = async {
             keeping.await;
-            keeper.last_round().await;
+            registry.last_round().await;
         };
         if shutdown.before_the_end(last).await.is_err() {
             tracing::error!("the store did not take the last report in time: what it was not told is lost");
         }
-        keeper.metrics().log_stopped(left);
+        registry.metrics().log_stopped(left);
     }
 }
 
@@ -207,8 +207,8 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
     });
     let connection = http1::Builder::new()
         .preserve_header_case(true)
-        .max_header_size(HEAD_AT_MOST)
-        .max_buf_size(BUFFERED_AT_MOST)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(MAX_BUFFERED_BYTES)
         // A client that has left is noticed all the same, see `Downstream`.
         .half_close(true)
         .timer(TokioTimer::new())

@@ -5,7 +5,7 @@ use std::io::{Error, ErrorKind, Read as _, Result};
 use std::path::Path;
 
 /// How large such a file may be, in bytes: more than all certificate authorities of a system take.
-const BYTES_AT_MOST: u64 = 4 << 20;
+const MAX_BYTES: u64 = 4 << 20;
 
 /// What stands in the file at `path`. Only where it is a regular one: a pipe gives its text once, and may never give it.
 ///
@@ -17,8 +17,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
         return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?.take(BYTES_AT_MOST + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_AT_MOST {
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
         return Err(Error::new(ErrorKind::InvalidData, "it is larger than 4 MiB"));
     }
     Ok(bytes)
@@ -45,7 +45,7 @@ mod tests {
             assert_eq!(read(path).unwrap_err().kind(), ErrorKind::InvalidInput, "{path:?}");
         }
         let file = folder.path().join("large");
-        File::create(&file).unwrap().set_len(BYTES_AT_MOST + 1).unwrap();
+        File::create(&file).unwrap().set_len(MAX_BYTES + 1).unwrap();
         assert_eq!(read(&file).unwrap_err().kind(), ErrorKind::InvalidData);
         std::fs::write(&file, "a secret").unwrap();
         assert_eq!(read_text(&file).unwrap(), "a secret");

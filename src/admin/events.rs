@@ -1,10 +1,10 @@
 //! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
 
-use super::answer::{Modes, OneSession};
-use super::control::Control;
+use super::api::Api;
+use super::json::{Modes, OneSession};
 use crate::clock::Moment;
-use crate::keeper::{Overview, Past, State, StoreStanding, Told};
 use crate::proxy::Body;
+use crate::registry::{Overview, Past, State, StoreStatus, Told};
 use crate::session::EpochSeconds;
 use bytes::Bytes;
 use futures_util::stream;
@@ -42,12 +42,12 @@ const REPLACED: &[u8] = b"event: replaced\ndata: {}\n\n";
 /// Whoever looks at the moment. When all seats are taken, who has looked longest makes way: nobody can keep an operator
 /// out by leaving pages open.
 #[derive(Debug, Default)]
-pub(super) struct Audience {
+pub(super) struct Subscribers {
     seats: Mutex<VecDeque<Weak<Notify>>>,
     snapshot: tokio::sync::Mutex<Option<(Moment, Bytes)>>,
 }
 
-impl Audience {
+impl Subscribers {
     /// A seat, which is free again when it is dropped, and is notified when it has to be left.
     fn seat(&self) -> Arc<Notify> {
         let seat = Arc::new(Notify::new());
@@ -64,19 +64,19 @@ impl Audience {
 }
 
 /// One who looks.
-struct Spectator {
-    control: Arc<Control>,
+struct Subscriber {
+    api: Arc<Api>,
     seat: Arc<Notify>,
     tick: Interval,
     left: usize,
 }
 
 /// The body of an answer that shows all there is to see, again and again.
-pub(super) fn stream(control: Arc<Control>) -> Body {
-    let seat = control.audience().seat();
+pub(super) fn stream(api: Arc<Api>) -> Body {
+    let seat = api.subscribers().seat();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let spectator = Spectator { control, seat, tick, left: SNAPSHOTS };
+    let spectator = Subscriber { api, seat, tick, left: SNAPSHOTS };
     let events = stream::unfold(spectator, async |mut spectator| {
         let event = spectator.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(event)), spectator))
@@ -84,7 +84,7 @@ pub(super) fn stream(control: Arc<Control>) -> Body {
     StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
 }
 
-impl Spectator {
+impl Subscriber {
     async fn next(&mut self) -> Option<Bytes> {
         self.left = self.left.checked_sub(1)?;
         tokio::select! {
@@ -93,49 +93,49 @@ impl Spectator {
                 self.left = 0;
                 Some(Bytes::from_static(REPLACED))
             }
-            _ = self.tick.tick() => Some(self.control.event().await),
+            _ = self.tick.tick() => Some(self.api.event().await),
         }
     }
 }
 
-impl Control {
+impl Api {
     /// The event of this moment. Who asks soon after another gets the same, and who asks meanwhile waits for it.
     async fn event(&self) -> Bytes {
-        let mut last = self.audience().snapshot.lock().await;
-        let now = self.keeper().clock().now();
+        let mut last = self.subscribers().snapshot.lock().await;
+        let now = self.registry().clock().now();
         match &*last {
             Some((then, event)) if now.since(*then) < FRESH => event.clone(),
             _ => {
                 let event = Bytes::from(format!("data: {}\n\n", self.snapshot().await));
-                *last = Some((self.keeper().clock().now(), event.clone()));
+                *last = Some((self.registry().clock().now(), event.clone()));
                 event
             }
         }
     }
 
     async fn snapshot(&self) -> Value {
-        let keeper = self.keeper();
+        let registry = self.registry();
         // One more, to know whether that is all of them.
-        let Told { told: mut accounts, unheard } = keeper.accounts(0, SESSIONS + 1).await;
-        let by = keeper.reckoning();
+        let Told { told: mut accounts, silent } = registry.accounts(0, SESSIONS + 1).await;
+        let by = registry.reckoning();
         accounts.sort_by_key(|account| account.left(&by).0);
         let are_more = accounts.len() > SESSIONS;
         accounts.truncate(SESSIONS);
-        let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Lapsed).count();
-        let Overview { live, lapsed } = keeper.overview();
+        let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Overdue).count();
+        let Overview { live, overdue } = registry.overview();
         json!(Snapshot {
-            modes: self.modes(lapsed),
+            modes: self.modes(overdue),
             now: by.now,
             version: crate::version::BOTH,
             limit: by.limits.timeout,
             lifetime: by.limits.lifetime,
             live,
-            past_the_limit_anywhere: lapsed_anywhere.max(lapsed),
-            unheard,
+            past_the_limit_anywhere: lapsed_anywhere.max(overdue),
+            silent,
             sessions: accounts.into_iter().map(|account| OneSession::of(account, &by)).collect(),
             are_more,
-            recent: keeper.recent().iter().map(record).collect(),
-            store: store(keeper.store_kind(), keeper.store_standing()),
+            recent: registry.recent().iter().map(record).collect(),
+            store: store(registry.store_kind(), registry.store_status()),
         })
     }
 }
@@ -152,7 +152,7 @@ struct Snapshot {
     live: usize,
     past_the_limit_anywhere: usize,
     /// How many replicas did not answer: their sessions are missing.
-    unheard: u64,
+    silent: u64,
     sessions: Vec<OneSession>,
     are_more: bool,
     recent: Vec<Value>,
@@ -169,10 +169,10 @@ fn record(past: &Past) -> Value {
 }
 
 /// Nothing stands there until the first report was made.
-fn store(kind: &str, standing: Option<StoreStanding>) -> Value {
+fn store(kind: &str, standing: Option<StoreStatus>) -> Value {
     match standing {
-        Some(StoreStanding { takes, since, untold, .. }) => {
-            json!({"kind": kind, "takes": takes, "since": since, "untold": untold})
+        Some(StoreStatus { takes, since, unsynced, .. }) => {
+            json!({"kind": kind, "takes": takes, "since": since, "unsynced": unsynced})
         }
         None => json!({ "kind": kind }),
     }
@@ -181,25 +181,25 @@ fn store(kind: &str, standing: Option<StoreStanding>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Door;
+    use crate::admin::Access;
     use crate::clock::Clock;
     use crate::config::{Config, Current, Variables};
-    use crate::keeper::Keeper;
+    use crate::registry::Registry;
     use crate::session::Limits;
     use crate::shutdown::Shutdown;
     use crate::store::MemoryStore;
 
     const LIMITS: Limits = Limits { timeout: 60, lifetime: None, retention: 60 };
 
-    fn control() -> Arc<Control> {
+    fn api() -> Arc<Api> {
         let clock = Clock::simulated(Arc::default());
         let store = MemoryStore::new(LIMITS, clock.clone(), 0);
-        let keeper = Keeper::new(Box::new(store), clock.clone(), LIMITS, 10);
+        let registry = Registry::new(Box::new(store), clock.clone(), LIMITS, 10);
         let config =
             Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", &Variables::default())
                 .unwrap();
-        let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(keeper.metrics()));
-        Arc::new(Control::new(Arc::new(keeper), Door::new(None).unwrap(), shutdown))
+        let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(registry.metrics()));
+        Arc::new(Api::new(Arc::new(registry), Access::new(None).unwrap(), shutdown))
     }
 
     async fn next(body: &mut Body) -> Option<Bytes> {
@@ -208,7 +208,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_ends_by_itself_well_within_the_life_of_its_connection() {
-        let mut body = stream(control());
+        let mut body = stream(api());
         let shown = async {
             let mut count = 0;
             while let Some(event) = next(&mut body).await {
@@ -217,21 +217,21 @@ mod tests {
             }
             count
         };
-        let life = crate::admin::control::LIMITS.life;
+        let life = crate::admin::api::LIMITS.life;
         assert_eq!(tokio::time::timeout(life / 2 + life / 4, shown).await, Ok(SNAPSHOTS));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_has_looked_longest_makes_way_and_whoever_leaves_leaves_a_seat() {
-        let control = control();
-        let mut bodies: Vec<_> = (0..SEATS).map(|_| stream(Arc::clone(&control))).collect();
+        let api = api();
+        let mut bodies: Vec<_> = (0..SEATS).map(|_| stream(Arc::clone(&api))).collect();
         for body in &mut bodies {
             assert!(next(body).await.unwrap().starts_with(b"data: "));
         }
         bodies.remove(3);
-        bodies.push(stream(Arc::clone(&control)));
+        bodies.push(stream(Arc::clone(&api)));
         assert!(next(&mut bodies[0]).await.unwrap().starts_with(b"data: "), "there was a seat");
-        bodies.push(stream(Arc::clone(&control)));
+        bodies.push(stream(Arc::clone(&api)));
         assert_eq!(next(&mut bodies[0]).await.unwrap(), REPLACED);
         assert_eq!(next(&mut bodies[0]).await, None);
         for body in &mut bodies[1..] {
@@ -241,14 +241,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_done_while_nobody_looks_and_what_many_see_is_made_once() {
-        let control = control();
-        let (mut one, mut other) = (stream(Arc::clone(&control)), stream(Arc::clone(&control)));
-        assert!(control.audience().snapshot.lock().await.is_none());
+        let api = api();
+        let (mut one, mut other) = (stream(Arc::clone(&api)), stream(Arc::clone(&api)));
+        assert!(api.subscribers().snapshot.lock().await.is_none());
         let (seen, too) = (next(&mut one).await.unwrap(), next(&mut other).await.unwrap());
         assert_eq!(seen.as_ptr(), too.as_ptr());
         drop((one, other));
         tokio::time::sleep(EVERY * 5).await;
-        let last = control.audience().snapshot.lock().await.clone();
+        let last = api.subscribers().snapshot.lock().await.clone();
         assert_eq!(last.unwrap().1.as_ptr(), seen.as_ptr());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Nothing here is secret, and nothing can be changed: it may be open to the kubelet and to Prometheus.
 
-use super::{Limits, Listener};
+use super::{Listener, ListenerLimits};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http_body_util::Full;
 use std::sync::Arc;
 use std::time::Duration;
 
-const LIMITS: Limits = Limits { connections: 64, life: Duration::from_secs(10) };
+const LIMITS: ListenerLimits = ListenerLimits { connections: 64, life: Duration::from_secs(10) };
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

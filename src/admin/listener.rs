@@ -22,12 +22,12 @@ use tokio::net::{TcpListener, UnixListener};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How large it may be, in bytes and in fields.
-const HEAD_AT_MOST: usize = 16 * 1024;
-const HEADERS_AT_MOST: usize = 64;
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
 
 /// What a listener grants.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct ListenerLimits {
     /// How many connections there are at most.
     pub(crate) connections: usize,
     /// How long one may take, from its beginning to the last byte of its answer.
@@ -108,7 +108,7 @@ impl Listener {
 
     /// Has every request answered by `answer`, for ever. Where there are as many connections as there may be, the oldest
     /// makes way: nobody can keep others out by keeping connections open.
-    pub(crate) async fn serve<A, F, B>(self, limits: Limits, answer: A)
+    pub(crate) async fn serve<A, F, B>(self, limits: ListenerLimits, answer: A)
     where
         A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
@@ -152,8 +152,8 @@ where
     });
     let served = http1::Builder::new()
         .keep_alive(false)
-        .max_headers(HEADERS_AT_MOST)
-        .max_header_size(HEAD_AT_MOST)
+        .max_headers(MAX_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .serve_connection(TokioIo::new(stream), service)

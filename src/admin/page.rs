@@ -1,9 +1,9 @@
 //! The page for people: its files, which hold nothing. What it shows comes by `GET /events`, what it does goes to the
 //! pages that `idlegate mode` and the others ask as well.
 
-use super::control::answer_of;
+use super::api::answer_of;
 use crate::proxy::{Body, full};
-use crate::refusal::Refusal;
+use crate::refusal::AdminError;
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 
@@ -40,9 +40,9 @@ impl File {
     ///
     /// # Errors
     /// Where it is not asked for by GET or HEAD.
-    pub(super) fn answer(self, method: &Method) -> Result<Response<Body>, Refusal> {
+    pub(super) fn answer(self, method: &Method) -> Result<Response<Body>, AdminError> {
         if !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Refusal::Method("GET, HEAD"));
+            return Err(AdminError::Method("GET, HEAD"));
         }
         let mut answer = answer_of(StatusCode::OK, self.kind, full(self.content));
         answer.headers_mut().extend([

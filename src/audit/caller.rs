@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How long a route may be that is remembered and shown, in bytes.
-const ROUTE_AT_MOST: usize = 100;
+const MAX_ROUTE_BYTES: usize = 100;
 
 /// What a route that was cut off ends with.
 const CUT_OFF: &str = "...";
@@ -23,7 +23,7 @@ impl Caller {
     #[must_use]
     pub fn new(client: IpAddr, path: &[u8]) -> Self {
         let mut text = format!("{client} ");
-        let most = text.len() + ROUTE_AT_MOST;
+        let most = text.len() + MAX_ROUTE_BYTES;
         for piece in percent_encode(path, NOT_SHOWN) {
             let room = most - text.len();
             if piece.len() > room {

@@ -11,7 +11,7 @@ mod tests;
 mod why;
 
 pub use caller::Caller;
-pub(crate) use record::{Decision, Scene};
+pub(crate) use record::{Decision, DecisionContext};
 pub use sink::Sink;
 pub(crate) use why::Why;
 
@@ -21,7 +21,7 @@ use crate::clock::epoch_milliseconds;
 pub const TARGET: &str = "audit";
 
 /// The record of a decision that is made now.
-pub(crate) fn line(decision: Decision<'_>, scene: &Scene<'_>) -> String {
+pub(crate) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
     record::line(decision, scene, epoch_milliseconds())
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum Decision<'a> {
 
 /// What a decision is made in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scene<'a> {
+pub(crate) struct DecisionContext<'a> {
     pub(crate) replica: &'a str,
     pub(crate) mode: Mode,
     pub(crate) limit: EpochSeconds,
@@ -53,7 +53,7 @@ pub(crate) struct Scene<'a> {
 
 /// The fields, in the order in which they stand in a line.
 #[derive(Default, Debug, Serialize)]
-struct Record<'a> {
+struct AuditEvent<'a> {
     time: String,
     event: &'static str,
     says: String,
@@ -69,7 +69,7 @@ struct Record<'a> {
     now: Option<EpochSeconds>,
     mode: &'static str,
     #[serde(flatten)]
-    change: Option<Change<'a>>,
+    change: Option<ModeChange<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +104,7 @@ struct End {
 }
 
 #[derive(Debug, Serialize)]
-struct Change<'a> {
+struct ModeChange<'a> {
     before: &'static str,
     after: &'static str,
     by: &'a str,
@@ -112,8 +112,8 @@ struct Change<'a> {
 }
 
 /// The line of a record that is written at `time`, in milliseconds since the epoch, by this host's clock.
-pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> String {
-    let record = Record {
+pub(super) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>, time: u64) -> String {
+    let record = AuditEvent {
         time: humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time)).to_string(),
         event: name(decision),
         says: says(decision, scene),
@@ -127,11 +127,11 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
         client: scene.caller.map(Caller::client),
         route: scene.caller.map(Caller::route),
         replica: scene.replica,
-        ..Record::default()
+        ..AuditEvent::default()
     };
     let record = match decision {
-        Decision::Start { created } => Record { created, ..record },
-        Decision::End { ended, connections, .. } => Record {
+        Decision::Start { created } => AuditEvent { created, ..record },
+        Decision::End { ended, connections, .. } => AuditEvent {
             end: Some(End::of(ended, None)),
             counting: ended.counting,
             created: Some(ended.created),
@@ -140,16 +140,17 @@ pub(super) fn line(decision: Decision<'_>, scene: &Scene<'_>, time: u64) -> Stri
             connections: Some(connections),
             ..record
         },
-        Decision::Refusal { ended, carrier, .. } => Record {
+        Decision::Refusal { ended, carrier, .. } => AuditEvent {
             end: Some(End::of(ended, Some(ended.ended))),
             counting: ended.counting,
             created: Some(ended.created),
             carrier: Some(carrier.name()),
             ..record
         },
-        Decision::Mode { before, after, by, past_the_limit, .. } => {
-            Record { change: Some(Change { before: before.name(), after: after.name(), by, past_the_limit }), ..record }
-        }
+        Decision::Mode { before, after, by, past_the_limit, .. } => AuditEvent {
+            change: Some(ModeChange { before: before.name(), after: after.name(), by, past_the_limit }),
+            ..record
+        },
     };
     // Only maps with other keys than texts cannot be said in JSON.
     serde_json::to_string(&record).unwrap_or_default()
@@ -183,7 +184,7 @@ fn name(decision: Decision<'_>) -> &'static str {
 }
 
 /// The sentence that explains it.
-fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
+fn says(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
     match decision {
         Decision::Start { .. } => "the app accepted its token".to_owned(),
         Decision::End { ended, done, .. } => {
@@ -205,7 +206,7 @@ fn says(decision: Decision<'_>, scene: &Scene<'_>) -> String {
     }
 }
 
-fn why<'e>(ended: &'e Ended, scene: &Scene<'_>) -> Why<'e> {
+fn why<'e>(ended: &'e Ended, scene: &DecisionContext<'_>) -> Why<'e> {
     Why {
         reason: ended.reason,
         created: ended.created,

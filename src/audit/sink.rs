@@ -24,7 +24,7 @@ use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
 /// How many records may wait to be written. As many sessions may be cut at once.
-const WAITING_AT_MOST: usize = 100_000;
+const MAX_WAITING: usize = 100_000;
 
 /// How long what waits may take to be written when idlegate stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub struct Sink {
 
 #[derive(Clone, Debug)]
 struct Queue {
-    sender: Sender<Message>,
+    sender: Sender<SinkMessage>,
     tally: Arc<Tally>,
 }
 
@@ -48,7 +48,7 @@ struct Tally {
     lost: AtomicU64,
 }
 
-enum Message {
+enum SinkMessage {
     Line(String),
     /// All before it is to be written, and this to be told of it.
     Flush(SyncSender<()>),
@@ -71,8 +71,8 @@ impl Sink {
             Audit::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
             Audit::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
             Audit::File(path) => Output::open(path).map_err(|error| {
-                let cure = "make its folder, and let the user that idlegate runs as write there";
-                io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {cure}", path.display()))
+                let fix = "make its folder, and let the user that idlegate runs as write there";
+                io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {fix}", path.display()))
             })?,
         };
         let (sender, receiver) = channel();
@@ -94,7 +94,7 @@ impl Drop for Sink {
     fn drop(&mut self) {
         let Some(Queue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
-        if sender.send(Message::Flush(done)).is_ok() && written.recv_timeout(LAST_WORDS).is_err() {
+        if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(LAST_WORDS).is_err() {
             tracing::error!("the last audit records could not be written");
         }
     }
@@ -106,9 +106,9 @@ impl<S: Subscriber> Layer<S> for Queue {
         event.record(&mut line);
         line.0.push('\n');
         let Self { sender, tally } = self;
-        if tally.waiting.fetch_add(1, Ordering::Relaxed) < WAITING_AT_MOST {
+        if tally.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
             // It fails where the thread has panicked; then nothing can be done here.
-            let _ = sender.send(Message::Line(line.0));
+            let _ = sender.send(SinkMessage::Line(line.0));
             return;
         }
         tally.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -134,12 +134,12 @@ impl Visit for Line {
 }
 
 /// What the thread does, for ever.
-fn write_all(queue: &Receiver<Message>, mut output: Output, tally: &Tally) {
+fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
     let mut failing = false;
     while let Ok(message) = queue.recv() {
         let line = match message {
-            Message::Line(line) => line,
-            Message::Flush(done) => {
+            SinkMessage::Line(line) => line,
+            SinkMessage::Flush(done) => {
                 let _ = done.send(());
                 continue;
             }
@@ -290,7 +290,7 @@ mod tests {
     fn records_are_lost_rather_than_kept_without_end_and_their_number_is_known() {
         let (sender, receiver) = channel();
         let queue = Queue { sender, tally: Arc::default() };
-        queue.tally.waiting.store(WAITING_AT_MOST - 1, Ordering::Relaxed);
+        queue.tally.waiting.store(MAX_WAITING - 1, Ordering::Relaxed);
         for line in 0..4 {
             said(line, &queue);
         }
@@ -301,6 +301,6 @@ mod tests {
         write_all(&receiver, Output::open(file.path()).unwrap(), &tally);
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "0\n");
         assert_eq!(tally.lost.load(Ordering::Relaxed), 0, "it was not said");
-        assert_eq!(tally.waiting.load(Ordering::Relaxed), WAITING_AT_MOST - 1);
+        assert_eq!(tally.waiting.load(Ordering::Relaxed), MAX_WAITING - 1);
     }
 }

@@ -23,9 +23,9 @@ fn caller(path: &[u8]) -> Caller {
     Caller::new(IpAddr::from([192, 0, 2, 7]), path)
 }
 
-fn scene(session: Option<SessionId>, caller: Option<&Caller>) -> Scene<'_> {
+fn scene(session: Option<SessionId>, caller: Option<&Caller>) -> DecisionContext<'_> {
     let (limit, lifetime, now) = (3600, None, Some(1_759_435_999));
-    Scene { replica: "web-1-0000abcd", mode: Mode::Enforce, limit, lifetime, now, session, caller }
+    DecisionContext { replica: "web-1-0000abcd", mode: Mode::Enforce, limit, lifetime, now, session, caller }
 }
 
 /// The record of a session's decision, by a caller at `/api/x`.
@@ -106,17 +106,17 @@ fn what_a_limit_was_is_said_only_where_it_is_known() {
     assert_eq!(refused["says"], says);
     let old = Ended { reason: Reason::Lifetime, ..ENDED };
     let decision = Decision::End { ended: &old, done: true, connections: 0 };
-    let line = line(decision, &Scene { lifetime: Some(7200), ..scene(None, None) }, 0);
+    let line = line(decision, &DecisionContext { lifetime: Some(7200), ..scene(None, None) }, 0);
     assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
 }
 
 #[test]
 fn what_is_not_known_or_is_nobodys_is_left_out() {
-    let names = |decision, scene: &Scene<'_>| -> Vec<String> {
+    let names = |decision, scene: &DecisionContext<'_>| -> Vec<String> {
         let record: Value = serde_json::from_str(&line(decision, scene, 0)).unwrap();
         record.as_object().unwrap().keys().cloned().collect()
     };
-    let unknown = Scene { now: None, ..scene(Some(SessionId::of_token(b"abc")), None) };
+    let unknown = DecisionContext { now: None, ..scene(Some(SessionId::of_token(b"abc")), None) };
     let start = names(Decision::Start { created: None }, &unknown);
     assert_eq!(start, ["event", "limit", "mode", "replica", "says", "session", "time"]);
     let mode = Decision::Mode { before: Mode::Off, after: Mode::Enforce, by: "time", set: None, past_the_limit: 0 };

@@ -1,6 +1,6 @@
 //! `[admin]`: where operators ask and switch.
 
-use super::problem::Fault;
+use super::error::ValueError;
 use super::section::Section;
 use super::upstream::{self, is_same};
 use super::value::absolute;
@@ -24,15 +24,15 @@ pub(super) fn admin(
         (listen, _) => upstream::clash(listen, clients, app),
     };
     if let Some(what) = clash {
-        table.fault("listen", Fault::new(what, "choose another port, like \"127.0.0.1:9090\""));
+        table.fault("listen", ValueError::new(what, "choose another port, like \"127.0.0.1:9090\""));
     }
     if let Listen::Tcp(address) = &listen
         && !address.ip().is_loopback()
         && token_file.is_none()
     {
         let what = "whoever reaches this address could end sessions and switch idlegate off";
-        let cure = "add token_file, or write \"127.0.0.1:9090\" or \"unix:/run/idlegate/admin.sock\"";
-        table.fault("listen", Fault::new(what, cure));
+        let fix = "add token_file, or write \"127.0.0.1:9090\" or \"unix:/run/idlegate/admin.sock\"";
+        table.fault("listen", ValueError::new(what, fix));
     }
     Some(Admin { listen, token_file })
 }

@@ -1,10 +1,10 @@
 //! `[cut]`: the goodbye.
 
-use super::problem::{Fault, echo};
+use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{duration_or_zero, integer_in, not_a};
-use crate::frame::LONGEST_REASON;
 use crate::session::Reason;
+use crate::websocket::MAX_REASON_BYTES;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use std::time::Duration;
 use toml::de::DeValue;
@@ -13,7 +13,7 @@ const DEFAULT_CODE: u16 = 1008;
 const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
 
 /// A message longer than this is none that a client waits for.
-const LONGEST_MESSAGE: usize = 64 * 1024;
+const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// What idlegate itself says about the connection and the length of the body.
 const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,
@@ -128,61 +128,61 @@ fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     set(&mut words.login_url, table.text("login_url", login_url));
 }
 
-fn delay(text: &str) -> Result<Duration, Fault> {
+fn delay(text: &str) -> Result<Duration, ValueError> {
     let delay = duration_or_zero(text)?;
     if delay > MAX_DELAY {
         let what = format!("{} is too long", echo(text));
-        return Err(Fault::new(what, "write a minute at most: the session's connections stay open for so long"));
+        return Err(ValueError::new(what, "write a minute at most: the session's connections stay open for so long"));
     }
     Ok(delay)
 }
 
 /// An empty text means no message: it is how an environment variable takes away the file's.
-fn message(text: &str) -> Result<Option<String>, Fault> {
-    if text.len() > LONGEST_MESSAGE {
-        return Err(Fault::new(format!("{} bytes are too long", text.len()), "write 65536 bytes at most"));
+fn message(text: &str) -> Result<Option<String>, ValueError> {
+    if text.len() > MAX_MESSAGE_BYTES {
+        return Err(ValueError::new(format!("{} bytes are too long", text.len()), "write 65536 bytes at most"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
 
-fn code(value: &DeValue<'_>) -> Result<u16, Fault> {
+fn code(value: &DeValue<'_>) -> Result<u16, ValueError> {
     let code = integer_in(value, 1000..=4999_u16)?;
     // 1004 to 1006 and 1015 are never sent, 1010 only by clients, and the rest up to 2999 is reserved (RFC 6455 §7.4).
     if matches!(code, 1000..=1003 | 1007..=1009 | 1011..=1014 | 3000..=4999) {
         return Ok(code);
     }
-    let cure = "write 1008 (policy violation), or a code of the app's own from 4000 to 4999";
-    Err(Fault::new(format!("a Close with code {code} must not be sent"), cure))
+    let fix = "write 1008 (policy violation), or a code of the app's own from 4000 to 4999";
+    Err(ValueError::new(format!("a Close with code {code} must not be sent"), fix))
 }
 
-fn reason(text: &str) -> Result<String, Fault> {
-    if text.len() > LONGEST_REASON {
+fn reason(text: &str) -> Result<String, ValueError> {
+    if text.len() > MAX_REASON_BYTES {
         let what = format!("{} bytes do not fit into a Close frame", text.len());
-        return Err(Fault::new(what, format!("write {LONGEST_REASON} bytes at most")));
+        return Err(ValueError::new(what, format!("write {MAX_REASON_BYTES} bytes at most")));
     }
     Ok(text.to_owned())
 }
 
-fn status(value: &DeValue<'_>) -> Result<StatusCode, Fault> {
+fn status(value: &DeValue<'_>) -> Result<StatusCode, ValueError> {
     let code = integer_in(value, 400..=599_u16)?;
     StatusCode::from_u16(code)
-        .map_err(|_| Fault::new(format!("{code} is not a status"), "write a number from 400 to 599"))
+        .map_err(|_| ValueError::new(format!("{code} is not a status"), "write a number from 400 to 599"))
 }
 
-fn header(name: &str, value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), Fault> {
+fn header(name: &str, value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), ValueError> {
     let DeValue::String(value) = value else {
         return Err(not_a(value, "text", "write the header's value in quotes"));
     };
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         let what = format!("{} is not the name of a header", echo(name));
-        return Err(Fault::new(what, "write it like \"Access-Control-Allow-Origin\""));
+        return Err(ValueError::new(what, "write it like \"Access-Control-Allow-Origin\""));
     };
     if FRAMING.contains(&parsed) {
         let what = format!("the header {parsed} is idlegate's own to set");
-        return Err(Fault::new(what, "remove it"));
+        return Err(ValueError::new(what, "remove it"));
     }
     let value = header_value(value)
-        .ok_or_else(|| Fault::new(format!("the value of {parsed} has a character no header may have"), ASCII))?;
+        .ok_or_else(|| ValueError::new(format!("the value of {parsed} has a character no header may have"), ASCII))?;
     Ok((parsed, value))
 }
 
@@ -193,7 +193,7 @@ fn header_value(text: &str) -> Option<HeaderValue> {
 }
 
 /// An empty text means none, as for `ws_message`.
-fn login_url(text: &str) -> Result<Option<HeaderValue>, Fault> {
+fn login_url(text: &str) -> Result<Option<HeaderValue>, ValueError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -202,10 +202,10 @@ fn login_url(text: &str) -> Result<Option<HeaderValue>, Fault> {
     let path = text.starts_with('/') && !text[1..].starts_with(['/', '\\']);
     if !path && !["http://", "https://"].iter().any(|scheme| lower.starts_with(scheme) && lower.len() > scheme.len()) {
         let what = format!("{} is neither a path nor a URL", echo(text));
-        return Err(Fault::new(what, "write it like \"/login\" or \"https://app.example/login\""));
+        return Err(ValueError::new(what, "write it like \"/login\" or \"https://app.example/login\""));
     }
     let value = header_value(text).filter(|_| !text.contains(' '));
     value
         .map(Some)
-        .ok_or_else(|| Fault::new(format!("{} has a character no URL may have", echo(text)), "percent-encode it"))
+        .ok_or_else(|| ValueError::new(format!("{} has a character no URL may have", echo(text)), "percent-encode it"))
 }

@@ -2,17 +2,17 @@
 //!
 //! The tables of it are [`Section`]s; here is what they share, and what is told of them in the end.
 
-use super::problem::{Origin, Problem, Problems};
+use super::error::{Origin, Problem, Problems};
+use super::fingerprint::Fingerprint;
 use super::section::Section;
-use super::stranger;
+use super::unknown;
 use super::value::syntax_fault;
 use super::variables::Variables;
-use super::written::Written;
 use std::collections::BTreeSet;
 use toml::de::DeTable;
 
 /// How many errors of syntax are told.
-const ERRORS_AT_MOST: usize = 100;
+const MAX_SYNTAX_ERRORS: usize = 100;
 
 /// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
 pub(super) struct Document<'a> {
@@ -26,15 +26,15 @@ pub(super) struct Document<'a> {
     /// The dotted paths of all keys asked for, whether present or not.
     pub(super) known: BTreeSet<String>,
     pub(super) unknown: Vec<(Origin, String)>,
-    pub(super) written: Written,
+    pub(super) written: Fingerprint,
     /// What stands in the file for keys that a variable sets.
-    pub(super) shadowed: Written,
+    pub(super) shadowed: Fingerprint,
     pub(super) used_variables: BTreeSet<String>,
 }
 
 /// Where a value was read.
 #[derive(Clone, Debug)]
-pub(super) enum Source {
+pub(super) enum ValueSource {
     File,
     Variable(String),
 }
@@ -55,8 +55,8 @@ impl<'a> Document<'a> {
             absent: Vec::new(),
             known: BTreeSet::new(),
             unknown: Vec::new(),
-            written: Written::default(),
-            shadowed: Written::default(),
+            written: Fingerprint::default(),
+            shadowed: Fingerprint::default(),
             used_variables: BTreeSet::new(),
         }
     }
@@ -65,26 +65,26 @@ impl<'a> Document<'a> {
     pub(super) fn read<T>(&mut self, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         // Junk makes errors without end, and nobody reads them.
-        for error in errors.into_iter().take(ERRORS_AT_MOST) {
+        for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
             let start = error.span().map_or(0, |span| span.start);
             let fault = syntax_fault(error.message());
-            self.syntax.push(Problem { origin: self.origin(&Source::File, Some(start)), key: None, fault });
+            self.syntax.push(Problem { origin: self.origin(&ValueSource::File, Some(start)), key: None, fault });
         }
         // One slip often makes several errors; the first of a line says it best.
         self.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
         self.syntax.dedup_by(|next, first| next.origin == first.origin);
-        Section::read_with(self, String::new(), table.into_inner(), Source::File, None, read)
+        Section::read_with(self, String::new(), table.into_inner(), ValueSource::File, None, read)
     }
 
     /// All that was wrong, the keys and variables that nobody asked for included.
     pub(super) fn finish(mut self) -> Option<Problems> {
         for (origin, path) in std::mem::take(&mut self.unknown) {
-            let fault = stranger::unknown_key(&path, &self.known);
+            let fault = unknown::unknown_key(&path, &self.known);
             self.problems.push(Problem { origin, key: Some(path), fault });
         }
         for name in self.variables.keys().filter(|name| !self.used_variables.contains(*name)) {
-            if !stranger::is_not_ours(name) {
-                let fault = stranger::unknown_variable(name, &self.known);
+            if !unknown::is_not_ours(name) {
+                let fault = unknown::unknown_variable(name, &self.known);
                 self.problems.push(Problem { origin: Origin::Variable(name.clone()), key: None, fault });
             }
         }
@@ -114,7 +114,7 @@ impl<'a> Document<'a> {
     /// Whether a variable sets a key of the table `path`.
     pub(super) fn has_variables_below(&self, path: &str) -> bool {
         let prefix = variable_of(path) + "_";
-        self.variables.keys().any(|name| name.starts_with(&prefix) && !stranger::is_not_ours(name))
+        self.variables.keys().any(|name| name.starts_with(&prefix) && !unknown::is_not_ours(name))
     }
 
     fn is_head(&self, origin: &Origin) -> bool {
@@ -122,11 +122,11 @@ impl<'a> Document<'a> {
         self.text.lines().nth(line - 1).is_some_and(|line| line.trim_start().starts_with('['))
     }
 
-    pub(super) fn origin(&self, source: &Source, start: Option<usize>) -> Origin {
+    pub(super) fn origin(&self, source: &ValueSource, start: Option<usize>) -> Origin {
         match (source, start) {
-            (Source::Variable(name), _) => Origin::Variable(name.clone()),
-            (Source::File, None) => Origin::File { file: self.file.to_owned() },
-            (Source::File, Some(start)) => {
+            (ValueSource::Variable(name), _) => Origin::Variable(name.clone()),
+            (ValueSource::File, None) => Origin::File { file: self.file.to_owned() },
+            (ValueSource::File, Some(start)) => {
                 let line = 1 + self.text.bytes().take(start).filter(|byte| *byte == b'\n').count();
                 Origin::Line { file: self.file.to_owned(), line }
             }

@@ -1,6 +1,6 @@
 //! `[health]`: where it is asked how idlegate is.
 
-use super::problem::Fault;
+use super::error::ValueError;
 use super::section::Section;
 use super::{Listen, Upstream, upstream};
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ pub(super) fn health(table: &mut Section<'_, '_>, clients: SocketAddr, app: &Ups
     let listen = table.text("listen", upstream::listen_or_unix)?;
     let clash = upstream::clash(&listen, clients, app);
     if let Some(what) = clash {
-        table.fault("listen", Fault::new(what, "choose another port, like \"0.0.0.0:9091\""));
+        table.fault("listen", ValueError::new(what, "choose another port, like \"0.0.0.0:9091\""));
     }
     Some(listen)
 }

@@ -1,6 +1,6 @@
 //! `[keepalive]`: a message to the app while the client answers its pings.
 
-use super::problem::Fault;
+use super::error::ValueError;
 use super::section::Section;
 use super::value::duration;
 use std::time::Duration;
@@ -26,9 +26,9 @@ pub(super) fn keepalive(table: &mut Section<'_, '_>) -> Option<Keepalive> {
 }
 
 /// An empty text means none: it is how an environment variable takes away the file's.
-fn message(text: &str) -> Result<Option<String>, Fault> {
+fn message(text: &str) -> Result<Option<String>, ValueError> {
     if text.len() > MAX_MESSAGE {
-        return Err(Fault::new(format!("{} bytes are too long", text.len()), "write 1024 bytes at most"));
+        return Err(ValueError::new(format!("{} bytes are too long", text.len()), "write 1024 bytes at most"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }

@@ -3,42 +3,42 @@
 mod admin;
 mod cut;
 mod document;
+mod error;
+mod fingerprint;
 mod health;
 mod keepalive;
 mod operators;
-mod problem;
 mod read;
 mod reloadable;
 mod section;
 mod store;
-mod stranger;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod token;
+mod unknown;
 mod upstream;
 mod value;
 mod variables;
-mod written;
 
 pub use cut::{Cut, CutWords};
 pub(crate) use document::variable_of;
+pub use error::{Origin, Problem, Problems, ValueError};
 pub use keepalive::Keepalive;
 pub(crate) use operators::ForOperators;
-pub use problem::{Fault, Origin, Problem, Problems};
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
 pub use summary::Summary;
 pub(crate) use value::duration;
 pub use variables::Variables;
 
-use crate::session::{Activity, Limits, SessionIds};
+use crate::session::{ActivitySources, Limits, SessionIds};
 use crate::store::RedisSettings;
 use crate::token::TokenRule;
+use fingerprint::Fingerprint;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use written::Written;
 
 /// All of `proxy.toml`.
 #[derive(Clone, Debug)]
@@ -66,11 +66,11 @@ pub struct Config {
     /// `[store]`.
     pub store: Store,
     /// How this replica and the store deal with each other.
-    pub dealings: Dealings,
+    pub exchange: ExchangeSettings,
     /// `store.secret`, or what stands in `store.secret_file`: how tokens become session ids.
     pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
-    pub activity: Activity,
+    pub activity: ActivitySources,
     /// `[keepalive]`: what the app is told while a client answers its pings, if anything.
     pub keepalive: Option<Keepalive>,
     /// `[[token]]`.
@@ -78,9 +78,9 @@ pub struct Config {
     /// What an edit of the file changes while idlegate runs.
     pub reloadable: Reloadable,
     /// What stood where, for [`Config::reload`].
-    written: Written,
+    written: Fingerprint,
     /// What stands in the file for keys that a variable sets.
-    shadowed: Written,
+    shadowed: Fingerprint,
 }
 
 /// Where the app listens.
@@ -97,7 +97,7 @@ impl Upstream {
     ///
     /// # Errors
     /// What is wrong with it, where it is none.
-    pub(crate) fn from_text(text: &str) -> Result<Self, Fault> {
+    pub(crate) fn from_text(text: &str) -> Result<Self, ValueError> {
         upstream::upstream(text)
     }
 }
@@ -174,7 +174,7 @@ pub enum Store {
 
 /// `[store]`: how a replica deals with the store, wherever that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Dealings {
+pub struct ExchangeSettings {
     /// `flush_interval`: how often it tells the store what it saw. 100 ms to 10 s.
     pub flush_interval: Duration,
     /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
@@ -183,7 +183,7 @@ pub struct Dealings {
     pub unknown_tokens: UnknownTokens,
 }
 
-impl Default for Dealings {
+impl Default for ExchangeSettings {
     fn default() -> Self {
         Self {
             flush_interval: Duration::from_secs(1),

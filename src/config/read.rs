@@ -1,15 +1,15 @@
 //! From `proxy.toml` and the environment to a checked [`Config`].
 
 use super::document::Document;
-use super::problem::{Fault, Origin, Problem, Problems, echo};
+use super::error::{Origin, Problem, Problems, ValueError, echo};
+use super::fingerprint::Fingerprint;
 use super::section::Section;
 use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::written::Written;
 use super::{
     Audit, Config, LogFormat, Reloadable, Upstream, Variables, admin, cut, health, keepalive, store, token, upstream,
 };
 use crate::route::{PathPattern, PathSet};
-use crate::session::{Activity, Limits, Mode};
+use crate::session::{ActivitySources, Limits, Mode};
 use ipnet::IpNet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
@@ -33,14 +33,14 @@ impl Config {
     /// The text of the file at `path`.
     pub(crate) fn read(path: &Path) -> Result<String, Problems> {
         read_text(path).map_err(|error| {
-            let cure = match error.kind() {
+            let fix = match error.kind() {
                 ErrorKind::NotFound => "write it, or name another one with --config or IDLEGATE_CONFIG",
                 ErrorKind::InvalidData => "save it as UTF-8",
                 ErrorKind::FileTooLarge => "is it the right file? the longest configuration there can be has 1 MiB",
                 ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
                 _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
             };
-            let fault = Fault::new(format!("cannot be read: {error}"), cure);
+            let fault = ValueError::new(format!("cannot be read: {error}"), fix);
             Problem { origin: Origin::File { file: path.display().to_string() }, key: None, fault }.into()
         })
     }
@@ -59,12 +59,12 @@ impl Config {
 }
 
 /// How large the file may be, in bytes. Somebody may have put anything there, and it is looked at all the time.
-const BYTES_AT_MOST: u64 = 1 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 fn read_text(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(BYTES_AT_MOST + 1).read_to_string(&mut text);
-    if text.len() as u64 > BYTES_AT_MOST {
+    let read = File::open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text);
+    if text.len() as u64 > MAX_BYTES {
         return Err(ErrorKind::FileTooLarge.into());
     }
     read.map(|_| text)
@@ -78,7 +78,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let health = top.table("health", |table| health::health(table, listen, &upstream));
     let admin = top.table("admin", |table| admin::admin(table, listen, &upstream, health.as_ref()));
     let (idle, mode) = top.table("idle", idle);
-    let (store, ids, dealings) = top.table("store", store::store);
+    let (store, ids, exchange) = top.table("store", store::store);
     Config {
         listen,
         upstream,
@@ -94,7 +94,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         idle,
         store,
         ids,
-        dealings,
+        exchange,
         activity: top.table("activity", activity),
         keepalive: top.table("keepalive", keepalive::keepalive),
         tokens: token::rules(top),
@@ -109,8 +109,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
             mode,
             cut: top.table("cut", cut::cut),
         },
-        written: Written::default(),
-        shadowed: Written::default(),
+        written: Fingerprint::default(),
+        shadowed: Fingerprint::default(),
     }
 }
 
@@ -121,15 +121,15 @@ fn app(top: &mut Section<'_, '_>, listen: SocketAddr) -> Upstream {
     let app = top.text("upstream", upstream::upstream);
     if app.as_ref().is_some_and(|app| upstream::is_loop(listen, app)) {
         let what = "this is the address idlegate itself listens on";
-        top.fault("upstream", Fault::new(what, "move the app to another port and name that one here"));
+        top.fault("upstream", ValueError::new(what, "move the app to another port and name that one here"));
     }
     app.unwrap_or_else(|| Upstream::Tcp(String::new()))
 }
 
-fn network(text: &str) -> Result<IpNet, Fault> {
+fn network(text: &str) -> Result<IpNet, ValueError> {
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
         let what = format!("{} is no IP address or network", echo(text));
-        Fault::new(what, "write it like \"10.0.0.7\" or \"10.0.0.0/8\"")
+        ValueError::new(what, "write it like \"10.0.0.7\" or \"10.0.0.0/8\"")
     })
 }
 
@@ -137,7 +137,7 @@ fn network(text: &str) -> Result<IpNet, Fault> {
 pub(super) fn paths(section: &mut Section<'_, '_>, key: &str) -> Option<PathSet> {
     let patterns = section.list(key, |text| {
         PathPattern::parse(text).map_err(|error| {
-            Fault::new(
+            ValueError::new(
                 format!("{} is not a path: {error}", echo(text)),
                 "write it like \"/api/login\" or \"/api/admin/*\"",
             )
@@ -151,12 +151,12 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
         let name = text.to_ascii_lowercase();
         if !is_token(&name) {
             let what = format!("{} is not the name of a protocol", echo(text));
-            return Err(Fault::new(what, "write the name as it stands in the Upgrade header, without a version"));
+            return Err(ValueError::new(what, "write the name as it stands in the Upgrade header, without a version"));
         }
         if name.starts_with("h2") || name.starts_with("http") || name == "tls" {
             // Behind such an upgrade requests would pass that no rule has seen.
             let what = format!("{} is never forwarded: requests inside it would be unseen", echo(text));
-            return Err(Fault::new(what, "remove it"));
+            return Err(ValueError::new(what, "remove it"));
         }
         Ok(name)
     });
@@ -167,23 +167,23 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
     protocols
 }
 
-fn drops(text: &str) -> Result<bool, Fault> {
+fn drops(text: &str) -> Result<bool, ValueError> {
     match text {
         "pass" => Ok(false),
         "drop" => Ok(true),
-        _ => Err(Fault::new(format!("{} is neither of both", echo(text)), "write \"pass\" or \"drop\"")),
+        _ => Err(ValueError::new(format!("{} is neither of both", echo(text)), "write \"pass\" or \"drop\"")),
     }
 }
 
-fn log_format(text: &str) -> Result<LogFormat, Fault> {
+fn log_format(text: &str) -> Result<LogFormat, ValueError> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(Fault::new(format!("{} is no format of the log", echo(text)), "write \"text\" or \"json\"")),
+        _ => Err(ValueError::new(format!("{} is no format of the log", echo(text)), "write \"text\" or \"json\"")),
     }
 }
 
-fn level(text: &str) -> Result<LevelFilter, Fault> {
+fn level(text: &str) -> Result<LevelFilter, ValueError> {
     Ok(match text.to_ascii_lowercase().as_str() {
         "off" => LevelFilter::OFF,
         "error" => LevelFilter::ERROR,
@@ -193,12 +193,12 @@ fn level(text: &str) -> Result<LevelFilter, Fault> {
         "trace" => LevelFilter::TRACE,
         _ => {
             let what = format!("{} is not a level", echo(text));
-            return Err(Fault::new(what, "write one of off, error, warn, info, debug, trace"));
+            return Err(ValueError::new(what, "write one of off, error, warn, info, debug, trace"));
         }
     })
 }
 
-fn audit(text: &str) -> Result<Audit, Fault> {
+fn audit(text: &str) -> Result<Audit, ValueError> {
     match text {
         "none" => Ok(Audit::None),
         "stdout" => Ok(Audit::Stdout),
@@ -206,9 +206,9 @@ fn audit(text: &str) -> Result<Audit, Fault> {
         _ if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => Ok(Audit::File(text.into())),
         _ => {
             let what = format!("{} is no place for records", echo(text));
-            let cure =
+            let fix =
                 "write \"stdout\", \"stderr\", \"none\", or an absolute path like \"/var/log/idlegate/audit.jsonl\"";
-            Err(Fault::new(what, cure))
+            Err(ValueError::new(what, fix))
         }
     }
 }
@@ -217,8 +217,8 @@ fn idle(table: &mut Section<'_, '_>) -> (Limits, Mode) {
     let lifetime = |text: &str| if text == "none" { Ok(None) } else { seconds(text).map(Some) };
     let mode = table.text("mode", |text| {
         Mode::from_name(text).ok_or_else(|| {
-            let cure = "write \"enforce\" (cut), \"observe\" (only record) or \"off\" (pass everything through)";
-            Fault::new(format!("{} is not a mode", echo(text)), cure)
+            let fix = "write \"enforce\" (cut), \"observe\" (only record) or \"off\" (pass everything through)";
+            ValueError::new(format!("{} is not a mode", echo(text)), fix)
         })
     });
     let limits = Limits {
@@ -229,18 +229,18 @@ fn idle(table: &mut Section<'_, '_>) -> (Limits, Mode) {
     (limits, mode.unwrap_or(Mode::Enforce))
 }
 
-fn activity(table: &mut Section<'_, '_>) -> Activity {
+fn activity(table: &mut Section<'_, '_>) -> ActivitySources {
     let profile = table.text("profile", |text| match text {
-        "tab" => Ok(Activity::TAB),
-        "person" => Ok(Activity::PERSON),
+        "tab" => Ok(ActivitySources::TAB),
+        "person" => Ok(ActivitySources::PERSON),
         _ => {
             let what = format!("{} is not a profile", echo(text));
-            let cure =
+            let fix =
                 "write \"tab\" (an open tab keeps its session) or \"person\" (only someone who does something does)";
-            Err(Fault::new(what, cure))
+            Err(ValueError::new(what, fix))
         }
     });
-    let mut activity = profile.unwrap_or(Activity::TAB);
+    let mut activity = profile.unwrap_or(ActivitySources::TAB);
     for (key, sources) in [
         ("client_frames", vec![&mut activity.client_frames]),
         ("server_frames", vec![&mut activity.server_frames]),

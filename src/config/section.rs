@@ -3,8 +3,8 @@
 //! Every key is looked up by one function, [`Section::find`], so that each of them has its environment variable,
 //! each is known when the unknown ones are told, and each problem names the place where its value stands.
 
-use super::document::{Document, Source, variable_of};
-use super::problem::{Fault, Origin, Problem, echo};
+use super::document::{Document, ValueSource, variable_of};
+use super::error::{Origin, Problem, ValueError, echo};
 use super::value::{Form, integer, not_a, of_variable};
 use std::collections::BTreeSet;
 use toml::Spanned;
@@ -16,7 +16,7 @@ pub(super) struct Section<'d, 'a> {
     /// Its dotted path, empty for the top level.
     path: String,
     table: DeTable<'a>,
-    source: Source,
+    source: ValueSource,
     /// Where its head stands, if it has one.
     start: Option<usize>,
     /// The keys that were looked up here. Not their dotted paths: `"idle.timeout" = "1h"` at the top level is another key
@@ -25,9 +25,9 @@ pub(super) struct Section<'d, 'a> {
 }
 
 /// A value, and where it was read.
-struct Found<'a> {
+struct RawValue<'a> {
     value: DeValue<'a>,
-    source: Source,
+    source: ValueSource,
     start: Option<usize>,
 }
 
@@ -36,7 +36,7 @@ impl<'a> Section<'_, 'a> {
         document: &mut Document<'a>,
         path: String,
         table: DeTable<'a>,
-        source: Source,
+        source: ValueSource,
         start: Option<usize>,
         read: impl FnOnce(&mut Section<'_, 'a>) -> T,
     ) -> T {
@@ -51,7 +51,7 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// The value of `key`: in its environment variable, or else in the table.
-    fn find(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
+    fn find(&mut self, key: &str, form: Form) -> Option<RawValue<'a>> {
         let path = join(&self.path, key);
         let variable = variable_of(&path);
         self.asked.insert(key.to_owned());
@@ -59,9 +59,9 @@ impl<'a> Section<'_, 'a> {
         let variables = self.document.variables;
         if let Some(raw) = variables.get(&variable) {
             self.document.used_variables.insert(variable.clone());
-            let source = Source::Variable(variable);
+            let source = ValueSource::Variable(variable);
             return match of_variable(raw, form) {
-                Ok(value) => Some(Found { value, source, start: None }),
+                Ok(value) => Some(RawValue { value, source, start: None }),
                 Err(fault) => {
                     let origin = self.document.origin(&source, None);
                     self.report(origin, key, fault);
@@ -71,14 +71,14 @@ impl<'a> Section<'_, 'a> {
         }
         let value = self.table.get(key)?;
         let start = Some(value.span().start);
-        Some(Found { value: value.get_ref().clone(), source: self.source.clone(), start })
+        Some(RawValue { value: value.get_ref().clone(), source: self.source.clone(), start })
     }
 
     /// The value of `key`, which is more than a table of other keys: it is noted, so that an edit of it can be told.
-    fn read(&mut self, key: &str, form: Form) -> Option<Found<'a>> {
+    fn read(&mut self, key: &str, form: Form) -> Option<RawValue<'a>> {
         let found = self.find(key, form)?;
         let path = join(&self.path, key);
-        if let (Source::Variable(_), Some(value)) = (&found.source, self.table.get(key)) {
+        if let (ValueSource::Variable(_), Some(value)) = (&found.source, self.table.get(key)) {
             self.document.shadowed.note(path.clone(), value.get_ref());
         }
         self.document.written.note(path, &found.value);
@@ -91,15 +91,15 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// Records a fault of `key`'s value, which may be a wrong one among right ones, or right but out of place.
-    pub(super) fn fault(&mut self, key: &str, fault: Fault) {
+    pub(super) fn fault(&mut self, key: &str, fault: ValueError) {
         let origin = self.origin_of(key);
         self.report(origin, key, fault);
     }
 
-    /// Records that `key` should be there; `cure` says how to write it.
-    pub(super) fn absent(&mut self, key: &str, what: &str, cure: &str) {
+    /// Records that `key` should be there; `fix` says how to write it.
+    pub(super) fn absent(&mut self, key: &str, what: &str, fix: &str) {
         let origin = self.origin_of(key);
-        let problem = Problem { origin, key: Some(join(&self.path, key)), fault: Fault::new(what, cure) };
+        let problem = Problem { origin, key: Some(join(&self.path, key)), fault: ValueError::new(what, fix) };
         self.document.absent.push(problem);
     }
 
@@ -111,11 +111,16 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
-    fn report(&mut self, origin: Origin, key: &str, fault: Fault) {
+    fn report(&mut self, origin: Origin, key: &str, fault: ValueError) {
         self.document.problems.push(Problem { origin, key: Some(join(&self.path, key)), fault });
     }
 
-    fn check<T>(&mut self, key: &str, form: Form, check: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+    fn check<T>(
+        &mut self,
+        key: &str,
+        form: Form,
+        check: impl FnOnce(&DeValue<'_>) -> Result<T, ValueError>,
+    ) -> Option<T> {
         let found = self.read(key, form)?;
         match check(&found.value) {
             Ok(value) => Some(value),
@@ -128,7 +133,7 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// Reads a key whose value is text. `None` where it is not there, or wrong, which is recorded.
-    pub(super) fn text<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn text<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
             other => Err(not_a(other, "text", "write it in quotes")),
@@ -136,7 +141,7 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// Reads a key whose value is a duration, which `check` is given as text: a bare number too, to say what it lacks.
-    pub(super) fn duration<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn duration<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
             DeValue::Integer(_) => check(&integer(value)?.to_string()),
@@ -145,12 +150,20 @@ impl<'a> Section<'_, 'a> {
     }
 
     /// Reads a key whose value is any other scalar.
-    pub(super) fn scalar<T>(&mut self, key: &str, check: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>) -> Option<T> {
+    pub(super) fn scalar<T>(
+        &mut self,
+        key: &str,
+        check: impl FnOnce(&DeValue<'_>) -> Result<T, ValueError>,
+    ) -> Option<T> {
         self.check(key, Form::Toml, check)
     }
 
     /// Reads a key whose value is a list of texts; each wrong one is recorded.
-    pub(super) fn list<T>(&mut self, key: &str, mut check: impl FnMut(&str) -> Result<T, Fault>) -> Option<Vec<T>> {
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        mut check: impl FnMut(&str) -> Result<T, ValueError>,
+    ) -> Option<Vec<T>> {
         let found = self.read(key, Form::List)?;
         let DeValue::Array(items) = &found.value else {
             self.fault(key, not_a(&found.value, "a list", "write it like [\"one\", \"two\"], or [] for none"));
@@ -167,7 +180,7 @@ impl<'a> Section<'_, 'a> {
     pub(super) fn entries<T>(
         &mut self,
         key: &str,
-        mut check: impl FnMut(&str, &DeValue<'_>) -> Result<T, Fault>,
+        mut check: impl FnMut(&str, &DeValue<'_>) -> Result<T, ValueError>,
     ) -> Option<Vec<T>> {
         let found = self.read(key, Form::Toml)?;
         let DeValue::Table(entries) = &found.value else {
@@ -182,8 +195,8 @@ impl<'a> Section<'_, 'a> {
     fn collect<'v, T>(
         &mut self,
         key: &str,
-        source: &Source,
-        checked: impl Iterator<Item = (&'v Spanned<DeValue<'a>>, Result<T, Fault>)>,
+        source: &ValueSource,
+        checked: impl Iterator<Item = (&'v Spanned<DeValue<'a>>, Result<T, ValueError>)>,
     ) -> Option<Vec<T>>
     where
         'a: 'v,
@@ -207,12 +220,12 @@ impl<'a> Section<'_, 'a> {
     pub(super) fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
         let path = join(&self.path, key);
         let (table, source, start) = match self.find(key, Form::Toml) {
-            Some(Found { value: DeValue::Table(table), source, start }) => (table, source, start),
-            Some(Found { value, .. }) => {
+            Some(RawValue { value: DeValue::Table(table), source, start }) => (table, source, start),
+            Some(RawValue { value, .. }) => {
                 self.fault(key, not_a(&value, "a table", &format!("write it as [{path}], its keys below")));
-                (DeTable::new(), Source::File, None)
+                (DeTable::new(), ValueSource::File, None)
             }
-            None => (DeTable::new(), Source::File, None),
+            None => (DeTable::new(), ValueSource::File, None),
         };
         Section::read_with(self.document, path, table, source, start, read)
     }
@@ -221,16 +234,16 @@ impl<'a> Section<'_, 'a> {
     /// is no table, which is recorded.
     pub(super) fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_, 'a>) -> T) -> Option<Vec<T>> {
         let path = join(&self.path, key);
-        let cure = format!("write each of them as [[{path}]], its keys below");
+        let fix = format!("write each of them as [[{path}]], its keys below");
         let (items, source) = match self.find(key, Form::List) {
-            Some(Found { value: DeValue::Array(items), source, .. }) => (items, source),
-            Some(Found { value, .. }) => {
-                self.fault(key, not_a(&value, "a list of tables", &cure));
+            Some(RawValue { value: DeValue::Array(items), source, .. }) => (items, source),
+            Some(RawValue { value, .. }) => {
+                self.fault(key, not_a(&value, "a list of tables", &fix));
                 return None;
             }
             // What is there and yet not found is broken, and recorded.
             None if self.has(key) => return None,
-            None => (std::iter::empty().collect(), Source::File),
+            None => (std::iter::empty().collect(), ValueSource::File),
         };
         let mut outcomes = Some(Vec::new());
         let mut items = items.into_iter();
@@ -240,7 +253,7 @@ impl<'a> Section<'_, 'a> {
                 Some((start, DeValue::Table(table))) => (start, table),
                 Some((start, other)) => {
                     let origin = self.document.origin(&source, start);
-                    let fault = not_a(&other, "a table", &cure);
+                    let fault = not_a(&other, "a table", &fix);
                     self.document.problems.push(Problem { origin, key: Some(path), fault });
                     outcomes = None;
                     continue;

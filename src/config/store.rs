@@ -1,9 +1,9 @@
 //! `[store]`: where sessions are kept.
 
-use super::problem::{Fault, echo};
+use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{absolute, duration, integer_in};
-use super::{Dealings, Store, UnknownTokens};
+use super::{ExchangeSettings, Store, UnknownTokens};
 use crate::secret::Secret;
 use crate::session::SessionIds;
 use crate::store::RedisSettings;
@@ -16,19 +16,19 @@ const DEFAULT_PREFIX: &str = "idlegate";
 const DEFAULT_REPLICA_GRACE: Duration = Duration::from_secs(30);
 
 /// Reads `[store]`: the store, how tokens become its keys, and how it is dealt with.
-pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings) {
-    let place = table.text("url", url).unwrap_or(Place::Memory);
+pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, ExchangeSettings) {
+    let place = table.text("url", url).unwrap_or(StoreLocation::Memory);
     let prefix = table.text("prefix", prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
     let password_file = table.text("password_file", file);
     let sentinel_password_file = table.text("sentinel_password_file", file);
     let ca_file = table.text("ca_file", file);
-    let dealings = dealings(table);
-    let replica_grace = replica_grace_of(table, dealings.flush_interval);
+    let exchange = exchange(table);
+    let replica_grace = replica_grace_of(table, exchange.flush_interval);
     let decides_alone = decides_alone(table);
     let store = match place {
-        Place::Memory => Store::Memory,
-        Place::File(path) => Store::File(path),
-        Place::Redis(url) => Store::Redis(RedisSettings {
+        StoreLocation::Memory => Store::Memory,
+        StoreLocation::File(path) => Store::File(path),
+        StoreLocation::Redis(url) => Store::Redis(RedisSettings {
             url,
             prefix,
             password_file,
@@ -38,7 +38,7 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Dealings
             decides_alone,
         }),
     };
-    (store, ids(table), dealings)
+    (store, ids(table), exchange)
 }
 
 /// How tokens become session ids: with the secret that stands in the configuration, or in a file that it names.
@@ -47,14 +47,14 @@ fn ids(table: &mut Section<'_, '_>) -> SessionIds {
     let in_file = table.text("secret_file", |path| secret_in(&file(path)?));
     if table.has("secret") && table.has("secret_file") {
         // Whichever were taken, the other may be that of the other replicas.
-        table.fault("secret_file", Fault::new("store.secret is set as well", "remove one of the two"));
+        table.fault("secret_file", ValueError::new("store.secret is set as well", "remove one of the two"));
     }
     written.or(in_file).unwrap_or_default()
 }
 
-fn dealings(table: &mut Section<'_, '_>) -> Dealings {
-    let usual = Dealings::default();
-    Dealings {
+fn exchange(table: &mut Section<'_, '_>) -> ExchangeSettings {
+    let usual = ExchangeSettings::default();
+    ExchangeSettings {
         flush_interval: table.duration("flush_interval", flush_interval).unwrap_or(usual.flush_interval),
         lookup_timeout: table.duration("lookup_timeout", duration).unwrap_or(usual.lookup_timeout),
         unknown_tokens: table.text("unknown_tokens", unknown_tokens).unwrap_or(usual.unknown_tokens),
@@ -62,12 +62,12 @@ fn dealings(table: &mut Section<'_, '_>) -> Dealings {
 }
 
 /// Every second that replicas wait with their reports may make a cut as much later.
-fn flush_interval(text: &str) -> Result<Duration, Fault> {
+fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     let interval = duration(text)?;
     if (Duration::from_millis(100)..=Duration::from_secs(10)).contains(&interval) {
         return Ok(interval);
     }
-    Err(Fault::new(format!("{} is out of range", echo(text)), "write 100ms to 10s; \"1s\" cuts within 2 s"))
+    Err(ValueError::new(format!("{} is out of range", echo(text)), "write 100ms to 10s; \"1s\" cuts within 2 s"))
 }
 
 /// Whether sessions are ended while the store is out: only where nobody else could know better.
@@ -77,112 +77,112 @@ fn decides_alone(table: &mut Section<'_, '_>) -> bool {
         "hold" => Ok(false),
         "local" => Ok(true),
         _ => {
-            let cure = "write \"hold\" (nobody is cut) or \"local\" (the only replica decides by itself)";
-            Err(Fault::new(format!("{} is not a choice", echo(text)), cure))
+            let fix = "write \"hold\" (nobody is cut) or \"local\" (the only replica decides by itself)";
+            Err(ValueError::new(format!("{} is not a choice", echo(text)), fix))
         }
     });
     if local == Some(true) && replicas != Some(1) {
         let what = "\"local\" lets a replica end sessions that others may see active";
         table.fault(
             "on_outage",
-            Fault::new(what, "add replicas = 1 where there is never a second one, or write \"hold\""),
+            ValueError::new(what, "add replicas = 1 where there is never a second one, or write \"hold\""),
         );
     }
     local == Some(true)
 }
 
-fn file(text: &str) -> Result<PathBuf, Fault> {
+fn file(text: &str) -> Result<PathBuf, ValueError> {
     absolute(text, "/etc/idlegate/redis")
 }
 
 // Not echoed: it is one.
-fn keyed(secret: &Secret) -> Result<SessionIds, Fault> {
+fn keyed(secret: &Secret) -> Result<SessionIds, ValueError> {
     if secret.is_short() {
-        let cure = "write 16 bytes or more, the output of `openssl rand -hex 32`";
-        return Err(Fault::new("it is too short to be a secret", cure));
+        let fix = "write 16 bytes or more, the output of `openssl rand -hex 32`";
+        return Err(ValueError::new("it is too short to be a secret", fix));
     }
     Ok(SessionIds::keyed(secret.reveal().as_bytes()))
 }
 
-fn secret_in(path: &Path) -> Result<SessionIds, Fault> {
+fn secret_in(path: &Path) -> Result<SessionIds, ValueError> {
     let secret = Secret::in_file(path).map_err(|error| {
         let what = format!("{} cannot be read: {error}", echo(&path.display().to_string()));
-        Fault::new(what, "write the secret into it, and let the user that idlegate runs as read it")
+        ValueError::new(what, "write the secret into it, and let the user that idlegate runs as read it")
     })?;
     keyed(&secret)
 }
 
-fn unknown_tokens(text: &str) -> Result<UnknownTokens, Fault> {
+fn unknown_tokens(text: &str) -> Result<UnknownTokens, ValueError> {
     match text {
         "admit" => Ok(UnknownTokens::Admit),
         "refuse" => Ok(UnknownTokens::Refuse),
         _ => {
-            let cure = "write \"admit\" (the app has the say) or \"refuse\" (503 until the store answers)";
-            Err(Fault::new(format!("{} is not a choice", echo(text)), cure))
+            let fix = "write \"admit\" (the app has the say) or \"refuse\" (503 until the store answers)";
+            Err(ValueError::new(format!("{} is not a choice", echo(text)), fix))
         }
     }
 }
 
-enum Place {
+enum StoreLocation {
     Memory,
     File(PathBuf),
     Redis(Secret),
 }
 
 // No value is repeated: URLs of stores have passwords in them.
-fn url(text: &str) -> Result<Place, Fault> {
-    const CURE: &str = "write \"memory\", \"file:/var/lib/idlegate/sessions\" or \"redis://127.0.0.1:6379\"";
+fn url(text: &str) -> Result<StoreLocation, ValueError> {
+    const FIX: &str = "write \"memory\", \"file:/var/lib/idlegate/sessions\" or \"redis://127.0.0.1:6379\"";
     if text == "memory" {
-        return Ok(Place::Memory);
+        return Ok(StoreLocation::Memory);
     }
     if let Some(path) = text.strip_prefix("file:") {
         if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
-            return writable(Path::new(path)).map(Place::File);
+            return writable(Path::new(path)).map(StoreLocation::File);
         }
-        return Err(Fault::new("it does not name a file by its absolute path", CURE));
+        return Err(ValueError::new("it does not name a file by its absolute path", FIX));
     }
     if ["redis", "unix:"].iter().any(|scheme| text.starts_with(scheme)) {
         return match RedisSettings::check_url(text) {
-            Ok(()) => Ok(Place::Redis(Secret::new(text))),
-            Err(error) => Err(Fault::new(error.to_string(), error.cure())),
+            Ok(()) => Ok(StoreLocation::Redis(Secret::new(text))),
+            Err(error) => Err(ValueError::new(error.to_string(), error.fix())),
         };
     }
-    Err(Fault::new("this version has no such store", CURE))
+    Err(ValueError::new("this version has no such store", FIX))
 }
 
 /// The file can be made, or written where it is there. The rest, such as what stands in it, shows when it is opened.
-fn writable(path: &Path) -> Result<PathBuf, Fault> {
+fn writable(path: &Path) -> Result<PathBuf, ValueError> {
     let folder = path.parent().unwrap_or(path);
     let told = |path: &Path| echo(&path.display().to_string());
     if path.is_dir() {
-        return Err(Fault::new(format!("{} is a folder", told(path)), "name a file in it"));
+        return Err(ValueError::new(format!("{} is a folder", told(path)), "name a file in it"));
     }
     match folder.metadata() {
         Ok(found) if found.is_dir() => {}
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let cure = "let the user that idlegate runs as look into the folders above it";
-            return Err(Fault::new(format!("{} cannot be reached: {error}", told(folder)), cure));
+            let fix = "let the user that idlegate runs as look into the folders above it";
+            return Err(ValueError::new(format!("{} cannot be reached: {error}", told(folder)), fix));
         }
         _ => {
-            let cure = "make it, or name a file in another one";
-            return Err(Fault::new(format!("there is no folder {}", told(folder)), cure));
+            let fix = "make it, or name a file in another one";
+            return Err(ValueError::new(format!("there is no folder {}", told(folder)), fix));
         }
     }
     let written = if path.exists() { path } else { folder };
     access(written, Access::WRITE_OK).map(|()| path.to_owned()).map_err(|error| {
-        Fault::new(
+        ValueError::new(
             format!("{} cannot be written: {error}", told(written)),
             "let the user that idlegate runs as write it",
         )
     })
 }
 
-fn prefix(text: &str) -> Result<String, Fault> {
+fn prefix(text: &str) -> Result<String, ValueError> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}*?[]".contains(&byte)) {
         return Ok(text.to_owned());
     }
-    let cure = "write visible ASCII without {}*?[], like \"idlegate\"";
-    Err(Fault::new(format!("{} is no beginning of a key", echo(text)), cure))
+    let fix = "write visible ASCII without {}*?[], like \"idlegate\"";
+    Err(ValueError::new(format!("{} is no beginning of a key", echo(text)), fix))
 }
 
 /// How long a replica may be silent before it is struck off.
@@ -191,8 +191,8 @@ fn replica_grace_of(table: &mut Section<'_, '_>, flush_interval: Duration) -> Du
     let least = Duration::from_secs(5).max(flush_interval * 3);
     let grace = table.duration("replica_grace", duration).unwrap_or(DEFAULT_REPLICA_GRACE.max(least));
     if grace < least {
-        let cure = format!("write {} or more", humantime::format_duration(least));
-        table.fault("replica_grace", Fault::new("a replica that reports as it should would be struck off", cure));
+        let fix = format!("write {} or more", humantime::format_duration(least));
+        table.fault("replica_grace", ValueError::new("a replica that reports as it should would be struck off", fix));
     }
     grace
 }

@@ -1,7 +1,7 @@
 //! What a configuration amounts to, in a few words: for the line at the start and for `check`.
 
 use super::{Config, Store};
-use crate::session::{Activity, Limits, Mode};
+use crate::session::{ActivitySources, Limits, Mode};
 use crate::token::TokenRule;
 use serde::Serialize;
 
@@ -32,8 +32,8 @@ impl Config {
                 Store::Redis(_) => "redis",
             },
             profile: match self.activity {
-                Activity::TAB => "tab",
-                Activity::PERSON => "person",
+                ActivitySources::TAB => "tab",
+                ActivitySources::PERSON => "person",
                 _ => "custom",
             },
             limit: self.idle.timeout,

@@ -1,12 +1,12 @@
 //! `[[token]]`: the rules that say where tokens are carried.
 
-use super::problem::{Fault, echo};
+use super::error::{ValueError, echo};
 use super::read::paths;
 use super::section::Section;
 use super::value::{boolean, integer, is_token, not_a};
 use crate::route::PathSet;
 use crate::token::json::Pointer;
-use crate::token::{Acceptance, Conditions, Place, Scalar, TokenRule};
+use crate::token::{Acceptance, Conditions, Location, Scalar, TokenRule};
 use http::HeaderName;
 use toml::de::DeValue;
 
@@ -43,11 +43,11 @@ impl Kind {
         ("ws-server", Self::WsServer),
     ];
 
-    fn parse(text: &str) -> Result<Self, Fault> {
+    fn parse(text: &str) -> Result<Self, ValueError> {
         Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.into_iter().map(|(name, _)| name).collect();
             let what = format!("{} is no place for a token", echo(text));
-            Fault::new(what, format!("write one of {}", names.join(", ")))
+            ValueError::new(what, format!("write one of {}", names.join(", ")))
         })
     }
 
@@ -92,8 +92,8 @@ impl Kind {
 pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
     let rules = top.tables("token", rule);
     if rules.as_ref().is_some_and(Vec::is_empty) {
-        let cure = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
-        top.absent("token", "no [[token]] rule: nothing would be tracked", cure);
+        let fix = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
+        top.absent("token", "no [[token]] rule: nothing would be tracked", fix);
     }
     let rules = rules.into_iter().flatten().flatten();
     rules.enumerate().map(|(number, rule)| TokenRule { number, ..rule }).collect()
@@ -116,40 +116,43 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     let ends = table.scalar("ends", boolean).unwrap_or(false);
     if ends && !table.has("paths") && kind.is_some() {
         let what = "without paths, every request with a token would be a logout";
-        table.fault("ends", Fault::new(what, "add paths = [\"/api/logout\"]"));
+        table.fault("ends", ValueError::new(what, "add paths = [\"/api/logout\"]"));
     }
     let media_type = table.text("accept_type", media_type).flatten();
     for key in ["accept_when", "reject_when"] {
         if kind.is_some_and(Kind::is_on_requests) && table.has(key) && !table.has("paths") {
             let what = "without paths, every answer to a request with a token would be read";
-            table.fault(key, Fault::new(what, "name the paths that answer with JSON, such as paths = [\"/api/me\"]"));
+            table.fault(
+                key,
+                ValueError::new(what, "name the paths that answer with JSON, such as paths = [\"/api/me\"]"),
+            );
         }
     }
     let mut accept = Acceptance { media_type, accept_when, reject_when };
     let place = match kind? {
-        Kind::Header => Place::Header(HeaderName::from_bytes(name?.as_bytes()).ok()?),
-        Kind::Bearer => Place::Bearer,
-        Kind::Cookie => Place::Cookie(name?),
-        Kind::Query => Place::Query(name?),
-        Kind::RequestJson => Place::RequestJson(pointer?),
-        Kind::ResponseJson => Place::ResponseJson(pointer?),
+        Kind::Header => Location::Header(HeaderName::from_bytes(name?.as_bytes()).ok()?),
+        Kind::Bearer => Location::Bearer,
+        Kind::Cookie => Location::Cookie(name?),
+        Kind::Query => Location::Query(name?),
+        Kind::RequestJson => Location::RequestJson(pointer?),
+        Kind::ResponseJson => Location::ResponseJson(pointer?),
         // Here both are about messages.
-        Kind::WsClient => Place::WsClient {
+        Kind::WsClient => Location::WsClient {
             pointer: pointer?,
             when: when?,
             accept_when: accept.accept_when.take()?,
             reject_when: accept.reject_when.take(),
         },
-        Kind::WsServer => Place::WsServer { pointer: pointer?, when: when? },
+        Kind::WsServer => Location::WsServer { pointer: pointer?, when: when? },
     };
     Some(TokenRule { number: 0, place, paths, ends, accept })
 }
 
 fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
-    for (key, need, cure) in kind.needs() {
+    for (key, need, fix) in kind.needs() {
         match (need, table.has(key)) {
             (Need::Required, false) => {
-                table.absent(key, &format!("a {} rule needs it", kind.name()), cure);
+                table.absent(key, &format!("a {} rule needs it", kind.name()), fix);
             }
             (Need::Refused, true) => {
                 let others: Vec<_> = Kind::ALL
@@ -160,43 +163,43 @@ fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
                     .map(|(name, _)| name)
                     .collect();
                 let what = format!("a {} rule has no such key", kind.name());
-                table.fault(key, Fault::new(what, format!("remove it; it is for {}", others.join(", "))));
+                table.fault(key, ValueError::new(what, format!("remove it; it is for {}", others.join(", "))));
             }
             (Need::Required | Need::Optional, true) | (Need::Optional | Need::Refused, false) => {}
         }
     }
 }
 
-fn name(kind: Option<Kind>, text: &str) -> Result<String, Fault> {
+fn name(kind: Option<Kind>, text: &str) -> Result<String, ValueError> {
     match kind {
         Some(Kind::Header | Kind::Cookie) if !is_token(text) || HeaderName::from_bytes(text.as_bytes()).is_err() => {
             let what = format!("{} is not the name of a header or cookie", echo(text));
-            Err(Fault::new(what, "write it like \"session-id\""))
+            Err(ValueError::new(what, "write it like \"session-id\""))
         }
-        _ if text.is_empty() => Err(Fault::new("a name is not empty", "write it like \"session-id\"")),
+        _ if text.is_empty() => Err(ValueError::new("a name is not empty", "write it like \"session-id\"")),
         _ => Ok(text.to_owned()),
     }
 }
 
-fn pointer(text: &str) -> Result<Pointer, Fault> {
+fn pointer(text: &str) -> Result<Pointer, ValueError> {
     Pointer::parse(text).filter(|pointer| !pointer.segments().is_empty()).ok_or_else(|| {
         let what = format!("{} is not a JSON pointer to a field", echo(text));
-        Fault::new(what, "write it like \"/session_id\" or \"/user/token\" (~1 for /, ~0 for ~ in a name)")
+        ValueError::new(what, "write it like \"/session_id\" or \"/user/token\" (~1 for /, ~0 for ~ in a name)")
     })
 }
 
 fn conditions(table: &mut Section<'_, '_>, key: &str) -> Option<Conditions> {
     let fields = table.entries(key, |name, value| Ok((pointer(name)?, scalar(value)?)))?;
     if fields.is_empty() {
-        let cure = "name a field and its value: { \"/type\" = \"auth_success\" }";
-        table.fault(key, Fault::new("an empty table would mean every message", cure));
+        let fix = "name a field and its value: { \"/type\" = \"auth_success\" }";
+        table.fault(key, ValueError::new("an empty table would mean every message", fix));
         return None;
     }
     Some(Conditions(fields))
 }
 
-fn scalar(value: &DeValue<'_>) -> Result<Scalar, Fault> {
-    let cure = "compare with text, a number, true or false";
+fn scalar(value: &DeValue<'_>) -> Result<Scalar, ValueError> {
+    let fix = "compare with text, a number, true or false";
     match value {
         DeValue::String(text) => Ok(Scalar::Text(text.clone().into_owned())),
         DeValue::Boolean(value) => Ok(Scalar::Bool(*value)),
@@ -205,8 +208,8 @@ fn scalar(value: &DeValue<'_>) -> Result<Scalar, Fault> {
         DeValue::Float(number) if number.as_str().contains(|character: char| character.is_ascii_digit()) => {
             Ok(Scalar::Number(number.as_str().trim_start_matches('+').to_owned()))
         }
-        DeValue::Float(number) => Err(Fault::new(format!("JSON has no {number}"), cure)),
-        other => Err(not_a(other, "a single value", cure)),
+        DeValue::Float(number) => Err(ValueError::new(format!("JSON has no {number}"), fix)),
+        other => Err(not_a(other, "a single value", fix)),
     }
 }
 
@@ -214,13 +217,13 @@ fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
     let paths = paths(table, "paths");
     if paths.as_ref() == Some(&PathSet::default()) {
         let what = "an empty list: the rule would apply nowhere";
-        table.fault("paths", Fault::new(what, "name paths, or leave out the key for everywhere"));
+        table.fault("paths", ValueError::new(what, "name paths, or leave out the key for everywhere"));
     }
     paths
 }
 
 /// An empty text means any type: it is how an environment variable takes away the file's.
-fn media_type(text: &str) -> Result<Option<String>, Fault> {
+fn media_type(text: &str) -> Result<Option<String>, ValueError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -230,5 +233,5 @@ fn media_type(text: &str) -> Result<Option<String>, Fault> {
         return Ok(Some(text.to_ascii_lowercase()));
     }
     let what = format!("{} is not a media type", echo(text));
-    Err(Fault::new(what, "write it like \"application/json\", without parameters"))
+    Err(ValueError::new(what, "write it like \"application/json\", without parameters"))
 }

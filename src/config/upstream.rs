@@ -1,28 +1,28 @@
 //! Addresses: where to listen, and where the app listens.
 
-use super::problem::{Fault, echo};
+use super::error::{ValueError, echo};
 use super::{Listen, Upstream};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// `listen`.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, Fault> {
+pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueError> {
     text.parse().map_err(|_| {
         let port = text.rsplit(':').next().filter(|port| port.parse::<u16>().is_ok());
         let what = format!("{} is not an IP address and a port", echo(text));
-        let cure = match (port, text.rsplit_once(':').map_or("", |(host, _)| host)) {
+        let fix = match (port, text.rsplit_once(':').map_or("", |(host, _)| host)) {
             (Some(port), "localhost") => format!("names are not looked up: write \"127.0.0.1:{port}\""),
             (Some(port), "" | "*") => {
                 format!("write \"127.0.0.1:{port}\" for this host alone, or \"0.0.0.0:{port}\" for every network")
             }
             _ => "write it like \"127.0.0.1:10086\" or \"[::1]:10086\"".to_owned(),
         };
-        Fault::new(what, cure)
+        ValueError::new(what, fix)
     })
 }
 
 /// The `listen` of a table, which may be a Unix socket too.
-pub(super) fn listen_or_unix(text: &str) -> Result<Listen, Fault> {
+pub(super) fn listen_or_unix(text: &str) -> Result<Listen, ValueError> {
     match text.strip_prefix("unix:") {
         Some(path) => unix(path).map(Listen::Unix),
         None => listen(text).map(Listen::Tcp),
@@ -48,8 +48,8 @@ pub(super) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// `upstream`.
-pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
-    const CURE: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";
+pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {
+    const FIX: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path).map(Upstream::Unix);
     }
@@ -57,42 +57,42 @@ pub(super) fn upstream(text: &str) -> Result<Upstream, Fault> {
     let rest = match scheme.as_deref() {
         Some("http") => &text["http://".len()..],
         Some("https") => {
-            return Err(Fault::new(
+            return Err(ValueError::new(
                 "TLS to the app is not supported",
                 "write \"http://…\" and let idlegate stand beside the app, or a TLS client between the two",
             ));
         }
         // Nothing is repeated here that could be a password before an "@".
-        Some(_) => return Err(Fault::new("only http:// and unix: are understood", CURE)),
-        None => return Err(Fault::new("it neither begins with http:// nor with unix:", CURE)),
+        Some(_) => return Err(ValueError::new("only http:// and unix: are understood", FIX)),
+        None => return Err(ValueError::new("it neither begins with http:// nor with unix:", FIX)),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('@') {
-        return Err(Fault::new("a user or password before \"@\" is not supported", CURE));
+        return Err(ValueError::new("a user or password before \"@\" is not supported", FIX));
     }
     if authority.contains(['/', '?', '#']) {
-        let cure = "leave out what follows host and port: paths are forwarded as they come";
-        return Err(Fault::new(format!("{} has a path or a query", echo(text)), cure));
+        let fix = "leave out what follows host and port: paths are forwarded as they come";
+        return Err(ValueError::new(format!("{} has a path or a query", echo(text)), fix));
     }
     let (host, port) = host_and_port(authority)
-        .ok_or_else(|| Fault::new(format!("{} is not a host and a port", echo(authority)), CURE))?;
+        .ok_or_else(|| ValueError::new(format!("{} is not a host and a port", echo(authority)), FIX))?;
     Ok(Upstream::Tcp(format!("{host}:{port}")))
 }
 
-fn unix(path: &str) -> Result<PathBuf, Fault> {
+fn unix(path: &str) -> Result<PathBuf, ValueError> {
     /// `sun_path` has 108 bytes, one of them for the end.
-    const LONGEST: usize = 107;
-    const CURE: &str = "write the absolute path of the socket, like \"unix:/run/app.sock\"";
+    const MAX_LENGTH: usize = 107;
+    const FIX: &str = "write the absolute path of the socket, like \"unix:/run/app.sock\"";
     if !path.starts_with('/') || path.contains('\0') {
-        return Err(Fault::new(format!("{} is not an absolute path", echo(path)), CURE));
+        return Err(ValueError::new(format!("{} is not an absolute path", echo(path)), FIX));
     }
     // `unix:///run/app.sock` is the same path.
     let path = format!("/{}", path.trim_start_matches('/'));
-    if path.len() > LONGEST {
-        return Err(Fault::new(format!("the path of a socket has {LONGEST} bytes at most"), CURE));
+    if path.len() > MAX_LENGTH {
+        return Err(ValueError::new(format!("the path of a socket has {MAX_LENGTH} bytes at most"), FIX));
     }
     if path.ends_with('/') {
-        return Err(Fault::new(format!("{} is a directory", echo(&path)), CURE));
+        return Err(ValueError::new(format!("{} is a directory", echo(&path)), FIX));
     }
     Ok(PathBuf::from(path))
 }

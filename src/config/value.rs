@@ -1,6 +1,6 @@
 //! Single values: their types, and the checks that several keys share.
 
-use super::problem::{Fault, echo};
+use super::error::{ValueError, echo};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub(super) enum Form {
 }
 
 /// The fault of a value that has the wrong type.
-pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, cure: &str) -> Fault {
+pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, fix: &str) -> ValueError {
     let found = match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a whole number",
@@ -29,11 +29,11 @@ pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, cure: &str) -> Fault {
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    Fault::new(format!("{found} stands where {wanted} is needed"), cure)
+    ValueError::new(format!("{found} stands where {wanted} is needed"), fix)
 }
 
 /// What stands in an environment variable.
-pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, Fault> {
+pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, ValueError> {
     let text = |text: &'_ str| DeValue::String(text.to_owned().into());
     let trimmed = raw.trim();
     let compound = trimmed.starts_with(['[', '{']);
@@ -53,20 +53,20 @@ pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, Fault> {
 }
 
 /// What the TOML parser found wrong.
-pub(super) fn syntax_fault(message: &str) -> Fault {
+pub(super) fn syntax_fault(message: &str) -> ValueError {
     let message = message.lines().collect::<Vec<_>>().join(", ");
-    let cure = if message.contains("duplicate key") {
+    let fix = if message.contains("duplicate key") {
         "keep one of them"
     } else if message.contains("quoted") {
         "write text in quotes: key = \"text\""
     } else {
         "write it as TOML: key = \"text\", key = 7, key = true, key = [\"a\", \"b\"], [table]"
     };
-    Fault::new(format!("not valid TOML: {message}"), cure)
+    ValueError::new(format!("not valid TOML: {message}"), fix)
 }
 
 /// `true` or `false`.
-pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
+pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, ValueError> {
     match value {
         DeValue::Boolean(value) => Ok(*value),
         other => Err(not_a(other, "true or false", "write true or false, without quotes")),
@@ -74,82 +74,82 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Result<bool, Fault> {
 }
 
 /// A whole number.
-pub(super) fn integer(value: &DeValue<'_>) -> Result<i64, Fault> {
+pub(super) fn integer(value: &DeValue<'_>) -> Result<i64, ValueError> {
     match value {
         DeValue::Integer(value) => i64::from_str_radix(value.as_str(), value.radix())
-            .map_err(|_| Fault::new(format!("{value} is too large"), "write a smaller number")),
+            .map_err(|_| ValueError::new(format!("{value} is too large"), "write a smaller number")),
         other => Err(not_a(other, "a whole number", "write digits only, without quotes")),
     }
 }
 
 /// A whole number in `range`.
-pub(super) fn integer_in<T>(value: &DeValue<'_>, range: RangeInclusive<T>) -> Result<T, Fault>
+pub(super) fn integer_in<T>(value: &DeValue<'_>, range: RangeInclusive<T>) -> Result<T, ValueError>
 where
     T: TryFrom<i64> + PartialOrd + std::fmt::Display,
 {
     let value = integer(value)?;
     T::try_from(value).ok().filter(|value| range.contains(value)).ok_or_else(|| {
         let (first, last) = range.into_inner();
-        Fault::new(format!("{value} is out of range"), format!("write a number from {first} to {last}"))
+        ValueError::new(format!("{value} is out of range"), format!("write a number from {first} to {last}"))
     })
 }
 
 /// The longest duration there is: longer ones can only be slips, and near the end of what a clock can count sums
 /// would overflow.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const MAX_LENGTH: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// A duration as people write it, such as `1h` or `500ms`: longer than none, and ten years at most.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn duration(text: &str) -> Result<Duration, Fault> {
-    const CURE: &str = "write it like \"1h\" or \"45s\"";
+pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
+    const FIX: &str = "write it like \"1h\" or \"45s\"";
     // humantime panics where its sum exceeds a u64 of seconds by its last fraction; twelve digits cannot get there.
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
     #[expect(clippy::disallowed_methods, reason = "the one place that knows what it cannot take")]
     let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
     match duration {
-        Some(Duration::ZERO) => Err(Fault::new("a duration of zero is none", CURE)),
+        Some(Duration::ZERO) => Err(ValueError::new("a duration of zero is none", FIX)),
         None => {
-            Err(without_unit(text).unwrap_or_else(|| Fault::new(format!("{} is not a duration", echo(text)), CURE)))
+            Err(without_unit(text).unwrap_or_else(|| ValueError::new(format!("{} is not a duration", echo(text)), FIX)))
         }
-        Some(duration) if duration > LONGEST => {
-            Err(Fault::new(format!("{} is longer than ten years", echo(text)), CURE))
+        Some(duration) if duration > MAX_LENGTH => {
+            Err(ValueError::new(format!("{} is longer than ten years", echo(text)), FIX))
         }
         Some(duration) => Ok(duration),
     }
 }
 
 /// The same, where none is a duration as well: `0s`.
-pub(super) fn duration_or_zero(text: &str) -> Result<Duration, Fault> {
+pub(super) fn duration_or_zero(text: &str) -> Result<Duration, ValueError> {
     if matches!(text.trim(), "0" | "0s" | "0ms") { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 /// The fault of a duration that is a bare number.
-fn without_unit(text: &str) -> Option<Fault> {
+fn without_unit(text: &str) -> Option<ValueError> {
     let seconds = text.trim().parse::<u32>().ok()?;
     let plain = format!("{seconds}s");
     let usual = humantime::format_duration(Duration::from_secs(seconds.into())).to_string();
     let seconds_or = if usual == plain { String::new() } else { format!(", which is \"{usual}\"") };
-    Some(Fault::new(format!("{seconds} has no unit"), format!("for seconds write \"{plain}\"{seconds_or}")))
+    Some(ValueError::new(format!("{seconds} has no unit"), format!("for seconds write \"{plain}\"{seconds_or}")))
 }
 
 /// A duration in whole seconds, 1 at least.
-pub(super) fn seconds(text: &str) -> Result<u64, Fault> {
+pub(super) fn seconds(text: &str) -> Result<u64, ValueError> {
     let duration = duration(text)?;
     if duration.subsec_nanos() == 0 {
         return Ok(duration.as_secs());
     }
     let what = format!("{} is not a whole number of seconds", echo(text));
-    Err(Fault::new(what, "write it in seconds or more, like \"45s\" or \"1h\""))
+    Err(ValueError::new(what, "write it in seconds or more, like \"45s\" or \"1h\""))
 }
 
 /// A path that means the same wherever idlegate is started.
-pub(super) fn absolute(text: &str, example: &str) -> Result<PathBuf, Fault> {
+pub(super) fn absolute(text: &str, example: &str) -> Result<PathBuf, ValueError> {
     if text.starts_with('/') && !text.contains('\0') {
         return Ok(PathBuf::from(text));
     }
-    Err(Fault::new(format!("{} is no absolute path", echo(text)), format!("write it like \"{example}\"")))
+    Err(ValueError::new(format!("{} is no absolute path", echo(text)), format!("write it like \"{example}\"")))
 }
 
 /// Whether `text` is a token of RFC 9110 §5.6.2, as names of headers, cookies and protocols are.

@@ -28,7 +28,7 @@ pub(super) struct App {
     stop: CancellationToken,
 }
 
-type Answer = Response<Either<Full<Bytes>, WatchBody>>;
+type AppResponse = Response<Either<Full<Bytes>, WatchBody>>;
 
 impl App {
     pub(super) fn new(watch: Arc<dyn Watch>, stop: CancellationToken) -> Self {
@@ -54,7 +54,7 @@ pub(super) async fn serve_connection(stream: TcpStream, app: Arc<App>) {
     }
 }
 
-async fn route(app: &Arc<App>, request: Request<Incoming>) -> Answer {
+async fn route(app: &Arc<App>, request: Request<Incoming>) -> AppResponse {
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::POST, "/api/login") => login(app, request).await,
@@ -82,7 +82,7 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Answer {
     }
 }
 
-async fn login(app: &App, request: Request<Incoming>) -> Answer {
+async fn login(app: &App, request: Request<Incoming>) -> AppResponse {
     let body = body_json(request).await;
     let given = |field: &str| body.get(field).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let (Some(username), Some(_)) = (given("username"), given("password")) else {
@@ -91,7 +91,7 @@ async fn login(app: &App, request: Request<Incoming>) -> Answer {
     done(&json!({ "success": true, "session_id": app.let_in(username), "username": username }))
 }
 
-async fn upload(app: &App, request: Request<Incoming>) -> Answer {
+async fn upload(app: &App, request: Request<Incoming>) -> AppResponse {
     let token = request.headers().get("session-id").and_then(|value| value.to_str().ok());
     let known = token.is_some_and(|token| app.logins.username(token).is_some());
     let mut body = request.into_body();
@@ -108,7 +108,7 @@ async fn upload(app: &App, request: Request<Incoming>) -> Answer {
     if known { done(&json!({ "success": true, "bytes": bytes })) } else { no_such_session() }
 }
 
-fn open_socket(app: &Arc<App>, mut request: Request<Incoming>) -> Answer {
+fn open_socket(app: &Arc<App>, mut request: Request<Incoming>) -> AppResponse {
     let asks = request.headers().get(UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let key = request.headers().get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let (true, Some(accept)) = (asks, key.and_then(|key| HeaderValue::from_str(&key).ok())) else {
@@ -145,18 +145,18 @@ fn token_in(body: &Value) -> Option<String> {
     body.get("session_id").and_then(Value::as_str).map(str::to_owned)
 }
 
-fn done(body: &Value) -> Answer {
+fn done(body: &Value) -> AppResponse {
     json_answer(StatusCode::OK, body)
 }
 
-fn failed(status: StatusCode, error: &str) -> Answer {
+fn failed(status: StatusCode, error: &str) -> AppResponse {
     json_answer(status, &json!({ "success": false, "error": error }))
 }
 
-fn no_such_session() -> Answer {
+fn no_such_session() -> AppResponse {
     failed(StatusCode::UNAUTHORIZED, "Invalid or expired session")
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> Answer {
+fn json_answer(status: StatusCode, body: &Value) -> AppResponse {
     page::answer(status, "application/json", Either::Left(Full::new(Bytes::from(body.to_string()))))
 }

@@ -17,18 +17,18 @@ pub(super) enum Output {
 /// The program a socket runs; there may be none.
 #[derive(Default)]
 pub(super) struct Program {
-    steps: VecDeque<Step>,
+    steps: VecDeque<ProgramStep>,
     asleep: Option<Pin<Box<Sleep>>>,
 }
 
-enum Step {
+enum ProgramStep {
     Print(String),
     Sleep(Duration),
     Finish,
 }
 
 /// How long one `time.sleep` lasts at most.
-const LONGEST_SLEEP: f64 = 60.0;
+const MAX_SLEEP: f64 = 60.0;
 /// How many lines of a program are run.
 const MOST_LINES: usize = 500;
 
@@ -36,7 +36,7 @@ impl Program {
     /// Starts the program that `code` says.
     pub(super) fn start(code: &str) -> Self {
         let lines = code.lines().take(MOST_LINES).filter_map(step_of);
-        Self { steps: lines.chain([Step::Finish]).collect(), asleep: None }
+        Self { steps: lines.chain([ProgramStep::Finish]).collect(), asleep: None }
     }
 
     /// Runs up to the next output; for ever where there is none. Loses nothing when dropped halfway.
@@ -47,23 +47,23 @@ impl Program {
                 self.asleep = None;
             }
             match self.steps.pop_front() {
-                Some(Step::Print(text)) => return Output::Text(text),
-                Some(Step::Sleep(duration)) => self.asleep = Some(Box::pin(tokio::time::sleep(duration))),
-                Some(Step::Finish) => return Output::Finished,
+                Some(ProgramStep::Print(text)) => return Output::Text(text),
+                Some(ProgramStep::Sleep(duration)) => self.asleep = Some(Box::pin(tokio::time::sleep(duration))),
+                Some(ProgramStep::Finish) => return Output::Finished,
                 None => std::future::pending().await,
             }
         }
     }
 }
 
-fn step_of(line: &str) -> Option<Step> {
+fn step_of(line: &str) -> Option<ProgramStep> {
     let line = line.trim();
     if let Some(argument) = argument_of(line, "print(") {
         let unquoted = ['"', '\''].iter().find_map(|quote| argument.strip_prefix(*quote)?.strip_suffix(*quote));
-        return Some(Step::Print(unquoted.unwrap_or(argument).to_owned()));
+        return Some(ProgramStep::Print(unquoted.unwrap_or(argument).to_owned()));
     }
     let seconds: f64 = argument_of(line, "time.sleep(")?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds.min(LONGEST_SLEEP)).ok().map(Step::Sleep)
+    Duration::try_from_secs_f64(seconds.min(MAX_SLEEP)).ok().map(ProgramStep::Sleep)
 }
 
 fn argument_of<'a>(line: &'a str, call: &str) -> Option<&'a str> {

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 const PING_EVERY: Duration = Duration::from_secs(45);
 const MOST_MESSAGE: usize = 10 * 1024 * 1024;
 /// How long a client may take to answer a Close.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const LOGGED_IN_ELSEWHERE: u16 = 4001;
 
 struct Conversation<'a, S> {
@@ -118,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             .await?;
         let mut nowhere = tokio::io::sink();
         let rest = tokio::io::copy(self.socket.get_mut(), &mut nowhere);
-        let _ = tokio::time::timeout(FAREWELL, rest).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
         Ok(())
     }
 
@@ -126,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         self.socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
         let goodbye = async { while let Some(Ok(_)) = self.socket.next().await {} };
         // A client that does not answer is not waited for: the sockets close with the conversation.
-        let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
         Ok(())
     }
 }

@@ -3,8 +3,8 @@
 use super::tell::{LoggedIn, tell_of_sessions};
 use super::{CONFIG, Glance, Watch, serve};
 use crate::config::Config;
-use crate::keeper::Keeper;
 use crate::listen::StartError;
+use crate::registry::Registry;
 use crate::server::Server;
 use crate::session::SessionId;
 use crate::systemd::HandedOver;
@@ -136,12 +136,12 @@ impl Demo {
 
     /// Serves the app and the proxy until dropped, and has each login, and each end of a session, told in a line of words.
     pub async fn run(self, tell: impl Fn(String)) {
-        let keeper = Arc::clone(self.proxy.keeper());
+        let registry = Arc::clone(self.proxy.registry());
         let (logins, logged_in) = mpsc::channel(LOGINS_AT_MOST);
-        let watch = Arc::new(Watched { keeper: Arc::clone(&keeper), logins });
+        let watch = Arc::new(Watched { registry: Arc::clone(&registry), logins });
         tokio::select! {
             never = serve(self.app, watch) => match never {},
-            () = tell_of_sessions(&keeper, logged_in, tell) => {}
+            () = tell_of_sessions(&registry, logged_in, tell) => {}
             () = self.proxy.run() => {}
         }
     }
@@ -149,14 +149,14 @@ impl Demo {
 
 /// The proxy's sessions, for the page to look at.
 struct Watched {
-    keeper: Arc<Keeper>,
+    registry: Arc<Registry>,
     logins: mpsc::Sender<LoggedIn>,
 }
 
 impl Watch for Watched {
     fn glance(&self, session: &SessionId) -> Option<Glance> {
-        let session = self.keeper.known(*session)?;
-        let beat = session.pulse().last();
+        let session = self.registry.known(*session)?;
+        let beat = session.activity_record().last();
         let (state, source) = match session.ended() {
             Some(ended) => ("ended", ended.source),
             None => ("live", beat.source),
@@ -164,8 +164,8 @@ impl Watch for Watched {
         Some(Glance {
             state,
             source: source.name(),
-            idle_ms: self.keeper.clock().now().since(beat.at),
-            limit_seconds: self.keeper.limits().timeout,
+            idle_ms: self.registry.clock().now().since(beat.at),
+            limit_seconds: self.registry.limits().timeout,
             connections: session.connections(),
         })
     }

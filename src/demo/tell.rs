@@ -1,6 +1,6 @@
 //! What the demo tells in its terminal: a line when a user logs in, and one when the session ends.
 
-use crate::keeper::Keeper;
+use crate::registry::Registry;
 use crate::session::{Reason, SessionId};
 use crate::store::Ended;
 use std::time::Duration;
@@ -22,8 +22,12 @@ pub(super) struct LoggedIn {
 }
 
 /// Tells until dropped.
-pub(super) async fn tell_of_sessions(keeper: &Keeper, mut logged_in: mpsc::Receiver<LoggedIn>, tell: impl Fn(String)) {
-    let limit = keeper.limits().timeout;
+pub(super) async fn tell_of_sessions(
+    registry: &Registry,
+    mut logged_in: mpsc::Receiver<LoggedIn>,
+    tell: impl Fn(String),
+) {
+    let limit = registry.limits().timeout;
     let mut watched: Vec<LoggedIn> = Vec::new();
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -36,7 +40,7 @@ pub(super) async fn tell_of_sessions(keeper: &Keeper, mut logged_in: mpsc::Recei
                 }
             }
             _ = tick.tick(), if !watched.is_empty() => watched.retain(|login| {
-                let session = keeper.known(login.session);
+                let session = registry.known(login.session);
                 let ended = session.as_ref().and_then(|session| session.ended());
                 if let Some(ended) = ended {
                     tell(end_line(login, ended, limit));

@@ -18,12 +18,12 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How many lines may wait to be written. More are lost.
-const LINES_AT_MOST: usize = 10_000;
+const MAX_LINES: usize = 10_000;
 
 /// Logs on stderr from now on, and records where `audit` says. Returns what has to live as long as anything is logged, and
 /// what changes the level.
 pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
-    let (stderr, written) = unhurried(io::stderr(), LINES_AT_MOST, format);
+    let (stderr, written) = unhurried(io::stderr(), MAX_LINES, format);
     // What the libraries say below a warning is about themselves, not about sessions.
     let targets = |level: LevelFilter| {
         Targets::new()

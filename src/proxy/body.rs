@@ -1,10 +1,10 @@
 //! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
 
-use super::FAREWELL;
+use super::CLOSE_TIMEOUT;
 use super::expect::Wait;
 use crate::clock::Clock;
-use crate::keeper::{Attached, Session};
 use crate::metrics::Metrics;
+use crate::registry::{Attachment, TrackedSession};
 use crate::session::Source;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
@@ -60,13 +60,13 @@ impl<W: Unpin> http_body::Body for Held<W> {
 }
 
 /// The beginning of a body, read to be examined.
-pub(super) struct Start {
+pub(super) struct BufferedBody {
     frames: VecDeque<Frame<Bytes>>,
     /// What was not read; `None` where the body is complete.
     rest: Option<Body>,
 }
 
-impl Start {
+impl BufferedBody {
     /// Reads until the body ends or has more than `most` bytes.
     pub(super) async fn read(mut body: Body, most: usize) -> Result<Self, Error> {
         // In one piece: as many as it came in, down to a byte each, they could take a hundred times its length.
@@ -100,7 +100,7 @@ impl Start {
 }
 
 /// A body whose start was read already.
-struct Replay(Start);
+struct Replay(BufferedBody);
 
 impl http_body::Body for Replay {
     type Data = Bytes;
@@ -126,7 +126,7 @@ impl http_body::Body for Replay {
 pub(super) struct Refresh {
     pub(super) clock: Clock,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) sessions: Vec<Arc<Session>>,
+    pub(super) sessions: Vec<Arc<TrackedSession>>,
 }
 
 impl Refresh {
@@ -266,15 +266,15 @@ impl Drop for Upload {
 
 /// The session of an answer was cut while it was being sent. Ends the connection without the body's end.
 #[derive(Debug)]
-struct Cut;
+struct SessionCut;
 
-impl fmt::Display for Cut {
+impl fmt::Display for SessionCut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the session of this answer was cut")
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for SessionCut {}
 
 /// The body of an answer on its way to the client, for as long as its sessions live.
 pub(super) struct Download {
@@ -286,7 +286,7 @@ pub(super) struct Download {
     /// Whom its end refreshes.
     pub(super) end: Option<Refresh>,
     /// The sessions that this is a connection of.
-    pub(super) attached: Vec<Attached>,
+    pub(super) attached: Vec<Attachment>,
     /// Ends the connection where a stuck client keeps this from being polled when the cut comes.
     pub(super) watch: tokio::task::AbortHandle,
 }
@@ -298,7 +298,7 @@ impl http_body::Body for Download {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if self.cuts.iter_mut().any(|cut| cut.as_mut().poll(cx).is_ready()) {
             self.cuts.clear();
-            return Poll::Ready(Some(Err(Box::new(Cut))));
+            return Poll::Ready(Some(Err(Box::new(SessionCut))));
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &polled {
@@ -345,7 +345,7 @@ pub(super) fn discard(mut body: Body) {
         return;
     }
     runtime.spawn(async move {
-        let sending = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(FAREWELL, body.frame()).await {} };
+        let sending = async { while let Ok(Some(Ok(_))) = tokio::time::timeout(CLOSE_TIMEOUT, body.frame()).await {} };
         // Whether it was all read or took too long, the connection ends now.
         let _ = tokio::time::timeout(DISCARDING, sending).await;
     });
@@ -366,9 +366,9 @@ mod tests {
         drop(upload(&unsent));
         let back = unsent.take().expect("the body").collect().await.expect("all of it");
         assert_eq!(back.to_bytes(), "all of it");
-        let mut asked = upload(&unsent);
-        asked.frame().await;
-        drop(asked);
+        let mut summary = upload(&unsent);
+        summary.frame().await;
+        drop(summary);
         assert!(unsent.take().is_none());
     }
 }

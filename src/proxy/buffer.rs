@@ -6,7 +6,7 @@ use std::cell::RefCell;
 const CHUNK: usize = 64 * 1024;
 
 /// How many empty buffers a thread keeps for the next who needs one, and how large one may be.
-const SPARE_AT_MOST: usize = 16;
+const MAX_SPARE: usize = 16;
 const SPARE_BYTES: usize = 128 * 1024;
 
 thread_local! {
@@ -81,7 +81,7 @@ impl Buffer {
         filled.bytes.clear();
         filled.start = 0;
         SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARE_AT_MOST {
+            if spare.len() < MAX_SPARE {
                 spare.push(Self(Some(filled)));
             }
         });

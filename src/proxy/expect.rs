@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Expectation {
     /// Decided, either way: whoever is first has it.
     decided: AtomicBool,
-    asked: Notify,
+    summary: Notify,
     /// The app has answered instead, and its answer has been passed on.
     over: CancellationToken,
 }
@@ -34,7 +34,7 @@ impl Expectation {
         let told = Arc::clone(&expectation);
         hyper::ext::on_informational(request, move |answer| {
             if answer.status() == StatusCode::CONTINUE {
-                told.asked.notify_one();
+                told.summary.notify_one();
             }
         });
         expectation
@@ -44,7 +44,7 @@ impl Expectation {
         Box::pin(async move {
             // In each case the body goes, unless the app has answered without it.
             tokio::select! {
-                () = self.asked.notified() => {}
+                () = self.summary.notified() => {}
                 // It sends its body without being asked to.
                 () = client.more() => {}
                 () = tokio::time::sleep(WAIT) => {}

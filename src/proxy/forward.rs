@@ -1,17 +1,17 @@
 //! Forwarding a request to the app, and its answer back.
 
 use super::aliases::Aliases;
-use super::body::{self, Body, Progress, Start, Unsent, Upload};
+use super::body::{self, Body, BufferedBody, Progress, Unsent, Upload};
 use super::expect::Expectation;
-use super::gate::Pass;
+use super::gate::Admitted;
 use super::headers;
 use super::upstream::{Connector, Used};
 use super::{Client, Proxy, framing};
 use crate::audit::Caller;
 use crate::clock::milliseconds;
-use crate::refusal::Fault;
+use crate::refusal::ProxyError;
 use crate::route::NormalPath;
-use crate::token::EXAMINED_BYTES;
+use crate::token::MAX_EXAMINED_BYTES;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -38,7 +38,7 @@ pub(super) fn pool(connector: Connector, idle_at_most: usize) -> Pool {
         .pool_idle_timeout(POOL_IDLE)
         .pool_timer(TokioTimer::new())
         .http1_preserve_header_case(true)
-        .http1_max_buf_size(super::BUFFERED_AT_MOST)
+        .http1_max_buf_size(super::MAX_BUFFERED_BYTES)
         .build(connector)
 }
 
@@ -49,9 +49,9 @@ pub(super) async fn forward(
     path: &NormalPath,
     mut head: request::Parts,
     body: Body,
-    pass: Pass<'_>,
+    pass: Admitted<'_>,
     timeout: Duration,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     if proxy.tokens().look_into_answer(path) || pass.depends_on_body() {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -66,15 +66,16 @@ pub(super) async fn conclude(
     client: &Client,
     path: &NormalPath,
     answer: Response<Body>,
-    mut pass: Pass<'_>,
+    mut pass: Admitted<'_>,
     timeout: Duration,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     let (head, mut body) = answer.into_parts();
     let issues = proxy.tokens().look_into_answer(path);
     let mut read = None;
     if head.status.is_success() && (issues || pass.depends_on_body() && is_short(&head.headers)) {
-        let reading = tokio::time::timeout(timeout, Start::read(body, EXAMINED_BYTES));
-        let start = reading.await.map_err(|_| Fault::TimedOut)?.map_err(|error| Fault::BadAnswer(causes(&*error)))?;
+        let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
+        let start =
+            reading.await.map_err(|_| ProxyError::TimedOut)?.map_err(|error| ProxyError::BadAnswer(causes(&*error)))?;
         read = start.whole();
         body = start.replay();
     }
@@ -89,7 +90,7 @@ pub(super) async fn conclude(
 /// stream, which is never held back; and what is compressed cannot be read.
 fn is_short(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    length.is_some_and(|length| length <= EXAMINED_BYTES) && !headers::is_compressed(headers)
+    length.is_some_and(|length| length <= MAX_EXAMINED_BYTES) && !headers::is_compressed(headers)
 }
 
 /// Sends the request over a pooled connection and waits for the head of the answer. Where the app was just closing that
@@ -99,9 +100,9 @@ async fn send(
     client: &Client,
     mut head: request::Parts,
     body: Body,
-    pass: &Pass<'_>,
+    pass: &Admitted<'_>,
     timeout: Duration,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     // The pool keys by authority; where to connect is the connector's affair, and `Host` stays the client's.
     head.uri = target(&head.uri);
     head.version = Version::HTTP_11;
@@ -113,9 +114,9 @@ async fn send(
     let body = match attempt(proxy, client, &proxy.pool, Request::from_parts(head, body), pass, timeout).await {
         Err(Attempt::Unsent(body)) => body,
         Err(Attempt::Stale(_)) if may_be_repeated => body::full(String::new()),
-        attempt => return attempt.map_err(Attempt::fault),
+        attempt => return attempt.map_err(Attempt::error),
     };
-    attempt(proxy, client, &proxy.fresh, Request::from_parts(again, body), pass, timeout).await.map_err(Attempt::fault)
+    attempt(proxy, client, &proxy.fresh, Request::from_parts(again, body), pass, timeout).await.map_err(Attempt::error)
 }
 
 /// Idempotent, and nothing of it is gone: only then is it safe to send a request twice (RFC 9110 §9.2.2).
@@ -128,15 +129,15 @@ enum Attempt {
     Unsent(Body),
     /// A connection that had been used before broke before a byte of the answer: the app was closing it.
     Stale(String),
-    Failed(Fault),
+    Failed(ProxyError),
 }
 
 impl Attempt {
-    fn fault(self) -> Fault {
+    fn error(self) -> ProxyError {
         match self {
-            Self::Unsent(_) => Fault::BadAnswer("it closed the connection".to_owned()),
-            Self::Stale(cause) => Fault::BadAnswer(cause),
-            Self::Failed(fault) => fault,
+            Self::Unsent(_) => ProxyError::BadAnswer("it closed the connection".to_owned()),
+            Self::Stale(cause) => ProxyError::BadAnswer(cause),
+            Self::Failed(error) => error,
         }
     }
 }
@@ -146,10 +147,10 @@ async fn attempt(
     client: &Client,
     pool: &Pool,
     mut request: Request<Body>,
-    pass: &Pass<'_>,
+    pass: &Admitted<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, Attempt> {
-    let progress = Progress::new(proxy.keeper.clock().clone());
+    let progress = Progress::new(proxy.registry.clock().clone());
     let expects = headers::lists(request.headers(), &header::EXPECT, "100-continue");
     let expectation = expects.then(|| Expectation::of(&mut request));
     let wait = expectation.clone().map(|expectation| expectation.wait(Arc::clone(&client.line)));
@@ -161,14 +162,14 @@ async fn attempt(
     let overdue = overdue(&progress, timeout);
     let answer = tokio::select! {
         answer = pool.request(request) => answer,
-        fault = overdue => return Err(Attempt::Failed(fault)),
+        error = overdue => return Err(Attempt::Failed(error)),
     };
     match answer {
         Ok(answer) => {
             if let Some(used) = answer.extensions().get::<Used>() {
                 used.mark();
             }
-            let bad = |cause: &str| Err(Attempt::Failed(Fault::BadAnswer(cause.to_owned())));
+            let bad = |cause: &str| Err(Attempt::Failed(ProxyError::BadAnswer(cause.to_owned())));
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 return bad("it switched protocols without being asked to");
             }
@@ -189,9 +190,9 @@ pub(super) fn passed_on(
     answer: Response<Incoming>,
     expectation: Option<&Expectation>,
     aliases: &Arc<Aliases>,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     let (mut head, body) = answer.into_parts();
-    framing::settle(&mut head).map_err(Fault::BadAnswer)?;
+    framing::settle(&mut head).map_err(ProxyError::BadAnswer)?;
     let required = (head.status == StatusCode::UPGRADE_REQUIRED).then(|| head.headers.get_all(header::UPGRADE));
     let required: Vec<_> = required.into_iter().flatten().cloned().collect();
     headers::strip_hop_by_hop(&mut head.headers);
@@ -224,7 +225,7 @@ fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
     }
     // Before all else: it is the reason why the connection to the app was given up, a used one or not.
     if progress.broke() {
-        return Attempt::Failed(Fault::ClientGone);
+        return Attempt::Failed(ProxyError::ClientGone);
     }
     let mut extensions = http::Extensions::new();
     if let Some(connection) = error.connect_info() {
@@ -233,7 +234,7 @@ fn failed(error: &legacy::Error, progress: &Progress) -> Attempt {
     if extensions.get::<Used>().is_some_and(Used::is_stale) {
         return Attempt::Stale(causes(error));
     }
-    Attempt::Failed(Fault::BadAnswer(causes(error)))
+    Attempt::Failed(ProxyError::BadAnswer(causes(error)))
 }
 
 /// Whether hyper had not begun to send it.
@@ -243,15 +244,15 @@ fn was_canceled(error: &legacy::Error) -> bool {
 }
 
 /// The fault of a connection that could not be made.
-pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Fault {
+pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> ProxyError {
     let mut source = Some(error);
     while let Some(cause) = source {
         if cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut) {
-            return Fault::ConnectTimedOut;
+            return ProxyError::ConnectTimedOut;
         }
         source = cause.source();
     }
-    Fault::Unreachable(causes(error))
+    ProxyError::Unreachable(causes(error))
 }
 
 /// An error and all it was caused by, in one line.
@@ -267,12 +268,12 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Resolves when nothing has moved for `timeout`.
-pub(super) async fn overdue(progress: &Progress, timeout: Duration) -> Fault {
+pub(super) async fn overdue(progress: &Progress, timeout: Duration) -> ProxyError {
     let timeout = milliseconds(timeout);
     loop {
         let left = timeout.saturating_sub(progress.still_for());
         if left == 0 {
-            return if progress.client_owes() { Fault::ClientStalled } else { Fault::TimedOut };
+            return if progress.client_owes() { ProxyError::ClientStalled } else { ProxyError::TimedOut };
         }
         tokio::time::sleep(Duration::from_millis(left)).await;
     }
@@ -292,6 +293,6 @@ async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &
     };
     for (rule, id) in proxy.tokens().in_answer(path, body) {
         proxy.metrics().matched(rule);
-        proxy.keeper.accept(id, Some(caller)).await;
+        proxy.registry.accept(id, Some(caller)).await;
     }
 }

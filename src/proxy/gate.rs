@@ -1,161 +1,164 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
 use super::body::{Body, Download, Refresh, Signal};
-use super::{Client, FAREWELL};
+use super::{CLOSE_TIMEOUT, Client};
 use crate::audit::Caller;
-use crate::keeper::{Attached, Awaited, Keeper, Session, Standing};
 use crate::metrics::Dropped;
-use crate::refusal::Fault;
-use crate::session::{Activity, Mode, Reason, Source};
-use crate::token::{Carrier, Place, Sighting, TokenRule};
+use crate::refusal::ProxyError;
+use crate::registry::{Attachment, AwaitingResponse, Registry, Resolved, TrackedSession};
+use crate::session::{ActivitySources, Mode, Reason, Source};
+use crate::token::{Carrier, Location, TokenMatch, TokenRule};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 
 /// How many tokens of one request may begin a session. An honest request has one; a cookie may stand there twice.
-const BEGINNINGS_AT_MOST: usize = 4;
+const MAX_NEW_SESSIONS: usize = 4;
 
 /// How many tokens of one request are looked up in the store. An honest request has one that is not known here.
 const LOOKUPS_AT_MOST: usize = 8;
 
 /// A request that may pass: whose it is.
 #[derive(Debug)]
-pub(super) struct Pass<'p> {
-    keeper: &'p Keeper,
-    activity: Activity,
+pub(super) struct Admitted<'p> {
+    registry: &'p Registry,
+    activity: ActivitySources,
     caller: Caller,
     /// Live sessions that this request refreshes.
-    refreshed: Vec<Arc<Session>>,
+    refreshed: Vec<Arc<TrackedSession>>,
     /// Live sessions that the app's yes ends.
-    ending: Vec<(Arc<Session>, Arc<TokenRule>)>,
+    ending: Vec<(Arc<TrackedSession>, Arc<TokenRule>)>,
     /// Tokens nobody knows. The app has the say.
-    strangers: Vec<Sighting>,
+    unknown: Vec<TokenMatch>,
     /// Keeps the sessions alive until the answer begins.
-    awaited: Vec<Awaited>,
-    attached: Vec<Attached>,
+    awaited: Vec<AwaitingResponse>,
+    attached: Vec<Attachment>,
     /// Tokens that the app must not see.
-    unwanted: Vec<Sighting>,
+    unwanted: Vec<TokenMatch>,
 }
 
 /// Lets a request pass, or not: every token found is looked at, and a single dead one refuses. But apps leave cookies of
 /// earlier sessions behind: beside a live one of the same rule they are taken out.
 pub(super) async fn admit(
-    keeper: &Arc<Keeper>,
-    activity: Activity,
-    sightings: Vec<Sighting>,
+    registry: &Arc<Registry>,
+    activity: ActivitySources,
+    matches: Vec<TokenMatch>,
     caller: Caller,
-) -> Result<Pass<'_>, Fault> {
-    let mut pass = Pass {
-        keeper,
+) -> Result<Admitted<'_>, ProxyError> {
+    let mut pass = Admitted {
+        registry,
         activity,
         caller,
         refreshed: Vec::new(),
         ending: Vec::new(),
-        strangers: Vec::new(),
+        unknown: Vec::new(),
         awaited: Vec::new(),
         attached: Vec::new(),
         unwanted: Vec::new(),
     };
-    let (mut dead, mut undecided, mut excused) = (None, false, Vec::new());
-    let sightings = pass.bound_lookups(sightings)?;
+    let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
+    let matches = pass.bound_lookups(matches)?;
     // At once: several strangers wait for the store no longer than one.
-    let standings = join_all(sightings.iter().map(|sighting| keeper.standing(sighting.id))).await;
-    let live: Vec<_> = sightings
+    let standings = join_all(matches.iter().map(|token_match| registry.resolve(token_match.id))).await;
+    let live: Vec<_> = matches
         .iter()
         .zip(&standings)
-        .filter(|(_, standing)| matches!(standing, Standing::Live(_)))
-        .map(|(sighting, _)| Arc::clone(&sighting.rule))
+        .filter(|(_, standing)| matches!(standing, Resolved::Live(_)))
+        .map(|(token_match, _)| Arc::clone(&token_match.rule))
         .collect();
-    let is_left_behind = |sighting: &Sighting| {
-        matches!(sighting.rule.place, Place::Cookie(_)) && live.iter().any(|rule| Arc::ptr_eq(rule, &sighting.rule))
+    let is_left_behind = |token_match: &TokenMatch| {
+        matches!(token_match.rule.place, Location::Cookie(_))
+            && live.iter().any(|rule| Arc::ptr_eq(rule, &token_match.rule))
     };
-    let enforces = keeper.mode() == Mode::Enforce;
-    for (sighting, standing) in sightings.into_iter().zip(standings) {
+    let enforces = registry.mode() == Mode::Enforce;
+    for (token_match, standing) in matches.into_iter().zip(standings) {
         match standing {
-            Standing::Ended(_) | Standing::Unknown | Standing::Undecided if enforces && is_left_behind(&sighting) => {
-                keeper.metrics().dropped(Dropped::BesideLive);
-                pass.unwanted.push(sighting);
+            Resolved::Ended(_) | Resolved::Unknown | Resolved::Undecided
+                if enforces && is_left_behind(&token_match) =>
+            {
+                registry.metrics().dropped(Dropped::BesideLive);
+                pass.unwanted.push(token_match);
             }
-            Standing::Ended(ended) => {
-                keeper.record_refusal(sighting.id, &ended, Carrier::Request, Some(&pass.caller));
+            Resolved::Ended(ended) => {
+                registry.record_refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
-                if let Place::Cookie(name) = &sighting.rule.place {
+                if let Location::Cookie(name) = &token_match.rule.place {
                     cookies.push(name.clone());
                 }
             }
-            Standing::Excused(excuse) => {
-                keeper.record_would_refuse(sighting.id, &excuse.ended, Carrier::Request, Some(&pass.caller));
-                excused.push(Attached::excused(excuse));
+            Resolved::Tolerated(tolerated) => {
+                registry.record_would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
+                tolerated_connections.push(Attachment::tolerated(tolerated));
             }
             // Whoever else is dead is known for certain, and goes before.
-            Standing::Undecided => undecided = true,
-            Standing::Live(session) => {
+            Resolved::Undecided => undecided = true,
+            Resolved::Live(session) => {
                 session.called_by(&pass.caller);
-                if sighting.rule.ends {
-                    pass.ending.push((session, sighting.rule));
+                if token_match.rule.ends {
+                    pass.ending.push((session, token_match.rule));
                 } else {
                     pass.refreshed.push(session);
                 }
             }
-            Standing::Unknown if sighting.loose => {}
-            Standing::Unknown => pass.strangers.push(sighting),
+            Resolved::Unknown if token_match.loose => {}
+            Resolved::Unknown => pass.unknown.push(token_match),
         }
     }
     if let Some((reason, cookies)) = dead {
-        return Err(Fault::Ended { cookies, reason });
+        return Err(ProxyError::Ended { cookies, reason });
     }
     if undecided {
-        return Err(Fault::Undecided);
+        return Err(ProxyError::Undecided);
     }
     let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));
-    pass.attached = pass.refreshed.iter().cloned().map(Attached::new).chain(excused).collect();
-    pass.awaited = pass.refreshed.iter().cloned().map(Awaited::new).collect();
+    pass.attached = pass.refreshed.iter().cloned().map(Attachment::new).chain(tolerated_connections).collect();
+    pass.awaited = pass.refreshed.iter().cloned().map(AwaitingResponse::new).collect();
     pass.touch();
     Ok(pass)
 }
 
-impl Pass<'_> {
+impl Admitted<'_> {
     /// Leaves as many tokens that the store has to be asked about as one request may have. Further cookies are not
     /// forwarded; where further tokens cannot be taken out, the request is refused.
-    fn bound_lookups(&mut self, sightings: Vec<Sighting>) -> Result<Vec<Sighting>, Fault> {
+    fn bound_lookups(&mut self, matches: Vec<TokenMatch>) -> Result<Vec<TokenMatch>, ProxyError> {
         let mut lookups = 0;
-        let (few, many): (Vec<_>, Vec<_>) = sightings.into_iter().partition(|sighting| {
-            lookups += usize::from(self.keeper.known(sighting.id).is_none());
-            lookups <= LOOKUPS_AT_MOST || self.keeper.known(sighting.id).is_some()
+        let (few, many): (Vec<_>, Vec<_>) = matches.into_iter().partition(|token_match| {
+            lookups += usize::from(self.registry.known(token_match.id).is_none());
+            lookups <= LOOKUPS_AT_MOST || self.registry.known(token_match.id).is_some()
         });
-        if self.keeper.mode() != Mode::Enforce {
+        if self.registry.mode() != Mode::Enforce {
             return Ok(few);
         }
-        for sighting in many {
-            if !matches!(sighting.rule.place, Place::Cookie(_)) {
-                return Err(Fault::Malformed("it has too many tokens"));
+        for token_match in many {
+            if !matches!(token_match.rule.place, Location::Cookie(_)) {
+                return Err(ProxyError::Malformed("it has too many tokens"));
             }
-            self.keeper.metrics().dropped(Dropped::TooMany);
-            self.unwanted.push(sighting);
+            self.registry.metrics().dropped(Dropped::TooMany);
+            self.unwanted.push(token_match);
         }
         Ok(few)
     }
 
     /// Tokens that the app must not see.
-    pub(super) fn unwanted(&self) -> &[Sighting] {
+    pub(super) fn unwanted(&self) -> &[TokenMatch] {
         &self.unwanted
     }
 
     /// A request begins, or its answer does.
     fn touch(&self) {
         if self.activity.requests && !self.refreshed.is_empty() {
-            self.keeper.metrics().active(Source::Request);
-            let now = self.keeper.clock().now();
+            self.registry.metrics().active(Source::Request);
+            let now = self.registry.clock().now();
             self.refreshed.iter().for_each(|session| session.touch(now, Source::Request));
         }
     }
 
     fn refresh(&self) -> Refresh {
         Refresh {
-            clock: self.keeper.clock().clone(),
-            metrics: Arc::clone(self.keeper.metrics()),
+            clock: self.registry.clock().clone(),
+            metrics: Arc::clone(self.registry.metrics()),
             sessions: self.refreshed.clone(),
         }
     }
@@ -167,7 +170,7 @@ impl Pass<'_> {
 
     /// Whether the body of the answer decides about a token of this request.
     pub(super) fn depends_on_body(&self) -> bool {
-        let rules = self.ending.iter().map(|(_, rule)| rule).chain(self.strangers.iter().map(|token| &token.rule));
+        let rules = self.ending.iter().map(|(_, rule)| rule).chain(self.unknown.iter().map(|token| &token.rule));
         rules.into_iter().any(|rule| rule.accept.reads_body())
     }
 
@@ -190,7 +193,7 @@ impl Pass<'_> {
         let is_yes = |rule: &TokenRule| rule.accept.is_met_by(kind, body);
         for (session, rule) in std::mem::take(&mut self.ending) {
             if is_yes(&rule) || redirects {
-                self.keeper.end(&session, Reason::Logout).await;
+                self.registry.end(&session, Reason::Logout).await;
             }
         }
         if status.is_success() {
@@ -199,12 +202,12 @@ impl Pass<'_> {
     }
 
     async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) {
-        for sighting in std::mem::take(&mut self.strangers).into_iter().take(BEGINNINGS_AT_MOST) {
-            if sighting.rule.ends || !is_yes(&sighting.rule) {
+        for token_match in std::mem::take(&mut self.unknown).into_iter().take(MAX_NEW_SESSIONS) {
+            if token_match.rule.ends || !is_yes(&token_match.rule) {
                 continue;
             }
-            if let Standing::Live(session) = self.keeper.accept(sighting.id, Some(&self.caller)).await {
-                self.attached.push(Attached::new(Arc::clone(&session)));
+            if let Resolved::Live(session) = self.registry.accept(token_match.id, Some(&self.caller)).await {
+                self.attached.push(Attachment::new(Arc::clone(&session)));
                 self.refreshed.push(session);
             }
         }
@@ -216,7 +219,7 @@ impl Pass<'_> {
     }
 
     /// The sessions that the connection belongs to from now on.
-    pub(super) fn into_attached(self) -> Vec<Attached> {
+    pub(super) fn into_attached(self) -> Vec<Attachment> {
         self.attached
     }
 
@@ -231,7 +234,7 @@ impl Pass<'_> {
         let watched: Vec<Signal> = self.attached.iter().map(signal).collect();
         let watch = tokio::spawn(async move {
             first(watched).await;
-            tokio::time::sleep(FAREWELL).await;
+            tokio::time::sleep(CLOSE_TIMEOUT).await;
             kill.cancel();
         });
         Download {
@@ -248,13 +251,13 @@ impl Pass<'_> {
 
 /// Fires when the connection is to end. Where that was so while its answer was awaited, the answer still gets its moment:
 /// a request is not cut before its answer has begun.
-fn signal(attached: &Attached) -> Signal {
+fn signal(attached: &Attachment) -> Signal {
     let late = attached.is_cut();
     let cut = attached.cut();
     Box::pin(async move {
         cut.await;
         if late {
-            tokio::time::sleep(FAREWELL).await;
+            tokio::time::sleep(CLOSE_TIMEOUT).await;
         }
     })
 }

@@ -1,7 +1,7 @@
 //! Header fields that change on the way: those of one hop only, and those that tell the app who the client is.
 
 use super::Client;
-use crate::refusal::Fault;
+use crate::refusal::ProxyError;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 use ipnet::IpNet;
@@ -23,18 +23,18 @@ const HOP_BY_HOP: [HeaderName; 6] = [
 ];
 
 /// Refuses a head that two readers could understand in two ways.
-pub(super) fn check(head: &request::Parts) -> Result<(), Fault> {
+pub(super) fn check(head: &request::Parts) -> Result<(), ProxyError> {
     match head.headers.get_all(header::HOST).iter().count() {
         0 if head.version >= Version::HTTP_11 && head.uri.authority().is_none() => {
-            return Err(Fault::Malformed("it has no Host"));
+            return Err(ProxyError::Malformed("it has no Host"));
         }
         0 | 1 => {}
-        _ => return Err(Fault::Malformed("it has more than one Host")),
+        _ => return Err(ProxyError::Malformed("it has more than one Host")),
     }
     if head.uri.authority().is_some() && head.uri.scheme().is_none() {
-        return Err(Fault::Malformed("its target is neither a path nor a URL"));
+        return Err(ProxyError::Malformed("its target is neither a path nor a URL"));
     }
-    if is_coded(&head.headers) { Err(Fault::Coding) } else { Ok(()) }
+    if is_coded(&head.headers) { Err(ProxyError::Coding) } else { Ok(()) }
 }
 
 /// Whether a body is more than chunked on its way. Taking the chunks off, as this hop does, would leave a body in a

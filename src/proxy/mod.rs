@@ -3,16 +3,16 @@
 mod aliases;
 mod body;
 mod buffer;
+mod cut;
 mod downstream;
 mod expect;
 mod forward;
 mod framing;
 mod gate;
-mod goodbye;
 mod headers;
-mod lane;
 mod outage;
 mod reject;
+mod relay;
 mod tunnel;
 mod upgrade;
 mod upstream;
@@ -24,15 +24,15 @@ pub(crate) use forward::causes;
 use crate::audit::Caller;
 use crate::clock::microseconds;
 use crate::config::{Config, Current, Keepalive, Reloadable, Upstream};
-use crate::keeper::Keeper;
 use crate::metrics::Metrics;
-use crate::refusal::Fault;
+use crate::refusal::ProxyError;
+use crate::registry::Registry;
 use crate::route::NormalPath;
-use crate::session::{Activity, Mode};
-use crate::shutdown::{FAREWELL, Shutdown};
-use crate::token::{EXAMINED_BYTES, Place, Sighting, TokenRules};
+use crate::session::{ActivitySources, Mode};
+use crate::shutdown::{CLOSE_TIMEOUT, Shutdown};
+use crate::token::{Location, MAX_EXAMINED_BYTES, TokenMatch, TokenRules};
 use aliases::Aliases;
-use body::Start;
+use body::BufferedBody;
 use forward::Pool;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
@@ -40,7 +40,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use outage::Outage;
-use reject::Asked;
+use reject::RequestSummary;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ use upgrade::Wanted;
 
 /// How much of what a client or the app sends is kept before it is passed on, in bytes: a head has to fit, and a client
 /// that never ends its head costs no more.
-pub(crate) const BUFFERED_AT_MOST: usize = 64 * 1024;
+pub(crate) const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 /// The connection that a request came on.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Client {
 pub(crate) struct Proxy {
     upstream: Upstream,
     upgrades: Vec<String>,
-    activity: Activity,
+    activity: ActivitySources,
     pub(super) keepalive: Option<Keepalive>,
     aliases: Arc<Aliases>,
     /// Read once for each request, and for each tunnel at its end.
@@ -79,7 +79,7 @@ pub(crate) struct Proxy {
     tokens: TokenRules,
     /// For the mode that looks for no token.
     no_tokens: TokenRules,
-    keeper: Arc<Keeper>,
+    registry: Arc<Registry>,
     pool: Pool,
     /// Makes a connection for each request, and keeps none.
     fresh: Pool,
@@ -89,16 +89,16 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Of what is reloadable `current` has the say, and not `config`.
-    pub(crate) fn new(config: Config, current: Current, keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(config: Config, current: Current, registry: Arc<Registry>, shutdown: Shutdown) -> Self {
         let Config { upstream, upgrades, activity, keepalive, tokens, ids, drop_underscores, .. } = config;
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
         let (pool, fresh) = (forward::pool(connector.clone(), usize::MAX), forward::pool(connector, 0));
         let named = tokens.iter().filter_map(|rule| match &rule.place {
-            Place::Header(name) => Some(name.clone()),
+            Location::Header(name) => Some(name.clone()),
             _ => None,
         });
-        let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(keeper.metrics())));
-        keeper.metrics().count_rules(&tokens);
+        let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(registry.metrics())));
+        registry.metrics().count_rules(&tokens);
         let tokens = TokenRules::new(tokens, ids.clone());
         let no_tokens = TokenRules::new(Vec::new(), ids);
         let outage = Outage::default();
@@ -111,7 +111,7 @@ impl Proxy {
             current,
             tokens,
             no_tokens,
-            keeper,
+            registry,
             pool,
             fresh,
             shutdown,
@@ -121,7 +121,7 @@ impl Proxy {
 
     /// The rules that the mode lets apply.
     fn tokens(&self) -> &TokenRules {
-        if self.keeper.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
+        if self.registry.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
     }
 
     pub(crate) fn current(&self) -> &Current {
@@ -129,7 +129,7 @@ impl Proxy {
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {
-        self.keeper.metrics()
+        self.registry.metrics()
     }
 
     /// Answers one request; never fails, since every fault has an answer.
@@ -138,7 +138,7 @@ impl Proxy {
         let settings = self.current.load();
         let wanted = upgrade::wanted(&mut request, &self.upgrades);
         let (head, body) = request.into_parts();
-        let asked = Asked::of(&head);
+        let summary = RequestSummary::of(&head);
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let aliases = Arc::clone(&self.aliases);
         let mut body = Some(body.map_err(Into::into).map_frame(move |frame| aliases.filter(frame)).boxed_unsync());
@@ -147,22 +147,22 @@ impl Proxy {
                 self.outage.is_over();
                 answer
             }
-            Err(fault) => {
-                if let Some(trouble) = fault.of_the_app() {
+            Err(error) => {
+                if let Some(trouble) = error.upstream_failure() {
                     self.metrics().upstream_failed(trouble);
                 }
                 // A client that waits for `100 Continue` has sent nothing that would have to be read.
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
-                fault.answer(&asked, &settings.cut, &self.outage)
+                error.answer(&summary, &settings.cut, &self.outage)
             }
         };
         if self.shutdown.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The client's next request goes elsewhere.
             answer.headers_mut().append(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        self.metrics().answered(&asked.method, answer.status(), begun);
+        self.metrics().answered(&summary.method, answer.status(), begun);
         answer
     }
 
@@ -174,31 +174,31 @@ impl Proxy {
         body: &mut Option<Body>,
         wanted: Option<Wanted>,
         settings: &Reloadable,
-    ) -> Result<Response<Body>, Fault> {
+    ) -> Result<Response<Body>, ProxyError> {
         let path = NormalPath::of(head.uri.path());
         if head.method == Method::CONNECT {
-            return Err(Fault::Connect);
+            return Err(ProxyError::Connect);
         }
         headers::check(&head)?;
         if settings.deny.contains(&path) {
-            return Err(Fault::Denied);
+            return Err(ProxyError::Denied);
         }
         self.aliases.drop_from(&mut head.headers);
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
         let caller = Caller::new(address, path.as_bytes());
-        let mut sightings = self.tokens().in_head(&path, &head);
+        let mut matches = self.tokens().in_head(&path, &head);
         if self.tokens().look_into_request(&path) {
             match self.in_body(&path, &head, body, settings.response_timeout).await {
-                Ok(found) => sightings.extend(found),
-                Err(fault @ (Fault::TooLarge | Fault::NotJson)) if self.keeper.mode() != Mode::Enforce => {
-                    tracing::debug!(?fault, "a request would be refused");
+                Ok(found) => matches.extend(found),
+                Err(error @ (ProxyError::TooLarge | ProxyError::NotJson)) if self.registry.mode() != Mode::Enforce => {
+                    tracing::debug!(?error, "a request would be refused");
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
         }
-        self.note_matches(&sightings, &head);
-        let pass = gate::admit(&self.keeper, self.activity, sightings, caller).await?;
+        self.note_matches(&matches, &head);
+        let pass = gate::admit(&self.registry, self.activity, matches, caller).await?;
         self.tokens().take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
             return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
@@ -208,14 +208,14 @@ impl Proxy {
     }
 
     /// Counts the matches of each rule, and notes where none has any.
-    fn note_matches(&self, sightings: &[Sighting], head: &request::Parts) {
+    fn note_matches(&self, matches: &[TokenMatch], head: &request::Parts) {
         let metrics = self.metrics();
         let mut is_matched = false;
-        for sighting in sightings.iter().filter(|sighting| !sighting.loose) {
+        for token_match in matches.iter().filter(|token_match| !token_match.loose) {
             is_matched = true;
-            metrics.matched(sighting.rule.number);
+            metrics.matched(token_match.rule.number);
         }
-        if !is_matched && self.keeper.mode() != Mode::Off {
+        if !is_matched && self.registry.mode() != Mode::Off {
             metrics.unmatched.request(head);
         }
     }
@@ -227,22 +227,22 @@ impl Proxy {
         head: &request::Parts,
         body: &mut Option<Body>,
         timeout: Duration,
-    ) -> Result<Vec<Sighting>, Fault> {
+    ) -> Result<Vec<TokenMatch>, ProxyError> {
         // A preflight or a GET has no body, and so no token in it.
         let Some(unread) = body.take().filter(|body| !body.is_end_stream()) else { return Ok(Vec::new()) };
         let at_least = unread.size_hint().lower();
-        if at_least > u64::try_from(EXAMINED_BYTES).unwrap_or(u64::MAX) {
+        if at_least > u64::try_from(MAX_EXAMINED_BYTES).unwrap_or(u64::MAX) {
             *body = Some(unread);
-            return Err(Fault::TooLarge);
+            return Err(ProxyError::TooLarge);
         }
-        let reading = tokio::time::timeout(timeout, Start::read(unread, EXAMINED_BYTES));
-        let start = reading.await.map_err(|_| Fault::ClientStalled)?.map_err(|_| Fault::ClientGone)?;
+        let reading = tokio::time::timeout(timeout, BufferedBody::read(unread, MAX_EXAMINED_BYTES));
+        let start = reading.await.map_err(|_| ProxyError::ClientStalled)?.map_err(|_| ProxyError::ClientGone)?;
         let found = match start.whole() {
-            None => Err(Fault::TooLarge),
+            None => Err(ProxyError::TooLarge),
             Some(whole) if whole.is_empty() => Ok(Vec::new()),
             // An app that unpacks it would see what is not seen here.
-            Some(_) if headers::is_compressed(&head.headers) => Err(Fault::NotJson),
-            Some(whole) => self.tokens().in_request(path, &whole).map_err(|_| Fault::NotJson),
+            Some(_) if headers::is_compressed(&head.headers) => Err(ProxyError::NotJson),
+            Some(whole) => self.tokens().in_request(path, &whole).map_err(|_| ProxyError::NotJson),
         };
         *body = Some(start.replay());
         found

@@ -3,27 +3,27 @@
 use super::body::{self, Body};
 use super::outage::Outage;
 use crate::config::{Cut, CutWords};
-use crate::metrics::Trouble;
-use crate::refusal::Fault;
+use crate::metrics::UpstreamFailure;
+use crate::refusal::ProxyError;
 use crate::route::NormalPath;
 use http::{HeaderValue, Method, Response, StatusCode, header, request};
 
-impl Fault {
+impl ProxyError {
     /// Where the app is to blame: for what.
-    pub(super) fn of_the_app(&self) -> Option<Trouble> {
+    pub(super) fn upstream_failure(&self) -> Option<UpstreamFailure> {
         match self {
-            Self::Unreachable(_) => Some(Trouble::Unreachable),
-            Self::BadAnswer(_) => Some(Trouble::BadAnswer),
-            Self::ConnectTimedOut => Some(Trouble::ConnectTimeout),
-            Self::TimedOut => Some(Trouble::ResponseTimeout),
+            Self::Unreachable(_) => Some(UpstreamFailure::Unreachable),
+            Self::BadAnswer(_) => Some(UpstreamFailure::BadAnswer),
+            Self::ConnectTimedOut => Some(UpstreamFailure::ConnectTimeout),
+            Self::TimedOut => Some(UpstreamFailure::ResponseTimeout),
             _ => None,
         }
     }
 
     /// One line per fault. Only those of the app call for somebody, and not each of them: the first tells it.
-    fn log(&self, asked: &Asked, status: u16, outage: &Outage) {
-        let Asked { method, path, .. } = asked;
-        let Some(cure) = self.cure() else {
+    fn log(&self, summary: &RequestSummary, status: u16, outage: &Outage) {
+        let RequestSummary { method, path, .. } = summary;
+        let Some(fix) = self.fix() else {
             return tracing::debug!(%method, path, "refused: {self}");
         };
         let cause = match self {
@@ -31,20 +31,20 @@ impl Fault {
             _ => None,
         };
         if outage.goes_on() {
-            tracing::warn!(%method, path, cause, "{status}: {self}; {cure} (what fails until it answers: log = \"debug\")");
+            tracing::warn!(%method, path, cause, "{status}: {self}; {fix} (what fails until it answers: log = \"debug\")");
         } else {
             tracing::debug!(%method, path, cause, "{status}: {self}");
         }
     }
 
     /// The answer.
-    pub(super) fn answer(&self, asked: &Asked, cut: &Cut, outage: &Outage) -> Response<Body> {
+    pub(super) fn answer(&self, summary: &RequestSummary, cut: &Cut, outage: &Outage) -> Response<Body> {
         let status = self.status(cut);
-        self.log(asked, status.as_u16(), outage);
+        self.log(summary, status.as_u16(), outage);
         if let Self::Ended { cookies, reason } = self {
-            return goodbye(asked, cut.words(*reason), cookies);
+            return goodbye(summary, cut.words(*reason), cookies);
         }
-        let mut answer = match asked.reader {
+        let mut answer = match summary.reader {
             Reader::Person => own(status, page(self), "text/html; charset=utf-8"),
             Reader::Program => own(status, json(self), "application/json"),
             Reader::Anybody => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
@@ -65,9 +65,9 @@ impl Fault {
 }
 
 /// The answer to a dead token, in the app's own words; for a page the way to the login.
-fn goodbye(asked: &Asked, cut: &CutWords, cookies: &[String]) -> Response<Body> {
+fn goodbye(summary: &RequestSummary, cut: &CutWords, cookies: &[String]) -> Response<Body> {
     let mut answer = match &cut.login_url {
-        Some(login) if asked.is_for_a_page() && !asked.leads_to(login) => {
+        Some(login) if summary.is_for_a_page() && !summary.leads_to(login) => {
             let mut answer = own(StatusCode::FOUND, String::new(), "text/plain; charset=utf-8");
             answer.headers_mut().insert(header::LOCATION, login.clone());
             answer
@@ -94,8 +94,8 @@ fn taken_away(name: &str) -> Option<HeaderValue> {
 }
 
 /// The answer for somebody in front of a browser. It has nothing in it that a client sent.
-fn page(fault: &Fault) -> String {
-    let (title, advice) = fault.for_people();
+fn page(error: &ProxyError) -> String {
+    let (title, advice) = error.for_people();
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
@@ -105,8 +105,8 @@ fn page(fault: &Fault) -> String {
 }
 
 /// The answer for a program: `error` is for its code, `message` for its author.
-fn json(fault: &Fault) -> String {
-    serde_json::json!({ "error": fault.name(), "message": fault.to_string() }).to_string()
+fn json(error: &ProxyError) -> String {
+    serde_json::json!({ "error": error.name(), "message": error.to_string() }).to_string()
 }
 
 fn own(status: StatusCode, text: String, kind: &'static str) -> Response<Body> {
@@ -120,7 +120,7 @@ fn own(status: StatusCode, text: String, kind: &'static str) -> Response<Body> {
 
 /// What must be remembered of a request to answer it without the app.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestSummary {
     pub(super) method: Method,
     /// Without the query: it may carry a token.
     path: String,
@@ -138,7 +138,7 @@ enum Reader {
     Anybody,
 }
 
-impl Asked {
+impl RequestSummary {
     pub(super) fn of(head: &request::Parts) -> Self {
         let is = |name: &str, wanted: &str| head.headers.get(name).is_some_and(|value| value == wanted);
         let takes = |kind: &str| {

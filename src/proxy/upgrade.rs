@@ -3,18 +3,18 @@
 use super::body::{self, Body, Progress};
 use super::downstream::Downstream;
 use super::forward::{causes, conclude, overdue, passed_on, unreachable};
-use super::gate::Pass;
-use super::lane::Lane;
-use super::tunnel::{Talk, Tunnel};
-use super::{BUFFERED_AT_MOST, Client, FAREWELL, Proxy, headers};
+use super::gate::Admitted;
+use super::relay::Relay;
+use super::tunnel::{InBandState, Tunnel};
+use super::{CLOSE_TIMEOUT, Client, MAX_BUFFERED_BYTES, Proxy, headers};
 use crate::config::Reloadable;
-use crate::frame::Side;
-use crate::keeper::Attached;
-use crate::refusal::Fault;
+use crate::refusal::ProxyError;
+use crate::registry::Attachment;
 use crate::route::NormalPath;
 use crate::session::Mode;
 use crate::stream::Stream;
 use crate::token::{InBand, InBandRules};
+use crate::websocket::Side;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body as _;
@@ -57,9 +57,9 @@ pub(super) async fn forward(
     path: &NormalPath,
     mut head: request::Parts,
     wanted: Wanted,
-    mut pass: Pass<'_>,
+    mut pass: Admitted<'_>,
     settings: &Reloadable,
-) -> Result<Response<Body>, Fault> {
+) -> Result<Response<Body>, ProxyError> {
     let mut rules = proxy.tokens().in_band(path);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
@@ -81,17 +81,17 @@ pub(super) async fn forward(
     }
     if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         // Its messages cannot be read, and a dead token in them would pass.
-        if proxy.keeper.mode() == Mode::Enforce {
-            return Err(Fault::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
+        if proxy.registry.mode() == Mode::Enforce {
+            return Err(ProxyError::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
         }
         rules = InBandRules::default();
     }
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers(), None).await;
-    let lanes = lanes(wanted.websocket, answer.headers(), &rules);
-    let talk =
-        (!rules.is_empty()).then(|| Box::new(Talk { in_band: InBand::new(rules), caller: pass.caller().clone() }));
-    let tunnel = begin(Arc::clone(proxy), [wanted.client, app], lanes, talk, pass.into_attached());
+    let relays = relays(wanted.websocket, answer.headers(), &rules);
+    let in_band_state = (!rules.is_empty())
+        .then(|| Box::new(InBandState { in_band: InBand::new(rules), caller: pass.caller().clone() }));
+    let tunnel = begin(Arc::clone(proxy), [wanted.client, app], relays, in_band_state, pass.into_attached());
     proxy.shutdown.spawn_tunnel(tunnel);
     Ok(answer.map(|_| body::full(String::new())))
 }
@@ -101,15 +101,15 @@ async fn shake_hands(
     proxy: &Proxy,
     mut head: request::Parts,
     settings: &Reloadable,
-) -> Result<Response<Incoming>, Fault> {
+) -> Result<Response<Incoming>, ProxyError> {
     let stream =
         Stream::connect(&proxy.upstream, settings.connect_timeout).await.map_err(|error| unreachable(&error))?;
     let (mut sender, connection) = http1::Builder::new()
         .preserve_header_case(true)
-        .max_buf_size(BUFFERED_AT_MOST)
+        .max_buf_size(MAX_BUFFERED_BYTES)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|error| Fault::BadAnswer(causes(&error)))?;
+        .map_err(|error| ProxyError::BadAnswer(causes(&error)))?;
     tokio::spawn(async move {
         if let Err(error) = connection.with_upgrades().await {
             tracing::debug!(error = causes(&error), "the connection of a handshake ended");
@@ -117,23 +117,23 @@ async fn shake_hands(
     });
     head.uri = head.uri.path_and_query().map(|target| target.clone().into()).unwrap_or_default();
     head.version = Version::HTTP_11;
-    let progress = Progress::new(proxy.keeper.clock().clone());
+    let progress = Progress::new(proxy.registry.clock().clone());
     tokio::select! {
         answer = sender.send_request(Request::from_parts(head, body::full(String::new()))) => {
-            answer.map_err(|error| Fault::BadAnswer(causes(&error)))
+            answer.map_err(|error| ProxyError::BadAnswer(causes(&error)))
         }
-        fault = overdue(&progress, settings.response_timeout) => Err(fault),
+        error = overdue(&progress, settings.response_timeout) => Err(error),
     }
 }
 
-fn lanes(websocket: bool, answer: &HeaderMap, rules: &InBandRules) -> [Lane; 2] {
+fn relays(websocket: bool, answer: &HeaderMap, rules: &InBandRules) -> [Relay; 2] {
     if !websocket {
-        return [Lane::opaque(Side::Client), Lane::opaque(Side::Server)];
+        return [Relay::opaque(Side::Client), Relay::opaque(Side::Server)];
     }
     let extensions = answer.contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
     [
-        Lane::new(Side::Client, extensions, rules.examine_client()),
-        Lane::new(Side::Server, extensions, rules.examine_server()),
+        Relay::new(Side::Client, extensions, rules.examine_client()),
+        Relay::new(Side::Server, extensions, rules.examine_server()),
     ]
 }
 
@@ -141,11 +141,11 @@ fn lanes(websocket: bool, answer: &HeaderMap, rules: &InBandRules) -> [Lane; 2] 
 async fn begin(
     proxy: Arc<Proxy>,
     [client, app]: [OnUpgrade; 2],
-    lanes: [Lane; 2],
-    talk: Option<Box<Talk>>,
-    attached: Vec<Attached>,
+    relays: [Relay; 2],
+    in_band_state: Option<Box<InBandState>>,
+    attached: Vec<Attachment>,
 ) {
-    let both = tokio::time::timeout(FAREWELL, async { tokio::try_join!(client, app) });
+    let both = tokio::time::timeout(CLOSE_TIMEOUT, async { tokio::try_join!(client, app) });
     let (client, app) = match both.await {
         Ok(Ok(both)) => both,
         Ok(Err(error)) => return tracing::debug!(error = causes(&error), "a tunnel did not begin"),
@@ -155,7 +155,7 @@ async fn begin(
         return tracing::error!("a tunnel did not begin: its socket could not be taken back; please report this");
     };
     let shutdown = proxy.shutdown.clone();
-    let tunnel = Tunnel::new(proxy, [client, app], lanes, talk, attached);
+    let tunnel = Tunnel::new(proxy, [client, app], relays, in_band_state, attached);
     // As a task of its own, so that an idle tunnel does not carry the room that only its beginning needs.
     shutdown.spawn_tunnel(tunnel.run([from_client, from_app]));
 }

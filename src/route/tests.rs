@@ -78,7 +78,7 @@ fn a_long_path_has_no_long_readings() {
     assert!(!shut("/ws-legacy", &"/a%20b".repeat(4000)));
     let path = NormalPath::of(&"/a%2f..;x\\%252e".repeat(500));
     let kept: usize = path.others.iter().map(Vec::len).sum();
-    assert!(path.others.len() < 128 && kept <= path.others.len() * READING_AT_MOST, "{kept}");
+    assert!(path.others.len() < 128 && kept <= path.others.len() * MAX_READING_BYTES, "{kept}");
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn all_readings(path: &str) -> Vec<Vec<u8>> {
         for reader in Reader::all() {
             all.extend([&with, &without].map(|text| {
                 let mut reading = reader.read(text);
-                reading.truncate(READING_AT_MOST);
+                reading.truncate(MAX_READING_BYTES);
                 reading
             }));
         }

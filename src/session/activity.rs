@@ -65,7 +65,7 @@ impl fmt::Display for Source {
 
 /// Which activity counts (`[activity]` of the configuration).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Activity {
+pub struct ActivitySources {
     /// Data frames from the client.
     pub client_frames: bool,
     /// Data frames from the app.
@@ -80,7 +80,7 @@ pub struct Activity {
     pub downloads: bool,
 }
 
-impl Activity {
+impl ActivitySources {
     /// `profile = "tab"`: an open tab whose browser answers pings keeps the session.
     pub const TAB: Self = Self {
         client_frames: true,

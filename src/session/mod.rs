@@ -2,12 +2,12 @@
 
 mod activity;
 mod id;
+mod last_activity;
 mod mode;
-mod pulse;
 mod rule;
 
-pub use activity::{Activity, Source};
+pub use activity::{ActivitySources, Source};
 pub use id::{CERTAIN_DIGITS, ID_DIGITS, SHOWN_DIGITS, SessionId, SessionIds};
+pub use last_activity::{Activity, LastActivity};
 pub use mode::Mode;
-pub use pulse::{Beat, Pulse};
 pub use rule::{EpochSeconds, Limits, Reason, Verdict, counts_from, idle_at};

@@ -30,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a connection that is to end may take: to deliver what was read, to say goodbye, to be closed by its peer.
-pub(crate) const FAREWELL: Duration = Duration::from_secs(2);
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the store is still waited for, once idlegate was told to stop again.
 const LAST_TRY: Duration = Duration::from_millis(300);

@@ -1,6 +1,6 @@
 //! How far a drain has got, and what its times are: reckoned from `now`, which is an argument.
 
-use super::FAREWELL;
+use super::CLOSE_TIMEOUT;
 use crate::clock::{Moment, milliseconds};
 use std::time::Duration;
 
@@ -82,7 +82,7 @@ impl Drain {
     fn within(phase: Phase, now: Moment, grace: Duration) -> Self {
         let grace = milliseconds(grace);
         let connections = grace - LAST_ROUND.min(grace / 4);
-        let telling = connections - milliseconds(FAREWELL).min(connections / 2);
+        let telling = connections - milliseconds(CLOSE_TIMEOUT).min(connections / 2);
         Self {
             phase,
             began: now,

@@ -34,19 +34,19 @@ fn about(value: u64, wanted: u64) -> bool {
 
 async fn a_stranger_is_unknown_and_stays_so(store: &dyn Store) {
     let id = touch("stranger", 0).id;
-    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
+    assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown);
     assert_eq!(store.end(id, Reason::Logout).await.unwrap(), Known::Unknown);
-    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown);
+    assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown);
 }
 
 async fn what_was_lost_is_written_back(store: &dyn Store) {
     store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NOBODY, Mode::Enforce).await.unwrap();
-    let known = live(store.look_up(touch("lost", 0).id).await.unwrap());
+    let known = live(store.lookup(touch("lost", 0).id).await.unwrap());
     assert!(about(known.age, 2_000) && about(known.created_age, 30_000), "{known:?}");
-    let dead = store.bury(Touch { created_age: 30_000, ..touch("buried", 20_000) }, Reason::Logout, 5_000).await;
+    let dead = store.report_ends(Touch { created_age: 30_000, ..touch("buried", 20_000) }, Reason::Logout, 5_000).await;
     let record = ended(dead.unwrap());
     assert_eq!((record.reason, record.ended - record.last_activity), (Reason::Logout, 15));
-    ended(store.look_up(touch("buried", 0).id).await.unwrap());
+    ended(store.lookup(touch("buried", 0).id).await.unwrap());
 }
 
 async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
@@ -54,7 +54,7 @@ async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
     assert!(about(live(store.begin(touch("ages", 8_000)).await.unwrap()).age, 8_000));
     store.flush(&[touch("ages", 3_000)], NOBODY, Mode::Enforce).await.unwrap();
     store.flush(&[touch("ages", 9_000)], NOBODY, Mode::Enforce).await.unwrap();
-    let known = live(store.look_up(id).await.unwrap());
+    let known = live(store.lookup(id).await.unwrap());
     assert!(about(known.age, 3_000), "{known:?}");
     // Over when more than the limit has passed since the second of the last activity.
     assert!(about(known.due_in + known.age, 11_000), "{known:?}");
@@ -76,16 +76,16 @@ async fn only_in_one_mode_anybody_is_ended(store: &dyn Store) {
     store.begin(touch("seen", 12_000)).await.unwrap();
     for mode in [Mode::Observe, Mode::Off] {
         let known = store.judge(touch("seen", 12_000), 0, mode).await.unwrap();
-        let Known::Lapsed(live, record) = known else { panic!("{known:?}") };
+        let Known::Overdue(live, record) = known else { panic!("{known:?}") };
         assert!(about(live.age, 12_000) && record.reason == Reason::Idle, "{known:?}");
         assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
-        live_still(store.look_up(touch("seen", 0).id).await.unwrap());
+        live_still(store.lookup(touch("seen", 0).id).await.unwrap());
     }
     // As soon as it is not over, it is none of both.
     live(store.judge(touch("seen", 1_000), 0, Mode::Observe).await.unwrap());
     store.begin(touch("aged", 45_000)).await.unwrap();
     let known = store.judge(touch("aged", 0), 0, Mode::Observe).await.unwrap();
-    assert!(matches!(known, Known::Lapsed(_, record) if record.reason == Reason::Lifetime), "{known:?}");
+    assert!(matches!(known, Known::Overdue(_, record) if record.reason == Reason::Lifetime), "{known:?}");
 }
 
 fn live_still(known: Known) {
@@ -115,7 +115,7 @@ async fn the_ended_stay_ended(store: &dyn Store) {
     let flushed = store.flush(&[touch("dead", 0)], NOBODY, Mode::Enforce).await.unwrap();
     assert_eq!(flushed.ended.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id]);
     for known in [
-        store.look_up(id).await.unwrap(),
+        store.lookup(id).await.unwrap(),
         store.begin(touch("dead", 0)).await.unwrap(),
         store.judge(touch("dead", 0), 0, Mode::Enforce).await.unwrap(),
         store.end(id, Reason::Idle).await.unwrap(),

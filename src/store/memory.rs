@@ -1,7 +1,7 @@
 //! The store of this process: gone when it ends.
 
 use super::table::Table;
-use super::{Answer, Ended, Flushed, Known, Store, Touch};
+use super::{Ended, Flushed, Known, Store, StoreFuture, Touch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use std::future::ready;
@@ -31,33 +31,33 @@ impl Store for MemoryStore {
         self.0.counting()
     }
 
-    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
-        Box::pin(ready(Ok(self.0.look_up(id))))
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        Box::pin(ready(Ok(self.0.lookup(id))))
     }
 
-    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
         Box::pin(ready(Ok(self.0.begin(touch))))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         let flushed = self.0.flush(touches, mode);
         self.0.sweep();
         Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> StoreFuture<'_, Known> {
         Box::pin(ready(Ok(self.0.judge(touch, mode))))
     }
 
-    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         Box::pin(ready(Ok(self.0.end(id, reason))))
     }
 
-    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
-        Box::pin(ready(Ok(self.0.bury(touch, reason, ended_age))))
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
+        Box::pin(ready(Ok(self.0.report_ends(touch, reason, ended_age))))
     }
 
-    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        self.0.obituary(touch, reason)
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
+        self.0.end_record(touch, reason)
     }
 }

@@ -20,7 +20,7 @@ use std::fmt;
 use std::pin::Pin;
 
 /// The answer of a store, when it comes.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Why a store gave no answer.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub enum Known {
     /// It is live.
     Live(Live),
     /// It is over, and lives on, since whoever judged it ends nobody; with the record that its end would have had.
-    Lapsed(Live, Ended),
+    Overdue(Live, Ended),
     /// It has ended, and its token is dead.
     Ended(Ended),
 }
@@ -133,7 +133,7 @@ pub struct Flushed {
     /// Sessions it was told of that have ended.
     pub ended: Vec<(SessionId, Ended)>,
     /// It has lost what it was told before: all of it is to be told again.
-    pub retell: bool,
+    pub resync: bool,
     /// How the switch of the whole fleet stands, where it was ever set.
     pub fleet: Option<Fleet>,
     /// It cannot keep what it is told where it should, and has it in memory only.
@@ -176,12 +176,12 @@ pub struct Answers {
     /// What came.
     pub told: Vec<String>,
     /// How many replicas did not answer in time.
-    pub unheard: u64,
+    pub silent: u64,
 }
 
 /// What a store tells by itself.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Heard {
+pub enum Notification {
     /// Some replica has ended this session.
     Ended(SessionId),
     /// The switch of the whole fleet was set.
@@ -199,7 +199,7 @@ pub const REPORTED_AFTER_THE_TURN: u64 = 50;
 
 /// How long nobody may have counted, in milliseconds, for counting to be unbroken. After a longer gap, a restart or a
 /// suspended machine, idle time starts anew: nobody is cut for time in which idlegate did not see what they did.
-const GAP_AT_MOST: u64 = 60_000;
+const MAX_GAP: u64 = 60_000;
 
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
@@ -210,34 +210,34 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn now(&self) -> Option<u64>;
 
     /// What is known of `id`.
-    fn look_up(&self, id: SessionId) -> Answer<'_, Known>;
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known>;
 
     /// Since when counting is unbroken, in epoch seconds, as far as is known here: nobody is idle from before.
     fn counting(&self) -> EpochSeconds;
 
     /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
-    fn begin(&self, touch: Touch) -> Answer<'_, Known>;
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known>;
 
     /// Merges activity, by maximum: all that this replica saw up to `told`, in `mode`. A session that the store has lost
     /// is begun again; one that has ended stays so, and is told of. While any replica is `off`, and when the last of
     /// them returns, counting begins anew for everybody: what it did not see may have been activity.
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed>;
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed>;
 
     /// Merges the activity of `touch`, then compares and ends: the session is over for all, or the newer activity
     /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle. In any
     /// other mode than `enforce` nothing is ended: what is over has lapsed.
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known>;
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known>;
 
     /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
     /// no trace.
-    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known>;
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known>;
 
     /// Tells of an end, `ended_age` milliseconds ago, that the store has lost.
-    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known>;
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known>;
 
     /// The record of an end that is decided here and now, though the store does not answer. It is to be buried there
     /// when the store is back.
-    fn obituary(&self, touch: Touch, reason: Reason) -> Ended;
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended;
 
     /// The end of a session that is over, where the store does not answer and this replica may decide by itself: it is
     /// the only one, and its operator said so. The record is to be buried in the store when it is back.
@@ -254,35 +254,35 @@ pub trait Store: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// Where the store does not answer, or is one that no other replica shares.
-    fn switch_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
+    fn switch_fleet(&self, _fleet: Fleet) -> StoreFuture<'_, ()> {
         let cause = "only replicas that share a Redis can be switched together".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
     }
 
     /// Writes back how the switch of the whole fleet stood, where the store has lost it; not where somebody has set it
     /// since.
-    fn restore_fleet(&self, _fleet: Fleet) -> Answer<'_, ()> {
+    fn restore_fleet(&self, _fleet: Fleet) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// Asks every replica, this one included, and returns what they answered within a second. Nobody answers where
     /// there is one replica only, which knows the answer itself.
-    fn ask_all<'a>(&'a self, _question: &'a str) -> Answer<'a, Answers> {
+    fn ask_all<'a>(&'a self, _question: &'a str) -> StoreFuture<'a, Answers> {
         Box::pin(std::future::ready(Ok(Answers::default())))
     }
 
     /// Answers a question that was heard.
-    fn answer<'a>(&'a self, _question: &'a Question, _answer: &'a str) -> Answer<'a, ()> {
+    fn answer<'a>(&'a self, _question: &'a Question, _answer: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
     /// The next thing that the store tells by itself. Never, where there is one replica only.
-    fn heard(&self) -> Answer<'_, Heard> {
+    fn heard(&self) -> StoreFuture<'_, Notification> {
         Box::pin(std::future::pending())
     }
 
     /// Keeps what must outlive this process, before it ends. Nothing to do where nothing does.
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
 
-use super::{Ended, Flushed, GAP_AT_MOST, Known, Live, Touch, second_of};
+use super::{Ended, Flushed, Known, Live, MAX_GAP, Touch, second_of};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict, counts_from};
 use parking_lot::{Mutex, MutexGuard};
@@ -24,14 +24,14 @@ pub(super) struct Table {
 
 #[derive(Debug, Default)]
 struct Shelf {
-    records: HashMap<SessionId, Record>,
+    records: HashMap<SessionId, StoredSession>,
     swept: Moment,
     /// When this process was last seen to count.
     counted: Moment,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Record {
+pub(super) struct StoredSession {
     pub(super) last_activity: EpochSeconds,
     pub(super) source: Source,
     pub(super) created: EpochSeconds,
@@ -46,7 +46,7 @@ pub(super) struct StoredEnd {
     pub(super) counting: Option<EpochSeconds>,
 }
 
-impl Record {
+impl StoredSession {
     /// A session of which nothing but `touch` is known.
     fn told(touch: Touch, now: u64) -> Self {
         let last_activity = second_of(now, touch.age);
@@ -80,7 +80,7 @@ impl Table {
 
     /// A table that holds `records` already, and has been counting since `counting`.
     pub(super) fn holding(
-        records: HashMap<SessionId, Record>,
+        records: HashMap<SessionId, StoredSession>,
         limits: Limits,
         clock: Clock,
         epoch: u64,
@@ -103,7 +103,7 @@ impl Table {
         let mut shelf = self.shelf.lock();
         let (moment, now) = (self.clock.now(), self.now());
         let gap = moment.since(shelf.counted);
-        if gap > GAP_AT_MOST {
+        if gap > MAX_GAP {
             self.counting.store(now / 1000, Ordering::Release);
             tracing::info!(seconds = gap / 1000, "this machine stood still; idle time starts anew for every session");
         }
@@ -123,20 +123,20 @@ impl Table {
     }
 
     /// What is remembered of a session.
-    pub(super) fn record(&self, id: SessionId) -> Option<Record> {
+    pub(super) fn record(&self, id: SessionId) -> Option<StoredSession> {
         self.shelf.lock().records.get(&id).copied()
     }
 
     /// The second from which on a session has been idle.
-    fn idle_since(&self, record: &Record) -> EpochSeconds {
+    fn idle_since(&self, record: &StoredSession) -> EpochSeconds {
         record.last_activity.max(self.counting.load(Ordering::Acquire))
     }
 
-    fn judge_record(&self, record: &Record, now: u64) -> Verdict {
+    fn judge_record(&self, record: &StoredSession, now: u64) -> Verdict {
         self.limits.judge(record.created, self.idle_since(record), now / 1000)
     }
 
-    fn known(&self, record: Option<&Record>, now: u64) -> Known {
+    fn known(&self, record: Option<&StoredSession>, now: u64) -> Known {
         let Some(record) = record else { return Known::Unknown };
         // Expiry is compared on every read; the sweep only frees memory.
         let remembered_for = record.forgotten_at(&self.limits).saturating_mul(1000).saturating_sub(now);
@@ -158,31 +158,31 @@ impl Table {
         })
     }
 
-    fn ended(record: &Record, end: StoredEnd, remembered_for: u64) -> Ended {
-        let Record { last_activity, source, created, .. } = *record;
+    fn ended(record: &StoredSession, end: StoredEnd, remembered_for: u64) -> Ended {
+        let StoredSession { last_activity, source, created, .. } = *record;
         let StoredEnd { at: ended, reason, counting } = end;
         // One process: what it knows is all there is.
         Ended { last_activity, source, created, ended, reason, counting, watermark: ended, remembered_for }
     }
 
     /// An end of `record` at the second `at`.
-    fn end_of(&self, record: &Record, at: EpochSeconds, reason: Reason) -> StoredEnd {
+    fn end_of(&self, record: &StoredSession, at: EpochSeconds, reason: Reason) -> StoredEnd {
         let counting = counts_from(self.counting.load(Ordering::Acquire), record.last_activity, at);
         StoredEnd { at, reason, counting }
     }
 
     /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
-    fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut Record>, u64)) -> Known {
+    fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut StoredSession>, u64)) -> Known {
         let (mut shelf, now) = self.enter();
         // What is forgotten stays where it is until it is swept: only then do others hear that it has gone.
-        let remembered = |record: &&mut Record| record.forgotten_at(&self.limits) > now / 1000;
+        let remembered = |record: &&mut StoredSession| record.forgotten_at(&self.limits) > now / 1000;
         change(shelf.records.get_mut(&id).filter(remembered), now);
         self.known(shelf.records.get(&id), now)
     }
 }
 
 impl Table {
-    pub(super) fn look_up(&self, id: SessionId) -> Known {
+    pub(super) fn lookup(&self, id: SessionId) -> Known {
         self.step(id, |_, _| {})
     }
 
@@ -193,7 +193,7 @@ impl Table {
 
     /// Merges the activity of one session, which begins with it where it is not known.
     fn tell(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
-        let fresh = Record::told(touch, now);
+        let fresh = StoredSession::told(touch, now);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
         if record.forgotten_at(&self.limits) <= now / 1000 {
             *record = fresh;
@@ -219,21 +219,21 @@ impl Table {
         flushed
     }
 
-    pub(super) fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
+    pub(super) fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
         let (mut shelf, now) = self.enter();
-        let record = shelf.records.entry(touch.id).or_insert_with(|| Record::told(touch, now));
+        let record = shelf.records.entry(touch.id).or_insert_with(|| StoredSession::told(touch, now));
         if record.end.is_none() {
             record.end = Some(self.end_of(record, second_of(now, ended_age), reason));
         }
         self.known(Some(record), now)
     }
 
-    pub(super) fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+    pub(super) fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
         Ended::of(touch, reason, self.now(), &self.limits, self.counting.load(Ordering::Acquire))
     }
 
     pub(super) fn judge(&self, touch: Touch, mode: Mode) -> Known {
-        let mut lapsed = None;
+        let mut overdue = None;
         let known = self.step(touch.id, |record, now| {
             let Some(record) = record.filter(|record| record.end.is_none()) else { return };
             record.merge(second_of(now, touch.age), touch.source);
@@ -242,13 +242,13 @@ impl Table {
                     record.end = Some(self.end_of(record, now / 1000, reason));
                 }
                 Verdict::Over(reason) => {
-                    lapsed = Some(Self::ended(record, self.end_of(record, now / 1000, reason), 0));
+                    overdue = Some(Self::ended(record, self.end_of(record, now / 1000, reason), 0));
                 }
                 Verdict::Live { .. } => {}
             }
         });
-        match (known, lapsed) {
-            (Known::Live(live), Some(record)) => Known::Lapsed(live, record),
+        match (known, overdue) {
+            (Known::Live(live), Some(record)) => Known::Overdue(live, record),
             (known, _) => known,
         }
     }

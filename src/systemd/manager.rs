@@ -2,7 +2,7 @@
 //! lives.
 
 use crate::counted::counted;
-use crate::keeper::Keeper;
+use crate::registry::Registry;
 use crate::shutdown::{Phase, Shutdown};
 use parking_lot::Mutex;
 use sd_notify::NotifyState;
@@ -20,13 +20,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const BEYOND_GRACE: Duration = Duration::from_secs(5);
 
 /// How many messages may wait. A service manager that takes none holds up nobody, and misses some.
-const WAITING_AT_MOST: usize = 16;
+const MAX_WAITING: usize = 16;
 
 /// The service manager, where there is one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Manager {
     messages: Option<SyncSender<String>>,
-    keeper: Arc<Keeper>,
+    registry: Arc<Registry>,
     shutdown: Shutdown,
     /// Whether the configuration, as it was last edited, is refused.
     refused: Arc<AtomicBool>,
@@ -37,14 +37,14 @@ pub struct Manager {
 impl Manager {
     /// The one that started this process, if it wants to be told.
     #[must_use]
-    pub fn of_this_process(keeper: Arc<Keeper>, shutdown: Shutdown) -> Self {
+    pub fn of_this_process(registry: Arc<Registry>, shutdown: Shutdown) -> Self {
         let messages = std::env::var_os("NOTIFY_SOCKET").map(|_| {
-            let (messages, waiting) = sync_channel(WAITING_AT_MOST);
+            let (messages, waiting) = sync_channel(MAX_WAITING);
             // Sending may block, which no thread of the proxy may.
             std::thread::spawn(move || deliver(&waiting));
             messages
         });
-        Self { messages, keeper, shutdown, refused: Arc::default(), status: Arc::default() }
+        Self { messages, registry, shutdown, refused: Arc::default(), status: Arc::default() }
     }
 
     /// idlegate listens everywhere.
@@ -86,10 +86,10 @@ impl Manager {
         let watched = sd_notify::watchdog_enabled();
         // Asked for at half of that time, and the keeper may need some of it.
         let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
-        let mut steps = self.keeper.steps();
+        let mut steps = self.registry.steps();
         loop {
             tokio::time::sleep(pause).await;
-            let now = self.keeper.steps();
+            let now = self.registry.steps();
             if watched.is_some() && now != steps {
                 self.tell(&[NotifyState::Watchdog]);
                 steps = now;
@@ -102,11 +102,11 @@ impl Manager {
 
     /// How it goes, in one line.
     fn line(&self) -> String {
-        let metrics = self.keeper.metrics();
+        let metrics = self.registry.metrics();
         let store = if metrics.store.is_up() { "up" } else { "out" };
         let mut line = format!(
             "{}; {}, {}; store {store}",
-            self.keeper.mode().name(),
+            self.registry.mode().name(),
             counted(metrics.sessions.get(), "session"),
             counted(metrics.open_tunnels(), "tunnel")
         );

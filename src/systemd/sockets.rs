@@ -38,11 +38,11 @@ pub struct Unusable {
     descriptor: usize,
     /// Its name; empty where it has none.
     name: String,
-    fault: Fault,
+    fault: SocketError,
 }
 
 #[derive(Debug)]
-enum Fault {
+enum SocketError {
     /// It is no listening socket of this kind.
     Kind(&'static str),
     /// Nothing is left for it to be.
@@ -56,16 +56,16 @@ impl fmt::Display for Unusable {
         let Self { descriptor, name, fault } = self;
         write!(f, "descriptor {descriptor} (\"{name}\"), which was handed over, ")?;
         match fault {
-            Fault::Kind(kind) => write!(
+            SocketError::Kind(kind) => write!(
                 f,
                 "is no listening {kind} socket; in the socket unit write ListenStream= with an address and a port, and \
                  Accept=no"
             ),
-            Fault::Surplus => f.write_str(
+            SocketError::Surplus => f.write_str(
                 "is one too many; hand over one socket for clients, and where wanted one each with \
                  FileDescriptorName=health and FileDescriptorName=admin",
             ),
-            Fault::System(error) => write!(f, "cannot be used: {error}; start idlegate without it"),
+            SocketError::System(error) => write!(f, "cannot be used: {error}; start idlegate without it"),
         }
     }
 }
@@ -93,7 +93,7 @@ impl HandedOver {
         Ok(taken)
     }
 
-    fn give(&mut self, descriptors: &mut ListenFd, index: usize, name: &str) -> Result<(), Fault> {
+    fn give(&mut self, descriptors: &mut ListenFd, index: usize, name: &str) -> Result<(), SocketError> {
         let place = match name {
             HEALTH => &mut self.health,
             ADMIN => &mut self.admin,
@@ -105,22 +105,26 @@ impl HandedOver {
     }
 }
 
-fn keep<S>(place: &mut Option<S>, socket: S) -> Result<(), Fault> {
-    if place.replace(socket).is_some() { Err(Fault::Surplus) } else { Ok(()) }
+fn keep<S>(place: &mut Option<S>, socket: S) -> Result<(), SocketError> {
+    if place.replace(socket).is_some() { Err(SocketError::Surplus) } else { Ok(()) }
 }
 
-fn tcp(descriptors: &mut ListenFd, index: usize) -> Result<TcpListener, Fault> {
-    listening(descriptors.take_tcp_listener(index), Fault::Kind("TCP"))
+fn tcp(descriptors: &mut ListenFd, index: usize) -> Result<TcpListener, SocketError> {
+    listening(descriptors.take_tcp_listener(index), SocketError::Kind("TCP"))
 }
 
-fn unix(descriptors: &mut ListenFd, index: usize) -> Result<UnixListener, Fault> {
-    listening(descriptors.take_unix_listener(index), Fault::Kind("TCP or Unix"))
+fn unix(descriptors: &mut ListenFd, index: usize) -> Result<UnixListener, SocketError> {
+    listening(descriptors.take_unix_listener(index), SocketError::Kind("TCP or Unix"))
 }
 
 /// Ready to be accepted from without blocking. A connection that inetd's way (`Accept=yes`) hands over is a socket of the
 /// same kind, and not one to accept from.
-fn listening<L: AsFd>(taken: io::Result<Option<L>>, kind: Fault) -> Result<L, Fault> {
+fn listening<L: AsFd>(taken: io::Result<Option<L>>, kind: SocketError) -> Result<L, SocketError> {
     let Ok(Some(listener)) = taken else { return Err(kind) };
-    ioctl_fionbio(&listener, true).map_err(|error| Fault::System(error.into()))?;
-    if socket_acceptconn(&listener).map_err(|error| Fault::System(error.into()))? { Ok(listener) } else { Err(kind) }
+    ioctl_fionbio(&listener, true).map_err(|error| SocketError::System(error.into()))?;
+    if socket_acceptconn(&listener).map_err(|error| SocketError::System(error.into()))? {
+        Ok(listener)
+    } else {
+        Err(kind)
+    }
 }

@@ -1,6 +1,6 @@
 //! What must stand in a JSON document: the words of `when`, `accept_when` and `reject_when`.
 
-use super::json::{self, Found, Pointer};
+use super::json::{self, JsonValue, Pointer};
 
 /// What must stand at some places of a document; all of it must hold. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ impl Conditions {
 
     /// Whether all of it holds, given what stands at each of [`Conditions::pointers`], in their order.
     #[must_use]
-    pub fn hold(&self, found: &[Vec<Found>]) -> bool {
+    pub fn hold(&self, found: &[Vec<JsonValue>]) -> bool {
         self.0.iter().zip(found).all(|((_, scalar), values)| json::matches(values, scalar))
     }
 

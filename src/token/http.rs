@@ -1,7 +1,7 @@
 //! Tokens in requests and answers.
 
-use super::json::{self, Found, NotJson, Pointer};
-use super::{InBandRules, Place, Token, TokenRule};
+use super::json::{self, JsonValue, NotJson, Pointer};
+use super::{InBandRules, Location, Token, TokenRule};
 use crate::route::NormalPath;
 use crate::session::{SessionId, SessionIds};
 use ::http::header;
@@ -11,14 +11,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// How many words of `Authorization` are looked at, beside the last.
-const WORDS_AT_MOST: usize = 4;
+const MAX_WORDS: usize = 4;
 
 /// Schemes of `Authorization` (IANA's registry, and what APIs use beside it): words that are no token.
 const SCHEMES: [&str; 7] = ["basic", "bearer", "digest", "dpop", "negotiate", "ntlm", "token"];
 
 /// A token that a rule found in a request.
 #[derive(Clone, Debug)]
-pub struct Sighting {
+pub struct TokenMatch {
     /// What the token stands for.
     pub id: SessionId,
     /// The rule.
@@ -46,20 +46,23 @@ impl TokenRules {
 
     /// Every token that the rules for `path` find in the head of a request.
     #[must_use]
-    pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<Sighting> {
-        let mut found = Sightings::of(&self.ids);
+    pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<TokenMatch> {
+        let mut found = TokenMatches::of(&self.ids);
         for rule in self.applying(path) {
             let tokens = match &rule.place {
-                Place::Header(name) => in_header(head, name),
-                Place::Bearer => values(head, &header::AUTHORIZATION).filter_map(|value| bearer(&value)).collect(),
-                Place::Cookie(name) => cookies(head, name),
-                Place::Query(name) => query(head.uri.query().unwrap_or_default(), name),
-                Place::RequestJson(_) | Place::ResponseJson(_) | Place::WsClient { .. } | Place::WsServer { .. } => {
+                Location::Header(name) => in_header(head, name),
+                Location::Bearer => values(head, &header::AUTHORIZATION).filter_map(|value| bearer(&value)).collect(),
+                Location::Cookie(name) => cookies(head, name),
+                Location::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+                Location::RequestJson(_)
+                | Location::ResponseJson(_)
+                | Location::WsClient { .. }
+                | Location::WsServer { .. } => {
                     continue;
                 }
             };
             found.add(rule, &tokens, false);
-            if matches!(rule.place, Place::Bearer) {
+            if matches!(rule.place, Location::Bearer) {
                 let values = values(head, &header::AUTHORIZATION);
                 found.add(rule, &values.flat_map(|value| words(&value)).collect::<Vec<_>>(), true);
             }
@@ -69,10 +72,10 @@ impl TokenRules {
 
     /// Takes the cookies out of the head of a request that the rules read as one of these tokens. All others stay, byte for
     /// byte.
-    pub fn take_out(&self, head: &mut request::Parts, unwanted: &[Sighting]) {
+    pub fn take_out(&self, head: &mut request::Parts, unwanted: &[TokenMatch]) {
         let mut by_name: HashMap<&str, HashSet<SessionId>> = HashMap::new();
         for token in unwanted {
-            if let Place::Cookie(name) = &token.rule.place {
+            if let Location::Cookie(name) = &token.rule.place {
                 by_name.entry(name).or_default().insert(token.id);
             }
         }
@@ -86,17 +89,17 @@ impl TokenRules {
     /// Whether a rule for `path` looks into the bodies of requests.
     #[must_use]
     pub fn look_into_request(&self, path: &NormalPath) -> bool {
-        self.applying(path).any(|rule| matches!(rule.place, Place::RequestJson(_)))
+        self.applying(path).any(|rule| matches!(rule.place, Location::RequestJson(_)))
     }
 
     /// Every token that the rules for `path` find in the body of a request.
     ///
     /// # Errors
     /// Where the body is not JSON.
-    pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<Sighting>, NotJson> {
-        let mut found = Sightings::of(&self.ids);
+    pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<TokenMatch>, NotJson> {
+        let mut found = TokenMatches::of(&self.ids);
         for rule in self.applying(path) {
-            if let Place::RequestJson(pointer) = &rule.place {
+            if let Location::RequestJson(pointer) = &rule.place {
                 found.add(rule, &tokens_at(body, pointer)?, false);
             }
         }
@@ -106,14 +109,14 @@ impl TokenRules {
     /// Whether a rule for `path` learns tokens from answers.
     #[must_use]
     pub fn look_into_answer(&self, path: &NormalPath) -> bool {
-        self.applying(path).any(|rule| matches!(rule.place, Place::ResponseJson(_)))
+        self.applying(path).any(|rule| matches!(rule.place, Location::ResponseJson(_)))
     }
 
     /// The session ids of the tokens that an answer with status 2xx issues, with the number of the rule that found each.
     #[must_use]
     pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
         let rules = self.applying(path).filter_map(|rule| match &rule.place {
-            Place::ResponseJson(pointer) => Some((rule.number, pointer)),
+            Location::ResponseJson(pointer) => Some((rule.number, pointer)),
             _ => None,
         });
         rules
@@ -136,13 +139,13 @@ impl TokenRules {
 }
 
 /// What was found so far, each token once.
-struct Sightings<'r> {
+struct TokenMatches<'r> {
     ids: &'r SessionIds,
-    found: Vec<Sighting>,
+    found: Vec<TokenMatch>,
     seen: HashSet<(SessionId, bool)>,
 }
 
-impl<'r> Sightings<'r> {
+impl<'r> TokenMatches<'r> {
     fn of(ids: &'r SessionIds) -> Self {
         Self { ids, found: Vec::new(), seen: HashSet::new() }
     }
@@ -152,7 +155,7 @@ impl<'r> Sightings<'r> {
             let id = token.session_id(self.ids);
             // A token seen twice counts once, unless the other rule ends the session.
             if self.seen.insert((id, rule.ends)) {
-                self.found.push(Sighting { id, rule: Arc::clone(rule), loose });
+                self.found.push(TokenMatch { id, rule: Arc::clone(rule), loose });
             }
         }
     }
@@ -214,7 +217,7 @@ fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
 fn words(value: &str) -> Vec<Token> {
     let is_scheme = |word: &str| SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
     let words = || value.split_ascii_whitespace().enumerate().filter(|(at, word)| *at > 0 || !is_scheme(word));
-    words().take(WORDS_AT_MOST).chain(words().last()).filter_map(|(_, word)| Token::new(word)).collect()
+    words().take(MAX_WORDS).chain(words().last()).filter_map(|(_, word)| Token::new(word)).collect()
 }
 
 /// The values of a cookie (RFC 6265 §5.4); several may have one name, for different paths.
@@ -301,9 +304,9 @@ fn tokens_at(body: &[u8], pointer: &Pointer) -> Result<Vec<Token>, NotJson> {
 }
 
 /// Tokens are strings; any other value is none.
-pub(super) fn token_of(value: &Found) -> Option<Token> {
+pub(super) fn token_of(value: &JsonValue) -> Option<Token> {
     match value {
-        Found::Text(text) => Token::new(text),
+        JsonValue::Text(text) => Token::new(text),
         _ => None,
     }
 }

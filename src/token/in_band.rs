@@ -13,8 +13,8 @@ mod tests;
 pub use offers::Offer;
 
 use super::http::token_of;
-use super::json::{self, Found, Pointer};
-use super::{Conditions, Place, Token, TokenRule};
+use super::json::{self, JsonValue, Pointer};
+use super::{Conditions, Location, Token, TokenRule};
 use crate::route::NormalPath;
 use crate::session::{SessionId, SessionIds};
 use literal::Literal;
@@ -74,7 +74,7 @@ impl InBandRules {
     /// Whether the client's messages must be examined.
     #[must_use]
     pub fn examine_client(&self) -> bool {
-        self.0.iter().any(|prepared| matches!(prepared.rule.place, Place::WsClient { .. }))
+        self.0.iter().any(|prepared| matches!(prepared.rule.place, Location::WsClient { .. }))
     }
 
     /// Whether the app's messages must be examined.
@@ -87,10 +87,10 @@ impl InBandRules {
 impl Prepared {
     fn new(rule: &Arc<TokenRule>, ids: &SessionIds) -> Option<Self> {
         let (when, accept, reject) = match &rule.place {
-            Place::WsClient { when, accept_when, reject_when, .. } => {
+            Location::WsClient { when, accept_when, reject_when, .. } => {
                 (when, Some(Literal::of(accept_when)), reject_when.as_ref().map(Literal::of))
             }
-            Place::WsServer { when, .. } => (when, None, None),
+            Location::WsServer { when, .. } => (when, None, None),
             _ => return None,
         };
         Some(Self { rule: Arc::clone(rule), ids: ids.clone(), when: Literal::of(when), accept, reject })
@@ -124,7 +124,7 @@ impl InBand {
     pub fn client_message(&mut self, message: &[u8]) -> ClientMessage {
         let mut offer = Offer { rules: Vec::new(), ids: Vec::new(), certain: true };
         for (position, prepared) in self.rules.0.iter().enumerate() {
-            let Place::WsClient { pointer, when, .. } = &prepared.rule.place else { continue };
+            let Location::WsClient { pointer, when, .. } = &prepared.rule.place else { continue };
             if !prepared.when.may_be_in(message) {
                 continue;
             }
@@ -154,7 +154,7 @@ impl InBand {
     pub fn client_piece(&mut self, piece: &[u8], last: bool) -> Option<Offer> {
         let mut rules = Vec::new();
         if !self.spotted {
-            let client = |prepared: &Prepared| matches!(prepared.rule.place, Place::WsClient { .. });
+            let client = |prepared: &Prepared| matches!(prepared.rule.place, Location::WsClient { .. });
             let spotted = self.rules.0.iter().enumerate();
             let spotted = spotted.filter(|(_, prepared)| client(prepared) && prepared.when.may_be_in(piece));
             rules.extend(spotted.map(|(position, _)| position));
@@ -194,12 +194,12 @@ impl InBand {
         let (mut accepting, mut rejecting) = (Vec::new(), Vec::new());
         for (position, prepared) in self.rules.0.iter().enumerate() {
             match &prepared.rule.place {
-                Place::WsServer { pointer, when } if prepared.when.may_be_in(message) => {
+                Location::WsServer { pointer, when } if prepared.when.may_be_in(message) => {
                     if let Read::Holds(tokens) = read(message, when, Some(pointer)) {
                         issued = issued.or(tokens.first().map(|token| token.session_id(&prepared.ids)));
                     }
                 }
-                Place::WsClient { accept_when, reject_when, .. } => {
+                Location::WsClient { accept_when, reject_when, .. } => {
                     if says(message, prepared.accept.as_ref(), Some(accept_when)) {
                         accepting.push(position);
                     } else if says(message, prepared.reject.as_ref(), reject_when.as_ref()) {
@@ -235,7 +235,7 @@ fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
     if !when.hold(&found) {
         return Read::Other;
     }
-    let values: &[Found] = found.get(when.0.len()).map_or(&[], Vec::as_slice);
+    let values: &[JsonValue] = found.get(when.0.len()).map_or(&[], Vec::as_slice);
     Read::Holds(values.iter().filter_map(token_of).collect())
 }
 

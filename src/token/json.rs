@@ -8,7 +8,7 @@ mod text;
 mod walk;
 
 use super::Scalar;
-use scan::{Scanner, Start};
+use scan::{Scanner, ValueStart};
 use std::fmt;
 
 /// A JSON pointer (RFC 6901), kept as its unescaped segments. The empty pointer means the whole document.
@@ -60,7 +60,7 @@ impl fmt::Debug for Pointer {
 
 /// A value that stands at a pointer.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum JsonValue {
     /// A string, unescaped. Bytes that are not UTF-8, and halves of surrogate pairs that stand alone, are U+FFFD.
     Text(String),
     /// A number, by its digits as they are written, or `NaN`, `Infinity`, `-Infinity`.
@@ -71,19 +71,19 @@ pub enum Found {
     Other,
 }
 
-impl From<Start<'_>> for Found {
-    fn from(start: Start<'_>) -> Self {
+impl From<ValueStart<'_>> for JsonValue {
+    fn from(start: ValueStart<'_>) -> Self {
         match start {
-            Start::Text(quoted) => Self::Text(quoted.unescaped().into_owned()),
-            Start::Number(digits) => Self::Number(String::from_utf8_lossy(digits).into_owned()),
-            Start::Bool(value) => Self::Bool(value),
-            Start::Null | Start::Object | Start::Array => Self::Other,
+            ValueStart::Text(quoted) => Self::Text(quoted.unescaped().into_owned()),
+            ValueStart::Number(digits) => Self::Number(String::from_utf8_lossy(digits).into_owned()),
+            ValueStart::Bool(value) => Self::Bool(value),
+            ValueStart::Null | ValueStart::Object | ValueStart::Array => Self::Other,
         }
     }
 }
 
 /// What a text or a number says may be a token, and is not shown.
-impl fmt::Debug for Found {
+impl fmt::Debug for JsonValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "Text(<{} bytes>)", text.len()),
@@ -117,7 +117,7 @@ impl std::error::Error for NotJson {}
 ///
 /// # Errors
 /// Where the document is not JSON, even by those lenient rules; an empty one is not.
-pub fn find(document: &[u8], wanted: &[&Pointer]) -> Result<Vec<Vec<Found>>, NotJson> {
+pub fn find(document: &[u8], wanted: &[&Pointer]) -> Result<Vec<Vec<JsonValue>>, NotJson> {
     let text = encoding::to_utf8(document);
     walk::walk(&mut Scanner { rest: &text }, wanted).ok_or(NotJson)
 }
@@ -128,11 +128,11 @@ fn value_of(number: &str) -> Option<f64> {
 
 /// Whether any of the values is `scalar`. `7.0` and `70e-1` are `7`.
 #[must_use]
-pub fn matches(found: &[Found], scalar: &Scalar) -> bool {
+pub fn matches(found: &[JsonValue], scalar: &Scalar) -> bool {
     found.iter().any(|value| match (value, scalar) {
-        (Found::Text(a), Scalar::Text(b)) => a == b,
-        (Found::Number(a), Scalar::Number(b)) => a == b || value_of(a).is_some_and(|a| value_of(b) == Some(a)),
-        (Found::Bool(a), Scalar::Bool(b)) => a == b,
+        (JsonValue::Text(a), Scalar::Text(b)) => a == b,
+        (JsonValue::Number(a), Scalar::Number(b)) => a == b || value_of(a).is_some_and(|a| value_of(b) == Some(a)),
+        (JsonValue::Bool(a), Scalar::Bool(b)) => a == b,
         _ => false,
     })
 }

@@ -14,10 +14,10 @@ mod secret;
 pub use acceptance::Acceptance;
 pub use carrier::Carrier;
 pub use conditions::{Conditions, Scalar};
-pub use http::{Sighting, TokenRules, pasted};
+pub use http::{TokenMatch, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
-pub use rule::{Place, TokenRule};
+pub use rule::{Location, TokenRule};
 pub use secret::Token;
 
 /// How much of a body or message is examined, in bytes. Tokens stand in small ones.
-pub const EXAMINED_BYTES: usize = 64 * 1024;
+pub const MAX_EXAMINED_BYTES: usize = 64 * 1024;

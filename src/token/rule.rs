@@ -12,7 +12,7 @@ pub struct TokenRule {
     /// Which of the rules it is, counted from 0.
     pub number: usize,
     /// Where the token is carried.
-    pub place: Place,
+    pub place: Location,
     /// `paths`: the rule applies only there; `None` means everywhere.
     pub paths: Option<PathSet>,
     /// `ends`: a 2xx answer ends the session (logout) instead of refreshing it.
@@ -26,14 +26,14 @@ impl TokenRule {
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match &self.place {
-            Place::Header(_) => "header",
-            Place::Bearer => "bearer",
-            Place::Cookie(_) => "cookie",
-            Place::Query(_) => "query",
-            Place::RequestJson(_) => "request-json",
-            Place::ResponseJson(_) => "response-json",
-            Place::WsClient { .. } => "ws-client",
-            Place::WsServer { .. } => "ws-server",
+            Location::Header(_) => "header",
+            Location::Bearer => "bearer",
+            Location::Cookie(_) => "cookie",
+            Location::Query(_) => "query",
+            Location::RequestJson(_) => "request-json",
+            Location::ResponseJson(_) => "response-json",
+            Location::WsClient { .. } => "ws-client",
+            Location::WsServer { .. } => "ws-server",
         }
     }
 
@@ -46,7 +46,7 @@ impl TokenRule {
 
 /// Where a token is carried (`from`).
 #[derive(Clone, Debug)]
-pub enum Place {
+pub enum Location {
     /// `header`: the whole value of the request header `name`.
     Header(HeaderName),
     /// `bearer`: `Authorization: Bearer …` (RFC 6750 §2.1).

@@ -181,7 +181,7 @@ async fn the_watchdog_hears_of_a_proxy_that_lives_and_of_no_other() {
     let proxy = Idlegate::start_with(&config(&app.upstream()), &environment);
     let started = std::time::Instant::now();
     eventually("signs of life", async || told.count("WATCHDOG=1") >= 3).await;
-    assert!(started.elapsed() > Duration::from_secs(2), "once a second at most, by the keeper's rounds");
+    assert!(started.elapsed() > Duration::from_secs(2), "once a second at most, by the registry's rounds");
     proxy.freeze();
     told.forget();
     tokio::time::sleep(Duration::from_millis(2500)).await;

@@ -263,11 +263,11 @@ async fn the_door_is_shut_for_strangers_and_other_pages() {
         json!({"mode": "off", "for": "soon"}),
     ] {
         let (status, answer) = switch(&open, change.clone()).await;
-        assert!(status == 400 && answer["cure"].as_str().unwrap().contains("send JSON"), "{change}: {answer}");
+        assert!(status == 400 && answer["fix"].as_str().unwrap().contains("send JSON"), "{change}: {answer}");
     }
     assert_eq!(get(&open, "/mode").await["mode"], "enforce");
     let (status, answer) = ask(&open, Method::GET, "/sessions?idle_over=soon").await;
-    assert!(status == 400 && answer["cure"].as_str().unwrap().contains("idle_over=30m"), "{answer}");
+    assert!(status == 400 && answer["fix"].as_str().unwrap().contains("idle_over=30m"), "{answer}");
     let (status, answer) = switch(&open, json!({"mode": "off", "fleet": true})).await;
     assert_eq!(status.as_u16(), 503, "a fleet of one process has no switch: {answer}");
     let said = Idlegate::fails_with(
@@ -287,7 +287,7 @@ async fn who_cannot_switch_the_fleet_for_want_of_the_store_is_told_what_can_be_d
     let proxy = replica(&app, &redis.url(), "2s", &[]);
     let (status, refused) = switch(&proxy, json!({"mode": "off", "fleet": true})).await;
     assert_eq!(status.as_u16(), 503, "{refused}");
-    assert!(refused["cure"].as_str().unwrap().contains("leave out --fleet"), "{refused}");
+    assert!(refused["fix"].as_str().unwrap().contains("leave out --fleet"), "{refused}");
     let (status, mode) = switch(&proxy, json!({"mode": "off"})).await;
     assert_eq!((status.as_u16(), &mode["mode"]), (200, &json!("off")), "{mode}");
 }

@@ -122,8 +122,8 @@ async fn each_decision_has_one_record_that_agrees_with_the_store() {
     has(&would_cut, &json!({"session": id("watched-token"), "mode": "observe", "reason": "idle", "connections": 1}));
     assert!(would_cut["says"].as_str().unwrap().starts_with("would be cut: idle "), "{would_cut}");
     watched.echo().await;
-    let mut excused = Tunnel::open(&proxy, "audited-token").await;
-    excused.echo().await;
+    let mut tolerated = Tunnel::open(&proxy, "audited-token").await;
+    tolerated.echo().await;
     let would_refuse = newest(&proxy, "would-refuse", 1).await;
     has(&would_refuse, &json!({"session": id("audited-token"), "carrier": "request", "ended": ended}));
 

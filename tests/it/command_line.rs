@@ -50,13 +50,13 @@ fn check_tells_all_errors_at_once_each_with_line_key_and_cure() {
         let told = stderr(&output);
         let lines: Vec<_> = told.lines().collect();
         assert_eq!(lines.len(), 4, "{told}");
-        for (line, place, key, cure) in [
+        for (line, place, key, fix) in [
             (lines[0], ":1: ", "upstream: ", "; write \"http://"),
             (lines[1], ":3: ", "idle.timout: ", "; did you mean idle.timeout?"),
             (lines[2], ":4: ", "token.0.name: ", "; add name = "),
             (lines[3], "environment variable IDLEGATE_CUT_WS_CODE: ", "cut.ws_code: ", "; write 1008"),
         ] {
-            assert!(line.contains(&format!("{place}{key}")) && line.contains(cure), "{line}");
+            assert!(line.contains(&format!("{place}{key}")) && line.contains(fix), "{line}");
         }
     }
 }
@@ -143,8 +143,8 @@ fn a_port_that_is_taken_is_told() {
         let output = idlegate().args(arguments).env("IDLEGATE_LISTEN", &address).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let told = stderr(&output);
-        let cure = format!("another program listens there: end it, or change {key}\n");
-        assert!(told.contains(&format!("idlegate: cannot listen on {address}: ")) && told.ends_with(&cure), "{told}");
+        let fix = format!("another program listens there: end it, or change {key}\n");
+        assert!(told.contains(&format!("idlegate: cannot listen on {address}: ")) && told.ends_with(&fix), "{told}");
     }
 }
 
@@ -174,14 +174,14 @@ async fn it_stops_when_told_to() {
 
 #[test]
 fn the_demo_tells_how_to_write_an_address() {
-    for (written, cure) in [
+    for (written, fix) in [
         ("8080", "write an IP address and a port: --listen 127.0.0.1:8080"),
         ("localhost:9000", "write an IP address and a port: --listen 127.0.0.1:9000"),
         ("127.0.0.1", "write an IP address and a port: --listen 127.0.0.1:8080"),
     ] {
         let output = idlegate().args(["demo", "--listen", written]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
-        assert!(stderr(&output).contains(cure), "{}", stderr(&output));
+        assert!(stderr(&output).contains(fix), "{}", stderr(&output));
     }
 }
 

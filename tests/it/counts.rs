@@ -28,14 +28,14 @@ enum Fault {
     Stepped(i64),
 }
 
-struct Scene {
+struct DecisionContext {
     redis: Redis,
     way: Way,
     replicas: [Idlegate; 2],
 }
 
 impl Fault {
-    async fn scene(self, app: &App) -> Scene {
+    async fn scene(self, app: &App) -> DecisionContext {
         let redis = match self {
             Self::GoneAtStart => Redis::absent(),
             Self::Killed => Redis::start_with(&["--appendonly", "yes", "--appendfsync", "no"]),
@@ -46,10 +46,10 @@ impl Fault {
         let way = Way::to(&redis, delay).await;
         let limit = format!("{LIMIT}s");
         let replicas = std::array::from_fn(|_| replica(app, &way.url(), &limit, &[]));
-        Scene { redis, way, replicas }
+        DecisionContext { redis, way, replicas }
     }
 
-    async fn begin(self, Scene { redis, way, .. }: &mut Scene) {
+    async fn begin(self, DecisionContext { redis, way, .. }: &mut DecisionContext) {
         match self {
             Self::GoneAtStart | Self::Slow => {}
             Self::Killed | Self::KilledAndEmpty => redis.kill(),
@@ -63,7 +63,7 @@ impl Fault {
         }
     }
 
-    async fn end(self, Scene { redis, way, .. }: &mut Scene) {
+    async fn end(self, DecisionContext { redis, way, .. }: &mut DecisionContext) {
         match self {
             Self::GoneAtStart | Self::Killed | Self::KilledAndEmpty => redis.start_again(),
             Self::Hangs => redis.thaw(),

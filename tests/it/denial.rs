@@ -26,7 +26,7 @@ async fn what_refuses_us_is_named_with_its_cure_in_the_log_and_by_doctor() {
         format!("redis+unix://{}?pass=wrong", socket(&secret)),
         format!("redis+unix://{}?user=limited&pass=pw", socket(&limited)),
     );
-    for (redis, url, what, cure) in [
+    for (redis, url, what, fix) in [
         (&secret, &no_password, "it wants a password", "store.password_file"),
         (&secret, &wrong, "user or password is wrong", "correct them in store.url"),
         (&limited, &no_right, "its ACL does not let this user do that", "ACL SETUSER"),
@@ -34,7 +34,7 @@ async fn what_refuses_us_is_named_with_its_cure_in_the_log_and_by_doctor() {
         let proxy = replica(&app, url, "1h", &[]);
         proxy.tells("the store refuses: ", 1).await;
         let line = proxy.logged("the store refuses: ").remove(0);
-        assert!(line.contains(what) && line.contains(cure) && line.contains(&socket(redis)), "{line}");
+        assert!(line.contains(what) && line.contains(fix) && line.contains(&socket(redis)), "{line}");
         assert!(!proxy.whole_log().contains("hunter2") && !proxy.whole_log().contains("pass=wrong"), "{line}");
         let file = tempfile::NamedTempFile::new().unwrap();
         let config = format!("upstream = {:?}\n[store]\nurl = {url:?}\n[[token]]\nfrom = \"bearer\"\n", app.upstream);
@@ -46,7 +46,7 @@ async fn what_refuses_us_is_named_with_its_cure_in_the_log_and_by_doctor() {
             assert!(examined.contains("no permissions") && examined.contains("allow idlegate's user"), "{examined}");
         } else {
             assert!(examined.contains(&format!("Redis at {} refuses: {what}", socket(redis))), "{examined}");
-            assert!(examined.contains(cure), "{examined}");
+            assert!(examined.contains(fix), "{examined}");
         }
     }
 }

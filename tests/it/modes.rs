@@ -111,16 +111,16 @@ async fn a_replica_that_does_not_answer_is_named_before_anybody_is_cut_and_in_ea
     let _tunnel = Tunnel::open(&two, "theirs").await;
     eventually("it to be past the limit", async || mode_of(&two).await["past_the_limit"] == 1).await;
     let (status, refused) = switch(&one, json!({"mode": "enforce", "fleet": true})).await;
-    assert_eq!((status.as_u16(), &refused["would_cut"], &refused["unheard"]), (409, &json!(1), &json!(0)), "{refused}");
+    assert_eq!((status.as_u16(), &refused["would_cut"], &refused["silent"]), (409, &json!(1), &json!(0)), "{refused}");
     two.freeze();
     let (status, refused) = switch(&one, json!({"mode": "enforce", "fleet": true})).await;
-    let told = (status.as_u16(), &refused["would_cut"], &refused["unheard"]);
+    let told = (status.as_u16(), &refused["would_cut"], &refused["silent"]);
     assert_eq!(told, (409, &json!(0), &json!(1)), "{refused}");
     assert!(refused["error"].as_str().unwrap().starts_with("1 replica did not answer, and may have"), "{refused}");
     let (_, sessions) = ask(&one, Method::GET, "/sessions").await;
-    assert_eq!((&sessions["unheard"], &sessions["sessions"]), (&json!(1), &json!([])), "{sessions}");
+    assert_eq!((&sessions["silent"], &sessions["sessions"]), (&json!(1), &json!([])), "{sessions}");
     let (_, session) = ask(&one, Method::GET, &format!("/sessions/{}", id("theirs"))).await;
-    assert_eq!((&session["unheard"], &session["state"]), (&json!(1), &json!("live")), "{session}");
+    assert_eq!((&session["silent"], &session["state"]), (&json!(1), &json!("live")), "{session}");
     two.thaw();
 }
 
@@ -168,7 +168,7 @@ async fn who_ends_a_session_while_the_store_is_out_is_told_that_others_do_not_kn
     redis.kill();
     eventually("it to be out", async || one.metrics().await.contains("idlegate_store_up 0")).await;
     let (status, ended) = end(&one, "shared").await;
-    assert_eq!((status.as_u16(), &ended["untold"], &ended["state"]), (202, &json!(true), &json!("ended")), "{ended}");
+    assert_eq!((status.as_u16(), &ended["unsynced"], &ended["state"]), (202, &json!(true), &json!("ended")), "{ended}");
     here.cut(Duration::from_secs(2)).await;
     there.echo().await;
     redis.start_again();

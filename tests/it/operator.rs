@@ -170,7 +170,7 @@ async fn whoever_enforces_is_asked_where_that_would_cut_and_without_a_terminal_i
     let mut tunnels = [Tunnel::open(&proxy, "one").await, Tunnel::open(&proxy, "two").await];
     eventually("both to be past the limit", async || proxy.logged("session would be cut").len() == 2).await;
     assert!(field(&done(&["mode"], &at), "past the limit").starts_with("2 sessions"));
-    assert_eq!(field(&done(&["explain", &id("one")], &at), "state"), "lapsed");
+    assert_eq!(field(&done(&["explain", &id("one")], &at), "state"), "overdue");
 
     let refused = not_done(1, &["mode", "enforce"], &at);
     let told = "idlegate: 2 sessions are past the limit and would be cut at once; say yes to that (--yes, ";
@@ -327,7 +327,7 @@ async fn what_is_sent_has_the_token_of_operators_and_never_that_of_a_user() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_is_answered_steers_the_terminal() {
     const STEERING: &str = r"\u001b[2J\r\u009b1A";
-    let refusal = format!(r#"{{"error": "no{STEERING}", "cure": "never{STEERING}"}}"#);
+    let refusal = format!(r#"{{"error": "no{STEERING}", "fix": "never{STEERING}"}}"#);
     let switches = format!(r#"{{"{STEERING}": {{"mode": "off", "until": null}}}}"#);
     let mode = format!(r#"{{"mode": "off{STEERING}", "switches": {switches}, "past_the_limit": 0, "replica": "one"}}"#);
     for (status, body, code) in [("409 Conflict", refusal, 1), ("200 OK", mode, 0)] {
@@ -367,7 +367,7 @@ fn who_cannot_be_reached_is_told_with_a_cure() {
     let taken = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
     net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let port = SocketAddr::try_from(net::getsockname(&taken).unwrap()).unwrap().to_string();
-    for (arguments, environment, code, what, cure) in [
+    for (arguments, environment, code, what, fix) in [
         (&["mode"][..], &[][..], 2, "no listener for operators", "add [admin] listen = \"127.0.0.1:9090\""),
         (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")], 2, "the port is not known", "operators ask at"),
         (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "0.0.0.0:9")], 2, "IDLEGATE_ADMIN_LISTEN", "--admin http://"),
@@ -382,7 +382,7 @@ fn who_cannot_be_reached_is_told_with_a_cure() {
         (&["explain"], &[], 2, "ID", "--help"),
     ] {
         let said = not_done(code, arguments, environment);
-        assert!(said.contains(what) && said.contains(cure), "{arguments:?}: {said}");
+        assert!(said.contains(what) && said.contains(fix), "{arguments:?}: {said}");
     }
 }
 

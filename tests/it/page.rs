@@ -63,11 +63,11 @@ async fn a_snapshot_has_all_that_the_page_shows_and_the_records_of_the_log() {
     assert_eq!(session["connections"], json!({ replica: 1 }));
     assert_eq!((&live["mode"], &live["switches"]["file"]["mode"]), (&json!("observe"), &json!("observe")), "{live}");
     assert_eq!((&live["live"], &live["limit"], &live["are_more"]), (&json!(1), &json!(2), &json!(false)), "{live}");
-    assert_eq!((&live["store"]["kind"], &live["store"]["untold"]), (&json!("memory"), &json!(0)), "{live}");
+    assert_eq!((&live["store"]["kind"], &live["store"]["unsynced"]), (&json!("memory"), &json!(0)), "{live}");
     assert_eq!(live["version"], idlegate::version::BOTH);
 
     let over = watcher.sees("a would-cut", |snapshot| events(snapshot).contains(&"would-cut")).await;
-    assert_eq!((&over["past_the_limit"], &over["sessions"][0]["state"]), (&json!(1), &json!("lapsed")), "{over}");
+    assert_eq!((&over["past_the_limit"], &over["sessions"][0]["state"]), (&json!(1), &json!("overdue")), "{over}");
     eventually("its record", async || proxy.records("would-cut").len() == 1).await;
     assert_eq!(over["recent"][0], proxy.records("would-cut")[0], "one source of truth");
     tunnel.echo().await;

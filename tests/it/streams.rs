@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 
 const BLOCK: usize = 64 * 1024;
 const BLOCKS: usize = 200 * 1024 * 1024 / BLOCK;
-const MEMORY_AT_MOST: u64 = 60 * 1024;
+const MAX_MEMORY: u64 = 60 * 1024;
 
 async fn pour(wire: &mut Wire) {
     let block = vec![b'x'; BLOCK];
@@ -48,7 +48,7 @@ async fn two_hundred_megabytes_pass_each_way_in_constant_memory() {
     client.head().await;
     drain(&mut client).await;
     let peak = proxy.peak_memory();
-    assert!(peak < MEMORY_AT_MOST, "{peak} KiB");
+    assert!(peak < MAX_MEMORY, "{peak} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,7 +78,7 @@ async fn an_app_is_not_read_faster_than_its_client_reads() {
     })
     .await;
     let peak = proxy.peak_memory();
-    assert!(peak < MEMORY_AT_MOST, "{peak} KiB");
+    assert!(peak < MAX_MEMORY, "{peak} KiB");
     let held = sent.load(Ordering::SeqCst);
     client.bytes(8 * 1024 * 1024).await;
     eventually("the app to go on", async || sent.load(Ordering::SeqCst) > held).await;

@@ -5,7 +5,7 @@ use super::super::read;
 use super::*;
 use crate::route::NormalPath;
 use crate::session::Reason;
-use crate::token::Place;
+use crate::token::Location;
 use http::StatusCode;
 use std::collections::BTreeSet;
 
@@ -70,17 +70,17 @@ const CASES: &[Case] = &[
     ("STORE_PREFIX", "app", |config| config.store == Store::Memory),
     ("STORE_SECRET", "0123456789abcdef", |config| format!("{:?}", config.ids) == "SessionIds(keyed)"),
     ("STORE_SECRET_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), |config| shown(&config.ids, "keyed")),
-    ("STORE_UNKNOWN_TOKENS", "refuse", |config| config.dealings.unknown_tokens == UnknownTokens::Refuse),
+    ("STORE_UNKNOWN_TOKENS", "refuse", |config| config.exchange.unknown_tokens == UnknownTokens::Refuse),
     ("STORE_PASSWORD_FILE", "/p", |config| config.store == Store::Memory),
     ("STORE_SENTINEL_PASSWORD_FILE", "/s", |config| config.store == Store::Memory),
     ("STORE_CA_FILE", "/c", |config| config.store == Store::Memory),
-    ("STORE_LOOKUP_TIMEOUT", "1s", |config| config.dealings.lookup_timeout == Duration::from_secs(1)),
-    ("STORE_FLUSH_INTERVAL", "500ms", |config| config.dealings.flush_interval == Duration::from_millis(500)),
+    ("STORE_LOOKUP_TIMEOUT", "1s", |config| config.exchange.lookup_timeout == Duration::from_secs(1)),
+    ("STORE_FLUSH_INTERVAL", "500ms", |config| config.exchange.flush_interval == Duration::from_millis(500)),
     ("STORE_REPLICAS", "1", |config| config.store == Store::Memory),
     ("STORE_ON_OUTAGE", "hold", |config| config.store == Store::Memory),
     ("STORE_REPLICA_GRACE", "20s", |config| config.store == Store::Memory),
-    ("ACTIVITY", "{ profile = \"person\" }", |config| config.activity == Activity::PERSON),
-    ("ACTIVITY_PROFILE", "person", |config| config.activity == Activity::PERSON),
+    ("ACTIVITY", "{ profile = \"person\" }", |config| config.activity == ActivitySources::PERSON),
+    ("ACTIVITY_PROFILE", "person", |config| config.activity == ActivitySources::PERSON),
     ("ACTIVITY_CLIENT_FRAMES", "false", |config| !config.activity.client_frames),
     ("ACTIVITY_SERVER_FRAMES", "false", |config| !config.activity.server_frames),
     ("ACTIVITY_CLIENT_PONGS", "false", |config| !config.activity.client_pongs),
@@ -92,13 +92,13 @@ const CASES: &[Case] = &[
     ("ACTIVITY_REQUESTS", " false ", |config| !config.activity.requests),
     ("ACTIVITY_TRANSFERS", "false", |config| !config.activity.uploads && !config.activity.downloads),
     ("TOKEN", "[{from=\"cookie\",name=\"sid\"}]", |config| {
-        config.tokens.len() == 1 && matches!(&config.tokens[0].place, Place::Cookie(name) if name == "sid")
+        config.tokens.len() == 1 && matches!(&config.tokens[0].place, Location::Cookie(name) if name == "sid")
     }),
     ("TOKEN_0_POINTER", "/other", |config| shown(&config.tokens[0], "/other")),
     ("TOKEN_0_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
     ("TOKEN_0_ACCEPT_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
     ("TOKEN_0_REJECT_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
-    ("TOKEN_1_FROM", "query", |config| matches!(&config.tokens[1].place, Place::Query(name) if name == "x")),
+    ("TOKEN_1_FROM", "query", |config| matches!(&config.tokens[1].place, Location::Query(name) if name == "x")),
     ("TOKEN_1_NAME", "other", |config| shown(&config.tokens[1], "other")),
     ("TOKEN_1_PATHS", "/y,/z/*", |config| config.tokens[1].applies(&NormalPath::of("/z/1"))),
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
@@ -310,7 +310,7 @@ fn a_wrong_variable_is_told_by_its_name() {
 
 #[test]
 fn unknown_variables_are_told_and_those_of_others_are_not() {
-    for (name, cure) in [
+    for (name, fix) in [
         ("IDLEGATE_IDLE_TIMOUT", "did you mean IDLEGATE_IDLE_TIMEOUT?"),
         ("IDLEGATE_LISTN", "did you mean IDLEGATE_LISTEN?"),
         ("IDLEGATE_DNEY", "did you mean IDLEGATE_DENY?"),
@@ -320,7 +320,7 @@ fn unknown_variables_are_told_and_those_of_others_are_not() {
         let told = parse_with(LEAST, &[(name, "hunter2")]).expect_err(name);
         assert_eq!(told.len(), 1, "{told:#?}");
         assert!(
-            told[0].starts_with(&format!("environment variable {name}: no key has this variable; {cure}")),
+            told[0].starts_with(&format!("environment variable {name}: no key has this variable; {fix}")),
             "{told:#?}"
         );
         assert!(!told[0].contains("hunter2"));

@@ -51,9 +51,9 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.audit, Audit::Stdout);
     assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 172_800 });
     assert_eq!(config.store, Store::Memory);
-    assert_eq!(config.activity, Activity::TAB);
+    assert_eq!(config.activity, ActivitySources::TAB);
     let [rule] = &config.tokens[..] else { panic!("{:?}", config.tokens) };
-    assert!(matches!(rule.place, crate::token::Place::Bearer));
+    assert!(matches!(rule.place, crate::token::Location::Bearer));
     assert!(rule.paths.is_none() && !rule.ends && rule.accept.media_type.is_none());
     let cut = config.reloadable.cut.idle;
     assert_eq!((cut.ws_message, cut.ws_code, &cut.ws_reason[..]), (None, 1008, "Session ended: inactivity"));

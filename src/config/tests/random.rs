@@ -83,7 +83,7 @@ fn is_explained(outcome: Result<Config, Problems>) {
     if let Err(problems) = outcome {
         assert!(problems.iter().count() > 0);
         for problem in problems.iter() {
-            assert!(!problem.fault.what.is_empty() && !problem.fault.cure.is_empty(), "{problem}");
+            assert!(!problem.fault.what.is_empty() && !problem.fault.fix.is_empty(), "{problem}");
             assert_eq!(problem.to_string().lines().count(), 1, "{problem}");
         }
     }

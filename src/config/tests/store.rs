@@ -42,7 +42,7 @@ fn a_silent_replica_is_waited_for_longer_than_it_may_take_to_report() {
     for interval in ["99ms", "11s"] {
         assert!(problem(&format!("flush_interval = \"{interval}\"")).contains("write 100ms to 10s"), "{interval}");
     }
-    assert_eq!(store("").unwrap().dealings, Dealings::default());
+    assert_eq!(store("").unwrap().exchange, ExchangeSettings::default());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::token::json::Pointer;
-use crate::token::{Conditions, Place, Scalar};
+use crate::token::{Conditions, Location, Scalar};
 
 /// The one problem of `LEAST` with `line` above its rule, or below `[table]`.
 fn problem(table: &str, line: &str) -> String {
@@ -22,7 +22,7 @@ fn upstream(text: &str) -> Result<Config, Vec<String>> {
 
 #[test]
 fn listen_is_an_address_and_a_port() {
-    for (value, cure) in [
+    for (value, fix) in [
         ("localhost:8080", "write \"127.0.0.1:8080\""),
         (":8080", "\"0.0.0.0:8080\" for every network"),
         ("*:8080", "\"0.0.0.0:8080\" for every network"),
@@ -31,7 +31,7 @@ fn listen_is_an_address_and_a_port() {
         ("", "write it like"),
     ] {
         let told = problem("", &format!("listen = \"{value}\""));
-        assert!(told.starts_with("proxy.toml:1: listen: ") && told.contains(cure), "{told}");
+        assert!(told.starts_with("proxy.toml:1: listen: ") && told.contains(fix), "{told}");
     }
 }
 
@@ -206,13 +206,16 @@ fn lists_and_levels_of_the_top_level() {
 #[test]
 fn single_sources_go_before_the_profile() {
     let activity = |lines: &str| parse(&format!("{LEAST}[activity]\n{lines}")).unwrap().activity;
-    assert_eq!(activity("profile = \"person\""), Activity::PERSON);
+    assert_eq!(activity("profile = \"person\""), ActivitySources::PERSON);
     let one = activity("client_pongs = true\nprofile = \"person\"\ntransfers = false\nrequests = false");
-    assert_eq!(one, Activity { client_pongs: true, uploads: false, requests: false, ..Activity::PERSON });
-    assert_eq!(activity("transfers = true\nprofile = \"person\""), Activity { downloads: true, ..Activity::PERSON });
+    assert_eq!(one, ActivitySources { client_pongs: true, uploads: false, requests: false, ..ActivitySources::PERSON });
+    assert_eq!(
+        activity("transfers = true\nprofile = \"person\""),
+        ActivitySources { downloads: true, ..ActivitySources::PERSON }
+    );
     assert_eq!(
         activity("client_frames = false\nserver_frames = false"),
-        Activity { client_frames: false, server_frames: false, ..Activity::TAB }
+        ActivitySources { client_frames: false, server_frames: false, ..ActivitySources::TAB }
     );
 }
 
@@ -339,7 +342,7 @@ fn the_values_of_rules_are_checked() {
 fn conditions_compare_with_scalars_of_json() {
     let lines = "from = \"ws-server\"\npointer = \"/a/b~1c\"\nwhen = { \"/f\" = +1.50, \"/i\" = 0x1F, \"/s\" = \"x\", \"/t\" = true }";
     let config = rule(lines).unwrap();
-    let Place::WsServer { pointer, when } = &config.tokens[0].place else { panic!("{config:?}") };
+    let Location::WsServer { pointer, when } = &config.tokens[0].place else { panic!("{config:?}") };
     assert_eq!(pointer.segments(), ["a", "b/c"]);
     let field = |name: &str, value| (Pointer::parse(name).unwrap(), value);
     let expected = vec![

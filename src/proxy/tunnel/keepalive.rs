@@ -2,8 +2,8 @@
 
 use super::Tunnel;
 use crate::clock::milliseconds;
-use crate::frame::{self, Side};
 use crate::session::Mode;
+use crate::websocket::{self, Side};
 
 impl Tunnel {
     /// A pong of the client has come: its other end is there, and the app is told so in its own words, where it has waited
@@ -11,15 +11,20 @@ impl Tunnel {
     /// with a later pong.
     pub(super) fn keep_alive(&mut self) {
         let Some(keepalive) = &self.proxy.keepalive else { return };
-        let now = self.proxy.keeper.clock().now();
+        let now = self.proxy.registry.clock().now();
         let is_time = self.kept_alive.is_none_or(|last| now.since(last) >= milliseconds(keepalive.every));
-        let lane = &mut self.up.lane;
-        let may_be_inserted = self.up.verdict.is_none() && lane.unsent.is_empty() && lane.at_message_boundary();
-        let closing = lane.is_closed() || self.down.lane.is_closed();
-        if !is_time || !may_be_inserted || closing || self.ends.is_nobodys() || self.proxy.keeper.mode() == Mode::Off {
+        let relay = &mut self.up.relay;
+        let may_be_inserted = self.up.verdict.is_none() && relay.unsent.is_empty() && relay.at_message_boundary();
+        let closing = relay.is_closed() || self.down.relay.is_closed();
+        if !is_time
+            || !may_be_inserted
+            || closing
+            || self.attached.is_unattached()
+            || self.proxy.registry.mode() == Mode::Off
+        {
             return;
         }
-        lane.unsent.extend(&frame::text(Side::Client, &keepalive.upstream_message));
+        relay.unsent.extend(&websocket::text(Side::Client, &keepalive.upstream_message));
         self.kept_alive = Some(now);
         self.proxy.metrics().keepalives.inc();
         if self.up.flush(&self.app).is_err() {

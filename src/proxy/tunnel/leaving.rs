@@ -4,7 +4,7 @@
 //! is over, that it was logged out. Meanwhile nothing of the client reaches the app.
 
 use super::{Ending, Tunnel};
-use crate::proxy::lane::Seen;
+use crate::proxy::relay::Seen;
 use crate::session::Reason;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -43,8 +43,8 @@ impl Tunnel {
     /// What the client still says. Nobody hears it, but for its Close.
     pub(super) fn ignore(&mut self, input: &[u8]) -> Result<(), Ending> {
         let mut seen = Seen::default();
-        self.up.lane.follow(input, &mut seen);
-        debug_assert!(self.up.lane.unsent.is_empty(), "what is ignored goes nowhere");
+        self.up.relay.follow(input, &mut seen);
+        debug_assert!(self.up.relay.unsent.is_empty(), "what is ignored goes nowhere");
         if seen.close { Err(Ending::Closed) } else { Ok(()) }
     }
 }

@@ -3,33 +3,33 @@
 //! One task per tunnel, woken by its sockets, by the cut, and by nothing else while nothing moves. It reads into space
 //! that all tunnels of a thread share, and keeps bytes of its own only while a peer is too slow to take them.
 
-mod ends;
+mod attached;
+mod direction;
 mod keepalive;
 mod leaving;
-mod trouble;
-mod verdict;
-mod way;
+mod stuck;
+mod tokens;
 
 use super::Proxy;
 use super::buffer::with_scratch;
-use super::goodbye::{self, Words, is_momentary};
-use super::lane::{Lane, Seen};
+use super::cut::{self, Words, is_momentary};
+use super::relay::{Relay, Seen};
 use crate::audit::Caller;
 use crate::clock::Moment;
-use crate::frame::Side;
-use crate::keeper::{Attached, Closed};
 use crate::metrics::Counted;
+use crate::registry::{Attachment, Closed};
 use crate::session::{Reason, Source};
 use crate::stream::Stream;
 use crate::token::{Carrier, InBand};
-use ends::Ends;
+use crate::websocket::Side;
+use attached::AttachedSessions;
+use direction::Direction;
 use leaving::Leaving;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use verdict::Verdict;
-use way::Way;
+use tokens::TokenVerdict;
 
 /// What is wrong with a tunnel whose client, or app, sent an invalid frame (RFC 6455 §7.4.1).
 const PROTOCOL_ERROR: Words<'static> = Words { message: None, code: 1002, reason: "Protocol error" };
@@ -43,7 +43,7 @@ enum Ending {
     ClientGone,
     AppGone,
     /// One side has gone, and the other takes nothing for as long as a farewell may last.
-    Deserted,
+    Abandoned,
     /// A session of it has ended, for this reason.
     Cut(Reason),
     /// The client has closed after its session had ended, and before it was told.
@@ -59,7 +59,7 @@ enum Ending {
 }
 
 /// What is said about tokens in the messages of a tunnel.
-pub(super) struct Talk {
+pub(super) struct InBandState {
     pub(super) in_band: InBand,
     /// Who opened the tunnel, and so says it.
     pub(super) caller: Caller,
@@ -70,13 +70,13 @@ pub(super) struct Tunnel {
     proxy: Arc<Proxy>,
     client: Stream,
     app: Stream,
-    up: Way,
-    down: Way,
+    up: Direction,
+    down: Direction,
     /// `None` where no rule looks into messages.
-    talk: Option<Box<Talk>>,
-    ends: Ends,
+    in_band_state: Option<Box<InBandState>>,
+    attached: AttachedSessions,
     invalid: Option<Moment>,
-    chores: Option<Pin<Box<tokio::time::Sleep>>>,
+    stuck_check: Option<Pin<Box<tokio::time::Sleep>>>,
     leaving: Option<Box<Leaving>>,
     /// When the app got the last keepalive message.
     kept_alive: Option<Moment>,
@@ -89,12 +89,12 @@ impl Tunnel {
     pub(super) fn new(
         proxy: Arc<Proxy>,
         [client, app]: [Stream; 2],
-        [up, down]: [Lane; 2],
-        talk: Option<Box<Talk>>,
-        attached: Vec<Attached>,
+        [up, down]: [Relay; 2],
+        in_band_state: Option<Box<InBandState>>,
+        attached: Vec<Attachment>,
     ) -> Self {
-        let ends = Ends::new(attached, &proxy.shutdown);
-        let (up, down) = (Way::new(up), Way::new(down));
+        let attached = AttachedSessions::new(attached, &proxy.shutdown);
+        let (up, down) = (Direction::new(up), Direction::new(down));
         let counted = proxy.metrics().tunnel();
         Self {
             proxy,
@@ -102,10 +102,10 @@ impl Tunnel {
             app,
             up,
             down,
-            talk,
-            ends,
+            in_band_state,
+            attached,
             invalid: None,
-            chores: None,
+            stuck_check: None,
             leaving: None,
             kept_alive: None,
             closed_first: None,
@@ -147,14 +147,14 @@ impl Tunnel {
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         if self.leaving.is_some() {
             self.poll_leaving(cx)?;
-        } else if let Poll::Ready(ending) = self.ends.poll(&self.proxy.shutdown, cx) {
+        } else if let Poll::Ready(ending) = self.attached.poll(&self.proxy.shutdown, cx) {
             let Ending::Cut(reason) = ending else { return Err(ending) };
             self.leave(reason)?;
             self.poll_leaving(cx)?;
         }
         let mut moved = false;
-        if poll_some(&mut self.chores, cx).is_ready() {
-            self.do_chores()?;
+        if poll_some(&mut self.stuck_check, cx).is_ready() {
+            self.check_stuck()?;
             moved = true;
         }
         if let Poll::Ready(verdict) = poll_some(&mut self.up.verdict, cx) {
@@ -182,28 +182,28 @@ impl Tunnel {
 
     /// Writes to one side what waits to be written, where it can be.
     fn write(&mut self, side: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        let (stream, way, gone) = match side {
+        let (stream, direction, gone) = match side {
             Side::Client => (&self.client, &mut self.down, Ending::ClientGone),
             Side::Server => (&self.app, &mut self.up, Ending::AppGone),
         };
-        if way.lane.unsent.is_empty() {
+        if direction.relay.unsent.is_empty() {
             return Ok(false);
         }
         match stream.poll_write_ready(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(ready) => ready.map_err(|_| gone)?,
         }
-        if way.flush(stream).is_err() {
-            way.stop_writing(self.proxy.keeper.clock().now());
-            self.look_after();
+        if direction.flush(stream).is_err() {
+            direction.stop_writing(self.proxy.registry.clock().now());
+            self.arm_stuck_check();
         }
         Ok(true)
     }
 
     /// Reads what one side has said, where there is room for it.
     fn read(&mut self, side: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        let way = if side == Side::Client { &self.up } else { &self.down };
-        if !way.wants_input() {
+        let direction = if side == Side::Client { &self.up } else { &self.down };
+        if !direction.wants_input() {
             return Ok(false);
         }
         let (stream, gone) = self.socket(side);
@@ -236,11 +236,11 @@ impl Tunnel {
         let mut seen = Seen::default();
         let mut rest = input;
         loop {
-            let way = if side == Side::Client { &mut self.up } else { &mut self.down };
-            if !way.lane.examining || rest.is_empty() || way.verdict.is_some() {
+            let direction = if side == Side::Client { &mut self.up } else { &mut self.down };
+            if !direction.relay.examining || rest.is_empty() || direction.verdict.is_some() {
                 break;
             }
-            let (taken, examined) = way.lane.examine(rest, &mut seen);
+            let (taken, examined) = direction.relay.examine(rest, &mut seen);
             rest = rest.get(taken..).unwrap_or_default();
             match (side, examined) {
                 (_, None) => {}
@@ -248,13 +248,13 @@ impl Tunnel {
                 (Side::Server, Some(examined)) => self.app_says(examined)?,
             }
         }
-        let (way, to) = match side {
+        let (direction, to) = match side {
             Side::Client => (&mut self.up, &self.app),
             Side::Server => (&mut self.down, &self.client),
         };
-        if way.pass(rest, to, &mut seen).is_err() {
+        if direction.pass(rest, to, &mut seen).is_err() {
             // The receiver has gone. It may have said something before it went, which is still to be read.
-            way.stop_writing(self.proxy.keeper.clock().now());
+            direction.stop_writing(self.proxy.registry.clock().now());
         }
         self.refresh(side, seen);
         if seen.close {
@@ -263,7 +263,7 @@ impl Tunnel {
         if seen.pong && side == Side::Client {
             self.keep_alive();
         }
-        self.look_after();
+        self.arm_stuck_check();
         Ok(())
     }
 
@@ -281,9 +281,9 @@ impl Tunnel {
     }
 
     fn touch(&self, source: Source) {
-        if !self.ends.is_nobodys() {
+        if !self.attached.is_unattached() {
             self.proxy.metrics().active(source);
-            self.ends.touch(self.proxy.keeper.clock().now(), source);
+            self.attached.touch(self.proxy.registry.clock().now(), source);
         }
     }
 
@@ -291,11 +291,11 @@ impl Tunnel {
     fn tell_sessions(&self, ending: Ending) {
         let current = self.proxy.current.load();
         let (by, close) = match (self.closed_first, ending) {
-            (Some(Side::Client), _) => ("client", self.up.lane.close()),
-            (Some(Side::Server), _) => ("app", self.down.lane.close()),
+            (Some(Side::Client), _) => ("client", self.up.relay.close()),
+            (Some(Side::Server), _) => ("app", self.down.relay.close()),
             (None, Ending::ClientGone) => ("client", None),
             (None, Ending::AppGone) => ("app", None),
-            (None, Ending::Closed | Ending::Deserted) => ("idlegate", None),
+            (None, Ending::Closed | Ending::Abandoned) => ("idlegate", None),
             (None, Ending::Cut(reason) | Ending::Refused(reason)) => {
                 let cut = current.cut.words(reason);
                 ("idlegate", Some((cut.ws_code, cut.ws_reason.clone())))
@@ -304,16 +304,16 @@ impl Tunnel {
             (None, Ending::Invalid) => ("idlegate", Some(PROTOCOL_ERROR.close())),
             (None, Ending::Told) => ("idlegate", Some(SERVICE_RESTART.close())),
         };
-        self.ends.closed_by(&Closed { at: self.proxy.keeper.clock().now(), by, close });
+        self.attached.closed_by(&Closed { at: self.proxy.registry.clock().now(), by, close });
     }
 
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
         self.tell_sessions(ending);
-        let Self { proxy, client, app, up, down, ends, talk, leaving, .. } = &mut self;
-        for excuse in ends.excuses() {
-            let caller = talk.as_deref().map(|talk| &talk.caller);
-            proxy.keeper.record_refusal(excuse.id, &excuse.ended, Carrier::Tunnel, caller);
+        let Self { proxy, client, app, up, down, attached, in_band_state, leaving, .. } = &mut self;
+        for tolerated in attached.ended_tolerations() {
+            let caller = in_band_state.as_deref().map(|in_band_state| &in_band_state.caller);
+            proxy.registry.record_refusal(tolerated.id, &tolerated.ended, Carrier::Tunnel, caller);
         }
         let current = proxy.current.load();
         let words_of = |reason| {
@@ -321,14 +321,14 @@ impl Tunnel {
             Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason }
         };
         let words = match ending {
-            Ending::Deserted => return,
+            Ending::Abandoned => return,
             Ending::ClientGone => {
                 up.release_unless_judged();
-                return goodbye::pass_on(client, app, &mut up.lane, &mut down.lane).await;
+                return cut::pass_on(client, app, &mut up.relay, &mut down.relay).await;
             }
             Ending::AppGone => {
                 down.release_unless_judged();
-                return goodbye::pass_on(app, client, &mut down.lane, &mut up.lane).await;
+                return cut::pass_on(app, client, &mut down.relay, &mut up.relay).await;
             }
             Ending::Cut(reason) | Ending::Refused(reason) => words_of(reason),
             Ending::Closed => Words { message: None, code: 1000, reason: "" },
@@ -339,11 +339,11 @@ impl Tunnel {
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.
         let completes = !matches!(ending, Ending::Refused(_) | Ending::Undecided) && down.verdict.is_none();
-        down.lane.give_up_examining(completes);
-        up.lane.give_up_examining(false);
+        down.relay.give_up_examining(completes);
+        up.relay.give_up_examining(false);
         // After a frame that the app has half of, nothing can be said to it.
         let to_app = leaving.as_ref().is_none_or(|leaving| leaving.whole);
-        goodbye::say(client, app, &mut up.lane, &mut down.lane, &words, to_app).await;
+        cut::say(client, app, &mut up.relay, &mut down.relay, &words, to_app).await;
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Reason, SessionId, Source};
-use crate::store::table::{Record, StoredEnd};
+use crate::store::table::{StoredEnd, StoredSession};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::HashMap;
@@ -62,7 +62,7 @@ impl std::error::Error for FileError {}
 /// All that was kept.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
-    pub(super) records: HashMap<SessionId, Record>,
+    pub(super) records: HashMap<SessionId, StoredSession>,
     /// Since when counting was unbroken.
     pub(super) counting: EpochSeconds,
     /// Until when somebody counted.
@@ -160,7 +160,7 @@ impl Disk {
             let (id, value) = entry?;
             let counting = counting.get(&id.value()).copied();
             let (last_activity, source, created, ended, reason) = value.value();
-            let record = Record {
+            let record = StoredSession {
                 last_activity,
                 source: Source::from_code(source).unwrap_or(Source::Request),
                 created,
@@ -174,7 +174,7 @@ impl Disk {
     /// Writes changes in one transaction: after a crash all of them are there, or none.
     pub(super) fn save(
         &mut self,
-        changes: &[(SessionId, Option<Record>)],
+        changes: &[(SessionId, Option<StoredSession>)],
         counting: EpochSeconds,
         counted: Counted,
     ) -> Result<(), redb::Error> {
@@ -195,7 +195,7 @@ impl Disk {
 
 fn write(
     database: &Database,
-    changes: &[(SessionId, Option<Record>)],
+    changes: &[(SessionId, Option<StoredSession>)],
     counting: EpochSeconds,
     counted: Counted,
 ) -> Result<(), redb::Error> {
@@ -215,7 +215,7 @@ fn write(
         let mut starts = writing.open_table(COUNTING)?;
         for (id, record) in changes {
             let id = id.to_bytes();
-            let Some(Record { last_activity, source, created, end }) = record else {
+            let Some(StoredSession { last_activity, source, created, end }) = record else {
                 sessions.remove(id)?;
                 starts.remove(id)?;
                 continue;

@@ -6,8 +6,8 @@
 use super::disk::{Counted, Kept};
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
-use crate::store::GAP_AT_MOST;
-use crate::store::table::Record;
+use crate::store::MAX_GAP;
+use crate::store::table::StoredSession;
 
 /// How far the wall clock may differ from what was measured until it is taken for stepped, in milliseconds.
 const STEP: u64 = 1_000;
@@ -62,7 +62,7 @@ pub(super) fn resume(mut kept: Kept, begin: Begin) -> Resumed {
     };
     clamp(&mut kept, shift, epoch / 1000);
     let (counting, gap) =
-        if downtime <= GAP_AT_MOST { (kept.counting, Gap::Short) } else { (epoch / 1000, Gap::Long(downtime)) };
+        if downtime <= MAX_GAP { (kept.counting, Gap::Short) } else { (epoch / 1000, Gap::Long(downtime)) };
     Resumed { kept, epoch, counting, gap }
 }
 
@@ -76,7 +76,7 @@ fn measured(counted: &Counted, begin: Begin) -> Option<u64> {
 fn clamp(kept: &mut Kept, shift: i64, now: EpochSeconds) {
     let moved = |stamp: EpochSeconds| stamp.saturating_add_signed(shift).min(now);
     kept.counting = moved(kept.counting);
-    for Record { last_activity, created, end, .. } in kept.records.values_mut() {
+    for StoredSession { last_activity, created, end, .. } in kept.records.values_mut() {
         *last_activity = moved(*last_activity);
         *created = moved(*created);
         if let Some(end) = end {
@@ -97,7 +97,7 @@ mod tests {
     /// One session, last active `idle` seconds before the last process stopped at `epoch` milliseconds.
     fn kept(epoch: u64, idle: u64) -> Kept {
         let stamp = epoch / 1000 - idle;
-        let record = Record { last_activity: stamp, source: Source::Request, created: stamp, end: None };
+        let record = StoredSession { last_activity: stamp, source: Source::Request, created: stamp, end: None };
         Kept {
             records: [(SessionId::of_token(b"a"), record)].into(),
             counting: stamp - 100,

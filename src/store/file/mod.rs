@@ -13,7 +13,7 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Answer, Ended, Flushed, Known, Store, StoreError, Touch};
+use super::{Ended, Flushed, Known, Store, StoreError, StoreFuture, Touch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
@@ -58,7 +58,7 @@ impl FileStore {
     }
 
     /// Notes a change, for the writer to come for.
-    fn changed(&self, id: SessionId, known: Known) -> Answer<'_, Known> {
+    fn changed(&self, id: SessionId, known: Known) -> StoreFuture<'_, Known> {
         if known != Known::Unknown {
             self.writer.note([id]);
         }
@@ -79,15 +79,15 @@ impl Store for FileStore {
         self.writer.table().counting()
     }
 
-    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
-        Box::pin(ready(Ok(self.writer.table().look_up(id))))
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        Box::pin(ready(Ok(self.writer.table().lookup(id))))
     }
 
-    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
         self.changed(touch.id, self.writer.table().begin(touch))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         let mut flushed = self.writer.table().flush(touches, mode);
         flushed.unkept = self.writer.is_failing();
         self.writer.note(touches.iter().map(|touch| touch.id));
@@ -95,23 +95,23 @@ impl Store for FileStore {
         Box::pin(ready(Ok(flushed)))
     }
 
-    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> StoreFuture<'_, Known> {
         self.changed(touch.id, self.writer.table().judge(touch, mode))
     }
 
-    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         self.changed(id, self.writer.table().end(id, reason))
     }
 
-    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
-        self.changed(touch.id, self.writer.table().bury(touch, reason, ended_age))
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
+        self.changed(touch.id, self.writer.table().report_ends(touch, reason, ended_age))
     }
 
-    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        self.writer.table().obituary(touch, reason)
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
+        self.writer.table().end_record(touch, reason)
     }
 
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async {
             let closing = self.writer.close();
             let written = tokio::task::spawn_blocking(closing).await;

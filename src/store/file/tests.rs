@@ -47,11 +47,11 @@ async fn count_for(store: &FileStore, time: &AtomicU64, milliseconds: u64) {
 }
 
 async fn is_live(store: &FileStore, token: &str) -> bool {
-    matches!(store.look_up(id(token)).await.unwrap(), Known::Live(_))
+    matches!(store.lookup(id(token)).await.unwrap(), Known::Live(_))
 }
 
 async fn is_dead(store: &FileStore, token: &str) -> bool {
-    matches!(store.look_up(id(token)).await.unwrap(), Known::Ended(_))
+    matches!(store.lookup(id(token)).await.unwrap(), Known::Ended(_))
 }
 
 #[tokio::test]
@@ -76,9 +76,9 @@ async fn a_restart_neither_revives_the_dead_nor_forgets_the_living() {
     store.close().await.unwrap();
     drop(store);
     let store = open(&path, NOON + 20_000);
-    let Known::Live(ada) = store.look_up(id("ada")).await.unwrap() else { panic!("forgotten") };
+    let Known::Live(ada) = store.lookup(id("ada")).await.unwrap() else { panic!("forgotten") };
     assert_eq!((ada.age, ada.source), (20_000, Source::ClientFrame));
-    let Known::Ended(bob) = store.look_up(id("bob")).await.unwrap() else { panic!("revived") };
+    let Known::Ended(bob) = store.lookup(id("bob")).await.unwrap() else { panic!("revived") };
     assert_eq!((bob.ended, bob.reason, bob.created), (before.ended, Reason::Logout, before.created));
 }
 
@@ -128,7 +128,7 @@ async fn a_clock_set_back_makes_nobody_idle_and_nobody_live_longer_than_from_now
     store.begin(touch("ada")).await.unwrap();
     drop(store);
     let store = open(&path, NOON);
-    let Known::Live(ada) = store.look_up(id("ada")).await.unwrap() else { panic!("forgotten") };
+    let Known::Live(ada) = store.lookup(id("ada")).await.unwrap() else { panic!("forgotten") };
     assert_eq!((ada.age, ada.due_in), (0, 3_601_000));
 }
 

@@ -30,7 +30,7 @@ pub enum AddressError {
 impl AddressError {
     /// What to write instead.
     #[must_use]
-    pub fn cure(self) -> &'static str {
+    pub fn fix(self) -> &'static str {
         match self {
             Self::NotRedis => {
                 "write \"redis://user:password@host:6379/0\", special characters in the password as %40; rediss:// for TLS"

@@ -8,14 +8,14 @@ pub(super) struct Denial {
     /// What the server wants.
     pub(super) what: &'static str,
     /// What to do.
-    pub(super) cure: &'static str,
+    pub(super) fix: &'static str,
 }
 
 /// Why the server refuses, if that is what `error` says. A server that is not reached refuses nothing.
 pub(super) fn denial(error: &RedisError) -> Option<Denial> {
     let text = error.to_string();
     let says = |word: &str| error.code() == Some(word) || text.contains(word);
-    let denial = |what, cure| Some(Denial { what, cure });
+    let denial = |what, fix| Some(Denial { what, fix });
     if says("NOAUTH") || says("unauthenticated multibulk length") || says("unauthenticated bulk length") {
         denial("it wants a password", "write user and password into store.url, or name store.password_file")
     } else if says("WRONGPASS") || says("invalid password") || says("AuthenticationFailed") {

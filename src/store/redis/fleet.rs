@@ -2,7 +2,7 @@
 
 use super::RedisStore;
 use crate::session::{Mode, SessionId};
-use crate::store::{Answers, Fleet, Heard, Question};
+use crate::store::{Answers, Fleet, Notification, Question};
 use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -33,17 +33,17 @@ const LOOKED_EVERY: Duration = Duration::from_millis(20);
 const ANSWERS_KEPT: u64 = 10;
 
 /// What a message on the channel means; nothing, where it is of another version.
-pub(super) fn heard(message: &str) -> Option<Heard> {
+pub(super) fn heard(message: &str) -> Option<Notification> {
     if let Some(value) = message.strip_prefix(SWITCHED) {
-        return fleet_of_text(value).map(Heard::Switched);
+        return fleet_of_text(value).map(Notification::Switched);
     }
     if let Some(asked) = message.strip_prefix(ASKED) {
         // No key: anybody may publish here, and would have us write where they like.
         let (number, text) = asked.split_once(' ').filter(|(number, _)| number.len() == NUMBER_DIGITS)?;
         let number = u64::from_str_radix(number, 16).ok()?;
-        return Some(Heard::Asked(Question { number, text: text.to_owned() }));
+        return Some(Notification::Asked(Question { number, text: text.to_owned() }));
     }
-    SessionId::from_hex(message).map(Heard::Ended)
+    SessionId::from_hex(message).map(Notification::Ended)
 }
 
 impl RedisStore {
@@ -58,12 +58,12 @@ impl RedisStore {
         let set = |naming| {
             let view = *self.view.lock();
             let not_after = view.server_now(self.clock.now()).map_or(0, |now| now + CARRIED_OUT_WITHIN);
-            let mut command = self.link.switch.command(naming, 1);
-            command.arg(self.fleet_key()).arg(fleet_value(fleet)).arg(self.link.channel());
+            let mut command = self.connections.switch.command(naming, 1);
+            command.arg(self.fleet_key()).arg(fleet_value(fleet)).arg(self.connections.channel());
             command.arg(if lost { "lost" } else { "" }).arg(not_after);
             command
         };
-        match self.link.run(set).await? {
+        match self.connections.run(set).await? {
             Value::Int(LATE) => Err((ErrorKind::Io, "it took too long, and was not done").into()),
             _ => Ok(()),
         }
@@ -96,7 +96,7 @@ impl RedisStore {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(%error, "the other replicas could not be asked");
-                Answers { told: Vec::new(), unheard: others }
+                Answers { told: Vec::new(), silent: others }
             }
         }
     }
@@ -104,18 +104,18 @@ impl RedisStore {
     async fn ask_everybody(&self, question: &str, everybody: u64) -> RedisResult<Answers> {
         let number = rand::random::<u64>();
         let mut publish = ::redis::cmd("PUBLISH");
-        publish.arg(self.link.channel()).arg(format!("{ASKED}{number:0NUMBER_DIGITS$x} {question}"));
-        let _: u64 = self.link.ask(publish).await?;
+        publish.arg(self.connections.channel()).arg(format!("{ASKED}{number:0NUMBER_DIGITS$x} {question}"));
+        let _: u64 = self.connections.ask(publish).await?;
         let started = self.clock.now();
         loop {
             let mut look = ::redis::cmd("LRANGE");
             look.arg(self.answers_key(number)).arg(0).arg(-1);
-            let answered: Vec<Vec<u8>> = self.link.ask(look).await?;
+            let answered: Vec<Vec<u8>> = self.connections.ask(look).await?;
             let waited = Duration::from_millis(self.clock.now().since(started));
-            let unheard = everybody.saturating_sub(answered.len() as u64);
-            if unheard == 0 || waited > ANSWERED_WITHIN {
+            let silent = everybody.saturating_sub(answered.len() as u64);
+            if silent == 0 || waited > ANSWERED_WITHIN {
                 let told = answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
-                return Ok(Answers { told, unheard });
+                return Ok(Answers { told, silent });
             }
             tokio::time::sleep(LOOKED_EVERY).await;
         }
@@ -128,7 +128,7 @@ impl RedisStore {
         push.arg(&answers).arg(answer);
         expire.arg(&answers).arg(ANSWERS_KEPT);
         // In one step: without its end, it would stay for ever.
-        self.link.transact(&[push, expire]).await.map(drop)
+        self.connections.transact(&[push, expire]).await.map(drop)
     }
 }
 

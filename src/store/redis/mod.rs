@@ -5,21 +5,22 @@
 //! server does not answer, nobody is ended, and what was seen is told later.
 
 mod address;
+mod connect;
+mod connection;
 mod denial;
-mod examine;
+mod doctor;
 mod fleet;
-mod link;
 mod report;
-mod step;
+mod session_call;
 #[cfg(test)]
 mod tests;
 mod view;
-mod way;
 
 pub use address::AddressError;
 
 use super::{
-    Answer, Answers, Ended, Fleet, Flushed, GAP_AT_MOST, Heard, Known, Question, Store, StoreError, Touch, second_of,
+    Answers, Ended, Fleet, Flushed, Known, MAX_GAP, Notification, Question, Store, StoreError, StoreFuture, Touch,
+    second_of,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
@@ -28,12 +29,12 @@ use crate::secret::Secret;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
 use ::redis::RedisError;
 use address::Address;
-use link::Link;
+use connection::Connections;
 use parking_lot::Mutex;
+use session_call::SessionCall;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use step::Step;
 use view::View;
 
 /// How long an end may wait for what other replicas have to report before that is said, in milliseconds: it is late then.
@@ -62,7 +63,7 @@ pub struct RedisSettings {
 /// Sessions in Redis.
 #[derive(Debug)]
 pub struct RedisStore {
-    link: Link,
+    connections: Connections,
     limits: Limits,
     clock: Clock,
     settings: RedisSettings,
@@ -76,7 +77,7 @@ pub struct RedisStore {
     was_off: AtomicBool,
     /// Whether junk stood where the mode of the fleet stands.
     fleet_is_junk: AtomicBool,
-    /// [`GAP_AT_MOST`], but in a test that has no minute to spare.
+    /// [`MAX_GAP`], but in a test that has no minute to spare.
     gap_at_most: u64,
     /// Since when an end has been waiting for a report of another replica, and whether that was said.
     waiting: Mutex<Option<(Moment, bool)>>,
@@ -102,12 +103,12 @@ impl RedisStore {
             // What stands in braces decides on the slot: one for all.
             settings.prefix = format!("{{{}}}", settings.prefix);
         }
-        let link = Link::new(&settings)?;
+        let connections = Connections::new(&settings)?;
         let replica = replica::new_name();
         let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
-        let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), GAP_AT_MOST);
+        let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), MAX_GAP);
         Ok(Self {
-            link,
+            connections,
             limits,
             clock,
             settings,
@@ -131,7 +132,7 @@ impl RedisStore {
     /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: StoreMetrics) -> Self {
-        self.link.metrics = metrics;
+        self.connections.metrics = metrics;
         self
     }
 
@@ -175,33 +176,33 @@ impl Store for RedisStore {
         self.view.lock().counting
     }
 
-    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
-        Box::pin(self.step(Step::Look, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        Box::pin(self.step(SessionCall::Lookup, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
     }
 
-    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
         Box::pin(async move {
-            match self.step(Step::Tell, touch).await? {
+            match self.step(SessionCall::Update, touch).await? {
                 Known::Unknown => Err(StoreError::Unavailable("it took too long to hear of the session".to_owned())),
                 known => Ok(known),
             }
         })
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         Box::pin(async move {
             self.view.lock().count(self.clock.now(), self.gap_at_most);
             let reported = self.report(touches, told, mode).await;
             self.note(reported.as_ref().err());
             // One that has no room is still the one: on another connection it would be told everything once more.
-            if reported.as_ref().is_err_and(|error| !link::is_short_of_memory(error)) {
-                self.link.renew();
+            if reported.as_ref().is_err_and(|error| !connection::is_short_of_memory(error)) {
+                self.connections.renew();
             }
             reported.map_err(|error| unavailable(&error))
         })
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
         let view = *self.view.lock();
         if self.up.load(Ordering::Acquire)
             && let Some(held) = self.held_back(&view, touch)
@@ -212,22 +213,22 @@ impl Store for RedisStore {
         // After a step of the server's clock only what this replica has itself seen counts.
         let sure = !view.guarded || seen_idle > self.limits.timeout.saturating_mul(1000);
         let step = match mode {
-            _ if !sure => Step::Tell,
-            Mode::Enforce => Step::Judge,
-            Mode::Observe | Mode::Off => Step::Watch,
+            _ if !sure => SessionCall::Update,
+            Mode::Enforce => SessionCall::Judge,
+            Mode::Observe | Mode::Off => SessionCall::Watch,
         };
         Box::pin(self.step(step, touch))
     }
 
-    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
-        Box::pin(self.step(Step::End(reason), Touch { id, age: 0, source: Source::Request, created_age: 0 }))
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
+        Box::pin(self.step(SessionCall::End(reason), Touch { id, age: 0, source: Source::Request, created_age: 0 }))
     }
 
-    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
-        Box::pin(self.step(Step::Bury { reason, age: ended_age }, touch))
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
+        Box::pin(self.step(SessionCall::RecordEnd { reason, age: ended_age }, touch))
     }
 
-    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
         Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.limits, self.counting())
     }
 
@@ -250,27 +251,27 @@ impl Store for RedisStore {
         }
     }
 
-    fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+    fn switch_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.switch(fleet, false).await.map_err(|error| unavailable(&error)) })
     }
 
-    fn restore_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+    fn restore_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
         Box::pin(async move { self.switch(fleet, true).await.map_err(|error| unavailable(&error)) })
     }
 
-    fn ask_all<'a>(&'a self, question: &'a str) -> Answer<'a, Answers> {
+    fn ask_all<'a>(&'a self, question: &'a str) -> StoreFuture<'a, Answers> {
         Box::pin(async move { Ok(self.ask_all(question).await) })
     }
 
-    fn answer<'a>(&'a self, question: &'a Question, answer: &'a str) -> Answer<'a, ()> {
+    fn answer<'a>(&'a self, question: &'a Question, answer: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(async move { self.answer(question, answer).await.map_err(|error| unavailable(&error)) })
     }
 
-    fn heard(&self) -> Answer<'_, Heard> {
-        Box::pin(async { Ok(self.link.heard().await) })
+    fn heard(&self) -> StoreFuture<'_, Notification> {
+        Box::pin(async { Ok(self.connections.heard().await) })
     }
 
-    fn close(&self) -> Answer<'_, ()> {
+    fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(async { self.leave().await.map_err(|error| unavailable(&error)) })
     }
 }

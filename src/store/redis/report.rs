@@ -1,9 +1,9 @@
 //! The report, about once a second: what was seen, then the mark. And what its failure means.
 
+use super::connection::Naming;
 use super::denial::{Denial, denial};
-use super::link::Naming;
 use super::view::{News, Reading, Report, View};
-use super::{LATE, RedisStore, Step};
+use super::{LATE, RedisStore, SessionCall};
 use crate::clock::{Moment, milliseconds};
 use crate::session::{Mode, SessionId};
 use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
@@ -25,21 +25,21 @@ impl RedisStore {
             // The first report only measures the server's time, in which a mark is made.
             self.set_mark(told, mode).await?;
         }
-        let connection = self.link.number();
+        let connection = self.connections.number();
         let mut flushed = Flushed::default();
         let mut chunks: Vec<&[Touch]> = touches.chunks(TOLD_AT_ONCE).collect();
         let last = chunks.pop().unwrap_or_default();
         let mut untaken = false;
         for chunk in chunks {
-            let answers = self.link.transact(&self.tell(chunk, started)).await?;
+            let answers = self.connections.transact(&self.tell(chunk, started)).await?;
             untaken |= self.hear_of(chunk, &answers, &mut flushed)?;
         }
         // What was not taken, or was told to a server that may be another by now, is told again, and the mark stays.
-        let told = if untaken || self.link.number() != connection { self.view.lock().told } else { told };
+        let told = if untaken || self.connections.number() != connection { self.view.lock().told } else { told };
         let mut commands = self.tell(last, started);
-        let (sent, connection) = (self.clock.now(), self.link.number());
+        let (sent, connection) = (self.clock.now(), self.connections.number());
         commands.push(self.mark(Naming::Text, told, sent, mode.name()));
-        let mut answers = self.link.transact(&commands).await?;
+        let mut answers = self.connections.transact(&commands).await?;
         let answer = answers.pop().unwrap_or(Value::Nil);
         let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
         flushed.fleet = self.fleet_of(&found.fleet);
@@ -52,7 +52,7 @@ impl RedisStore {
             *self.waiting.lock() = None;
         }
         self.tell_of(news, &found);
-        flushed.retell = news.retell || untaken;
+        flushed.resync = news.resync || untaken;
         Ok(flushed)
     }
 
@@ -62,7 +62,7 @@ impl RedisStore {
         let now = self.clock.now();
         let namings = std::iter::once(Naming::Text).chain(std::iter::repeat(Naming::Hash));
         let told = touches.iter().zip(namings);
-        told.map(|(touch, naming)| self.command(naming, Step::Tell, *touch, now.since(started), now)).collect()
+        told.map(|(touch, naming)| self.command(naming, SessionCall::Update, *touch, now.since(started), now)).collect()
     }
 
     /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
@@ -75,14 +75,14 @@ impl RedisStore {
         for (touch, answer) in touches.iter().zip(answers) {
             match self.known(answer)? {
                 Known::Ended(ended) => flushed.ended.push((touch.id, ended)),
-                Known::Live(_) | Known::Lapsed(..) => {}
+                Known::Live(_) | Known::Overdue(..) => {}
                 Known::Unknown => untaken = true,
             }
         }
         Ok(untaken)
     }
 
-    fn tell_of(&self, news: News, found: &Found) {
+    fn tell_of(&self, news: News, found: &ReportOutcome) {
         if found.removed > 0 {
             let junk: Vec<_> = found.junk.iter().map(|junk| String::from_utf8_lossy(junk)).collect();
             tracing::warn!(
@@ -93,7 +93,7 @@ impl RedisStore {
             );
         }
         for replica in &found.struck {
-            self.link.metrics.struck_off.inc();
+            self.connections.metrics.struck_off.inc();
             tracing::warn!(
                 replica,
                 seconds = self.settings.replica_grace.as_secs(),
@@ -101,7 +101,7 @@ impl RedisStore {
             );
         }
         if news.stepped {
-            self.link.metrics.clock_steps.inc();
+            self.connections.metrics.clock_steps.inc();
             tracing::warn!(
                 "the store's clock was stepped, or is another server's now; for one limit a session is ended only where it \
                  was seen idle for as long"
@@ -116,8 +116,8 @@ impl RedisStore {
 
     /// Sets the mark alone.
     async fn set_mark(&self, told: Moment, mode: Mode) -> RedisResult<()> {
-        let (sent, connection) = (self.clock.now(), self.link.number());
-        let answer = self.link.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
+        let (sent, connection) = (self.clock.now(), self.connections.number());
+        let answer = self.connections.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
         let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
         let news = self.view.lock().hear(&report, told);
         self.tell_of(news, &found);
@@ -128,7 +128,7 @@ impl RedisStore {
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
             let told = self.view.lock().told;
-            self.link.run(|naming| self.mark(naming, told, self.clock.now(), "left")).await?;
+            self.connections.run(|naming| self.mark(naming, told, self.clock.now(), "left")).await?;
         }
         Ok(())
     }
@@ -138,7 +138,7 @@ impl RedisStore {
         let measure = view.measure(told, sent);
         let prefix = &self.settings.prefix;
         let grace = milliseconds(self.settings.replica_grace);
-        let mut command = self.link.replicas.command(naming, 3);
+        let mut command = self.connections.replicas.command(naming, 3);
         command.arg(self.replicas_key()).arg(format!("{prefix}:counting")).arg(self.fleet_key());
         command.arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
@@ -180,12 +180,12 @@ impl RedisStore {
             } else {
                 "nobody is cut"
             };
-            let server = self.link.way().shown();
-            if let Some(Denial { what, cure }) = denial(error) {
+            let server = self.connections.target().shown();
+            if let Some(Denial { what, fix }) = denial(error) {
                 tracing::error!(
                     %error,
                     server,
-                    "the store refuses: {what}; {cure}. Until then {meanwhile}, and what happens is told when it is back"
+                    "the store refuses: {what}; {fix}. Until then {meanwhile}, and what happens is told when it is back"
                 );
             } else {
                 tracing::error!(
@@ -226,7 +226,7 @@ pub(super) fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
 }
 
 /// What a report found in the server beside the marks.
-struct Found {
+struct ReportOutcome {
     /// Replicas that were struck off.
     struck: Vec<String>,
     /// How many fields were of somebody else's making, and the first of them.
@@ -236,11 +236,11 @@ struct Found {
     fleet: Vec<u8>,
 }
 
-fn report_of(answer: &Value, sent: Moment, received: Moment, connection: u64) -> RedisResult<(Report, Found)> {
-    type Answer = (u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>, u64, Vec<Vec<u8>>, Vec<u8>);
+fn report_of(answer: &Value, sent: Moment, received: Moment, connection: u64) -> RedisResult<(Report, ReportOutcome)> {
+    type ReportReply = (u64, u64, u64, u64, u64, u8, u64, u64, Vec<String>, u64, Vec<Vec<u8>>, Vec<u8>);
     let (server, oldest, counting, stepped, steps, known, mark, others, struck, removed, junk, fleet) =
-        Answer::from_redis_value_ref(answer)?;
+        ReportReply::from_redis_value_ref(answer)?;
     let reading = Reading { server, sent, received, connection };
     let report = Report { reading, oldest, counting, stepped, steps, known: known == 1, mark, others };
-    Ok((report, Found { struck, removed, junk, fleet }))
+    Ok((report, ReportOutcome { struck, removed, junk, fleet }))
 }

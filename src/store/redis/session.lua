@@ -76,9 +76,9 @@ local function finish(why, at)
   return answer()
 end
 
-if step == 'look' then return answer() end
+if step == 'lookup' then return answer() end
 
-if step == 'bury' then
+if step == 'record_end' then
   -- A replica knows of an end that the server has lost. The first end counts.
   if ended then return answer() end
   if not last or junk ~= '' then
@@ -100,11 +100,11 @@ end
 -- has given it up and tells it again.
 if not_after > 0 and now_ms > not_after then return {now_ms} end
 
--- 'tell', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
+-- 'update', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
 local at = math.min(second(age), now)
 -- The server has lost it, or holds what cannot be, and with it what other replicas told and will not tell again: it
 -- counts anew. Only whoever tells of a session that is missing may be its first.
-local lost = junk ~= '' or (restored or 0) > now or (step ~= 'tell' and (not last or last > now))
+local lost = junk ~= '' or (restored or 0) > now or (step ~= 'update' and (not last or last > now))
 local newer = not last or at > last or last > now
 if newer then last, last_source = at, source end
 if not created or created > now then created = math.min(second(created_age), last) end
@@ -114,7 +114,7 @@ if lost or newer then
   remember()
 end
 
-if step ~= 'tell' then
+if step ~= 'update' then
   local over = step == 'judge' and finish or answer
   -- Idle time counts from the activity, and from no earlier than somebody was counting. It is decided only when
   -- every live replica has reported up to a second in which the session was over.

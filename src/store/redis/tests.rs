@@ -8,8 +8,8 @@ mod switch;
 
 use super::{RedisSettings, RedisStore};
 use crate::clock::Clock;
-use crate::keeper::{Keeper, Standing};
 use crate::metrics::Metrics;
+use crate::registry::{Registry, Resolved};
 use crate::secret::Secret;
 use crate::session::{Limits, Mode, SessionId, Source};
 use crate::store::{Flushed, Known, Store, Touch, contract};
@@ -189,26 +189,26 @@ async fn a_lone_replica_that_stood_still_for_long_lets_idle_time_start_anew() {
 async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let server = Server::start();
     let store = server.store(Limits { timeout: 3600, ..LIMITS });
-    let keeper = Keeper::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
-    keeper.round().await;
+    let registry = Registry::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
+    registry.round().await;
     let mut sessions = Vec::new();
     for number in 0..1_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_millis(5)).await;
         for session in &sessions {
-            session.touch(keeper.clock().now(), Source::ClientFrame);
+            session.touch(registry.clock().now(), Source::ClientFrame);
         }
-        keeper.round().await;
+        registry.round().await;
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
     server.ask(&["CONFIG", "RESETSTAT"]).await;
-    keeper.round().await;
-    keeper.round().await;
+    registry.round().await;
+    registry.round().await;
     let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };
     let stats = String::from_utf8(stats).unwrap();
     let calls = |command: &str, count: usize| stats.contains(&format!("cmdstat_{command}:calls={count},"));
@@ -222,15 +222,15 @@ async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
     let store = server.store(Limits { timeout: 3600, ..LIMITS });
     let metrics = Arc::<Metrics>::default();
     let store = store.with_metrics(metrics.store.clone());
-    let keeper = Keeper::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
-    keeper.round().await;
+    let registry = Registry::new(Box::new(store), Clock::system(), Limits { timeout: 3600, ..LIMITS }, 10_000);
+    registry.round().await;
     let mut sessions = Vec::new();
     for number in 0..10_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
-    keeper.round().await;
+    registry.round().await;
     let round_trips = || {
         let text = metrics.text();
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("idlegate_store_round_trip_seconds_count "));
@@ -242,9 +242,9 @@ async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
         // A touch is told by the second of the server, and none is told twice.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for session in &sessions {
-            session.touch(keeper.clock().now(), Source::ClientFrame);
+            session.touch(registry.clock().now(), Source::ClientFrame);
         }
-        keeper.round().await;
+        registry.round().await;
     }
     assert_eq!(round_trips() - before, 3, "one round trip for each round");
     let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };

@@ -66,7 +66,7 @@ pub(super) struct News {
     /// The server's clock was stepped.
     pub(super) stepped: bool,
     /// The server has lost what it was told, or was never told: tell it all again.
-    pub(super) retell: bool,
+    pub(super) resync: bool,
     /// There is another replica, and there was none.
     pub(super) company: bool,
 }
@@ -159,7 +159,7 @@ impl View {
         self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
         // Nobody can tell what a server has lost in a failover or a restart: a mark that it kept may be older than an end.
-        News { stepped, retell: stepped || elsewhere || (!first && !report.known), company }
+        News { stepped, resync: stepped || elsewhere || (!first && !report.known), company }
     }
 }
 
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(view.hear(&strange, Moment(0)), News::default());
         let forgotten = Report { known: false, ..report(reading(1_001_000, 1_000, 1_001)) };
         let news = view.hear(&forgotten, Moment(1_000));
-        assert!(news.retell && !news.stepped);
+        assert!(news.resync && !news.stepped);
     }
 
     #[test]
@@ -215,9 +215,9 @@ mod tests {
             let mut view = View::default();
             view.hear(&report(reading(1_000_000, 0, 10)), Moment(0));
             let news = view.hear(&report(elsewhere(server, 1_000)), Moment(1_000));
-            assert!(news.retell && news.stepped == stepped, "{server}: {news:?}");
+            assert!(news.resync && news.stepped == stepped, "{server}: {news:?}");
             let news = view.hear(&report(elsewhere(server + 1_000, 2_000)), Moment(2_000));
-            assert!(!news.retell && !news.stepped, "{server}: {news:?}");
+            assert!(!news.resync && !news.stepped, "{server}: {news:?}");
         }
     }
 
@@ -227,13 +227,13 @@ mod tests {
         view.hear(&report(reading(1_000_000, 0, 1)), Moment(0));
         // Too small for the server to be sure of; we are.
         let news = view.hear(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
-        assert!(news.retell && news.stepped && view.guarded && view.step_to_tell == 2_999, "{view:?}");
+        assert!(news.resync && news.stepped && view.guarded && view.step_to_tell == 2_999, "{view:?}");
         let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };
         assert_eq!(view.hear(&noted, Moment(2_000)), News::default());
         assert!(view.guarded && view.step_to_tell == 0);
         // Seen by another replica, or by the server.
         let elsewhere = Report { steps: 2, stepped: 8_006, ..report(reading(8_006_000, 3_000, 3_001)) };
         let news = view.hear(&elsewhere, Moment(3_000));
-        assert!(news.stepped && news.retell && view.step_to_tell == 0);
+        assert!(news.stepped && news.resync && view.step_to_tell == 0);
     }
 }

@@ -5,7 +5,7 @@ use crate::route::{PathPattern, PathSet};
 use crate::token::Acceptance;
 use ::http::{HeaderName, Request};
 
-fn rules(places: Vec<Place>) -> TokenRules {
+fn rules(places: Vec<Location>) -> TokenRules {
     TokenRules::new(
         places
             .into_iter()
@@ -15,11 +15,11 @@ fn rules(places: Vec<Place>) -> TokenRules {
     )
 }
 
-fn seen(place: Place, request: request::Builder) -> Vec<SessionId> {
+fn seen(place: Location, request: request::Builder) -> Vec<SessionId> {
     let (head, ()) = request.body(()).unwrap().into_parts();
     let path = NormalPath::of(head.uri.path());
     let found = rules(vec![place]).in_head(&path, &head);
-    found.into_iter().filter(|sighting| !sighting.loose).map(|sighting| sighting.id).collect()
+    found.into_iter().filter(|token_match| !token_match.loose).map(|token_match| token_match.id).collect()
 }
 
 fn id(token: &str) -> SessionId {
@@ -27,15 +27,15 @@ fn id(token: &str) -> SessionId {
 }
 
 /// What only a careless app would read.
-fn loose(place: Place, request: request::Builder) -> Vec<SessionId> {
+fn loose(place: Location, request: request::Builder) -> Vec<SessionId> {
     let (head, ()) = request.body(()).unwrap().into_parts();
     let found = rules(vec![place]).in_head(&NormalPath::of(head.uri.path()), &head);
-    found.into_iter().filter(|sighting| sighting.loose).map(|sighting| sighting.id).collect()
+    found.into_iter().filter(|token_match| token_match.loose).map(|token_match| token_match.id).collect()
 }
 
 #[test]
 fn a_header_is_a_token_on_each_of_its_lines() {
-    let place = || Place::Header(HeaderName::from_static("session-id"));
+    let place = || Location::Header(HeaderName::from_static("session-id"));
     let request = Request::get("/").header("Session-Id", " one ").header("session-id", "two");
     assert_eq!(seen(place(), request), [id("one"), id("two")]);
     assert_eq!(seen(place(), Request::get("/").header("session-id", "")), []);
@@ -44,17 +44,17 @@ fn a_header_is_a_token_on_each_of_its_lines() {
 #[test]
 fn bearer_in_any_case_and_nothing_else() {
     for value in ["Bearer abc", "bearer  abc ", "BEARER\tabc"] {
-        assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [id("abc")], "{value}");
+        assert_eq!(seen(Location::Bearer, Request::get("/").header("authorization", value)), [id("abc")], "{value}");
     }
     for value in ["Basic abc", "Bearer", "Bearer  ", "abc"] {
-        assert_eq!(seen(Place::Bearer, Request::get("/").header("authorization", value)), [], "{value}");
+        assert_eq!(seen(Location::Bearer, Request::get("/").header("authorization", value)), [], "{value}");
     }
 }
 
 #[test]
 fn a_dead_token_is_seen_where_careless_apps_would_look() {
     for value in ["Token abc", "abc", "Bearer abc x", "x y abc", "Bearer x y z w v abc"] {
-        let seen = loose(Place::Bearer, Request::get("/").header("authorization", value));
+        let seen = loose(Location::Bearer, Request::get("/").header("authorization", value));
         assert!(seen.contains(&id("abc")), "{value}");
     }
 }
@@ -62,10 +62,10 @@ fn a_dead_token_is_seen_where_careless_apps_would_look() {
 #[test]
 fn a_header_is_read_with_hyphens_and_with_underscores() {
     for (rule, sent) in [("session-id", "session_id"), ("session_id", "session-id"), ("a-b_c", "a_b-c")] {
-        let place = Place::Header(HeaderName::from_static(rule));
+        let place = Location::Header(HeaderName::from_static(rule));
         assert_eq!(seen(place, Request::get("/").header(sent, "abc")), [id("abc")], "{rule} as {sent}");
     }
-    let place = Place::Header(HeaderName::from_static("session-id"));
+    let place = Location::Header(HeaderName::from_static("session-id"));
     assert_eq!(seen(place, Request::get("/").header("sessionid", "abc")), []);
 }
 
@@ -74,33 +74,33 @@ fn a_cookie_in_every_spelling_that_apps_undo() {
     let spellings =
         ["sid=abc", "x=1; sid=abc; y=2", "sid=\"abc\"", "sid=\"\\141bc\"", "sid=%61bc", "a;sid = abc", "sid=\"a\\bc\""];
     let plus = Request::get("/").header("cookie", "sid=\"a\\+12\"");
-    assert_eq!(seen(Place::Cookie("sid".into()), plus), [id("a+12")]);
+    assert_eq!(seen(Location::Cookie("sid".into()), plus), [id("a+12")]);
     for cookie in spellings {
         assert_eq!(
-            seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", cookie)),
+            seen(Location::Cookie("sid".into()), Request::get("/").header("cookie", cookie)),
             [id("abc")],
             "{cookie}"
         );
     }
     let twice = Request::get("/").header("cookie", "sid=one; sid=two").header("cookie", "sid=three");
-    assert_eq!(seen(Place::Cookie("sid".into()), twice), [id("one"), id("two"), id("three")]);
-    assert_eq!(seen(Place::Cookie("sid".into()), Request::get("/").header("cookie", "sid2=abc; asid=abc")), []);
+    assert_eq!(seen(Location::Cookie("sid".into()), twice), [id("one"), id("two"), id("three")]);
+    assert_eq!(seen(Location::Cookie("sid".into()), Request::get("/").header("cookie", "sid2=abc; asid=abc")), []);
 }
 
 #[test]
 fn a_query_parameter_in_every_spelling() {
     for uri in ["/?t=abc", "/?x=1&t=abc", "/?x=1;t=abc", "/?%74=%61bc", "/?t=abc+"] {
-        assert_eq!(seen(Place::Query("t".into()), Request::get(uri)), [id("abc")], "{uri}");
+        assert_eq!(seen(Location::Query("t".into()), Request::get(uri)), [id("abc")], "{uri}");
     }
-    assert_eq!(seen(Place::Query("t".into()), Request::get("/?tt=abc&t=&t")), []);
+    assert_eq!(seen(Location::Query("t".into()), Request::get("/?tt=abc&t=&t")), []);
 }
 
 #[test]
 fn a_body_with_two_keys_of_one_name_has_two_tokens() {
-    let rules = rules(vec![Place::RequestJson(Pointer::parse("/session_id").unwrap())]);
+    let rules = rules(vec![Location::RequestJson(Pointer::parse("/session_id").unwrap())]);
     let path = NormalPath::of("/");
     let found = rules.in_request(&path, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
-    assert_eq!(found.iter().map(|sighting| sighting.id).collect::<Vec<_>>(), [id("one"), id("two")]);
+    assert_eq!(found.iter().map(|token_match| token_match.id).collect::<Vec<_>>(), [id("one"), id("two")]);
     assert!(rules.in_request(&path, b"{'session_id':'one'}").is_err());
     assert!(rules.in_request(&path, br#"{"session_id":7}"#).unwrap().is_empty());
 }
@@ -111,7 +111,7 @@ fn a_rule_applies_on_its_paths_only() {
     let pointer = Pointer::parse("/session_id").unwrap();
     let rule = TokenRule {
         number: 3,
-        place: Place::ResponseJson(pointer),
+        place: Location::ResponseJson(pointer),
         paths: Some(paths),
         ends: false,
         accept: Acceptance::default(),

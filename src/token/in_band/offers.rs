@@ -9,7 +9,7 @@ use crate::session::SessionId;
 use std::collections::VecDeque;
 
 /// How many offers may wait for an answer. A client that offers more is guessing tokens.
-const OFFERS_AT_MOST: usize = 64;
+const MAX_OFFERS: usize = 64;
 
 /// A token offered by the client.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,7 +64,7 @@ impl Offers {
         if !offer.certain && offer.ids.is_empty() && self.waiting.back() == Some(&offer) {
             return true;
         }
-        if self.waiting.len() >= OFFERS_AT_MOST {
+        if self.waiting.len() >= MAX_OFFERS {
             return false;
         }
         self.waiting.push_back(offer);

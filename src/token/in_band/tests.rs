@@ -17,13 +17,13 @@ fn when(pointer: &str, text: &str) -> Conditions {
 /// A tunnel with the rules of the first app.
 fn tunnel() -> InBand {
     let pointer = || Pointer::parse("/session_id").unwrap();
-    let client = Place::WsClient {
+    let client = Location::WsClient {
         pointer: pointer(),
         when: when("/cmd", "authenticate"),
         accept_when: when("/type", "auth_success"),
         reject_when: Some(when("/type", "error")),
     };
-    let server = Place::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
+    let server = Location::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
     let rule = |place| TokenRule { number: 0, place, paths: None, ends: false, accept: Acceptance::default() };
     InBand::new(
         TokenRules::new(vec![rule(client), rule(server)], SessionIds::default()).in_band(&NormalPath::of("/ws")),

@@ -4,7 +4,7 @@ use memchr::memchr2;
 
 /// What begins at a place where a value is due.
 #[derive(Clone, Copy)]
-pub(super) enum Start<'text> {
+pub(super) enum ValueStart<'text> {
     /// `{`
     Object,
     /// `[`
@@ -28,24 +28,24 @@ pub(super) struct Scanner<'text> {
     pub(super) rest: &'text [u8],
 }
 
-const WORDS: [(&[u8], Start<'static>); 6] = [
-    (b"true", Start::Bool(true)),
-    (b"false", Start::Bool(false)),
-    (b"null", Start::Null),
-    (b"NaN", Start::Number(b"NaN")),
-    (b"Infinity", Start::Number(b"Infinity")),
-    (b"-Infinity", Start::Number(b"-Infinity")),
+const WORDS: [(&[u8], ValueStart<'static>); 6] = [
+    (b"true", ValueStart::Bool(true)),
+    (b"false", ValueStart::Bool(false)),
+    (b"null", ValueStart::Null),
+    (b"NaN", ValueStart::Number(b"NaN")),
+    (b"Infinity", ValueStart::Number(b"Infinity")),
+    (b"-Infinity", ValueStart::Number(b"-Infinity")),
 ];
 
 impl<'text> Scanner<'text> {
     /// The beginning of a value: all of it, unless it is an object or an array.
-    pub(super) fn start(&mut self) -> Option<Start<'text>> {
+    pub(super) fn start(&mut self) -> Option<ValueStart<'text>> {
         self.skip_space();
         match self.rest.first()? {
-            b'{' => self.take(b'{').then_some(Start::Object),
-            b'[' => self.take(b'[').then_some(Start::Array),
-            b'"' => self.quoted().map(Start::Text),
-            _ => self.word().or_else(|| self.number().map(Start::Number)),
+            b'{' => self.take(b'{').then_some(ValueStart::Object),
+            b'[' => self.take(b'[').then_some(ValueStart::Array),
+            b'"' => self.quoted().map(ValueStart::Text),
+            _ => self.word().or_else(|| self.number().map(ValueStart::Number)),
         }
     }
 
@@ -92,7 +92,7 @@ impl<'text> Scanner<'text> {
         }
     }
 
-    fn word(&mut self) -> Option<Start<'text>> {
+    fn word(&mut self) -> Option<ValueStart<'text>> {
         let (word, start) = WORDS.iter().find(|(word, _)| self.rest.starts_with(word))?;
         self.rest = self.rest.get(word.len()..)?;
         Some(*start)

@@ -1,7 +1,7 @@
 //! One walk over a document, that notes what stands at the places wanted.
 
-use super::scan::{Quoted, Scanner, Start};
-use super::{Found, Pointer};
+use super::scan::{Quoted, Scanner, ValueStart};
+use super::{JsonValue, Pointer};
 
 /// What is open around a value. The stack of them is on the heap: a document may be nested deeper than a thread's
 /// stack could bear.
@@ -12,7 +12,7 @@ enum Container {
 }
 
 /// Everything found at the pointers, or `None` where the document is not JSON.
-pub(super) fn walk(scanner: &mut Scanner<'_>, wanted: &[&Pointer]) -> Option<Vec<Vec<Found>>> {
+pub(super) fn walk(scanner: &mut Scanner<'_>, wanted: &[&Pointer]) -> Option<Vec<Vec<JsonValue>>> {
     let mut places = Places::new(wanted);
     let mut open = Vec::new();
     loop {
@@ -20,12 +20,12 @@ pub(super) fn walk(scanner: &mut Scanner<'_>, wanted: &[&Pointer]) -> Option<Vec
         places.note(open.len(), start);
         scanner.skip_space();
         match start {
-            Start::Object if !scanner.take(b'}') => {
+            ValueStart::Object if !scanner.take(b'}') => {
                 places.enter_key(open.len(), scanner.key()?);
                 open.push(Container::Object);
                 continue;
             }
-            Start::Array if !scanner.take(b']') => {
+            ValueStart::Array if !scanner.take(b']') => {
                 places.enter_index(open.len(), 0);
                 open.push(Container::Array(0));
                 continue;
@@ -69,7 +69,7 @@ struct Places<'wanted> {
     /// How many of a pointer's segments are those of the way; brought down to a container's depth when the walk enters
     /// its next member, so leaving a value costs nothing.
     matched: Vec<usize>,
-    found: Vec<Vec<Found>>,
+    found: Vec<Vec<JsonValue>>,
 }
 
 impl<'wanted> Places<'wanted> {
@@ -78,10 +78,10 @@ impl<'wanted> Places<'wanted> {
     }
 
     /// A value begins, with `depth` containers around it.
-    fn note(&mut self, depth: usize, start: Start<'_>) {
+    fn note(&mut self, depth: usize, start: ValueStart<'_>) {
         for ((pointer, matched), found) in self.wanted.iter().zip(&self.matched).zip(&mut self.found) {
             if *matched == depth && pointer.0.len() == depth {
-                found.push(Found::from(start));
+                found.push(JsonValue::from(start));
             }
         }
     }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 /// Shorter ones are words that may stand anywhere.
-const BYTES_AT_LEAST: usize = 8;
+const MIN_BYTES: usize = 8;
 
 static SECRETS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 
 /// From now on this is a secret, to the end of the whole run.
 pub fn secret(text: &str) -> &str {
-    if text.len() >= BYTES_AT_LEAST {
+    if text.len() >= MIN_BYTES {
         SECRETS.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned());
     }
     text

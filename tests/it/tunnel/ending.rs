@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt;
 const AT_ONCE: Duration = BUSY;
 
 /// What a farewell may take.
-const FAREWELL: Duration = Duration::from_secs(2);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes a socket end with a reset when it is dropped.
 fn reset_when_dropped(wire: &Wire) {
@@ -92,13 +92,13 @@ async fn a_stuck_peer_does_not_keep_a_tunnel_whose_other_side_has_gone() {
         // Only a reset gets past all that its system has not been able to send.
         reset_when_dropped(&client);
         drop(client);
-        closed_within(&ends, before, FAREWELL + AT_ONCE).await;
+        closed_within(&ends, before, CLOSE_TIMEOUT + AT_ONCE).await;
         drop(app);
         let (client, mut app) = ends.open(path, "").await;
         stuff(&mut app, &unmasked(0x82, &vec![7; 60_000])).await;
         reset_when_dropped(&app);
         drop(app);
-        closed_within(&ends, before, FAREWELL + AT_ONCE).await;
+        closed_within(&ends, before, CLOSE_TIMEOUT + AT_ONCE).await;
         drop(client);
     }
 }

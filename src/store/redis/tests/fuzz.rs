@@ -3,7 +3,7 @@
 use super::replica::Replica;
 use super::{LIMITS, Server, eventually, key_of};
 use crate::clock::Clock;
-use crate::keeper::Standing;
+use crate::registry::Resolved;
 use crate::session::{Limits, SessionId};
 use proptest::prelude::*;
 use redis::Value;
@@ -104,8 +104,8 @@ async fn nobody_is_wronged_by(all: Vec<Junk>) {
     let sessions: Vec<_> = VICTIMS.into_iter().chain(OTHERS).collect();
     for token in &sessions {
         for replica in &replicas {
-            let begun = replica.keeper.accept(SessionId::of_token(token.as_bytes()), None).await;
-            assert!(matches!(begun, Standing::Live(_)));
+            let begun = replica.registry.accept(SessionId::of_token(token.as_bytes()), None).await;
+            assert!(matches!(begun, Resolved::Live(_)));
         }
     }
     let clock = Clock::system();

@@ -22,19 +22,19 @@ async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace(&key_of("ada"), kind).await;
-        assert_eq!(store.look_up(touch("ada", 0).id).await.unwrap(), Known::Unknown);
+        assert_eq!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Unknown);
         assert_eq!(log.warnings(), [""; 0], "a look mends nothing");
         flush(&store, &[touch("ada", 9_000), touch("bob", 1_000)]).await;
         let warnings = log.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains("no hash"), "{warnings:?}");
-        assert!(matches!(store.look_up(touch("ada", 0).id).await.unwrap(), Known::Live(_)));
+        assert!(matches!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Live(_)));
         // What others told of it is lost: it is not cut by what is known here.
         let known = store.judge(touch("ada", 12_000), 12_000, Mode::Enforce).await.unwrap();
         assert!(matches!(known, Known::Live(live) if live.age < 12_000 + 2_000), "{known:?}");
         somebody_can_be_ended(&store, &format!("idle {kind}")).await;
         server.replace(&key_of("ada"), kind).await;
         assert_eq!(store.end(touch("ada", 0).id, Reason::Logout).await.unwrap(), Known::Unknown);
-        let buried = store.bury(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
+        let buried = store.report_ends(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
         assert!(matches!(buried, Known::Ended(ended) if ended.reason == Reason::Logout), "{buried:?}");
         assert_eq!(log.warnings().len(), 1);
         server.ask(&["DEL", &key_of("ada")]).await;
@@ -110,7 +110,7 @@ async fn an_end_stays_whatever_is_written_beside_it() {
         store.end(touch(&token, 0).id, Reason::Logout).await.unwrap();
         server.ask(&["HSET", &key_of(&token), field, value]).await;
         for known in [
-            store.look_up(touch(&token, 0).id).await.unwrap(),
+            store.lookup(touch(&token, 0).id).await.unwrap(),
             store.begin(touch(&token, 0)).await.unwrap(),
             store.judge(touch(&token, 0), 0, Mode::Enforce).await.unwrap(),
         ] {
@@ -119,7 +119,7 @@ async fn an_end_stays_whatever_is_written_beside_it() {
     }
     // One that seems to have ended in the future is not remembered for longer than others.
     server.ask(&["HSET", &key_of("token 0"), "ended", "9999999999"]).await;
-    let Known::Ended(ended) = store.look_up(touch("token 0", 0).id).await.unwrap() else { panic!("revived") };
+    let Known::Ended(ended) = store.lookup(touch("token 0", 0).id).await.unwrap() else { panic!("revived") };
     assert!(ended.remembered_for <= LIMITS.retention * 1000, "{ended:?}");
 }
 
@@ -174,7 +174,7 @@ async fn steps_of_the_clock_that_were_noted_stay_so_whatever_is_written_there() 
     flush(&store, &[]).await;
     server.ask(&["HSET", "test:replicas", "steps", "junk"]).await;
     let flushed = flush(&store, &[]).await;
-    assert!(!flushed.retell && server.hash("test:replicas").await["steps"] == "7");
+    assert!(!flushed.resync && server.hash("test:replicas").await["steps"] == "7");
 }
 
 #[tokio::test]
@@ -184,7 +184,7 @@ async fn marks_of_another_type_are_lost_marks() {
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace("test:replicas", kind).await;
-        assert!(flush(&store, &[]).await.retell, "what was lost beside is not known");
+        assert!(flush(&store, &[]).await.resync, "what was lost beside is not known");
         assert_eq!(log.warnings().len(), 1);
         flush(&store, &[]).await;
         let hash = server.hash("test:replicas").await;

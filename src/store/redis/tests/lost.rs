@@ -2,7 +2,7 @@
 
 use super::{LIMITS, Server, counting, touch};
 use crate::clock::Clock;
-use crate::keeper::{Keeper, Standing};
+use crate::registry::{Registry, Resolved};
 use crate::session::{Limits, Mode, SessionId};
 use crate::store::{Known, Store, Touch};
 use rustix::process::{Pid, Signal, kill_process};
@@ -55,19 +55,19 @@ async fn a_session_that_the_server_lost_counts_anew_for_who_knows_the_least_of_i
 async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_known_here() {
     let server = Server::start();
     let there = counting(&server, SHORT).await;
-    let keeper = Arc::new(Keeper::new(Box::new(server.store(SHORT)), Clock::system(), SHORT, 10));
-    keeper.round().await;
+    let registry = Arc::new(Registry::new(Box::new(server.store(SHORT)), Clock::system(), SHORT, 10));
+    registry.round().await;
     let id = SessionId::of_token(b"ada");
-    let Standing::Live(session) = keeper.accept(id, None).await else { panic!("not begun") };
-    keeper.round().await;
+    let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
+    registry.round().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let last = there.clock.now();
     there.flush(&[touch("ada", 0)], last, Mode::Enforce).await.unwrap();
     server.lose("ada").await;
-    keeper.look_again_at_all().await.unwrap();
+    registry.recheck_all().await.unwrap();
     while session.ended().is_none() {
         there.flush(&[], there.clock.now(), Mode::Enforce).await.unwrap();
-        keeper.round().await;
+        registry.round().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(there.clock.now().since(last) < (LIMIT + 8) * 1000, "never ended");
     }
@@ -93,8 +93,8 @@ async fn what_arrives_long_after_its_sending_is_not_taken_and_is_told_again() {
     })
     .await
     .unwrap();
-    assert_eq!(store.look_up(id).await.unwrap(), Known::Unknown, "it began {waited} ms after it was seen");
+    assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown, "it began {waited} ms after it was seen");
     store.flush(&[touch("ada", store.clock.now().since(told))], store.clock.now(), Mode::Enforce).await.unwrap();
-    let Known::Live(live) = store.look_up(id).await.unwrap() else { panic!("not begun") };
+    let Known::Live(live) = store.lookup(id).await.unwrap() else { panic!("not begun") };
     assert!(live.age >= waited, "{live:?}, but it was {waited} ms ago");
 }

@@ -2,7 +2,7 @@
 
 use super::{Server, eventually};
 use crate::clock::Clock;
-use crate::keeper::Keeper;
+use crate::registry::Registry;
 use crate::session::{Limits, SessionId, Source};
 use crate::store::Store;
 use redis::Value;
@@ -52,28 +52,28 @@ impl Log {
 
 /// A replica at work.
 pub(super) struct Replica {
-    pub(super) keeper: Arc<Keeper>,
+    pub(super) registry: Arc<Registry>,
     tasks: [tokio::task::JoinHandle<()>; 2],
 }
 
 impl Replica {
     pub(super) fn start(store: Box<dyn Store>, limits: Limits) -> Self {
-        let keeper = Arc::new(Keeper::new(store, Clock::system(), limits, 1_000));
-        let (keeping, listening) = (Arc::clone(&keeper), Arc::clone(&keeper));
+        let registry = Arc::new(Registry::new(store, Clock::system(), limits, 1_000));
+        let (keeping, listening) = (Arc::clone(&registry), Arc::clone(&registry));
         let keeping = tokio::spawn(async move { keeping.keep(&CancellationToken::new()).await });
         let listening = tokio::spawn(async move { match listening.listen().await {} });
         let tasks = [keeping, listening];
-        Self { keeper, tasks }
+        Self { registry, tasks }
     }
 
     pub(super) fn is_ended(&self, token: &str) -> bool {
-        let session = self.keeper.known(SessionId::of_token(token.as_bytes()));
+        let session = self.registry.known(SessionId::of_token(token.as_bytes()));
         session.is_some_and(|session| session.ended().is_some())
     }
 
     pub(super) fn touch(&self, token: &str) {
-        if let Some(session) = self.keeper.known(SessionId::of_token(token.as_bytes())) {
-            session.touch(self.keeper.clock().now(), Source::ClientFrame);
+        if let Some(session) = self.registry.known(SessionId::of_token(token.as_bytes())) {
+            session.touch(self.registry.clock().now(), Source::ClientFrame);
         }
     }
 }

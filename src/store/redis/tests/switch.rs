@@ -3,9 +3,9 @@
 use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
 use crate::clock::{Clock, Moment};
-use crate::keeper::Keeper;
+use crate::registry::Registry;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
-use crate::store::{Answer, Ended, Fleet, Flushed, Heard, Known, Store, Touch};
+use crate::store::{Ended, Fleet, Flushed, Known, Notification, Store, StoreFuture, Touch};
 use redis::{FromRedisValue, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -19,12 +19,12 @@ const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
 async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
     let server = Server::start();
     let log = Log::start();
-    let keeper = Keeper::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
+    let registry = Registry::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
     let mode = async || String::from_redis_value(server.ask(&["GET", "test:mode"]).await).unwrap();
     for seen in [false, true] {
         if seen {
-            keeper.switch_fleet(Mode::Observe, None).await.unwrap();
-            keeper.round().await;
+            registry.switch_fleet(Mode::Observe, None).await.unwrap();
+            registry.round().await;
             log.warnings();
         }
         for kind in 0..5 {
@@ -36,14 +36,14 @@ async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
                 server.ask(&["DEL", "test:mode"]).await;
                 server.ask(&["HSET", "test:mode", "off", "off"]).await;
             }
-            keeper.round().await;
-            keeper.round().await;
+            registry.round().await;
+            registry.round().await;
             let warnings = log.warnings();
             let outage = warnings.iter().any(|line| line.contains("does not answer"));
-            assert!(!outage && keeper.metrics().store.is_up(), "{warnings:?}");
+            assert!(!outage && registry.metrics().store.is_up(), "{warnings:?}");
             // Nobody mends it where no mode was ever seen; so it is said at the first of it.
             assert_eq!(warnings.len(), usize::from(seen || kind == 0), "{seen} {kind}: {warnings:?}");
-            assert_eq!(keeper.mode(), if seen { Mode::Observe } else { Mode::Enforce });
+            assert_eq!(registry.mode(), if seen { Mode::Observe } else { Mode::Enforce });
             if seen {
                 assert_eq!(mode().await, "observe", "{kind} was not written back");
             }
@@ -115,15 +115,15 @@ impl Store for Holding {
         self.0.store.counting()
     }
 
-    fn look_up(&self, id: SessionId) -> Answer<'_, Known> {
-        self.0.store.look_up(id)
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        self.0.store.lookup(id)
     }
 
-    fn begin(&self, touch: Touch) -> Answer<'_, Known> {
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
         self.0.store.begin(touch)
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> Answer<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         Box::pin(async move {
             let flushed = self.0.store.flush(touches, told, mode).await;
             if self.0.wanted.swap(false, Ordering::AcqRel) {
@@ -134,31 +134,31 @@ impl Store for Holding {
         })
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> Answer<'_, Known> {
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
         self.0.store.judge(touch, seen_idle, mode)
     }
 
-    fn end(&self, id: SessionId, reason: Reason) -> Answer<'_, Known> {
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         self.0.store.end(id, reason)
     }
 
-    fn bury(&self, touch: Touch, reason: Reason, ended_age: u64) -> Answer<'_, Known> {
-        self.0.store.bury(touch, reason, ended_age)
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
+        self.0.store.report_ends(touch, reason, ended_age)
     }
 
-    fn obituary(&self, touch: Touch, reason: Reason) -> Ended {
-        self.0.store.obituary(touch, reason)
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
+        self.0.store.end_record(touch, reason)
     }
 
-    fn switch_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+    fn switch_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
         self.0.store.switch_fleet(fleet)
     }
 
-    fn restore_fleet(&self, fleet: Fleet) -> Answer<'_, ()> {
+    fn restore_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
         self.0.store.restore_fleet(fleet)
     }
 
-    fn heard(&self) -> Answer<'_, Heard> {
+    fn heard(&self) -> StoreFuture<'_, Notification> {
         self.0.store.heard()
     }
 }
@@ -171,7 +171,7 @@ async fn a_mode_that_was_read_before_another_was_heard_does_not_come_back() {
     let held = Arc::new(Held { store: server.store(LIMITS), wanted, arrived, released });
     let replica = Replica::start(Box::new(Holding(Arc::clone(&held))), LIMITS);
     server.has_listeners(1).await;
-    let mode = || replica.keeper.mode();
+    let mode = || replica.registry.mode();
     for _ in 0..3 {
         operator.switch_fleet(Fleet { mode: Mode::Enforce, until: None }).await.unwrap();
         eventually("it to enforce", async || mode() == Mode::Enforce).await;

@@ -14,12 +14,12 @@ fn at(place: &str, document: impl AsRef<[u8]>) -> Result<Vec<String>, NotJson> {
     Ok(found.into_iter().map(shown).collect())
 }
 
-fn shown(found: Found) -> String {
+fn shown(found: JsonValue) -> String {
     match found {
-        Found::Text(text) => format!("'{text}'"),
-        Found::Number(digits) => digits,
-        Found::Bool(value) => value.to_string(),
-        Found::Other => "other".to_owned(),
+        JsonValue::Text(text) => format!("'{text}'"),
+        JsonValue::Number(digits) => digits,
+        JsonValue::Bool(value) => value.to_string(),
+        JsonValue::Other => "other".to_owned(),
     }
 }
 
@@ -72,7 +72,10 @@ fn of_equal_keys_every_value() {
 fn two_pointers_of_which_one_leads_further() {
     let places = ["/a", "/a/b", "", "/a"].map(pointer);
     let found = find(br#"{"a": {"b": 1}}"#, &places.each_ref()).unwrap();
-    assert_eq!(found, [vec![Found::Other], vec![Found::Number("1".into())], vec![Found::Other], vec![Found::Other]]);
+    assert_eq!(
+        found,
+        [vec![JsonValue::Other], vec![JsonValue::Number("1".into())], vec![JsonValue::Other], vec![JsonValue::Other]]
+    );
 }
 
 #[test]
@@ -227,7 +230,7 @@ fn nesting_does_not_reach_the_stack() {
 
 #[test]
 fn matching_is_by_kind_and_by_what_is_written() {
-    let found = [Found::Other, Found::Text("7".into()), Found::Number("7".into()), Found::Bool(true)];
+    let found = [JsonValue::Other, JsonValue::Text("7".into()), JsonValue::Number("7".into()), JsonValue::Bool(true)];
     assert!(matches(&found, &Scalar::Text("7".into())));
     assert!(matches(&found, &Scalar::Number("7".into())));
     assert!(matches(&found, &Scalar::Bool(true)));

@@ -41,12 +41,12 @@ fn place() -> impl Strategy<Value = String> {
     })
 }
 
-fn expected(value: &Value) -> Found {
+fn expected(value: &Value) -> JsonValue {
     match value {
-        Value::String(text) => Found::Text(text.clone()),
-        Value::Number(number) => Found::Number(number.to_string()),
-        Value::Bool(value) => Found::Bool(*value),
-        Value::Null | Value::Array(_) | Value::Object(_) => Found::Other,
+        Value::String(text) => JsonValue::Text(text.clone()),
+        Value::Number(number) => JsonValue::Number(number.to_string()),
+        Value::Bool(value) => JsonValue::Bool(*value),
+        Value::Null | Value::Array(_) | Value::Object(_) => JsonValue::Other,
     }
 }
 
@@ -105,7 +105,7 @@ proptest! {
             }
         }
         written.push('"');
-        prop_assert!(find(written.as_bytes(), &[&pointer("")]) == Ok(vec![vec![Found::Text(text)]]), "{written}");
+        prop_assert!(find(written.as_bytes(), &[&pointer("")]) == Ok(vec![vec![JsonValue::Text(text)]]), "{written}");
     }
 
     #[test]

@@ -1,0 +1,214 @@
+//! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
+
+use crate::refusal::AdminError;
+use crate::secret::Secret;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use sha2::{Digest, Sha256};
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use subtle::ConstantTimeEq;
+
+/// The door of a listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    /// The hash of the token, so that comparing takes as long whatever its length.
+    token: Option<[u8; 32]>,
+}
+
+impl Access {
+    /// The door with the token in `file`, or the one of loopback or a Unix socket, which needs none.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or what is in it could be guessed.
+    pub(crate) fn new(file: Option<&Path>) -> io::Result<Self> {
+        Ok(Self { token: file.map(read).transpose()?.map(|token| hash(token.reveal())) })
+    }
+
+    /// Whether this request may come in.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AdminError> {
+        self.check_names(uri, headers)?;
+        if headers.get("sec-fetch-site").is_some_and(is_foreign) {
+            return Err(AdminError::Origin);
+        }
+        match self.token {
+            Some(token) if !offered(headers).is_some_and(|offered| bool::from(hash(offered).ct_eq(&token))) => {
+                Err(AdminError::Token)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the page may be opened, which holds nothing: nobody has to know the token, and another site may have a
+    /// link to it, but not load it into a page of its own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_page(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AdminError> {
+        self.check_names(uri, headers)?;
+        let is_opened = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+        if !is_opened && headers.get("sec-fetch-site").is_some_and(is_foreign) {
+            return Err(AdminError::Origin);
+        }
+        Ok(())
+    }
+
+    fn check_names(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AdminError> {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let host =
+            uri.authority().map(http::uri::Authority::as_str).or(hosts.next().and_then(|host| host.to_str().ok()));
+        // Of two names nobody knows which was meant (RFC 9112 §3.2).
+        if hosts.next().is_some() {
+            return Err(AdminError::Host);
+        }
+        // A name that an attacker's server resolves to loopback makes his page one of ours (DNS rebinding). Nobody's
+        // page knows the token.
+        // A socket's file keeps others out, but not a browser that its user has led there (`ssh -L`).
+        if self.token.is_none() && !host.is_some_and(is_own_name) {
+            return Err(AdminError::Host);
+        }
+        // Each of them: a browser sends one, and of two nobody knows which was meant.
+        if !headers.get_all(header::ORIGIN).iter().all(|origin| is_same_origin(origin, host)) {
+            return Err(AdminError::Origin);
+        }
+        Ok(())
+    }
+}
+
+/// The token in a file: as it stands there, but for white space around it.
+pub(crate) fn read(file: &Path) -> io::Result<Secret> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
+    let token = Secret::in_file(file).map_err(named)?;
+    if token.is_short() || !token.reveal().bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        let fix = "write the output of `openssl rand -hex 32` into it";
+        return Err(named(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("too short, or not one line of ASCII; {fix}"),
+        )));
+    }
+    Ok(token)
+}
+
+fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+fn offered(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether a Host is an address, or a name that only this machine gives itself.
+fn is_own_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
+}
+
+fn is_foreign(site: &HeaderValue) -> bool {
+    site != "same-origin" && site != "none"
+}
+
+fn is_same_origin(origin: &HeaderValue, host: Option<&str>) -> bool {
+    let Ok(origin) = origin.to_str() else { return false };
+    let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+    named.is_some() && named == host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn check(access: &Access, fields: &[(&'static str, &str)]) -> Result<(), AdminError> {
+        access.check(&Uri::from_static("/"), &headers(fields))
+    }
+
+    #[test]
+    fn only_an_address_or_localhost_is_ours() {
+        let access = Access::new(None).unwrap();
+        for host in ["127.0.0.1:9090", "[::1]:9090", "localhost:9090", "localhost", "LOCALHOST:1", "10.0.0.7"] {
+            assert_eq!(check(&access, &[("host", host)]), Ok(()), "{host}");
+        }
+        for host in ["evil.example:9090", "localhost.evil.example", "127.0.0.1.evil.example", "", ":9090"] {
+            assert_eq!(check(&access, &[("host", host)]), Err(AdminError::Host), "{host}");
+        }
+        assert_eq!(check(&access, &[]), Err(AdminError::Host));
+        // A name that cannot be read is one all the same.
+        let mut two = headers(&[("host", "localhost")]);
+        two.append("host", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(access.check(&Uri::from_static("/"), &two), Err(AdminError::Host));
+    }
+
+    #[test]
+    fn no_other_page_may_ask() {
+        let access = Access::new(None).unwrap();
+        let host = ("host", "127.0.0.1:9090");
+        assert_eq!(check(&access, &[host, ("origin", "http://127.0.0.1:9090")]), Ok(()));
+        for origin in ["http://127.0.0.1:9091", "http://evil.example", "null", "", "127.0.0.1:9090"] {
+            assert_eq!(check(&access, &[host, ("origin", origin)]), Err(AdminError::Origin), "{origin}");
+        }
+        let (ours, foreign) = (("origin", "http://127.0.0.1:9090"), ("origin", "http://evil.example"));
+        assert_eq!(check(&access, &[host, ours, foreign]), Err(AdminError::Origin));
+        assert_eq!(check(&access, &[host, ("sec-fetch-site", "cross-site")]), Err(AdminError::Origin));
+        assert_eq!(check(&access, &[host, ("sec-fetch-site", "same-origin")]), Ok(()));
+    }
+
+    #[test]
+    fn a_link_may_lead_to_the_page_and_no_other_page_may_load_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "0123456789abcdef").unwrap();
+        let host = ("host", "127.0.0.1:9090");
+        let foreign = ("sec-fetch-site", "cross-site");
+        for access in [Access::new(None).unwrap(), Access::new(Some(&file)).unwrap()] {
+            let check = |fields: &[_]| access.check_page(&Uri::from_static("/"), &headers(fields));
+            assert_eq!(check(&[host]), Ok(()));
+            assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "navigate")]), Ok(()));
+            assert_eq!(check(&[host, foreign, ("sec-fetch-mode", "no-cors")]), Err(AdminError::Origin));
+            assert_eq!(check(&[host, ("origin", "http://evil.example")]), Err(AdminError::Origin));
+        }
+        let open = Access::new(None).unwrap();
+        assert_eq!(
+            open.check_page(&Uri::from_static("/"), &headers(&[("host", "evil.example")])),
+            Err(AdminError::Host)
+        );
+        let asked = [host, foreign, ("sec-fetch-mode", "navigate")];
+        assert_eq!(check(&open, &asked), Err(AdminError::Origin), "only the page");
+    }
+
+    #[test]
+    fn whoever_has_to_know_the_token_has_to_say_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "0123456789abcdef\n").unwrap();
+        let access = Access::new(Some(&file)).unwrap();
+        for scheme in ["Bearer", "bearer"] {
+            let right = format!("{scheme} 0123456789abcdef");
+            assert_eq!(check(&access, &[("host", "idlegate.internal"), ("authorization", &right)]), Ok(()));
+        }
+        for wrong in ["Bearer 0123456789abcdee", "Bearer ", "Basic 0123456789abcdef", "0123456789abcdef"] {
+            assert_eq!(
+                check(&access, &[("host", "127.0.0.1"), ("authorization", wrong)]),
+                Err(AdminError::Token),
+                "{wrong}"
+            );
+        }
+        assert_eq!(check(&access, &[("host", "127.0.0.1")]), Err(AdminError::Token));
+        assert!(!format!("{access:?}").contains("0123456789abcdef"));
+        for wrong in ["short\n", "0123456789abcdef\n0123456789abcdef\n", "0123456789abcdefg\u{fc}"] {
+            std::fs::write(&file, wrong).unwrap();
+            assert!(Access::new(Some(&file)).unwrap_err().to_string().contains("openssl rand -hex 32"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
+
+use super::access::Access;
+use super::events::{self, Subscribers};
+use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession, Refused, SwitchSetting, Until};
+use super::page::File;
+use super::{Listener, ListenerLimits};
+use crate::clock::milliseconds;
+use crate::config::duration;
+use crate::counted::when;
+use crate::proxy::{Body, full};
+use crate::refusal::AdminError;
+use crate::registry::{self, MAX_LISTED, Reach, Reckoning, Registry, SessionView, Switch, Told};
+use crate::session::{CERTAIN_DIGITS, ID_DIGITS, Mode, SHOWN_DIGITS, SessionId};
+use crate::shutdown::Shutdown;
+use crate::store::StoreError;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::Serialize;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(super) const LIMITS: ListenerLimits = ListenerLimits { connections: 64, life: Duration::from_secs(30) };
+
+/// How much may be sent.
+const MAX_REQUEST_BYTES: usize = 4096;
+
+type AdminResponse = Response<Body>;
+
+/// Sessions and switches, for operators.
+#[derive(Debug)]
+pub(crate) struct Api {
+    registry: Arc<Registry>,
+    access: Access,
+    shutdown: Shutdown,
+    subscribers: Subscribers,
+}
+
+impl Api {
+    pub(crate) fn new(registry: Arc<Registry>, access: Access, shutdown: Shutdown) -> Self {
+        Self { registry, access, shutdown, subscribers: Subscribers::default() }
+    }
+
+    pub(super) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    pub(super) fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
+    }
+
+    /// Answers on `listener`, for ever.
+    pub(crate) async fn serve(self, listener: Listener) {
+        let api = Arc::new(self);
+        let answer = move |request| {
+            let api = Arc::clone(&api);
+            async move { api.answer(request).await.unwrap_or_else(|refusal| refused(&refusal)) }
+        };
+        listener.serve(LIMITS, answer).await;
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<AdminResponse, AdminError> {
+        let (head, body) = request.into_parts();
+        if let Some(file) = File::at(head.uri.path()) {
+            self.access.check_page(&head.uri, &head.headers)?;
+            return file.answer(&head.method);
+        }
+        self.access.check(&head.uri, &head.headers)?;
+        if head.uri.path() == "/events" {
+            only(&head.method, "GET", &[Method::GET])?;
+            return Ok(answer_of(StatusCode::OK, "text/event-stream", events::stream(self)));
+        }
+        self.ask(&head, body).await
+    }
+
+    async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<AdminResponse, AdminError> {
+        let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
+        match path[..] {
+            ["mode"] => self.mode(&head.method, body).await.map(|modes| json_of(StatusCode::OK, &modes)),
+            ["drain"] => self.drain(&head.method).map(|drained| json_of(StatusCode::OK, &drained)),
+            ["sessions"] => {
+                let query = head.uri.query().unwrap_or_default();
+                self.sessions(&head.method, query).await.map(|sessions| json_of(StatusCode::OK, &sessions))
+            }
+            ["sessions", id] => self.session(&head.method, id).await,
+            ["sessions", id, "extend"] => self.extend(&head.method, id).await,
+            _ => Err(AdminError::Path),
+        }
+    }
+
+    async fn mode(&self, method: &Method, body: Incoming) -> Result<Modes, AdminError> {
+        if method == Method::PUT {
+            self.change(body).await?;
+        } else {
+            only(method, "GET, PUT", &[Method::GET])?;
+        }
+        Ok(self.modes(self.registry.past_the_limit().await))
+    }
+
+    /// Takes this replica out of service, or tells what is left of it.
+    fn drain(&self, method: &Method) -> Result<Drained, AdminError> {
+        if method == Method::PUT {
+            self.shutdown.drain();
+        } else {
+            only(method, "GET, PUT", &[Method::GET])?;
+        }
+        Ok(Drained {
+            phase: self.shutdown.phase().name().to_owned(),
+            tunnels: self.shutdown.tunnels(),
+            requests: self.shutdown.requests(),
+            seconds_left: milliseconds(self.shutdown.left()).div_ceil(1000),
+            replica: self.registry.replica().to_owned(),
+        })
+    }
+
+    pub(super) fn modes(&self, past_the_limit: usize) -> Modes {
+        let now = self.registry.clock().now();
+        let switches =
+            Switch::ALL.iter().zip(self.registry.switches()).map(|(switch, registry::Setting { mode, until })| {
+                let until = until.map(|(until, then)| Until {
+                    seconds_left: until.since(now).div_ceil(1000),
+                    then: then.name().to_owned(),
+                });
+                (switch.name().to_owned(), SwitchSetting { mode: mode.name().to_owned(), until })
+            });
+        // Without a store that replicas share there is no fleet.
+        let store = self.registry.store_kind();
+        let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
+        Modes {
+            mode: self.registry.mode().name().to_owned(),
+            switches: switches.collect(),
+            past_the_limit,
+            replica: self.registry.replica().to_owned(),
+            store: Some(store.to_owned()),
+            held_since: self.registry.held_since(),
+            no_match: self.registry.metrics().unmatched.report(),
+        }
+    }
+
+    /// Sets a switch. Where that would cut sessions at once, somebody has to have said yes.
+    async fn change(&self, body: Incoming) -> Result<(), AdminError> {
+        let sent = Limited::new(body, MAX_REQUEST_BYTES)
+            .collect()
+            .await
+            .map_err(|error| AdminError::Malformed(error.to_string()))?;
+        let sent = sent.to_bytes();
+        // A list of the values alone would do for serde, and hide which is which.
+        if !sent.trim_ascii_start().starts_with(b"{") {
+            return Err(AdminError::Malformed("it is no JSON object".to_owned()));
+        }
+        let change: ModeRequest =
+            serde_json::from_slice(&sent).map_err(|error| AdminError::Malformed(error.to_string()))?;
+        let mode = Mode::from_name(&change.mode)
+            .ok_or_else(|| AdminError::Malformed("a mode is enforce, observe or off".to_owned()))?;
+        let lasting = change.lasting.as_deref().map(duration).transpose();
+        let lasting = lasting.map_err(|fault| AdminError::Malformed(format!("\"for\": {}", fault.what)))?;
+        if mode == Mode::Enforce && !change.yes {
+            let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
+            match self.registry.would_be_cut(switch).await {
+                Told { told: 0, silent: 0 } => {}
+                Told { told: count, silent } => return Err(AdminError::WouldCut { count, silent }),
+            }
+        }
+        if change.fleet {
+            let set = self.registry.switch_fleet(mode, lasting).await;
+            set.map_err(|error| AdminError::FleetOutOfReach(error.to_string()))?;
+        } else {
+            self.registry.switch(Switch::Replica, mode, lasting);
+        }
+        Ok(())
+    }
+
+    async fn sessions(&self, method: &Method, query: &str) -> Result<ManySessions, AdminError> {
+        only(method, "GET", &[Method::GET])?;
+        let idle_over = query.split('&').find_map(|pair| pair.strip_prefix("idle_over="));
+        let idle_over = match idle_over {
+            None => 0,
+            Some(text) => text
+                .parse()
+                .or_else(|_| duration(text).map(|duration| duration.as_secs()))
+                .map_err(|fault| AdminError::NoDuration(fault.what))?,
+        };
+        let Told { told: accounts, silent } = self.registry.accounts(idle_over, MAX_LISTED).await;
+        let by = self.registry.reckoning();
+        let sessions = accounts.into_iter().map(|account| OneSession::of(account, &by)).collect();
+        let held_since = self.registry.held_since();
+        let no_match = self.registry.metrics().unmatched.report();
+        Ok(ManySessions {
+            held_since,
+            no_match,
+            now: by.now,
+            mode: self.registry.mode().name().to_owned(),
+            silent,
+            sessions,
+        })
+    }
+
+    async fn session(&self, method: &Method, id: &str) -> Result<AdminResponse, AdminError> {
+        only(method, "GET, DELETE", &[Method::GET, Method::DELETE])?;
+        let digits = if method == Method::DELETE { CERTAIN_DIGITS } else { SHOWN_DIGITS };
+        let id = self.id_beginning(id, digits).await?;
+        let mut unsynced = false;
+        if method == Method::DELETE {
+            match self.registry.end_by_operator(id).await? {
+                Reach::Nobody => return Err(self.gone(id).await),
+                Reach::Here => unsynced = true,
+                Reach::All => {}
+            }
+        }
+        self.explain(id, unsynced).await
+    }
+
+    /// The session id in `text`, or the only one that is known and begins with it, where it has so many digits.
+    async fn id_beginning(&self, text: &str, digits: usize) -> Result<SessionId, AdminError> {
+        if let Some(id) = SessionId::from_hex(text) {
+            return Ok(id);
+        }
+        let is_beginning = text.len() >= digits && text.len() < ID_DIGITS;
+        if !is_beginning || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(AdminError::NoId);
+        }
+        let ids = self.registry.ids_beginning(&text.to_ascii_lowercase()).await;
+        match &ids[..] {
+            [] => Err(self.unknown()),
+            [id] => SessionId::from_hex(id).ok_or(AdminError::NoId),
+            _ => Err(AdminError::Ambiguous(ids)),
+        }
+    }
+
+    /// There is no such session; a store in memory knows of none from before it began.
+    fn unknown(&self) -> AdminError {
+        let now = self.registry.now() / 1000;
+        let since = (self.registry.store_kind() == "memory").then(|| when(self.registry.started(), now));
+        AdminError::Unknown { since }
+    }
+
+    async fn extend(&self, method: &Method, id: &str) -> Result<AdminResponse, AdminError> {
+        only(method, "POST", &[Method::POST])?;
+        let id = self.id_beginning(id, CERTAIN_DIGITS).await?;
+        if !self.registry.extend(id).await? {
+            return Err(self.gone(id).await);
+        }
+        self.explain(id, false).await
+    }
+
+    /// What is known of a session. Where its end is still `unsynced` to other replicas, the order is not carried out yet.
+    async fn explain(&self, id: SessionId, unsynced: bool) -> Result<AdminResponse, AdminError> {
+        let Told { told: account, silent } = self.registry.account(id).await?;
+        let session = OneSession::of(account.ok_or_else(|| self.unknown())?, &self.registry.reckoning());
+        let mode = self.registry.mode().name().to_owned();
+        let status = if unsynced { StatusCode::ACCEPTED } else { StatusCode::OK };
+        Ok(json_of(status, &Explained { session, mode, silent, unsynced }))
+    }
+
+    /// Why there is no session to end or to extend.
+    async fn gone(&self, id: SessionId) -> AdminError {
+        match self.registry.account(id).await {
+            Ok(Told { told: Some(_), .. }) => AdminError::Ended,
+            _ => self.unknown(),
+        }
+    }
+}
+
+impl OneSession {
+    pub(super) fn of(account: SessionView, by: &Reckoning) -> Self {
+        let left = account.end.is_none().then(|| account.left(by));
+        Self {
+            now: by.now,
+            idle: account.idle(by),
+            limit: by.limits.timeout,
+            seconds_left: left.map(|(left, _)| left),
+            left_until: left.map(|(_, reason)| reason.name().to_owned()),
+            says: account.says(by),
+            account,
+        }
+    }
+}
+
+impl From<StoreError> for AdminError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+/// Nothing changes by a GET, and nothing else is asked by another method.
+fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), AdminError> {
+    if these.contains(method) { Ok(()) } else { Err(AdminError::Method(allowed)) }
+}
+
+fn refused(refusal: &AdminError) -> AdminResponse {
+    let (would_cut, silent) = match refusal {
+        AdminError::WouldCut { count, silent } => (Some(*count), Some(*silent)),
+        _ => (None, None),
+    };
+    let body = Refused { error: refusal.to_string(), fix: refusal.fix().to_owned(), would_cut, silent };
+    let mut answer = json_of(refusal.status(), &body);
+    let headers = answer.headers_mut();
+    match refusal {
+        AdminError::Method(allowed) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed))),
+        AdminError::Token => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
+        _ => {}
+    }
+    answer
+}
+
+fn json_of(status: StatusCode, value: &impl Serialize) -> AdminResponse {
+    answer_of(status, "application/json", full(format!("{}\n", json!(value))))
+}
+
+pub(super) fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> AdminResponse {
+    let mut answer = Response::new(body);
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,99 @@
+//! Asks the `[admin]` listener: one request a connection, as it wants it.
+
+use super::connect::Endpoint;
+use super::error::{CliError, ServerError};
+use crate::config::Upstream;
+use crate::stream::Stream;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::time::Duration;
+
+/// How long a connection may take. The listener is near.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an answer may take: longer than the listener gives itself.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+
+/// More than all replicas of a fleet have to tell.
+const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+
+/// Asks one listener.
+#[derive(Debug)]
+pub(super) struct AdminClient {
+    endpoint: Endpoint,
+}
+
+/// What the listener answered, where it did what was asked.
+#[derive(Debug)]
+pub(super) struct Reply<'c> {
+    body: Bytes,
+    address: &'c Upstream,
+}
+
+impl Reply<'_> {
+    pub(super) fn as_it_came(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// What it says.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
+        serde_json::from_slice(&self.body).map_err(|_| CliError::Stranger(self.address.clone()))
+    }
+}
+
+impl AdminClient {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Asks. `body` is JSON.
+    pub(super) async fn ask(&self, method: Method, path: &str, body: String) -> Result<Reply<'_>, CliError> {
+        let address = &self.endpoint.address;
+        let stream = Stream::connect(address, CONNECT_TIMEOUT)
+            .await
+            .map_err(|error| CliError::Unreachable(address.clone(), error))?;
+        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask_on(stream, method, path, body));
+        match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok((status, body)) if status.is_success() => Ok(Reply { body, address }),
+            Ok((status, body)) => Err(match serde_json::from_slice(&body) {
+                Ok(said) => CliError::Refused(ServerError { status, said }),
+                Err(_) => CliError::Stranger(address.clone()),
+            }),
+            Err(error) => Err(CliError::Unanswered(address.clone(), error)),
+        }
+    }
+
+    async fn ask_on(
+        &self,
+        stream: Stream,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> io::Result<(StatusCode, Bytes)> {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        let request = self.request(method, path, body).map_err(io::Error::other)?;
+        let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
+        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(io::Error::other)?;
+        Ok((head.status, body.to_bytes()))
+    }
+
+    fn request(&self, method: Method, path: &str, body: String) -> http::Result<Request<Full<Bytes>>> {
+        let host = match &self.endpoint.address {
+            Upstream::Tcp(authority) => authority,
+            Upstream::Unix(_) => "localhost",
+        };
+        let mut request = Request::builder().method(method).uri(path).header(header::HOST, host);
+        if let Some(token) = &self.endpoint.token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.reveal()))?;
+            value.set_sensitive(true);
+            request = request.header(header::AUTHORIZATION, value);
+        }
+        request.body(Full::new(body.into()))
+    }
+}

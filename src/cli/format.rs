@@ -1,0 +1,186 @@
+//! Answers as a person reads them: the sentence first, then one thing a line.
+
+use super::mode::Switching;
+use crate::admin::json::{Drained, Explained, ManySessions, Modes, OneSession, SwitchSetting};
+use crate::clock::epoch_milliseconds;
+use crate::counted::{counted, span, when};
+use crate::registry::{MAX_LISTED, State, Switch};
+use crate::session::{Mode, Reason};
+use crate::unmatched::NoMatch;
+
+/// How the switches stand; and where the mode is another than asked for, whose doing that is.
+pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
+    let mut lines = Lines::default();
+    lines.held(standing.held_since);
+    lines.unmatched(standing.no_match.as_ref());
+    lines.add("mode", &standing.mode);
+    for (switch, setting) in &standing.switches {
+        lines.add(&format!("  {switch}"), &lasting(setting));
+    }
+    if !standing.switches.contains_key(Switch::Fleet.name())
+        && let Some(store) = &standing.store
+    {
+        lines.add("  fleet", &format!("none: no other replica shares the store ({store})"));
+    }
+    lines.add("past the limit", &format!("{}, known to this replica", counted(standing.past_the_limit, "session")));
+    lines.add("replica", &standing.replica);
+    if let Some(asked) = switching.mode.as_deref().and_then(Mode::from_name)
+        && Mode::from_name(&standing.mode).is_some_and(|mode| mode < asked)
+    {
+        let others = standing.switches.iter().filter(|(_, setting)| setting.mode == standing.mode);
+        for (switch, _) in others {
+            let how = match switch.as_str() {
+                "file" => format!("idle.mode = \"{asked}\" in the configuration"),
+                "fleet" => format!("idlegate mode {asked} --fleet"),
+                _ => format!("idlegate mode {asked}"),
+            };
+            lines.say(&format!(
+                "The mode stays {}: the switch {switch} is less strict. To set it: {how}",
+                standing.mode
+            ));
+        }
+    }
+    let returns =
+        |setting: &SwitchSetting| setting.until.as_ref().is_some_and(|until| until.then == Mode::Enforce.name());
+    if standing.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
+        lines.say("When that is over, whoever is past the limit by then is cut, and nobody is asked.");
+    }
+    lines.0
+}
+
+fn lasting(SwitchSetting { mode, until }: &SwitchSetting) -> String {
+    until
+        .as_ref()
+        .map_or_else(|| mode.clone(), |until| format!("{mode}, {} left, then {}", span(until.seconds_left), until.then))
+}
+
+/// How a drain stands.
+pub(super) fn drain(drained: &Drained) -> String {
+    let Drained { phase, tunnels, requests, seconds_left, .. } = drained;
+    let (tunnels, requests) = (counted(*tunnels, "tunnel"), counted(*requests, "request"));
+    format!("{phase}: {tunnels} and {requests} left, for which there are {}\n", span(*seconds_left))
+}
+
+/// Why a session lives or ended.
+pub(super) fn account(explained: &Explained) -> String {
+    let Explained { session, mode, silent, .. } = explained;
+    let OneSession { account, now, idle, limit, seconds_left, left_until, says } = session;
+    let when = |at: u64| when(at, *now);
+    let mut lines = Lines::default();
+    lines.say(says);
+    lines.0.push('\n');
+    lines.add("session", &account.session);
+    lines.add("state", state(account.state));
+    lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
+    if seconds_left.is_some() && mode == Mode::Off.name() {
+        lines.add("left", "the mode is off: no time counts");
+    } else if let Some(left) = seconds_left {
+        let is_old = left_until.as_deref() == Some(Reason::Lifetime.name());
+        lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
+    }
+    lines.add("created", &when(account.created));
+    if let Some(last_request) = &account.last_request {
+        lines.add("client", &last_request.client);
+        lines.add("path", &last_request.route);
+    }
+    let mut sources: Vec<_> = account.activity.iter().collect();
+    sources.sort_by_key(|(_, at)| std::cmp::Reverse(**at));
+    lines.all("activity", sources.iter().map(|(source, at)| (source.as_str(), when(**at))));
+    lines.all("connections", account.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
+    if let Some(close) = &account.last_close {
+        lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.by_whom()));
+    }
+    if let Some(end) = &account.end {
+        let label = if account.state == State::Ended { "ended" } else { "over since" };
+        lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
+    }
+    if *silent > 0 {
+        lines.say(&format!("{} did not answer: what it knows is missing.", counted(silent, "replica")));
+    }
+    lines.0
+}
+
+/// Many sessions, one a line.
+pub(super) fn table(told: &ManySessions) -> String {
+    let ManySessions { held_since, no_match, mode, sessions, silent, .. } = told;
+    let mut lines = Lines::default();
+    lines.held(*held_since);
+    lines.unmatched(no_match.as_ref());
+    let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str, client: &str| {
+        let row = format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}  {client}");
+        row.trim_end().to_owned()
+    };
+    lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS", "CLIENT, PATH"));
+    for OneSession { account, idle, seconds_left, .. } in sessions {
+        let connections = account.connections.values().sum::<usize>().to_string();
+        // Time that does not count has no end.
+        let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
+        let client = account
+            .last_request
+            .as_ref()
+            .map_or(String::new(), |last_request| format!("{} {}", last_request.client, last_request.route));
+        let state = state(account.state);
+        lines.say(&row(&account.session, state, &span(*idle), &left, &account.source, &connections, &client));
+    }
+    lines.0.push('\n');
+    let more = if sessions.len() >= MAX_LISTED { "; there may be more, of less idle ones" } else { "" };
+    let silent = match silent {
+        0 => String::new(),
+        _ => format!("; {} did not answer: its sessions are missing", counted(silent, "replica")),
+    };
+    lines.say(&format!("{}, mode {mode}{more}{silent}", counted(sessions.len(), "session")));
+    lines.0
+}
+
+fn state(state: State) -> &'static str {
+    match state {
+        State::Live => "live",
+        State::Overdue => "overdue",
+        State::Ended => "ended",
+    }
+}
+
+/// Lines of a label and a text, aligned.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    /// That no rule finds a token, and so no session ends.
+    fn unmatched(&mut self, no_match: Option<&NoMatch>) {
+        if let Some(NoMatch { requests, names }) = no_match {
+            let names = if names.is_empty() { "nothing that looks like a token".to_owned() } else { names.join(", ") };
+            let requests = counted(*requests, "request");
+            self.say(&format!("No rule has matched in {requests}, and no session will end. What came: {names}.\n"));
+        }
+    }
+
+    /// What comes before all else: that no session ends.
+    fn held(&mut self, since: Option<u64>) {
+        if let Some(since) = since {
+            let since = when(since, epoch_milliseconds() / 1000);
+            self.say(&format!(
+                "No session expires: the store does not answer, since {since}. See the log, or idlegate doctor.\n"
+            ));
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.0.push_str(text);
+        self.0.push('\n');
+    }
+
+    fn add(&mut self, label: &str, text: &str) {
+        // Wide enough for the longest label there is, but for a long name of a replica, which stands out.
+        let line = format!("{label:<18}  {text}");
+        self.say(line.trim_end());
+    }
+
+    /// Several below one label, or that there are none.
+    fn all<'a>(&mut self, label: &str, entries: impl Iterator<Item = (&'a str, String)>) {
+        let mut entries = entries.peekable();
+        self.add(label, if entries.peek().is_none() { "none" } else { "" });
+        for (name, text) in entries {
+            self.add(&format!("  {name}"), &text);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! The operators' commands, as clients of the `[admin]` listener of a running idlegate.
+//!
+//! ```text
+//!  command ─► place: where is the listener? ─► client: ask it ─► show: for a human, or JSON as it came
+//! ```
+//! `mode`, `session` and `drain` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
+//! where a command is not done.
+
+mod client;
+mod connect;
+mod drain;
+mod error;
+mod format;
+mod mode;
+mod paste;
+mod session;
+
+pub use connect::At;
+pub use drain::Draining;
+pub use error::{CliError, EXIT_CONFIG};
+pub use mode::Switching;
+pub use session::{Explaining, Listing, One};
+
+use crate::config::{ForOperators, Variables};
+use client::AdminClient;
+use std::path::Path;
+
+/// What operators ask for.
+#[derive(Debug, clap::Subcommand)]
+pub enum OperatorCommand {
+    /// Show the mode, or switch it: `enforce`, `observe` (only record) or `off` (pass everything through).
+    Mode(Switching),
+    /// Tell why a session lives or ended.
+    Explain(Explaining),
+    /// List the live sessions, the longest idle first.
+    Sessions(Listing),
+    /// End a session, on all replicas and in any mode.
+    End(One),
+    /// Refresh a session, as if it had been active now.
+    Extend(One),
+    /// Take it out of service before it is stopped: clients are sent elsewhere, by and by, and whoever comes is served.
+    Drain(Draining),
+}
+
+impl OperatorCommand {
+    fn at(&self) -> &At {
+        match self {
+            Self::Mode(switching) => &switching.at,
+            Self::Explain(explaining) => &explaining.at,
+            Self::Sessions(listing) => &listing.at,
+            Self::End(one) | Self::Extend(one) => &one.at,
+            Self::Drain(draining) => &draining.at,
+        }
+    }
+}
+
+/// Does what a command says. The listener is found by the configuration at `config`, where the command names no other;
+/// `variables` go before it. Returns what to print.
+///
+/// # Errors
+/// Why it is not done, with what to do.
+pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables) -> Result<String, CliError> {
+    let at = command.at();
+    let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
+    let client = AdminClient::new(connect::find(at, &config)?);
+    let answer = match command {
+        OperatorCommand::Mode(switching) => mode::mode(switching, &client).await?,
+        OperatorCommand::Explain(explaining) => session::explain(explaining, &client, &config).await?,
+        OperatorCommand::Sessions(listing) => session::list(listing, &client).await?,
+        OperatorCommand::End(one) => session::end(one, &client).await?,
+        OperatorCommand::Extend(one) => session::extend(one, &client).await?,
+        OperatorCommand::Drain(draining) => drain::drain(draining, &client).await?,
+    };
+    if at.json {
+        answer.read::<serde::de::IgnoredAny>()?;
+        return Ok(answer.as_it_came());
+    }
+    // Names of sources and replicas come from all replicas: nothing in them is to steer the terminal.
+    Ok(error::plain(&match command {
+        OperatorCommand::Mode(switching) => format::mode(&answer.read()?, switching),
+        OperatorCommand::Drain(_) => format::drain(&answer.read()?),
+        OperatorCommand::Sessions(_) => format::table(&answer.read()?),
+        OperatorCommand::Explain(_) | OperatorCommand::End(_) | OperatorCommand::Extend(_) => {
+            format::account(&answer.read()?)
+        }
+    }))
+}

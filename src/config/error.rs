@@ -1,0 +1,125 @@
+//! What can be wrong with a configuration: where it stands, what it is, and how to mend it.
+
+use std::fmt;
+
+/// Everything that is wrong with a configuration; at least one problem, in the order of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problems(Vec<Problem>);
+
+impl Problems {
+    /// All of `found`, sorted; `None` where nothing was found.
+    pub(super) fn of(mut found: Vec<Problem>) -> Option<Self> {
+        found.sort_by(|one, other| one.origin.cmp(&other.origin));
+        (!found.is_empty()).then_some(Self(found))
+    }
+
+    /// The problems, one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.0.iter()
+    }
+}
+
+impl From<Problem> for Problems {
+    fn from(problem: Problem) -> Self {
+        Self(vec![problem])
+    }
+}
+
+/// One problem a line, without a line end after the last.
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            problem.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// One thing that is wrong with a configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Where it stands.
+    pub origin: Origin,
+    /// The key as a dotted path such as `idle.timeout`, where there is one; elements of lists are counted from 0.
+    pub key: Option<String>,
+    /// What is wrong, and how to mend it.
+    pub fault: ValueError,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.origin)?;
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        self.fault.fmt(f)
+    }
+}
+
+/// Where a value of the configuration comes from.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Origin {
+    /// A line of the file, counted from 1.
+    Line {
+        /// The file's name.
+        file: String,
+        /// The line.
+        line: usize,
+    },
+    /// The file as a whole.
+    File {
+        /// The file's name.
+        file: String,
+    },
+    /// The environment variable of this name.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line } => write!(f, "{file}:{line}"),
+            Self::File { file } => f.write_str(file),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// What is wrong with a value, and the cure.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ValueError {
+    /// What is wrong.
+    pub what: String,
+    /// How to mend it.
+    pub fix: String,
+}
+
+impl ValueError {
+    /// A fault and its cure.
+    pub(super) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { what: what.into(), fix: fix.into() }
+    }
+}
+
+impl fmt::Display for ValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.what, self.fix)
+    }
+}
+
+impl std::error::Error for ValueError {}
+
+/// A wrong value as it is repeated in a message: quoted, on one line, and not endless.
+pub(super) fn echo(value: &str) -> String {
+    const SHOWN: usize = 60;
+    if value.chars().count() <= SHOWN {
+        return format!("{value:?}");
+    }
+    let start: String = value.chars().take(SHOWN).collect();
+    format!("{start:?}…")
+}

@@ -1,0 +1,165 @@
+//! The end of a tunnel: what each side still gets, and both sockets closed, within [`CLOSE_TIMEOUT`] whatever the peers do.
+
+use super::CLOSE_TIMEOUT;
+use super::buffer::{Buffer, with_scratch};
+use super::relay::Relay;
+use crate::stream::Stream;
+use crate::websocket::{self, Side};
+use std::io;
+use std::time::Duration;
+use tokio::io::Interest;
+use tokio::time::timeout;
+
+/// How long a goodbye waits for the message on its way to end, before it goes without its text.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// What a tunnel says when it is ended from here.
+#[derive(Clone, Debug)]
+pub(super) struct Words<'w> {
+    /// A text message for the client.
+    pub(super) message: Option<&'w str>,
+    pub(super) code: u16,
+    pub(super) reason: &'w str,
+}
+
+impl Words<'_> {
+    /// The code and reason of the Close.
+    pub(super) fn close(&self) -> (u16, String) {
+        (self.code, self.reason.to_owned())
+    }
+}
+
+/// Says goodbye to both: to the client the text at a message boundary, then Close at a frame boundary; to the app a
+/// masked Close, or without `to_app` nothing. Then closes.
+pub(super) async fn say(
+    client: &Stream,
+    app: &Stream,
+    up: &mut Relay,
+    down: &mut Relay,
+    words: &Words<'_>,
+    to_app: bool,
+) {
+    let text = words.message.map(|message| websocket::text(Side::Server, message));
+    let to_client = websocket::close(Side::Server, words.code, words.reason);
+    let close_app = websocket::close(Side::Client, words.code, words.reason);
+    let farewell = async {
+        // Both at once: a stuck app must not keep the client waiting, nor the other way round.
+        tokio::join!(part(down, app, client, text.as_deref(), &to_client), async {
+            if to_app {
+                part(up, client, app, None, &close_app).await;
+            } else {
+                app.finish();
+            }
+        });
+    };
+    // A peer that is stuck loses its goodbye.
+    let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+}
+
+/// One side has gone: what was read of it is delivered to the `other`, which is told at once that nothing more comes.
+/// It still may have something to say, since who sends no more may listen yet.
+pub(super) async fn pass_on(gone: &Stream, other: &Stream, there: &mut Relay, back: &mut Relay) {
+    let farewell = async {
+        // Where it cannot be written, `other` has gone as well.
+        let _ = write_out(&mut there.unsent, other).await;
+        other.finish();
+        let _ = last_words(other, gone, back).await;
+        drain(other).await;
+    };
+    let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+}
+
+/// What was read before, and, where it need not be examined, what else comes.
+async fn last_words(from: &Stream, to: &Stream, relay: &mut Relay) -> io::Result<()> {
+    loop {
+        write_out(&mut relay.unsent, to).await?;
+        if relay.examining {
+            return Ok(());
+        }
+        from.ready(Interest::READABLE).await?;
+        match with_scratch(|scratch| {
+            let count = from.try_read(scratch)?;
+            relay.unsent.extend(scratch.get(..count).unwrap_or_default());
+            Ok(count)
+        }) {
+            Ok(0) => {
+                to.finish();
+                return Ok(());
+            }
+            Err(error) if !is_momentary(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+async fn part(relay: &mut Relay, from: &Stream, to: &Stream, text: Option<&[u8]>, close: &[u8]) {
+    let wants_text = text.is_some() && !relay.stays_open();
+    let boundary = if wants_text { Relay::at_message_boundary } else { Relay::at_frame_boundary };
+    // If the boundary does not come, what can be said is said without it.
+    let _ = timeout(SETTLE, settle(relay, from, to, boundary)).await;
+    if let Some(text) = text.filter(|_| relay.at_message_boundary()) {
+        relay.unsent.extend(text);
+    }
+    if relay.at_frame_boundary() {
+        relay.unsent.extend(close);
+    }
+    let speak = async {
+        // Whether it was written or the peer has gone: nothing more is to be said.
+        let _ = write_out(&mut relay.unsent, to).await;
+        to.finish();
+    };
+    // From here on nothing of `from` is relayed, and its own goodbye may not be lost by its bytes being left unread.
+    tokio::join!(speak, drain(from));
+}
+
+/// Relays until what was relayed ends at a boundary.
+async fn settle(relay: &mut Relay, from: &Stream, to: &Stream, boundary: fn(&Relay) -> bool) -> io::Result<()> {
+    loop {
+        write_out(&mut relay.unsent, to).await?;
+        if boundary(relay) || relay.is_opaque() {
+            return Ok(());
+        }
+        from.ready(Interest::READABLE).await?;
+        let read = with_scratch(|scratch| {
+            let count = from.try_read(scratch)?;
+            relay.take_until(scratch.get(..count).unwrap_or_default(), boundary);
+            Ok(count)
+        });
+        match read {
+            Ok(0) => return Ok(()),
+            Err(error) if !is_momentary(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+async fn write_out(buffer: &mut Buffer, to: &Stream) -> io::Result<()> {
+    while !buffer.is_empty() {
+        to.ready(Interest::WRITABLE).await?;
+        match to.try_write(buffer.as_slice()) {
+            Ok(count) => buffer.consume(count),
+            Err(error) if is_momentary(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the peer closes. A socket closed with unread bytes is reset, and the peer could lose our last words.
+async fn drain(stream: &Stream) {
+    loop {
+        if stream.ready(Interest::READABLE).await.is_err() {
+            return;
+        }
+        match with_scratch(|scratch| stream.try_read(scratch)) {
+            Ok(0) => return,
+            Err(error) if !is_momentary(&error) => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+/// Whether an error only says that it is not the time.
+pub(super) fn is_momentary(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}

@@ -1,0 +1,169 @@
+//! Tokens on a tunnel: what the client offers waits for a look at its session, and what accepts it for the session.
+
+use super::{Ending, InBandState, Tunnel};
+use crate::audit::Caller;
+use crate::proxy::Proxy;
+use crate::proxy::relay::{Examined, Seen};
+use crate::registry::{Attachment, Resolved};
+use crate::session::{Mode, Reason, SessionId};
+use crate::store::Ended;
+use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
+use crate::websocket::Side;
+use std::sync::Arc;
+
+/// Whose token cannot be told is refused in the words of an idle session: its client is to log in again.
+const UNRECOGNISED: Ending = Ending::Refused(Reason::Idle);
+
+/// What becomes of a message that had to wait for somebody's word.
+pub(super) enum TokenVerdict {
+    /// It offers tokens that are not dead.
+    Offer(Offer),
+    /// It carries a dead token, whose session ended for this reason.
+    Refuse(Reason),
+    /// It carries a token that may be dead, and nobody can tell now.
+    Undecided,
+    /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
+    Move(Option<Attachment>),
+}
+
+impl Tunnel {
+    pub(super) fn client_says(&mut self, examined: Examined) -> Result<(), Ending> {
+        let relay = &mut self.up.relay;
+        let Some(InBandState { in_band, caller }) = self.in_band_state.as_deref_mut() else {
+            relay.release();
+            return Ok(());
+        };
+        if examined == Examined::Piece {
+            let last = relay.has_ended_long();
+            let offer = in_band.client_piece(relay.message.as_slice(), last);
+            relay.message.keep_last(if last { 0 } else { in_band.overlap() });
+            if offer.is_some() && self.attached.is_unattached() && self.enforces() {
+                // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
+                // could tell.
+                self.proxy.metrics().unrecognised.inc();
+                tracing::warn!(
+                    "a message too long to be examined seems to offer the first token of a tunnel; it is refused"
+                );
+                return Err(UNRECOGNISED);
+            }
+            return offer.map_or(Ok(()), |offer| self.offer(offer));
+        }
+        match in_band.client_message(relay.message.as_slice()) {
+            ClientMessage::Other => relay.release(),
+            ClientMessage::Offer(offer) => {
+                in_band.rules_of(&offer).for_each(|rule| self.proxy.metrics().matched(rule));
+                relay.message.clear();
+                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, caller.clone())));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
+        let enforces = self.enforces();
+        let relay = &mut self.down.relay;
+        let Some(InBandState { in_band, caller }) = self.in_band_state.as_deref_mut() else {
+            relay.release();
+            return Ok(());
+        };
+        if examined == Examined::Piece {
+            relay.message.clear();
+            if in_band.server_piece() {
+                tracing::warn!(
+                    "a message of the app is too long to be examined, and a token waits for its answer; if this is the \
+                     answer, its session is not tracked"
+                );
+            }
+            return Ok(());
+        }
+        match in_band.server_message(relay.message.as_slice()) {
+            ServerMessage::Other => relay.release(),
+            ServerMessage::Accepted(id) => {
+                self.proxy.metrics().unmatched.matched();
+                relay.message.clear();
+                self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id, caller.clone())));
+            }
+            ServerMessage::Unrecognised if !enforces => relay.release(),
+            ServerMessage::Unrecognised => {
+                self.proxy.metrics().unrecognised.inc();
+                tracing::warn!("the app accepted a token that no rule recognised; the tunnel is refused");
+                return Err(UNRECOGNISED);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what cannot be recognised is refused.
+    fn enforces(&self) -> bool {
+        self.proxy.registry.mode() == Mode::Enforce
+    }
+
+    fn offer(&mut self, offer: Offer) -> Result<(), Ending> {
+        let fits = self.in_band_state.as_mut().is_none_or(|in_band_state| in_band_state.in_band.offered(offer));
+        if fits || !self.enforces() {
+            return Ok(());
+        }
+        self.proxy.metrics().unrecognised.inc();
+        tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
+        Err(UNRECOGNISED)
+    }
+
+    pub(super) fn decided_up(&mut self, verdict: TokenVerdict) -> Result<(), Ending> {
+        self.up.verdict = None;
+        match verdict {
+            TokenVerdict::Offer(offer) => self.offer(offer)?,
+            TokenVerdict::Refuse(reason) => return Err(Ending::Refused(reason)),
+            TokenVerdict::Undecided => return Err(Ending::Undecided),
+            TokenVerdict::Move(_) => {}
+        }
+        self.up.relay.release();
+        let backlog = std::mem::take(&mut self.up.backlog);
+        self.take(Side::Client, backlog.as_slice())
+    }
+
+    pub(super) fn decided_down(&mut self, verdict: TokenVerdict) -> Result<(), Ending> {
+        self.down.verdict = None;
+        match verdict {
+            TokenVerdict::Move(attached) => {
+                self.attached.move_to(attached);
+                // The message that offered the token was its session's first activity on this tunnel.
+                self.refresh(Side::Client, Seen { data: true, ..Seen::default() });
+            }
+            TokenVerdict::Refuse(reason) => return Err(Ending::Refused(reason)),
+            TokenVerdict::Offer(_) | TokenVerdict::Undecided => {}
+        }
+        self.down.relay.release();
+        let backlog = std::mem::take(&mut self.down.backlog);
+        self.take(Side::Server, backlog.as_slice())
+    }
+}
+
+/// Looks at every token of an offer: a single dead one refuses.
+async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> TokenVerdict {
+    for id in &offer.ids {
+        match proxy.registry.resolve(*id).await {
+            Resolved::Ended(ended) => return refuse(&proxy, *id, &ended, &caller),
+            Resolved::Tolerated(tolerated) => {
+                proxy.registry.record_would_refuse(*id, &tolerated.ended, Carrier::Tunnel, Some(&caller));
+            }
+            Resolved::Undecided => return TokenVerdict::Undecided,
+            Resolved::Live(_) | Resolved::Unknown => {}
+        }
+    }
+    TokenVerdict::Offer(offer)
+}
+
+async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> TokenVerdict {
+    match proxy.registry.accept(id, Some(&caller)).await {
+        Resolved::Live(session) => TokenVerdict::Move(Some(Attachment::new(session))),
+        // Its offer was recorded; that the app takes it is not decided here.
+        Resolved::Tolerated(tolerated) => TokenVerdict::Move(Some(Attachment::tolerated(tolerated))),
+        Resolved::Unknown | Resolved::Undecided => TokenVerdict::Move(None),
+        Resolved::Ended(ended) => refuse(&proxy, id, &ended, &caller),
+    }
+}
+
+fn refuse(proxy: &Proxy, id: SessionId, ended: &Ended, caller: &Caller) -> TokenVerdict {
+    proxy.registry.record_refusal(id, ended, Carrier::Tunnel, Some(caller));
+    TokenVerdict::Refuse(ended.reason)
+}

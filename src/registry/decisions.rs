@@ -1,0 +1,109 @@
+//! What is said of a decision: its line in the log, its count, and its record.
+
+use super::{Registry, Switch, TrackedSession};
+use crate::audit::{self, Caller, Decision, DecisionContext};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId};
+use crate::store::Ended;
+use crate::token::Carrier;
+use std::sync::atomic::Ordering;
+
+impl Registry {
+    /// A session begins, `created_age` milliseconds ago by the store's clock.
+    pub(super) fn record_start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
+        // To the nearest second: the store said a whole one, as an age, and its time is known up to a message's way.
+        let created = self.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
+        self.record(Decision::Start { created }, Some(id), caller);
+    }
+
+    /// A session has ended; without the session where this replica did not have it in memory.
+    pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>) {
+        self.metrics.ended(ended.reason, self.lateness(ended));
+        self.record_verdict(id, ended, session, true);
+    }
+
+    /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it. While the
+    /// mode cut nobody, nothing was late.
+    fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
+        let idle_since = ended.counting.unwrap_or(ended.last_activity);
+        let allowed = match ended.reason {
+            Reason::Idle => idle_since.saturating_add(self.limits.timeout),
+            Reason::Lifetime => ended.created.saturating_add(self.limits.lifetime?),
+            Reason::Logout | Reason::Operator => return None,
+        };
+        Some(ended.ended.saturating_sub(allowed.max(self.enforces_since.load(Ordering::Relaxed))))
+    }
+
+    /// A session would have ended, had the mode been `enforce`.
+    pub(super) fn record_would_end(&self, session: &TrackedSession, ended: &Ended) {
+        self.metrics.would_cut(ended.reason);
+        self.record_verdict(session.id(), ended, Some(session), false);
+    }
+
+    /// How and why a session ended, or would have.
+    pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>, done: bool) {
+        let connections = session.map_or(0, TrackedSession::connections);
+        tracing::info!(
+            session = %id,
+            reason = %ended.reason,
+            last_activity = ended.last_activity,
+            source = %ended.source,
+            created = ended.created,
+            now = ended.ended,
+            counting = ended.counting,
+            idle = ended.idle(),
+            limit = self.limits.timeout,
+            mode = %self.mode(),
+            watermark = ended.watermark,
+            connections,
+            "{}",
+            if done { "session ended" } else { "session would be cut" }
+        );
+        let caller = session.and_then(TrackedSession::caller);
+        self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
+    }
+
+    /// A dead token came, by HTTP or on a tunnel, and is refused.
+    pub fn record_refusal(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        self.metrics.refused(carrier);
+        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
+        self.record(Decision::Refusal { ended, done: true, carrier }, Some(id), caller);
+    }
+
+    /// A dead token came, and would be refused, had the mode been `enforce`.
+    pub fn record_would_refuse(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        tracing::debug!(session = %id, carrier = carrier.name(), "a dead token would be refused");
+        self.record(Decision::Refusal { ended, done: false, carrier }, Some(id), caller);
+    }
+
+    /// The mode has changed.
+    pub(super) fn record_mode(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
+        self.metrics.mode(self.mode());
+        tracing::info!(mode = %after, %before, by, past_the_limit, "the mode has changed");
+        self.record(Decision::Mode { before, after, by, set: None, past_the_limit }, None, None);
+    }
+
+    /// A switch was set, and the mode in force is what it was.
+    pub(super) fn record_setting(&self, mode: Mode, by: Switch, set: Mode) {
+        tracing::info!(%mode, switch = %by, %set, "a switch was set, and the mode in force stays");
+        let (by, set) = (by.name(), Some(set));
+        self.record(Decision::Mode { before: mode, after: mode, by, set, past_the_limit: 0 }, None, None);
+    }
+
+    fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {
+        let scene = DecisionContext {
+            replica: &self.replica,
+            mode: self.mode(),
+            limit: self.limits.timeout,
+            lifetime: self.limits.lifetime,
+            now: self.store.now().map(|now| -> EpochSeconds { now / 1000 }),
+            session,
+            caller,
+        };
+        if matches!(decision, Decision::Start { .. }) {
+            return audit::write(|| audit::line(decision, &scene));
+        }
+        let line = audit::line(decision, &scene);
+        audit::write(|| &line);
+        self.recent.lock().keep(session, matches!(decision, Decision::Refusal { .. }), line);
+    }
+}

@@ -1,0 +1,317 @@
+//! Several keepers over one store, by simulated time: random activity and logouts, while replicas are suspended, cut off
+//! or killed, and the store is slow, out, or forgets all. Each replica has a clock of its own, and every message takes its time.
+
+mod replica;
+mod store;
+mod witness;
+
+use crate::session::{Limits, SessionId};
+use crate::store::Notification;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use replica::Replica;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use store::Shared;
+use tokio::time::sleep;
+use witness::EPOCH;
+
+const GRACE: u64 = 30_000;
+
+/// How often it is looked whether a session lives for too long, in milliseconds.
+const LOOKED_EVERY: u64 = 250;
+
+/// How long after a trouble all that it held up is done, in milliseconds.
+const SETTLED_AFTER: u64 = 3_500;
+
+struct Fleet {
+    shared: Arc<Mutex<Shared>>,
+    replicas: Vec<Replica>,
+    born: usize,
+    /// How often each user has logged in.
+    logins: [usize; 3],
+    /// Since when nothing has been wrong with any replica, nor with the store.
+    calm_since: u64,
+    /// And since when all of them have reported in time as well.
+    well_since: u64,
+}
+
+impl Fleet {
+    async fn start(timeout: u64, seed: u64, distance: u64) -> Self {
+        let limits = Limits { timeout, lifetime: None, retention: 172_800 };
+        let shared = Arc::new(Mutex::new(Shared::new(limits, seed, distance)));
+        let replicas = (0..3).map(|number| Replica::start(&shared, number)).collect();
+        let mut fleet = Self { shared, replicas, born: 3, logins: [0; 3], calm_since: 0, well_since: 0 };
+        // A replica that has never reached the store is as good as struck off: nobody waits for it.
+        fleet.pass(4 * distance).await;
+        fleet
+    }
+
+    async fn pass(&mut self, milliseconds: u64) {
+        let mut left = milliseconds;
+        while left > 0 {
+            let step = left.min(LOOKED_EVERY);
+            sleep(Duration::from_millis(step)).await;
+            left -= step;
+            self.look();
+        }
+    }
+
+    async fn happens(&mut self, event: Event) {
+        match event {
+            Event::Pass(milliseconds) => self.pass(milliseconds).await,
+            Event::ActivitySources(number, who) => {
+                let id = self.session_of(who);
+                self.replicas[number].activity(id);
+            }
+            Event::Twice(number, who, pause) => {
+                let id = self.session_of(who);
+                self.replicas[number].activity(id);
+                self.pass(pause).await;
+                self.replicas[number].activity(id);
+            }
+            Event::Logout(number, who) => {
+                let id = self.session_of(who);
+                self.replicas[number].log_out(id);
+            }
+            Event::CutOff(number) => self.replicas[number].cut_off.store(true, Ordering::Release),
+            Event::Freeze(number) => self.replicas[number].freeze(),
+            Event::Kill(number) => {
+                self.replicas[number] = Replica::start(&self.shared, self.born);
+                self.born += 1;
+            }
+            Event::Mend(number) => self.mend(number),
+            Event::StoreIsDown => self.shared.lock().is_down = true,
+            Event::StoreIsSlow => self.shared.lock().is_slow = true,
+            // A second time before the first is made up for, and an answer lost meanwhile, is more than can be told apart.
+            Event::StoreForgets => {
+                let mut shared = self.shared.lock();
+                if shared.now() - self.calm_since.max(self.well_since) > SETTLED_AFTER {
+                    shared.forget();
+                }
+            }
+            Event::StoreIsBack => self.mend_store(),
+        }
+        self.look();
+    }
+
+    /// The session of a user. Whose session is dead logs in again, mostly.
+    fn session_of(&mut self, who: usize) -> SessionId {
+        let of = |logins: usize| SessionId::of_token(format!("{who}, login {logins}").as_bytes());
+        let shared = self.shared.lock();
+        let now = shared.now();
+        if shared.witness.ends.get(&of(self.logins[who])).is_some_and(|ended| now - ended > 2_000) {
+            self.logins[who] += 1;
+        }
+        of(self.logins[who])
+    }
+
+    fn mend(&self, number: usize) {
+        let replica = &self.replicas[number];
+        replica.cut_off.store(false, Ordering::Release);
+        replica.thaw();
+        // The subscription is made anew.
+        self.shared.lock().say(&Notification::Gap);
+    }
+
+    fn mend_store(&self) {
+        let mut shared = self.shared.lock();
+        (shared.is_down, shared.is_slow) = (false, false);
+        shared.say(&Notification::Gap);
+    }
+
+    /// Looks whether any session lives for too long, here or there.
+    fn look(&mut self) {
+        let mut shared = self.shared.lock();
+        let now = shared.now();
+        if shared.is_down || shared.is_slow || !self.replicas.iter().all(Replica::is_well) {
+            self.calm_since = now;
+        }
+        let reports = |replica: &Replica| shared.marks.get(&replica.number);
+        let in_time = |mark: Option<&u64>| mark.is_some_and(|mark| shared.epoch().saturating_sub(*mark) <= 1_500);
+        let all_report = self.replicas.iter().all(|replica| in_time(reports(replica)));
+        if !all_report || shared.marks.len() > self.replicas.len() {
+            self.well_since = now;
+        }
+        let settled = |since: u64| now - since > SETTLED_AFTER;
+        let (calm, well) = (settled(self.calm_since), settled(self.calm_since.max(self.well_since)));
+        let limit = shared.limits.timeout * 1000;
+        // A few messages more where they take long.
+        let late = limit + 1_500 + 6 * shared.distance;
+        let all: Vec<_> = shared.witness.all().collect();
+        for (id, seen) in all {
+            // What takes its time on the way counts from when it arrives.
+            let arrived = shared.records.get(&id).map_or(0, |record| record.last_activity.max(shared.counting));
+            let arrived = (arrived * 1000).saturating_sub(EPOCH);
+            let last = seen.max(arrived);
+            let live = |replica: &&Replica| {
+                let known = replica.registry.known(id);
+                known.is_some_and(|session| session.ended().is_none())
+            };
+            let Some(replica) = self.replicas.iter().find(live) else { continue };
+            let lives = |what: String| format!("{what} lives on replica {}", replica.number);
+            // What only a killed replica knew has no connection left; it is judged when it is looked up.
+            let objection = match shared.witness.ends.get(&id) {
+                // Where word of the end crosses the session's beginning here, after the store forgot it, the next report tells.
+                Some(ended) if calm && now - ended > 1_000 + 2 * shared.distance => {
+                    Some(lives(format!("dead for {} ms, it", now - ended)))
+                }
+                None if well && now - last > late => Some(lives(format!("idle for {} ms, it", now - last))),
+                _ => None,
+            };
+            if let Some(objection) = objection {
+                shared.witness.object(objection);
+            }
+        }
+        let unsynced = |(id, replica): &(SessionId, usize)| {
+            let is_known = shared.records.get(id).is_some_and(|record| record.ended > 0);
+            !is_known && self.replicas.iter().any(|other| other.number == *replica)
+        };
+        let unsynced = shared.witness.dead().find(unsynced);
+        if well && let Some((_, replica)) = unsynced {
+            shared.witness.object(format!("replica {replica} knows of an end, and the store does not"));
+        }
+        shared.witness.is_content();
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Pass(u64),
+    ActivitySources(usize, usize),
+    /// The second frame may come while the first is being told of.
+    Twice(usize, usize, u64),
+    Logout(usize, usize),
+    CutOff(usize),
+    Freeze(usize),
+    Kill(usize),
+    Mend(usize),
+    StoreIsDown,
+    StoreIsSlow,
+    StoreForgets,
+    StoreIsBack,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let (replica, who) = (0usize..3, 0usize..3);
+    prop_oneof![
+        30 => (0u64..4_000).prop_map(Event::Pass),
+        10 => (0u64..100).prop_map(Event::Pass),
+        30 => (replica.clone(), who.clone()).prop_map(|(replica, who)| Event::ActivitySources(replica, who)),
+        20 => (replica.clone(), who.clone(), 0u64..1_000).prop_map(|(replica, who, pause)| Event::Twice(replica, who, pause)),
+        1 => (replica.clone(), who).prop_map(|(replica, who)| Event::Logout(replica, who)),
+        2 => replica.clone().prop_map(Event::CutOff),
+        2 => replica.clone().prop_map(Event::Freeze),
+        1 => replica.clone().prop_map(Event::Kill),
+        // As much that mends as that breaks.
+        8 => replica.prop_map(Event::Mend),
+        1 => Just(Event::StoreIsDown),
+        1 => Just(Event::StoreIsSlow),
+        2 => Just(Event::StoreForgets),
+        4 => Just(Event::StoreIsBack),
+    ]
+}
+
+/// All that happens to one fleet, and what must come of it.
+fn live_through(timeout: u64, seed: u64, distance: u64, events: impl IntoIterator<Item = Event>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = Fleet::start(timeout, seed, distance).await;
+        for event in events {
+            fleet.happens(event).await;
+        }
+        // In the end all is well again, and who was left is cut.
+        for number in 0..3 {
+            fleet.mend(number);
+        }
+        fleet.mend_store();
+        fleet.pass(GRACE + timeout * 1000 + 4_000).await;
+        let settled = fleet.shared.lock().now() - fleet.well_since > SETTLED_AFTER;
+        assert!(settled, "not all is well in the end");
+        let all: Vec<_> = fleet.shared.lock().witness.all().map(|(id, _)| id).collect();
+        for id in all {
+            for replica in &fleet.replicas {
+                assert!(!replica.is_live(id).await, "alive on replica {}", replica.number);
+            }
+        }
+        fleet.look();
+    });
+}
+
+proptest! {
+    #[test]
+    fn a_fleet_cuts_never_early_soon_after_once_and_for_good(
+        timeout in 1u64..8,
+        seed in any::<u64>(),
+        distance in prop_oneof![Just(3u64), Just(60), Just(240)],
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        live_through(timeout, seed, distance, events);
+    }
+}
+
+/// What a user did before logging out in an outage is vouched for by the replica's report, though its end is told later.
+#[test]
+fn a_logout_in_an_outage_is_no_reason_to_lose_what_went_before() {
+    use Event::{ActivitySources, CutOff, Kill, Logout, Mend, Pass, StoreForgets, StoreIsBack, StoreIsDown, Twice};
+    let before = [Pass(87), Pass(3482), Pass(1156), Pass(3844), Pass(2074), StoreForgets, ActivitySources(0, 0)];
+    let meanwhile = [Twice(0, 2, 64), CutOff(2), Pass(2576), Kill(2), Twice(0, 0, 748), Twice(1, 2, 557), Pass(1251)];
+    let forgotten = [Pass(3227), Twice(0, 0, 302), StoreForgets, Twice(0, 0, 997), Mend(0), Twice(0, 0, 69), Pass(48)];
+    let outage = [
+        StoreIsDown,
+        ActivitySources(2, 0),
+        ActivitySources(1, 1),
+        Kill(0),
+        Twice(0, 1, 822),
+        Pass(2737),
+        Twice(1, 0, 160),
+    ];
+    let logout =
+        [Twice(1, 0, 650), Pass(3473), Twice(0, 1, 674), Pass(3385), Twice(1, 2, 534), Pass(1470), Logout(0, 1)];
+    let back = [Pass(3121), Twice(0, 0, 769), StoreIsBack, Pass(0)];
+    let all = [&before[..], &meanwhile, &forgotten, &outage, &logout, &back].concat();
+    live_through(5, 16_160_512_467_995_531_575, 240, all);
+}
+
+#[test]
+fn an_end_that_was_not_heard_is_found_within_a_minute() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let id = SessionId::of_token(b"ada");
+        let mut fleet = Fleet::start(3_600, 1, 3).await;
+        for replica in &mut fleet.replicas {
+            replica.activity(id);
+        }
+        sleep(Duration::from_secs(2)).await;
+        let lives = |replica: &Replica| replica.registry.known(id).unwrap().ended().is_none();
+        assert!(fleet.replicas.iter().all(lives));
+        // The message is lost, and nothing else goes wrong.
+        fleet.shared.lock().is_mute = true;
+        fleet.replicas[0].log_out(id);
+        sleep(Duration::from_secs(40)).await;
+        assert_eq!(fleet.replicas.iter().map(lives).collect::<Vec<_>>(), [false, true, true]);
+        sleep(Duration::from_secs(20)).await;
+        assert!(!fleet.replicas.iter().any(lives), "it lives though it was looked for");
+    });
+}
+
+#[test]
+fn what_comes_while_earlier_activity_is_told_is_told_as_well() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let mut fleet = Fleet::start(3_600, 1, 240).await;
+        // Two frames of each, a second apart, at every phase of it: those of some come before and after a report was sent.
+        for _ in 0..2 {
+            for who in 0..25 {
+                fleet.replicas[0].activity(SessionId::of_token(&[who]));
+                sleep(Duration::from_millis(40)).await;
+            }
+        }
+        sleep(Duration::from_secs(3)).await;
+        let shared = fleet.shared.lock();
+        for (id, last) in shared.witness.all() {
+            assert!(shared.records[&id].last_activity >= (EPOCH + last) / 1000, "not told: what came at {last} ms");
+        }
+    });
+}

@@ -1,0 +1,123 @@
+//! One replica of the simulated fleet: a keeper with a clock of its own, which can be stopped, cut off, and killed.
+
+use super::store::{Shared, Way};
+use crate::clock::Clock;
+use crate::registry::{Registry, Resolved};
+use crate::session::{SessionId, Source};
+use parking_lot::Mutex;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(super) struct Replica {
+    pub(super) number: usize,
+    pub(super) registry: Arc<Registry>,
+    pub(super) cut_off: Arc<AtomicBool>,
+    pace: Arc<Pace>,
+    /// Killed with it.
+    tasks: JoinSet<()>,
+}
+
+/// Lets the work of a replica go on, or not; and moves its clock, which began at a time of its own.
+struct Pace {
+    shared: Arc<Mutex<Shared>>,
+    offset: u64,
+    time: Arc<AtomicU64>,
+    frozen: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Pace {
+    async fn keep<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if self.frozen.load(Ordering::Acquire) {
+                self.waiting.lock().push(context.waker().clone());
+                return Poll::Pending;
+            }
+            self.time.store(self.shared.lock().now() + self.offset, Ordering::Release);
+            work.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+impl Replica {
+    pub(super) fn start(shared: &Arc<Mutex<Shared>>, number: usize) -> Self {
+        let limits = shared.lock().limits;
+        let offset = 1_000_000 + 77_777 * number as u64;
+        let time = Arc::new(AtomicU64::new(shared.lock().now() + offset));
+        let cut_off = Arc::new(AtomicBool::new(false));
+        let clock = Clock::simulated(Arc::clone(&time));
+        let way = Way::new(shared, number, &time, offset, &cut_off);
+        let registry = Arc::new(Registry::new(Box::new(way), clock, limits, 100));
+        let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
+        let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
+        let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };
+        replica.goes_on(|registry| async move { registry.keep(&CancellationToken::new()).await });
+        replica.goes_on(|registry| async move { match registry.listen().await {} });
+        replica
+    }
+
+    /// Does `work` at the pace of this replica.
+    fn goes_on<F: Future<Output = ()> + Send>(&mut self, work: impl FnOnce(Arc<Registry>) -> F + Send + 'static) {
+        let (pace, registry) = (Arc::clone(&self.pace), Arc::clone(&self.registry));
+        self.tasks.spawn(async move { pace.keep(work(registry)).await });
+    }
+
+    pub(super) fn freeze(&self) {
+        self.pace.frozen.store(true, Ordering::Release);
+    }
+
+    pub(super) fn thaw(&self) {
+        self.pace.frozen.store(false, Ordering::Release);
+        self.pace.waiting.lock().drain(..).for_each(Waker::wake);
+    }
+
+    /// Whether nothing is wrong with it.
+    pub(super) fn is_well(&self) -> bool {
+        !self.pace.frozen.load(Ordering::Acquire) && !self.cut_off.load(Ordering::Acquire)
+    }
+
+    /// A request with this token, or a frame of its tunnel.
+    pub(super) fn activity(&mut self, id: SessionId) {
+        let (number, pace) = (self.number, Arc::clone(&self.pace));
+        self.goes_on(move |registry| async move {
+            let standing = match registry.resolve(id).await {
+                Resolved::Unknown => registry.accept(id, None).await,
+                standing => standing,
+            };
+            let mut shared = pace.shared.lock();
+            match standing {
+                Resolved::Live(session) => {
+                    let at = registry.clock().now();
+                    session.touch(at, Source::ClientFrame);
+                    shared.witness.saw(id, at.0 - pace.offset, number);
+                }
+                Resolved::Ended(_) => shared.witness.saw_dead(id, number),
+                Resolved::Unknown | Resolved::Tolerated(_) | Resolved::Undecided => {
+                    shared.witness.object("an accepted token is not tracked");
+                }
+            }
+        });
+    }
+
+    /// The user logs out here.
+    pub(super) fn log_out(&mut self, id: SessionId) {
+        let (number, pace) = (self.number, Arc::clone(&self.pace));
+        self.goes_on(move |registry| async move {
+            if let Resolved::Live(session) = registry.resolve(id).await {
+                registry.end(&session, crate::session::Reason::Logout).await;
+                pace.shared.lock().witness.saw_dead(id, number);
+            }
+        });
+    }
+
+    pub(super) async fn is_live(&self, id: SessionId) -> bool {
+        matches!(self.pace.keep(self.registry.resolve(id)).await, Resolved::Live(_))
+    }
+}

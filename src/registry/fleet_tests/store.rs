@@ -1,0 +1,326 @@
+//! The plainest store that keeps the rule of the watermark, and each replica's way to it: messages take their time,
+//! and may be lost, or their answers.
+
+use super::GRACE;
+use super::witness::{EPOCH, Witness};
+use crate::clock::Moment;
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Verdict};
+use crate::store::{Ended, Flushed, Known, Live, Notification, Store, StoreError, StoreFuture, Touch};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long an answer is waited for.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How many milliseconds a message may take on its way to a store that is slow: more than an answer is waited for.
+const SLOW: u64 = 700;
+
+/// What all replicas share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    seed: u64,
+    /// How many milliseconds a message may take on its way when all is well.
+    pub(super) distance: u64,
+    begun: Instant,
+    pub(super) records: HashMap<SessionId, Ended>,
+    /// Since when counting is unbroken, in epoch seconds.
+    pub(super) counting: u64,
+    /// Up to when each replica has told all, in epoch milliseconds.
+    pub(super) marks: BTreeMap<usize, u64>,
+    /// Nobody reaches it.
+    pub(super) is_down: bool,
+    /// It takes its time, and the answers of many seem to be none.
+    pub(super) is_slow: bool,
+    /// Whom it should tell of ends, it does not tell.
+    pub(super) is_mute: bool,
+    hearing: BTreeMap<usize, Hearing>,
+    pub(super) witness: Witness,
+}
+
+/// How one replica is told of ends.
+#[derive(Clone, Debug)]
+struct Hearing {
+    sender: UnboundedSender<Notification>,
+    cut_off: Arc<AtomicBool>,
+}
+
+/// The answer to a flush.
+struct Report {
+    flushed: Flushed,
+    mark: u64,
+    watermark: u64,
+}
+
+impl Shared {
+    pub(super) fn new(limits: Limits, seed: u64, distance: u64) -> Self {
+        Self {
+            limits,
+            seed,
+            distance,
+            #[expect(clippy::disallowed_methods, reason = "this time is simulated")]
+            begun: Instant::now(),
+            records: HashMap::new(),
+            counting: 0,
+            marks: BTreeMap::new(),
+            is_down: false,
+            is_slow: false,
+            is_mute: false,
+            hearing: BTreeMap::new(),
+            witness: Witness::default(),
+        }
+    }
+
+    /// Milliseconds since the simulation began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.begun.elapsed().as_millis()).unwrap()
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        EPOCH + self.now()
+    }
+
+    /// How long a message takes: random, and the same in every run of the same seed.
+    fn delay(&self, of: impl Hash) -> Duration {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, self.now(), of).hash(&mut hasher);
+        Duration::from_millis(hasher.finish() % if self.is_slow { SLOW } else { self.distance })
+    }
+
+    fn known(&self, id: SessionId) -> Known {
+        let Some(record) = self.records.get(&id) else { return Known::Unknown };
+        if record.ended > 0 {
+            return Known::Ended(Ended { remembered_for: self.limits.retention * 1000, ..*record });
+        }
+        let now = self.epoch();
+        let due = match self.limits.judge(record.created, record.last_activity.max(self.counting), now / 1000) {
+            Verdict::Live { due } => due * 1000,
+            Verdict::Over(_) => now,
+        };
+        let ago = |second: u64| now - second * 1000;
+        let (age, created_age) = (ago(record.last_activity), ago(record.created));
+        Known::Live(Live { age, source: record.source, created_age, due_in: due.saturating_sub(now) })
+    }
+
+    fn tell(&mut self, touch: Touch) -> Known {
+        let second = |age: u64| (self.epoch() - age) / 1000;
+        let fresh = Ended {
+            last_activity: second(touch.age),
+            source: touch.source,
+            created: second(touch.created_age),
+            ended: 0,
+            reason: Reason::Idle,
+            counting: None,
+            watermark: 0,
+            remembered_for: 0,
+        };
+        let record = self.records.entry(touch.id).or_insert(fresh);
+        if record.ended == 0 && fresh.last_activity > record.last_activity {
+            (record.last_activity, record.source) = (fresh.last_activity, fresh.source);
+        }
+        self.known(touch.id)
+    }
+
+    /// Takes what a replica tells, and its mark, of which it knows that the last one was `confirmed`.
+    fn flush(&mut self, number: usize, touches: &[Touch], told: u64, confirmed: u64) -> Report {
+        let known: Vec<_> = touches.iter().map(|touch| (touch.id, self.tell(*touch))).collect();
+        let ended = known.into_iter().filter_map(|(id, known)| match known {
+            Known::Ended(ended) => Some((id, ended)),
+            _ => None,
+        });
+        let (now, before) = (self.epoch(), self.marks.get(&number).copied());
+        let resync = before.is_none_or(|before| before < confirmed);
+        // Who has to tell all first holds verdicts back, but not for long. All others' marks are taken as they are told,
+        // and be it from the future: a store that corrects them would hide a keeper that tells too much.
+        let mark = if resync { before.unwrap_or(now - GRACE + 2_000) } else { told };
+        self.marks.insert(number, mark);
+        self.marks.retain(|_, mark| now.saturating_sub(*mark) <= GRACE);
+        let flushed = Flushed { ended: ended.collect(), resync, fleet: None, unkept: false };
+        Report { flushed, mark, watermark: self.watermark() }
+    }
+
+    /// Up to when all replicas have told all.
+    fn watermark(&self) -> u64 {
+        self.marks.values().min().copied().unwrap_or(0) / 1000
+    }
+
+    fn judge(&mut self, touch: Touch, watermark: u64) -> Known {
+        self.tell(touch);
+        let record = self.records[&touch.id];
+        let idle_since = record.last_activity.max(self.counting);
+        let over = |at: u64| at.saturating_sub(idle_since) > self.limits.timeout;
+        if record.ended == 0 && over(self.epoch() / 1000) && over(watermark) {
+            let now = self.now();
+            self.witness.judge_the_cut(touch.id, &record, now, self.limits.timeout, &self.marks);
+            return self.end(touch.id, Reason::Idle, watermark);
+        }
+        self.known(touch.id)
+    }
+
+    fn end(&mut self, id: SessionId, reason: Reason, watermark: u64) -> Known {
+        let now = self.now();
+        if let Some(record) = self.records.get_mut(&id).filter(|record| record.ended == 0) {
+            (record.ended, record.reason, record.watermark) = ((EPOCH + now) / 1000, reason, watermark);
+            self.witness.saw_end(id, now);
+            self.say(&Notification::Ended(id));
+        }
+        self.known(id)
+    }
+
+    /// Forgets everything.
+    pub(super) fn forget(&mut self) {
+        self.records.clear();
+        self.marks.clear();
+        self.counting = self.epoch() / 1000;
+        self.witness.ends.clear();
+    }
+
+    /// Tells all who can hear.
+    pub(super) fn say(&self, what: &Notification) {
+        for (number, hearing) in &self.hearing {
+            let (delay, what, Hearing { sender, cut_off }) = (self.delay(number), what.clone(), hearing.clone());
+            if self.is_down || self.is_mute || cut_off.load(Ordering::Acquire) {
+                continue;
+            }
+            tokio::spawn(async move {
+                sleep(delay).await;
+                // A replica that was killed hears nothing.
+                let _ = sender.send(what);
+            });
+        }
+    }
+}
+
+/// One replica's way to what they share.
+#[derive(Debug)]
+pub(super) struct Way {
+    shared: Arc<Mutex<Shared>>,
+    number: usize,
+    offset: u64,
+    cut_off: Arc<AtomicBool>,
+    /// Of the replica's clock.
+    time: Arc<AtomicU64>,
+    watermark: AtomicU64,
+    /// Its mark, of which it knows that the store has it.
+    confirmed: AtomicU64,
+    heard: tokio::sync::Mutex<UnboundedReceiver<Notification>>,
+}
+
+impl Way {
+    pub(super) fn new(
+        shared: &Arc<Mutex<Shared>>,
+        number: usize,
+        time: &Arc<AtomicU64>,
+        offset: u64,
+        cut_off: &Arc<AtomicBool>,
+    ) -> Self {
+        let (sender, heard) = unbounded_channel();
+        shared.lock().hearing.insert(number, Hearing { sender, cut_off: Arc::clone(cut_off) });
+        let (shared, time, cut_off) = (Arc::clone(shared), Arc::clone(time), Arc::clone(cut_off));
+        let [watermark, confirmed] = [0; 2].map(AtomicU64::new);
+        Self { shared, number, time, offset, cut_off, watermark, confirmed, heard: heard.into() }
+    }
+
+    /// Sends a message, which goes on by itself whatever becomes of the replica, and waits for its answer.
+    async fn ask<T: Send + 'static>(
+        &self,
+        about: impl Hash,
+        ask: impl FnOnce(&mut Shared) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (sender, answer) = tokio::sync::oneshot::channel();
+        let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
+        let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, &about)));
+        tokio::spawn(async move {
+            // A server that is down refuses at once; who is cut off waits in vain.
+            let passes = async |takes| {
+                sleep(takes).await;
+                if cut_off.load(Ordering::Acquire) {
+                    sleep(RESPONSE_TIMEOUT).await;
+                    return false;
+                }
+                !shared.lock().is_down
+            };
+            if passes(there).await {
+                let answered = ask(&mut shared.lock());
+                if passes(back).await {
+                    // Too late for who waits no more.
+                    let _ = sender.send(answered);
+                }
+            }
+        });
+        let lost = || StoreError::Unavailable("lost on the way".to_owned());
+        let answered = timeout(RESPONSE_TIMEOUT, answer).await;
+        // A look-up goes on by itself, whatever the pace of who asked.
+        self.time.store(self.shared.lock().now() + self.offset, Ordering::Release);
+        answered.map_err(|_| lost())?.map_err(|_| lost())
+    }
+}
+
+impl Store for Way {
+    fn kind(&self) -> &'static str {
+        "simulated"
+    }
+
+    fn now(&self) -> Option<u64> {
+        Some(self.shared.lock().epoch())
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.shared.lock().counting
+    }
+
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        Box::pin(self.ask(id, move |shared| shared.known(id)))
+    }
+
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
+        Box::pin(self.ask(touch.id, move |shared| shared.tell(touch)))
+    }
+
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, _: Mode) -> StoreFuture<'a, Flushed> {
+        let (number, touches, told) = (self.number, touches.to_vec(), EPOCH + told.0 - self.offset);
+        let confirmed = self.confirmed.load(Ordering::Acquire);
+        Box::pin(async move {
+            let flush = move |shared: &mut Shared| shared.flush(number, &touches, told, confirmed);
+            let report = self.ask("flush", flush).await?;
+            self.watermark.store(report.watermark, Ordering::Release);
+            self.confirmed.store(report.mark, Ordering::Release);
+            Ok(report.flushed)
+        })
+    }
+
+    fn judge(&self, touch: Touch, _: u64, _: Mode) -> StoreFuture<'_, Known> {
+        let watermark = self.watermark.load(Ordering::Acquire);
+        Box::pin(self.ask(touch.id, move |shared| shared.judge(touch, watermark)))
+    }
+
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
+        Box::pin(self.ask(id, move |shared| shared.end(id, reason, 0)))
+    }
+
+    fn report_ends(&self, touch: Touch, reason: Reason, _: u64) -> StoreFuture<'_, Known> {
+        let report_ends = move |shared: &mut Shared| {
+            shared.tell(touch);
+            shared.end(touch.id, reason, 0)
+        };
+        Box::pin(self.ask(touch.id, report_ends))
+    }
+
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
+        let shared = self.shared.lock();
+        Ended::of(touch, reason, shared.epoch(), &shared.limits, 0)
+    }
+
+    fn heard(&self) -> StoreFuture<'_, Notification> {
+        Box::pin(async {
+            let lost = || StoreError::Unavailable("nothing will be heard any more".to_owned());
+            self.heard.lock().await.recv().await.ok_or_else(lost)
+        })
+    }
+}

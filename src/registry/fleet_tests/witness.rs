@@ -1,0 +1,85 @@
+//! Who sees all that really happens in the fleet, and objects to what must not.
+
+use crate::session::SessionId;
+use crate::store::Ended;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+/// When the simulation begins, in epoch milliseconds. All else here is milliseconds from then.
+pub(super) const EPOCH: u64 = 1_792_890_000_123;
+
+#[derive(Debug, Default)]
+pub(super) struct Witness {
+    /// What each replica saw of a session, and when.
+    activity: HashMap<SessionId, Vec<(u64, usize)>>,
+    /// When the store ended each.
+    pub(super) ends: HashMap<SessionId, u64>,
+    /// Who knows of whose end.
+    dead: HashSet<(SessionId, usize)>,
+    objections: Vec<String>,
+}
+
+impl Witness {
+    pub(super) fn object(&mut self, what: impl Into<String>) {
+        self.objections.push(what.into());
+    }
+
+    pub(super) fn saw(&mut self, id: SessionId, at: u64, replica: usize) {
+        if self.dead.contains(&(id, replica)) {
+            self.object(format!("revived on replica {replica}, which knew of its end"));
+        }
+        self.activity.entry(id).or_default().push((at, replica));
+    }
+
+    pub(super) fn saw_dead(&mut self, id: SessionId, replica: usize) {
+        self.dead.insert((id, replica));
+    }
+
+    /// Whose activity was seen, and the last of it.
+    pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, u64)> {
+        self.activity.iter().map(|(id, seen)| (*id, seen.iter().map(|(at, _)| *at).max().unwrap_or(0)))
+    }
+
+    /// Who knows of whose end.
+    pub(super) fn dead(&self) -> impl Iterator<Item = (SessionId, usize)> {
+        self.dead.iter().copied()
+    }
+
+    pub(super) fn saw_end(&mut self, id: SessionId, now: u64) {
+        if self.ends.insert(id, now).is_some() {
+            self.object("ended twice");
+        }
+    }
+
+    /// A session is cut at `now`. Of the replicas in `marks`, which nobody has given up, all activity counts.
+    pub(super) fn judge_the_cut(
+        &mut self,
+        id: SessionId,
+        record: &Ended,
+        now: u64,
+        timeout: u64,
+        marks: &BTreeMap<usize, u64>,
+    ) {
+        let limit = timeout * 1000;
+        let seen = self.activity.get(&id).map_or(&[][..], Vec::as_slice);
+        let is_told = |at: u64| (EPOCH + at) / 1000 <= record.last_activity;
+        let told = seen.iter().map(|(at, _)| *at).filter(|at| is_told(*at)).max();
+        let told = told.unwrap_or((record.last_activity * 1000 + 999).saturating_sub(EPOCH));
+        let counts = |(at, replica): &&(u64, usize)| !is_told(*at) && marks.contains_key(replica);
+        let unsynced: Vec<u64> = seen.iter().filter(counts).map(|(at, _)| *at).collect();
+        let objection = match (unsynced.iter().min(), unsynced.iter().max()) {
+            // It was over already when it was touched, and nobody had noticed: both is right.
+            (Some(first), _) if *first - told > limit => None,
+            (Some(_), Some(last)) if now - last <= limit => Some(format!("cut early: idle for {} ms", now - last)),
+            (Some(first), _) => Some(format!("lost: activity {} ms before the cut", now - first)),
+            _ if now - told <= limit => Some(format!("cut early: idle for {} ms, as was told", now - told)),
+            _ => None,
+        };
+        if let Some(objection) = objection {
+            self.object(format!("{objection}; limit {limit} ms"));
+        }
+    }
+
+    pub(super) fn is_content(&self) {
+        assert!(self.objections.is_empty(), "{:#?}", self.objections);
+    }
+}

@@ -1,0 +1,338 @@
+//! What operators ask of all sessions and of all replicas, and what they do to one.
+
+use super::notifications::MAX_CONCURRENT_LOOKUPS;
+use super::session_view::{End, LastClose, LastRequest, Reckoning, SessionView, State};
+use super::table::Entry;
+use super::{Registry, Switch, TrackedSession};
+use crate::clock::{Moment, epoch_milliseconds};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
+use crate::store::{Answers, Known, Live, Question, StoreError, Touch};
+use futures_util::future::join_all;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+/// How many sessions one replica tells of at most. A page that lists more is read by nobody, and an answer has to end.
+pub const MAX_LISTED: usize = 1_000;
+
+/// What all replicas told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Told<T> {
+    /// Put together.
+    pub told: T,
+    /// How many replicas did not answer: what they know is missing.
+    pub silent: u64,
+}
+
+/// Whom an order has reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// There is no such session, or not any more.
+    Nobody,
+    /// This replica. The store does not answer: the others are told when it does.
+    Here,
+    /// All replicas.
+    All,
+}
+
+/// How the sessions of one replica stand.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// How many are live.
+    pub live: usize,
+    /// How many of these are over, and would be cut if the mode enforced.
+    pub overdue: usize,
+}
+
+/// How many ids are shown that begin alike.
+const MAX_NEW_SESSIONS: usize = 8;
+
+/// What one replica asks all of them.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ask {
+    /// About one session.
+    Session(String),
+    /// About the live sessions that have been idle for so many seconds: so many of them, those with the least time left.
+    Live { idle_over: u64, at_most: usize },
+    /// Which session ids begin with these digits.
+    Beginning(String),
+    /// About those that would be cut, were the fleet's switch set to enforce.
+    WouldBeCut,
+}
+
+impl Registry {
+    /// Now, in epoch milliseconds: by the store's clock, as far as it is known.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.store.now().unwrap_or_else(epoch_milliseconds)
+    }
+
+    /// The epoch second of a moment.
+    pub(super) fn second_of(&self, at: Moment) -> EpochSeconds {
+        self.now().saturating_sub(self.clock.now().since(at)) / 1000
+    }
+
+    /// What is known of one session, on all replicas and in the store; nothing where it is unknown to all.
+    ///
+    /// # Errors
+    /// Where the store does not answer and this replica does not know the session either.
+    pub async fn account(&self, id: SessionId) -> Result<Told<Option<SessionView>>, StoreError> {
+        let here = self.known(id).map(|session| self.account_of(&session));
+        let in_store = match self.store.lookup(id).await {
+            Ok(known) => self.account_in_store(id, known),
+            Err(_) if here.is_some() => None,
+            Err(error) => return Err(error),
+        };
+        let Told { told, silent } = self.ask::<SessionView>(&Ask::Session(id.to_string())).await;
+        let accounts = told.into_iter().chain(here).chain(in_store);
+        let told = accounts.reduce(|mut all, one| {
+            all.merge(one);
+            all
+        });
+        Ok(Told { told, silent })
+    }
+
+    /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
+    /// that have the least time left.
+    pub async fn accounts(&self, idle_over: u64, at_most: usize) -> Told<Vec<SessionView>> {
+        let mut all: BTreeMap<String, SessionView> = BTreeMap::new();
+        let Told { told, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, at_most }).await;
+        for account in told.into_iter().chain(self.live_here(idle_over, at_most)) {
+            match all.get_mut(&account.session) {
+                Some(known) => known.merge(account),
+                None => drop(all.insert(account.session.clone(), account)),
+            }
+        }
+        // Idle on one replica and active on another is not idle.
+        let by = self.reckoning();
+        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(&by) >= idle_over).collect();
+        all.sort_by_key(|account| account.last_activity);
+        Told { told: all, silent }
+    }
+
+    /// Asks all replicas, each of which answers with a list.
+    async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Told<Vec<T>> {
+        let question = json!(ask).to_string();
+        let Answers { told: answers, mut silent } = self.store.ask_all(&question).await.unwrap_or_default();
+        let mut told = Vec::new();
+        for answer in answers {
+            match serde_json::from_str::<Vec<T>>(&answer) {
+                Ok(some) => told.extend(some),
+                // It is of another version: what it says is not understood.
+                Err(_) => silent += 1,
+            }
+        }
+        Told { told, silent }
+    }
+
+    /// Answers what some replica asks all.
+    pub(super) async fn answer(&self, question: &Question) {
+        let answer = match serde_json::from_str(&question.text) {
+            Ok(Ask::Session(id)) => {
+                let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
+                json!(session.map(|session| self.account_of(&session)).as_slice())
+            }
+            Ok(Ask::Live { idle_over, at_most }) => json!(self.live_here(idle_over, at_most)),
+            Ok(Ask::Beginning(digits)) => json!(self.beginning_here(&digits)),
+            Ok(Ask::WouldBeCut) => {
+                json!(self.overdue_under(Switch::Fleet).iter().map(SessionId::to_string).collect::<Vec<_>>())
+            }
+            // A question of a later version. Saying nothing would make who asked wait.
+            Err(_) => json!(null),
+        };
+        let answer = answer.to_string();
+        if let Err(error) = self.store.answer(question, &answer).await {
+            tracing::debug!(%error, "a question of another replica could not be answered");
+        }
+    }
+
+    /// The session ids that begin with these digits: of sessions that any replica knows, and of what was decided here lately.
+    /// A few of them where there are many.
+    pub async fn ids_beginning(&self, digits: &str) -> Vec<String> {
+        let mut ids: BTreeSet<_> = self.beginning_here(digits).into_iter().collect();
+        ids.extend(self.ask::<String>(&Ask::Beginning(digits.to_owned())).await.told);
+        ids.into_iter().take(MAX_NEW_SESSIONS).collect()
+    }
+
+    fn beginning_here(&self, digits: &str) -> Vec<String> {
+        let decided = self.recent().into_iter().filter_map(|past| past.session);
+        let known: Vec<_> = self.sessions.read().by_id.keys().copied().collect();
+        let ids = known.into_iter().chain(decided).map(|id| id.to_string());
+        ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(MAX_NEW_SESSIONS).collect()
+    }
+
+    /// What accounts are reckoned by now.
+    #[must_use]
+    pub fn reckoning(&self) -> Reckoning {
+        Reckoning { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
+    }
+
+    /// How many sessions this replica has.
+    #[must_use]
+    pub fn overview(&self) -> Overview {
+        let sessions = self.sessions.read();
+        let live = sessions.by_id.values().filter(|entry| entry.session.ended().is_none());
+        Overview { live: sessions.live, overdue: live.filter(|entry| entry.session.overdue().is_some()).count() }
+    }
+
+    /// The live sessions of this replica with the least time left, which have been idle for so many seconds.
+    fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<SessionView> {
+        let at_most = at_most.min(MAX_LISTED);
+        // Read once: there may be very many of them.
+        let (by, now, here) = (self.reckoning(), self.now(), self.clock.now());
+        let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
+        // The latest on top, to make way for an earlier one: nothing is copied of all the others.
+        let mut earliest = BinaryHeap::with_capacity(at_most + 1);
+        let sessions = self.sessions.read();
+        for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
+            let last = second_of(session.activity_record().last().at);
+            if by.idle(last) < idle_over {
+                continue;
+            }
+            earliest.push((by.due(second_of(session.created()), last).0, session.id()));
+            if earliest.len() > at_most {
+                earliest.pop();
+            }
+        }
+        let earliest = earliest.into_sorted_vec();
+        let found = earliest.iter().filter_map(|(_, id)| sessions.by_id.get(id));
+        found.map(|entry| self.account_of(&entry.session)).collect()
+    }
+
+    fn account_of(&self, session: &TrackedSession) -> SessionView {
+        let last = session.activity_record().last();
+        let by_source = session.activity_record().by_source();
+        let mut account = SessionView {
+            session: session.id().to_string(),
+            state: State::Live,
+            created: self.second_of(session.created()),
+            last_activity: self.second_of(last.at),
+            source: last.source.name().to_owned(),
+            activity: by_source.map(|beat| (beat.source.name().to_owned(), self.second_of(beat.at))).collect(),
+            connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
+            end: None,
+            last_request: session.caller().map(LastRequest::from),
+            last_close: session.last_close().map(|closed| {
+                let (code, reason) = closed.close.map_or((None, None), |(code, reason)| (Some(code), Some(reason)));
+                let reason = reason.filter(|reason| !reason.is_empty());
+                LastClose { at: self.second_of(closed.at), by: closed.by.to_owned(), code, reason }
+            }),
+        };
+        match (session.ended(), session.overdue()) {
+            (Some(record), _) => account.close(State::Ended, record),
+            (None, Some(record)) => account.close(State::Overdue, &record),
+            (None, None) => {}
+        }
+        account
+    }
+
+    fn account_in_store(&self, id: SessionId, known: Known) -> Option<SessionView> {
+        let of = |state, created, last_activity, source: Source, end| SessionView {
+            session: id.to_string(),
+            state,
+            created,
+            last_activity,
+            source: source.name().to_owned(),
+            activity: BTreeMap::from([(source.name().to_owned(), last_activity)]),
+            connections: BTreeMap::new(),
+            end,
+            last_request: None,
+            last_close: None,
+        };
+        match known {
+            Known::Unknown => None,
+            Known::Live(live) | Known::Overdue(live, _) => {
+                let ago = |age: u64| self.now().saturating_sub(age) / 1000;
+                Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
+            }
+            Known::Ended(ended) => {
+                let end = End::from(&ended);
+                Some(of(State::Ended, ended.created, ended.last_activity, ended.source, Some(end)))
+            }
+        }
+    }
+
+    /// Ends a session on all replicas, by an operator's will.
+    ///
+    /// # Errors
+    /// Where the store does not answer and this replica does not know the session either.
+    pub async fn end_by_operator(&self, id: SessionId) -> Result<Reach, StoreError> {
+        if let Some(session) = self.known(id) {
+            if session.ended().is_some() {
+                return Ok(Reach::Nobody);
+            }
+            self.end(&session, Reason::Operator).await;
+            return Ok(if session.is_end_unsynced() { Reach::Here } else { Reach::All });
+        }
+        if !matches!(self.store.lookup(id).await?, Known::Live(_) | Known::Overdue(..)) {
+            return Ok(Reach::Nobody);
+        }
+        // Those who know it hear of it; it may be that none of them is left.
+        if let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
+            self.record_verdict(id, &ended, None, true);
+        }
+        Ok(Reach::All)
+    }
+
+    /// Refreshes a session as if it had been active now. Returns whether there was one to refresh.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
+        let (Known::Live(Live { created_age, .. }) | Known::Overdue(Live { created_age, .. }, _)) =
+            self.store.lookup(id).await?
+        else {
+            return Ok(false);
+        };
+        self.metrics.active(Source::Operator);
+        if let Some(session) = self.known(id) {
+            session.touch(self.clock.now(), Source::Operator);
+        }
+        let extended = self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age }).await?;
+        Ok(!matches!(extended, Known::Ended(_)))
+    }
+
+    /// How many sessions would be cut at once, were this switch set to enforce: here, or with the fleet's on all
+    /// replicas. Nobody, where another switch stays less strict.
+    pub async fn would_be_cut(&self, switch: Switch) -> Told<usize> {
+        let mut all: BTreeSet<_> = self.overdue_under(switch).into_iter().collect();
+        let mut silent = 0;
+        if switch == Switch::Fleet {
+            let others = self.ask::<String>(&Ask::WouldBeCut).await;
+            all.extend(others.told.iter().filter_map(|id| SessionId::from_hex(id)));
+            silent = others.silent;
+        }
+        Told { told: self.over_in_store(all).await, silent }
+    }
+
+    /// How many sessions of this replica are over, and live on since the mode does not cut.
+    pub async fn past_the_limit(&self) -> usize {
+        self.over_in_store(self.overdue().iter().map(|session| session.id())).await
+    }
+
+    /// Those of this replica that would be cut, were this switch set to enforce.
+    fn overdue_under(&self, switch: Switch) -> Vec<SessionId> {
+        let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
+        let overdue = if is_in_force { self.overdue() } else { Vec::new() };
+        overdue.iter().map(|session| session.id()).collect()
+    }
+
+    /// How many of these are over by the store's word: who is idle on this replica may be active on another, and whoever
+    /// logged out while nobody was cut may be active still. One of which the store says nothing counts, and so do those beyond
+    /// the first thousand, about whom it is not asked: whoever waits for the number is to get it.
+    async fn over_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
+        let ids: Vec<_> = ids.into_iter().collect();
+        let (asked_about, beyond) = ids.split_at(ids.len().min(MAX_LISTED));
+        let mut over = beyond.len();
+        for some in asked_about.chunks(MAX_CONCURRENT_LOOKUPS) {
+            let known = join_all(some.iter().map(|id| self.store.lookup(*id))).await;
+            over += known
+                .iter()
+                .filter(|known| !matches!(known, Ok(Known::Live(Live { due_in: 1.., .. }) | Known::Ended(_))))
+                .count();
+        }
+        over
+    }
+}

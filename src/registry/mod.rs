@@ -1,0 +1,331 @@
+//! The sessions this replica knows, in memory: admitted from here, refreshed here, judged when their deadline falls due.
+//!
+//! A deadline only wakes. Whether a session is over is asked of the store each time, which merges what this replica
+//! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
+
+mod attachment;
+mod decisions;
+#[cfg(test)]
+mod fleet_tests;
+mod inspect;
+mod lookup;
+mod mode;
+#[cfg(test)]
+mod mode_tests;
+mod notifications;
+mod recent;
+mod report;
+mod session_view;
+#[cfg(test)]
+mod store_tests;
+mod switch;
+mod sync;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tracked_session;
+
+pub use attachment::{Attachment, AwaitingResponse, Tolerated};
+pub use inspect::{MAX_LISTED, Overview, Reach, Told};
+pub use recent::Past;
+pub use report::StoreStatus;
+pub use session_view::{End, LastClose, LastRequest, Reckoning, SessionView, State};
+pub use switch::{Setting, Switch};
+pub use tracked_session::{Closed, TrackedSession};
+
+use crate::audit::Caller;
+use crate::clock::{Clock, Moment, epoch_milliseconds};
+use crate::config::ExchangeSettings;
+use crate::metrics::Metrics;
+use crate::replica;
+use crate::session::{Activity, EpochSeconds, Limits, Mode, Reason, SessionId, Source};
+use crate::store::{Ended, Fleet, Known, Live, Store, Touch};
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
+/// their time. One that is older was only unknown here, since the store could not be asked about it.
+const BEGUN_WITHIN: u64 = 2_000;
+
+/// What a token stands for, as far as it is known.
+#[derive(Clone, Debug)]
+pub enum Resolved {
+    /// Nothing is known: the app has the say, and nothing is tracked until it accepts.
+    Unknown,
+    /// A live session.
+    Live(Arc<TrackedSession>),
+    /// An ended session: the token is dead.
+    Ended(Ended),
+    /// An ended session, whose token is let pass by the mode. The app has the say, and nothing is tracked.
+    Tolerated(Tolerated),
+    /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
+    Undecided,
+}
+
+/// Keeps the sessions of this replica.
+#[derive(Debug)]
+pub struct Registry {
+    store: Box<dyn Store>,
+    clock: Clock,
+    /// What the store judges by, for those who explain.
+    limits: Limits,
+    max_sessions: usize,
+    exchange: ExchangeSettings,
+    sessions: RwLock<table::Sessions>,
+    lookups: lookup::Lookups,
+    switches: switch::Switches,
+    /// Fires when the mode enforces; then there is another one.
+    tolerated: Mutex<CancellationToken>,
+    /// This replica's name among the others.
+    replica: String,
+    fleet: Mutex<SeenFleet>,
+    /// How the store stands, once it was told anything.
+    standing: Mutex<Option<report::Reported>>,
+    recent: Mutex<recent::Recent>,
+    /// Word of ends may have been missed.
+    missed: Notify,
+    full: AtomicBool,
+    /// The mode has been off, if only for a moment, and the store was not told.
+    off_unsynced: AtomicBool,
+    /// The second in which this keeper began, by the store's clock.
+    started: EpochSeconds,
+    /// The second in which the mode turned to enforce; 0 from the start.
+    enforces_since: AtomicU64,
+    steps: AtomicU64,
+    metrics: Arc<Metrics>,
+}
+
+/// The switch of all replicas, as this one knows it.
+#[derive(Debug, Default)]
+struct SeenFleet {
+    /// How it was last seen.
+    stands: Option<Fleet>,
+    /// How often it was heard of. What was read meanwhile may be older than what was heard.
+    heard: u64,
+}
+
+impl Registry {
+    /// A keeper that knows nobody yet, and explains by the limits that the store judges by.
+    #[must_use]
+    pub fn new(store: Box<dyn Store>, clock: Clock, limits: Limits, max_sessions: usize) -> Self {
+        Self {
+            started: store.now().unwrap_or_else(epoch_milliseconds) / 1000,
+            store,
+            clock,
+            limits,
+            max_sessions,
+            exchange: ExchangeSettings::default(),
+            sessions: RwLock::default(),
+            lookups: lookup::Lookups::default(),
+            switches: switch::Switches::default(),
+            tolerated: Mutex::default(),
+            replica: replica::new_name(),
+            fleet: Mutex::default(),
+            standing: Mutex::default(),
+            recent: Mutex::default(),
+            missed: Notify::new(),
+            full: AtomicBool::new(false),
+            off_unsynced: AtomicBool::new(false),
+            enforces_since: AtomicU64::new(0),
+            steps: AtomicU64::new(0),
+            metrics: Arc::default(),
+        }
+    }
+
+    /// How it deals with the store; without this by the defaults.
+    #[must_use]
+    pub fn with_exchange(self, exchange: ExchangeSettings) -> Self {
+        Self { exchange, ..self }
+    }
+
+    /// This replica's name; without this a new one.
+    #[must_use]
+    pub fn named(self, replica: String) -> Self {
+        Self { replica, ..self }
+    }
+
+    /// This replica's name among the others.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// Counts in these metrics, which the store counts in as well.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        metrics.sessions_max.set(i64::try_from(self.max_sessions).unwrap_or(i64::MAX));
+        Self { metrics, ..self }
+    }
+
+    /// When it began: what a store in memory knows is from then on.
+    #[must_use]
+    pub fn started(&self) -> EpochSeconds {
+        self.started
+    }
+
+    /// What is counted of sessions, and of all that is done for them.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// The clock all activity is stamped by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// How long sessions may last.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What this replica has in memory about `id`, without asking the store.
+    #[must_use]
+    pub fn known(&self, id: SessionId) -> Option<Arc<TrackedSession>> {
+        self.sessions.read().by_id.get(&id).map(|entry| Arc::clone(&entry.session))
+    }
+
+    /// The app has accepted the token with this session id: its session begins, unless it is known already.
+    /// `caller` is who came with it, where that is known.
+    pub async fn accept(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
+        if self.mode() == Mode::Off {
+            return Resolved::Unknown;
+        }
+        let standing = self.begin(id, caller).await;
+        if let (Resolved::Live(session), Some(caller)) = (&standing, caller) {
+            session.called_by(caller);
+        }
+        self.as_the_mode_has_it(id, standing)
+    }
+
+    async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
+        if let Some(session) = self.known(id) {
+            return resolved(session);
+        }
+        if self.sessions.read().live >= self.max_sessions {
+            self.note_full();
+            return Resolved::Unknown;
+        }
+        self.metrics.active(Source::Accepted);
+        let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
+        let told = self.store.begin(begun).await;
+        let known = told.as_ref().copied().unwrap_or_else(|error| {
+            tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
+            Known::Live(Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() })
+        });
+        let (standing, news) = self.adopt(id, known);
+        if let (Resolved::Live(session), Err(_)) = (&standing, told) {
+            session.activity_record().mark_unsynced();
+        }
+        if let (Known::Live(live), true) = (known, news)
+            && live.created_age < BEGUN_WITHIN
+        {
+            self.record_start(id, live.created_age, caller);
+        }
+        standing
+    }
+
+    fn limit_ms(&self) -> u64 {
+        self.limits.timeout.saturating_mul(1000)
+    }
+
+    /// Ends a session whatever its activity: its user logged out, or an operator ends it, who does so in any mode. Where
+    /// the store does not know it, or does not answer, it ends here all the same, and the store is told with the next
+    /// round that reaches it.
+    pub async fn end(&self, session: &TrackedSession, reason: Reason) {
+        let end_record = || self.store.end_record(session.touch_for_store(self.clock.now()), reason);
+        if self.mode() != Mode::Enforce && reason != Reason::Operator {
+            return self.mark_overdue(session, end_record());
+        }
+        let asked = self.store.end(session.id(), reason).await;
+        if let Ok(Known::Ended(ended)) = asked {
+            return self.close(session, ended);
+        }
+        tracing::debug!(session = %session.id(), ?asked, "the session ends here; the store is told when it answers");
+        session.set_end_unsynced(true);
+        self.close(session, end_record());
+    }
+
+    /// Takes over what the store knows of a session that this replica did not know. Returns whether it really did not.
+    fn adopt(&self, id: SessionId, known: Known) -> (Resolved, bool) {
+        let now = self.clock.now();
+        let (session, deadline) = match known {
+            Known::Unknown => return (Resolved::Unknown, false),
+            Known::Live(live) | Known::Overdue(live, _) => {
+                let Live { age, source, created_age, due_in } = live;
+                let beat = Activity { at: now.minus(age), source };
+                (TrackedSession::live(id, beat, now.minus(created_age), now), now.plus(due_in))
+            }
+            Known::Ended(ended) => {
+                (TrackedSession::dead(id, now, ended, self.moment_of(&ended)), now.plus(ended.remembered_for))
+            }
+        };
+        let mut sessions = self.sessions.write();
+        // Another connection may have been faster: there is one object per session, or a cut would miss somebody.
+        if let Some(entry) = sessions.by_id.get(&id) {
+            return (resolved(Arc::clone(&entry.session)), false);
+        }
+        if session.ended().is_none() {
+            self.metrics.tracked.inc();
+            tracing::debug!(session = %id, "a session is tracked");
+        }
+        let session = Arc::new(session);
+        sessions.insert(&session, deadline);
+        self.show(&sessions);
+        drop(sessions);
+        (resolved(session), true)
+    }
+
+    /// When a session ended, by our clock: where the store loses the record, it is told of this end again, as an age.
+    fn moment_of(&self, ended: &Ended) -> Moment {
+        let ago = self.store.now().map_or(0, |now| now.saturating_sub(ended.ended.saturating_mul(1000)));
+        self.clock.now().minus(ago)
+    }
+
+    fn show(&self, sessions: &table::Sessions) {
+        self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
+    }
+
+    /// Records the end and tells every connection of the session. The first end is the one that counts.
+    fn close(&self, session: &TrackedSession, ended: Ended) {
+        let closed = self.moment_of(&ended);
+        // One step for all who look: a round that found it due must not find it ended with the deadline of the living,
+        // and forget it.
+        let mut sessions = self.sessions.write();
+        if !session.close(ended, closed) {
+            return;
+        }
+        sessions.live = sessions.live.saturating_sub(1);
+        if sessions.live < self.max_sessions {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
+        self.show(&sessions);
+        drop(sessions);
+        self.record_end(session.id(), &ended, Some(session));
+    }
+
+    /// Said once until there is room again: a full table must be seen, and must not fill the log.
+    fn note_full(&self) {
+        self.metrics.untracked.inc();
+        if !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                max_sessions = self.max_sessions,
+                "as many sessions as max_sessions allows are tracked; further ones pass through untracked and are never \
+                 cut: raise max_sessions"
+            );
+        }
+    }
+}
+
+fn resolved(session: Arc<TrackedSession>) -> Resolved {
+    match session.ended() {
+        Some(ended) => Resolved::Ended(*ended),
+        None => Resolved::Live(session),
+    }
+}

@@ -1,0 +1,138 @@
+//! The modes by simulated time: what is recorded, what is done, and what leaving one of them brings about.
+
+use super::tests::{SPRING, World, id, limits, run};
+use super::{Resolved, Switch};
+use crate::session::{Mode, Reason, Source};
+use proptest::prelude::*;
+use std::time::Duration;
+
+#[test]
+fn off_for_longer_than_the_limit_and_then_enforce_cuts_nobody_at_once() {
+    run(async {
+        let world = World::new(limits(60), SPRING);
+        world.registry.accept(id("ada"), None).await;
+        world.pass(30_000).await;
+        world.registry.switch(Switch::File, Mode::Off, None);
+        world.pass(7_200_000).await;
+        world.registry.switch(Switch::File, Mode::Enforce, None);
+        assert!(world.registry.overdue().is_empty());
+        world.pass(60_000).await;
+        assert!(world.is_live(id("ada")).await, "cut for time that nobody counted");
+        world.pass(2_500).await;
+        assert!(world.is_dead(id("ada")).await, "counted no more");
+    });
+}
+
+#[test]
+fn observing_cuts_nobody_and_enforcing_again_cuts_who_is_over_then() {
+    run(async {
+        let world = World::new(limits(60), SPRING);
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        for token in ["idle", "back", "logged out"] {
+            world.registry.accept(id(token), None).await;
+        }
+        let Resolved::Live(session) = world.registry.resolve(id("logged out")).await else { panic!("not begun") };
+        world.registry.end(&session, Reason::Logout).await;
+        world.pass(70_000).await;
+        for token in ["idle", "back", "logged out"] {
+            assert!(world.is_live(id(token)).await, "{token} was cut");
+        }
+        let count = || world.registry.metrics().would_cuts();
+        assert_eq!(count(), 4, "three are idle, and one would have been ended by its logout");
+        world.pass(600_000).await;
+        assert_eq!(count(), 4, "each is recorded once");
+        world.touch(id("back"), Source::ClientFrame);
+        assert_eq!(world.registry.overdue().len(), 2, "activity makes it younger");
+        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        world.pass(1_200).await;
+        assert!(world.is_dead(id("idle")).await && world.is_dead(id("logged out")).await);
+        assert!(world.is_live(id("back")).await);
+    });
+}
+
+#[test]
+fn a_switch_set_for_a_while_returns_by_itself() {
+    run(async {
+        let world = World::new(limits(60), SPRING);
+        world.registry.switch(Switch::Replica, Mode::Off, Some(Duration::from_secs(1_800)));
+        world.pass(1_799_000).await;
+        assert_eq!(world.registry.mode(), Mode::Off);
+        world.pass(2_500).await;
+        assert_eq!(world.registry.mode(), Mode::Enforce);
+    });
+}
+
+#[test]
+fn who_was_cut_by_the_rule_passes_while_it_only_observes_and_who_logged_out_does_not() {
+    run(async {
+        let world = World::new(limits(10), SPRING);
+        world.registry.accept(id("idle"), None).await;
+        world.pass(12_000).await;
+        assert!(world.is_dead(id("idle")).await);
+        let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
+        world.registry.end(&session, Reason::Logout).await;
+        world.registry.switch(Switch::File, Mode::Observe, None);
+        assert!(matches!(world.registry.resolve(id("idle")).await, Resolved::Tolerated(_)));
+        assert!(matches!(world.registry.accept(id("idle"), None).await, Resolved::Tolerated(_)), "revived");
+        assert!(world.is_dead(id("ada")).await);
+        world.registry.switch(Switch::File, Mode::Off, None);
+        assert!(matches!(world.registry.resolve(id("ada")).await, Resolved::Unknown), "off passes everything through");
+        world.registry.switch(Switch::File, Mode::Enforce, None);
+        assert!(world.is_dead(id("idle")).await && world.is_dead(id("ada")).await, "dead stays dead");
+    });
+}
+
+#[test]
+fn an_operator_ends_a_session_in_any_mode() {
+    run(async {
+        for mode in Mode::ALL {
+            let world = World::new(limits(10), SPRING);
+            let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
+            world.registry.switch(Switch::File, mode, None);
+            world.registry.end(&session, Reason::Operator).await;
+            assert_eq!(session.ended().map(|ended| ended.reason), Some(Reason::Operator), "{mode}");
+        }
+    });
+}
+
+proptest! {
+    /// The same schedule, once enforced and once observed: what would be cut is what was, at the same second and by the
+    /// same arithmetic.
+    #[test]
+    fn what_would_be_cut_first_is_what_would_have_been_cut(
+        timeout in 1u64..8,
+        phase in 0u64..1000,
+        pauses in proptest::collection::vec((0usize..3, 0u64..9_000), 1..60),
+    ) {
+        run(async {
+            let [enforced, observed] = [Mode::Enforce, Mode::Observe].map(|mode| {
+                let world = World::new(limits(timeout), SPRING + phase);
+                world.registry.switch(Switch::File, mode, None);
+                world
+            });
+            let ids = [id("ada"), id("bob"), id("eve")];
+            for world in [&enforced, &observed] {
+                for id in ids {
+                    world.registry.accept(id, None).await;
+                }
+            }
+            let mut first = [None; 3];
+            for (who, pause) in pauses {
+                for (number, id) in ids.into_iter().enumerate() {
+                    let record = observed.registry.known(id).unwrap().overdue();
+                    first[number] = first[number].or(record);
+                }
+                for world in [&enforced, &observed] {
+                    world.touch(ids[who], Source::ClientFrame);
+                    world.pass(pause).await;
+                }
+            }
+            for (number, id) in ids.into_iter().enumerate() {
+                let cut = enforced.registry.known(id).unwrap().ended().copied();
+                let would = first[number].or(observed.registry.known(id).unwrap().overdue());
+                let arithmetic = |record: crate::store::Ended| (record.last_activity, record.ended, record.reason);
+                assert_eq!(would.map(arithmetic), cut.map(arithmetic));
+            }
+        });
+    }
+}

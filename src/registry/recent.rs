@@ -1,0 +1,86 @@
+//! The last records, kept in memory for whoever looks.
+
+use super::Registry;
+use crate::session::SessionId;
+use std::collections::VecDeque;
+
+/// How many are kept of each kind: of refusals, and of all others. Whoever tries dead tokens again and again pushes out
+/// nobody's end.
+const MAX_KEPT: usize = 50;
+
+/// A record that was written not long ago.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Past {
+    /// Whose, where it is somebody's.
+    pub session: Option<SessionId>,
+    /// How many refusals of the same session this stands for, of which it is the last; 0 where it is none.
+    pub refusals: u64,
+    /// The record: JSON.
+    pub line: String,
+}
+
+/// The last records, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Recent(VecDeque<Past>);
+
+impl Recent {
+    /// Keeps one more. A page that connects again and again with its dead token is refused each time, and is kept once.
+    pub(super) fn keep(&mut self, session: Option<SessionId>, is_refusal: bool, line: String) {
+        let refusals = if is_refusal { self.take_refusals(session) + 1 } else { 0 };
+        let alike = |past: &Past| (past.refusals > 0) == is_refusal;
+        if self.0.iter().filter(|past| alike(past)).count() >= MAX_KEPT
+            && let Some(oldest) = self.0.iter().position(alike)
+        {
+            self.0.remove(oldest);
+        }
+        self.0.push_back(Past { session, refusals, line });
+    }
+
+    /// Removes the refusals of this session. Returns how many they were.
+    fn take_refusals(&mut self, session: Option<SessionId>) -> u64 {
+        let same = self.0.iter().position(|past| past.refusals > 0 && past.session == session);
+        same.and_then(|position| self.0.remove(position)).map_or(0, |past| past.refusals)
+    }
+}
+
+impl Registry {
+    /// The last records of this replica, the latest first; none of sessions that begin.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Past> {
+        self.recent.lock().0.iter().rev().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keep(recent: &mut Recent, number: usize, is_refusal: bool, line: &str) {
+        recent.keep(Some(SessionId::of_token(&number.to_be_bytes())), is_refusal, line.to_owned());
+    }
+
+    fn kept(recent: &Recent) -> Vec<&str> {
+        recent.0.iter().map(|past| past.line.as_str()).collect()
+    }
+
+    #[test]
+    fn the_oldest_makes_way_and_refusals_push_out_no_end() {
+        let mut recent = Recent::default();
+        (0..60).for_each(|number| keep(&mut recent, number, false, &format!("end {number}")));
+        let ends: Vec<_> = (10..60).map(|number| format!("end {number}")).collect();
+        assert_eq!(kept(&recent), ends);
+        (0..1000).for_each(|number| keep(&mut recent, number, true, "refusal"));
+        assert_eq!(kept(&recent)[..MAX_KEPT], ends);
+        assert_eq!(recent.0.len(), 2 * MAX_KEPT);
+    }
+
+    #[test]
+    fn a_token_that_comes_again_is_counted() {
+        let mut recent = Recent::default();
+        for (number, is_refusal, line) in [(1, false, "end"), (1, true, "a"), (2, true, "b"), (1, true, "c")] {
+            keep(&mut recent, number, is_refusal, line);
+        }
+        assert_eq!(kept(&recent), ["end", "b", "c"]);
+        assert_eq!(recent.0.iter().map(|past| past.refusals).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+}

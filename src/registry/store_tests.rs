@@ -1,0 +1,264 @@
+//! What a store brings about that is out, slow, or has something happen while it is asked.
+
+use super::tests::{SPRING, id, limits, run};
+use super::{Registry, Resolved, Switch};
+use crate::clock::{Clock, Moment};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
+use crate::store::{Ended, Flushed, Known, MemoryStore, Store, StoreError, StoreFuture, Touch};
+use parking_lot::Mutex;
+use std::fmt;
+use std::future::ready;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A store in memory, with troubles.
+struct Troubled {
+    memory: MemoryStore,
+    time: Arc<AtomicU64>,
+    is_out: AtomicBool,
+    /// How many milliseconds a verdict takes.
+    slow: AtomicU64,
+    lookups: AtomicUsize,
+    verdicts: AtomicUsize,
+    reports: AtomicUsize,
+    /// What happens the next time that an obituary is asked for, or the time.
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl fmt::Debug for Troubled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Troubled")
+    }
+}
+
+impl Troubled {
+    fn unless_out<T: Send + 'static>(&self, answer: impl FnOnce() -> T) -> StoreFuture<'_, T> {
+        let is_out = self.is_out.load(Ordering::Relaxed);
+        Box::pin(ready(if is_out { Err(StoreError::Unavailable("out".to_owned())) } else { Ok(answer()) }))
+    }
+
+    fn let_it_happen(&self) {
+        let meanwhile = self.meanwhile.lock().take();
+        if let Some(meanwhile) = meanwhile {
+            meanwhile();
+        }
+    }
+}
+
+impl Store for Arc<Troubled> {
+    fn kind(&self) -> &'static str {
+        "troubled"
+    }
+
+    fn now(&self) -> Option<u64> {
+        self.let_it_happen();
+        self.memory.now()
+    }
+
+    fn counting(&self) -> EpochSeconds {
+        self.memory.counting()
+    }
+
+    fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
+        self.lookups.fetch_add(1, Ordering::Relaxed);
+        let is_out = self.is_out.load(Ordering::Relaxed);
+        if is_out { self.unless_out(|| Known::Unknown) } else { self.memory.lookup(id) }
+    }
+
+    fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
+        self.memory.begin(touch)
+    }
+
+    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+        self.reports.fetch_add(1, Ordering::Relaxed);
+        let is_out = self.is_out.load(Ordering::Relaxed);
+        if is_out { self.unless_out(Flushed::default) } else { self.memory.flush(touches, told, mode) }
+    }
+
+    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
+        self.verdicts.fetch_add(1, Ordering::Relaxed);
+        self.time.fetch_add(self.slow.load(Ordering::Relaxed), Ordering::AcqRel);
+        let is_out = self.is_out.load(Ordering::Relaxed);
+        if is_out { self.unless_out(|| Known::Unknown) } else { self.memory.judge(touch, seen_idle, mode) }
+    }
+
+    fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
+        self.memory.end(id, reason)
+    }
+
+    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
+        self.memory.report_ends(touch, reason, ended_age)
+    }
+
+    fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
+        self.let_it_happen();
+        self.memory.end_record(touch, reason)
+    }
+}
+
+struct World {
+    time: Arc<AtomicU64>,
+    store: Arc<Troubled>,
+    registry: Arc<Registry>,
+}
+
+/// A keeper of so many sessions, which are all begun now.
+async fn world(sessions: usize) -> World {
+    world_with(limits(60), sessions).await
+}
+
+async fn world_with(limits: Limits, sessions: usize) -> World {
+    let time = Arc::new(AtomicU64::new(77_777));
+    let clock = Clock::simulated(Arc::clone(&time));
+    let store = Arc::new(Troubled {
+        memory: MemoryStore::new(limits, clock.clone(), SPRING),
+        time: Arc::clone(&time),
+        is_out: AtomicBool::new(false),
+        slow: AtomicU64::new(0),
+        lookups: AtomicUsize::new(0),
+        verdicts: AtomicUsize::new(0),
+        reports: AtomicUsize::new(0),
+        meanwhile: Mutex::new(None),
+    });
+    let registry = Arc::new(Registry::new(Box::new(Arc::clone(&store)), clock, limits, 10_000));
+    for number in 0..sessions {
+        registry.accept(id(&number.to_string()), None).await;
+    }
+    World { time, store, registry }
+}
+
+impl World {
+    /// In steps, so that counting is not broken.
+    async fn pass(&self, seconds: u64) {
+        for _ in 0..seconds {
+            self.time.fetch_add(1_000, Ordering::AcqRel);
+            self.registry.round().await;
+        }
+    }
+
+    async fn live(&self, token: &str) -> Arc<super::TrackedSession> {
+        let Resolved::Live(session) = self.registry.resolve(id(token)).await else { panic!("{token} is not live") };
+        session
+    }
+}
+
+#[test]
+fn a_store_that_is_out_is_not_asked_about_each_session_again_and_again() {
+    run(async {
+        let world = world(1_000).await;
+        world.store.is_out.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            world.registry.recheck_all().await.unwrap_err();
+            world.pass(1).await;
+        }
+        let asked = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        assert_eq!((asked(&world.store.lookups), asked(&world.store.verdicts)), (3 * 64, 0));
+        world.store.is_out.store(false, Ordering::Relaxed);
+        world.registry.recheck_all().await.unwrap();
+        assert_eq!(asked(&world.store.lookups), 3 * 64 + 1_000);
+    });
+}
+
+#[test]
+fn many_slow_verdicts_make_room_for_reports() {
+    run(async {
+        let world = world(640).await;
+        world.pass(60).await;
+        world.store.slow.store(100, Ordering::Relaxed);
+        world.time.fetch_add(1_000, Ordering::AcqRel);
+        let before = world.store.reports.load(Ordering::Relaxed);
+        for round in 1..=10 {
+            world.registry.round().await;
+            assert_eq!(world.store.verdicts.load(Ordering::Relaxed), round * 64);
+            assert_eq!(world.store.reports.load(Ordering::Relaxed), before + round);
+        }
+        assert_eq!(world.registry.overview().live, 0, "whoever was left over was not cut later");
+    });
+}
+
+#[test]
+fn who_logs_out_while_observing_turns_into_enforcing_does_not_end_here_alone() {
+    run(async {
+        let world = world(1).await;
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        let session = world.live("0").await;
+        let registry = Arc::clone(&world.registry);
+        let enforce = move || {
+            registry.switch(Switch::Replica, Mode::Enforce, None);
+        };
+        *world.store.meanwhile.lock() = Some(Box::new(enforce));
+        world.registry.end(&session, Reason::Logout).await;
+        let in_store = matches!(world.store.memory.lookup(session.id()).await, Ok(Known::Ended(_)));
+        assert_eq!(session.ended().is_some(), in_store, "ended for this replica, and for no other");
+    });
+}
+
+#[test]
+fn who_ends_while_the_mode_changes_stays_dead() {
+    run(async {
+        let world = world(1).await;
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(62).await;
+        let session = world.live("0").await;
+        assert!(session.overdue().is_some());
+        // While it is told who is past the limit, an operator ends one of them on another replica.
+        let (registry, dead) = (Arc::clone(&world.registry), Arc::clone(&session));
+        let end = move || {
+            let ended = Ended { reason: Reason::Operator, ..dead.overdue().unwrap() };
+            registry.over(&dead, Ended { remembered_for: 172_800_000, ..ended });
+        };
+        *world.store.meanwhile.lock() = Some(Box::new(end));
+        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        world.pass(5).await;
+        assert!(session.ended().is_some());
+        assert!(world.registry.known(session.id()).is_some(), "forgotten, and its token revived");
+    });
+}
+
+#[test]
+fn who_was_off_for_a_moment_in_an_outage_is_not_done_before_the_store_knows_it() {
+    run(async {
+        let world = world(1).await;
+        world.pass(1).await;
+        world.store.is_out.store(true, Ordering::Relaxed);
+        world.live("0").await.touch(Moment(world.time.load(Ordering::Acquire)), Source::Request);
+        world.registry.switch(Switch::Replica, Mode::Off, None);
+        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        let last = tokio::time::timeout(Duration::from_millis(500), world.registry.last_round());
+        assert!(last.await.is_err(), "it went with what the store does not know");
+        world.store.is_out.store(false, Ordering::Relaxed);
+        world.registry.last_round().await;
+        let counting = world.store.memory.counting() * 1000;
+        assert_eq!(counting, world.store.memory.now().unwrap() / 1000 * 1000, "idle time does not count anew");
+    });
+}
+
+#[test]
+fn a_lifetime_goes_on_while_the_mode_is_off() {
+    run(async {
+        let world = world_with(Limits { lifetime: Some(30), ..limits(3600) }, 1).await;
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(33).await;
+        let session = world.live("0").await;
+        assert!(session.overdue().is_some());
+        world.registry.switch(Switch::Replica, Mode::Off, None);
+        world.pass(2).await;
+        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.told, 1, "nobody would be asked");
+        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        world.pass(4).await;
+        assert!(session.ended().is_some(), "it is over, and was not cut");
+    });
+}
+
+#[test]
+fn whoever_asks_how_many_are_over_does_not_wait_for_a_look_at_each() {
+    run(async {
+        let world = world(1_500).await;
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(62).await;
+        let before = world.store.lookups.load(Ordering::Relaxed);
+        assert_eq!(world.registry.past_the_limit().await, 1_500);
+        assert_eq!(world.store.lookups.load(Ordering::Relaxed) - before, 1_000);
+    });
+}

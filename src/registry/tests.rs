@@ -1,0 +1,256 @@
+//! The timing core by simulated time: random schedules of activity, cuts and reconnects.
+
+use super::{Registry, Resolved};
+use crate::clock::{Clock, Moment};
+use crate::session::{Limits, Reason, SessionId, Source};
+use crate::store::MemoryStore;
+use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A keeper with its store, in a time that the test moves.
+pub(super) struct World {
+    time: Arc<AtomicU64>,
+    pub(super) registry: Arc<Registry>,
+    limits: Limits,
+}
+
+impl World {
+    pub(super) fn new(limits: Limits, epoch: u64) -> Self {
+        Self::with_room(limits, epoch, 1000)
+    }
+
+    fn with_room(limits: Limits, epoch: u64, max_sessions: usize) -> Self {
+        let time = Arc::new(AtomicU64::new(77_777));
+        let clock = Clock::simulated(Arc::clone(&time));
+        let store = MemoryStore::new(limits, clock.clone(), epoch);
+        let registry = Arc::new(Registry::new(Box::new(store), clock, limits, max_sessions));
+        Self { time, registry, limits }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        Moment(self.time.load(Ordering::Acquire))
+    }
+
+    /// Lets `milliseconds` pass as the real loop does: from round to round, each when the last one asked for it.
+    pub(super) async fn pass(&self, milliseconds: u64) {
+        let until = self.now().plus(milliseconds);
+        loop {
+            let next = self.registry.round().await.max(self.now().plus(1));
+            if next > until {
+                break;
+            }
+            self.time.store(next.0, Ordering::Release);
+        }
+        self.time.store(until.0, Ordering::Release);
+    }
+
+    pub(super) async fn is_live(&self, id: SessionId) -> bool {
+        matches!(self.registry.resolve(id).await, Resolved::Live(_))
+    }
+
+    pub(super) async fn is_dead(&self, id: SessionId) -> bool {
+        matches!(self.registry.resolve(id).await, Resolved::Ended(_))
+    }
+
+    pub(super) fn touch(&self, id: SessionId, source: Source) {
+        self.registry.known(id).unwrap().touch(self.now(), source);
+    }
+}
+
+pub(super) fn id(token: &str) -> SessionId {
+    SessionId::of_token(token.as_bytes())
+}
+
+pub(super) fn limits(timeout: u64) -> Limits {
+    Limits { timeout, lifetime: None, retention: 172_800 }
+}
+
+pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
+}
+
+/// Suspended, a machine does not count. A minute of it is taken for idleness all the same.
+#[test]
+fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
+    for gap in [59_000, 61_000, 7_200_000] {
+        run(async {
+            let world = World::new(limits(3600), SPRING);
+            world.registry.accept(id("ada"), None).await;
+            world.pass(3_590_000).await;
+            world.time.fetch_add(gap, Ordering::AcqRel);
+            if gap < 60_000 {
+                world.pass(2_000).await;
+                assert!(world.is_dead(id("ada")).await, "{gap} ms are no gap");
+                return;
+            }
+            // Whoever asks first, a round or a request.
+            assert!(world.is_live(id("ada")).await, "cut for {gap} ms in which nobody counted");
+            world.pass(3_599_000).await;
+            assert!(world.is_live(id("ada")).await, "cut early after {gap} ms");
+            world.pass(4_000).await;
+            assert!(world.is_dead(id("ada")).await, "never cut after {gap} ms");
+        });
+    }
+}
+
+/// Sunday 2026-03-29: at 01:00 UTC the clocks of Europe spring forward; 2026-10-25, 01:00 UTC they fall back.
+pub(super) const SPRING: u64 = 1_774_746_000_000;
+const AUTUMN: u64 = 1_792_890_000_000;
+
+#[test]
+fn an_hour_is_an_hour_across_a_change_of_dst() {
+    for (change, before) in [(SPRING, 1_800_000), (AUTUMN, 1_800_000), (SPRING, 10), (AUTUMN, 3_599_990)] {
+        run(async {
+            let world = World::new(limits(3600), change - before);
+            world.registry.accept(id("ada"), None).await;
+            world.pass(3_600_000).await;
+            assert!(world.is_live(id("ada")).await, "cut early");
+            world.pass(2_000).await;
+            assert!(world.is_dead(id("ada")).await, "not cut in time");
+        });
+    }
+}
+
+#[test]
+fn a_session_touched_in_time_lives_for_ever() {
+    run(async {
+        let world = World::new(limits(3600), SPRING);
+        world.registry.accept(id("ada"), None).await;
+        for _ in 0..20 {
+            world.pass(3_599_000).await;
+            world.touch(id("ada"), Source::ClientPong);
+        }
+        assert!(world.is_live(id("ada")).await);
+    });
+}
+
+#[test]
+fn an_awaited_answer_keeps_its_session() {
+    run(async {
+        let world = World::new(limits(10), SPRING);
+        let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
+        let awaited = super::AwaitingResponse::new(session);
+        world.pass(100_000).await;
+        assert!(world.is_live(id("ada")).await);
+        drop(awaited);
+        world.pass(12_000 + 10_000).await;
+        assert!(world.is_dead(id("ada")).await);
+    });
+}
+
+#[test]
+fn the_lifetime_ends_even_the_active() {
+    run(async {
+        let world = World::new(Limits { lifetime: Some(30), ..limits(10) }, SPRING);
+        world.registry.accept(id("ada"), None).await;
+        for second in 0..30 {
+            assert!(world.is_live(id("ada")).await, "after {second} s");
+            world.touch(id("ada"), Source::ClientFrame);
+            world.pass(1000).await;
+        }
+        world.pass(2000).await;
+        assert!(world.is_dead(id("ada")).await);
+        let ended = *world.registry.known(id("ada")).unwrap().ended().unwrap();
+        assert_eq!(ended.reason, Reason::Lifetime);
+    });
+}
+
+#[test]
+fn the_ended_are_remembered_for_the_retention_and_not_longer() {
+    run(async {
+        let world = World::new(Limits { retention: 60, ..limits(10) }, SPRING);
+        let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
+        world.registry.end(&session, Reason::Logout).await;
+        for _ in 0..59 {
+            assert!(world.is_dead(id("ada")).await);
+            assert!(matches!(world.registry.accept(id("ada"), None).await, Resolved::Ended(_)), "revived");
+            world.pass(1000).await;
+        }
+        world.pass(3000).await;
+        assert!(world.registry.known(id("ada")).is_none(), "kept in memory for ever");
+        assert!(matches!(world.registry.resolve(id("ada")).await, Resolved::Unknown));
+    });
+}
+
+#[test]
+fn no_more_than_max_sessions_are_tracked_and_an_end_makes_room() {
+    run(async {
+        let world = World::with_room(limits(10), SPRING, 2);
+        world.registry.accept(id("one"), None).await;
+        world.registry.accept(id("two"), None).await;
+        assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Unknown));
+        assert!(world.is_live(id("one")).await, "the known ones are as before");
+        assert_eq!(world.registry.metrics().untracked.get(), 1);
+        world.pass(12_000).await;
+        assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Live(_)));
+    });
+}
+
+/// What happens in a random life.
+#[derive(Clone, Debug)]
+enum Event {
+    Pass(u64),
+    Touch(usize),
+    Reconnect(usize),
+    Logout(usize),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        4 => (0u64..9_000).prop_map(Event::Pass),
+        4 => (0usize..3).prop_map(Event::Touch),
+        3 => (0usize..3).prop_map(Event::Reconnect),
+        1 => (0usize..3).prop_map(Event::Logout),
+    ]
+}
+
+proptest! {
+    /// Held against the plainest model: the last activity of each, in milliseconds.
+    #[test]
+    fn never_early_never_late_and_dead_stays_dead(
+        timeout in 1u64..8,
+        phase in 0u64..1000,
+        events in proptest::collection::vec(event(), 1..120),
+    ) {
+        run(async {
+            let world = World::new(limits(timeout), SPRING + phase);
+            let ids = [id("ada"), id("bob"), id("eve")];
+            let mut last: [Option<Moment>; 3] = [None; 3];
+            let mut dead = [false; 3];
+            for event in events {
+                match event {
+                    Event::Pass(milliseconds) => world.pass(milliseconds).await,
+                    Event::Touch(who) => if last[who].is_some() {
+                        world.touch(ids[who], Source::ClientFrame);
+                        if !dead[who] && world.is_live(ids[who]).await {
+                            last[who] = Some(world.now());
+                        }
+                    },
+                    Event::Reconnect(who) => {
+                        let standing = world.registry.accept(ids[who], None).await;
+                        if last[who].is_none() {
+                            last[who] = Some(world.now());
+                        }
+                        assert!(!(dead[who] && matches!(standing, Resolved::Live(_))), "revived");
+                    }
+                    Event::Logout(who) => if let Resolved::Live(session) = world.registry.resolve(ids[who]).await {
+                        world.registry.end(&session, Reason::Logout).await;
+                        dead[who] = true;
+                    },
+                }
+                for who in 0..3 {
+                    let Some(last) = last[who] else { continue };
+                    let idle = world.now().since(last);
+                    let is_dead = world.is_dead(ids[who]).await;
+                    assert!(is_dead || !dead[who], "revived");
+                    if !dead[who] {
+                        assert!(!is_dead || idle > world.limits.timeout * 1000, "cut early: idle {idle} ms");
+                        assert!(is_dead || idle <= world.limits.timeout * 1000 + 2000, "cut late: idle {idle} ms");
+                    }
+                    dead[who] = is_dead;
+                }
+            }
+        });
+    }
+}

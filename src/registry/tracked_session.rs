@@ -1,0 +1,212 @@
+//! One session that this replica knows, shared by all of its connections.
+
+use crate::audit::Caller;
+use crate::clock::Moment;
+use crate::session::{Activity, EpochSeconds, LastActivity, Reason, SessionId, Source};
+use crate::store::{Ended, Touch};
+use parking_lot::Mutex;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A session in memory.
+#[derive(Debug)]
+pub struct TrackedSession {
+    id: SessionId,
+    activity_record: LastActivity,
+    /// When it began, by our clock.
+    created: Moment,
+    /// Since when this replica has seen what happens to it.
+    seen_since: Moment,
+    /// Set once, before `cut` fires: who is woken by the cut finds the reason. A live session has no room for it.
+    ended: OnceLock<Box<Ended>>,
+    /// When that was, by our clock.
+    closed: OnceLock<Moment>,
+    /// It has ended, and the store does not know it.
+    end_unsynced: AtomicBool,
+    overdue: Mutex<Option<Box<Overdue>>>,
+    cut: CancellationToken,
+    connections: AtomicUsize,
+    /// Who came last, by a request or a tunnel.
+    caller: Mutex<Option<Caller>>,
+    /// How the last of its tunnels ended.
+    last_close: Mutex<Option<Box<Closed>>>,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Closed {
+    /// When.
+    pub at: Moment,
+    /// Who closed it: `client`, `app` or `idlegate`.
+    pub by: &'static str,
+    /// The code and reason of the Close, where there was one.
+    pub close: Option<(u16, String)>,
+}
+
+/// It was over, and nobody cut it.
+#[derive(Clone, Copy, Debug)]
+struct Overdue {
+    /// Its last activity then. None of that matters for a reason that no activity takes away.
+    since: Option<Moment>,
+    record: Ended,
+}
+
+impl TrackedSession {
+    pub(super) fn live(id: SessionId, beat: Activity, created: Moment, seen_since: Moment) -> Self {
+        Self {
+            id,
+            activity_record: LastActivity::new(beat),
+            created,
+            seen_since,
+            ended: OnceLock::new(),
+            closed: OnceLock::new(),
+            end_unsynced: AtomicBool::new(false),
+            overdue: Mutex::new(None),
+            cut: CancellationToken::new(),
+            connections: AtomicUsize::new(0),
+            caller: Mutex::new(None),
+            last_close: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn dead(id: SessionId, now: Moment, ended: Ended, closed: Moment) -> Self {
+        let ago = |second: EpochSeconds| now.minus(ended.ended.saturating_sub(second).saturating_mul(1000));
+        let beat = Activity { at: ago(ended.last_activity), source: ended.source };
+        let session = Self::live(id, beat, ago(ended.created), now);
+        session.close(ended, closed);
+        session
+    }
+
+    /// Returns whether this was the first end.
+    pub(super) fn close(&self, ended: Ended, closed: Moment) -> bool {
+        self.closed.get_or_init(|| closed);
+        let first = self.ended.set(Box::new(ended)).is_ok();
+        self.cut.cancel();
+        first
+    }
+
+    /// The session id.
+    #[must_use]
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Its activity, as this replica saw it.
+    #[must_use]
+    pub fn activity_record(&self) -> &LastActivity {
+        &self.activity_record
+    }
+
+    pub(super) fn created(&self) -> Moment {
+        self.created
+    }
+
+    /// Its last activity as an age, for the store to be told.
+    pub(super) fn touch_for_store(&self, now: Moment) -> Touch {
+        let Activity { at, source } = self.activity_record.last();
+        Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created) }
+    }
+
+    /// How many milliseconds ago it ended, by our clock; 0 where it has not.
+    pub(super) fn ended_for(&self, now: Moment) -> u64 {
+        self.closed.get().map_or(0, |closed| now.since(*closed))
+    }
+
+    /// Whether the store is to be told of the end.
+    pub(super) fn is_end_unsynced(&self) -> bool {
+        self.end_unsynced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_end_unsynced(&self, end_unsynced: bool) {
+        self.end_unsynced.store(end_unsynced, Ordering::Release);
+    }
+
+    /// It is over, by this record, and is not cut. Returns whether that is news: once for each time it was idle for too
+    /// long.
+    pub(super) fn mark_overdue(&self, record: Ended) -> bool {
+        let since = (record.reason == Reason::Idle).then(|| self.activity_record.last().at);
+        let mut overdue = self.overdue.lock();
+        let news = overdue.as_ref().is_none_or(|before| before.since != since);
+        if news {
+            *overdue = Some(Box::new(Overdue { since, record }));
+        }
+        news
+    }
+
+    /// The record that its end would have had, where it is over and has shown no activity since.
+    #[must_use]
+    pub fn overdue(&self) -> Option<Ended> {
+        let overdue = self.overdue.lock();
+        let last = self.activity_record.last().at;
+        overdue.as_ref().filter(|overdue| overdue.since.is_none_or(|since| since == last)).map(|overdue| overdue.record)
+    }
+
+    /// Whether it is over for this reason.
+    pub(super) fn is_overdue_by(&self, reason: Reason) -> bool {
+        self.overdue().is_some_and(|record| record.reason == reason)
+    }
+
+    /// It is to be judged anew, and what was recorded of it counts no more.
+    pub(super) fn clear_overdue(&self) {
+        *self.overdue.lock() = None;
+    }
+
+    /// For how many milliseconds this replica has itself seen it idle.
+    pub(super) fn seen_idle(&self, now: Moment) -> u64 {
+        now.since(self.activity_record.last().at.max(self.seen_since))
+    }
+
+    /// Records activity. The hot path: one atomic operation.
+    pub fn touch(&self, at: Moment, source: Source) {
+        self.activity_record.touch(Activity { at, source });
+    }
+
+    /// Somebody came with it, by a request or a tunnel.
+    pub fn called_by(&self, caller: &Caller) {
+        *self.caller.lock() = Some(caller.clone());
+    }
+
+    /// Who came with it last to this replica, where anybody did.
+    #[must_use]
+    pub fn caller(&self) -> Option<Caller> {
+        self.caller.lock().clone()
+    }
+
+    /// One of its tunnels has ended.
+    pub fn closed_by(&self, closed: Closed) {
+        *self.last_close.lock() = Some(Box::new(closed));
+    }
+
+    /// How the last of its tunnels ended, where one has.
+    #[must_use]
+    pub fn last_close(&self) -> Option<Closed> {
+        self.last_close.lock().as_deref().cloned()
+    }
+
+    /// How it ended, where it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<&Ended> {
+        self.ended.get().map(Box::as_ref)
+    }
+
+    /// Resolves when the session is cut; at once where it has been.
+    pub fn cut(&self) -> WaitForCancellationFutureOwned {
+        self.cut.clone().cancelled_owned()
+    }
+
+    /// One more connection, or one less.
+    pub(super) fn attach(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn detach(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many connections it has on this replica: tunnels, and requests on their way.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+}

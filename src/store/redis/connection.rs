@@ -1,0 +1,294 @@
+//! The connections to the server: one for commands, one that hears of ends. Scripts may be forgotten by the server at
+//! any time; what was to be run is made anew then, and sent with the script's text.
+
+use super::RedisSettings;
+use super::connect::{Target, connect};
+use super::fleet::heard;
+use crate::metrics::StoreMetrics;
+use crate::store::{Notification, StoreError};
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, FutureExt, Shared};
+use redis::aio::{MultiplexedConnection, PubSub};
+use redis::{Cmd, ConnectionAddr, ErrorKind, FromRedisValue, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::{Interval, MissedTickBehavior};
+
+/// How long the server may take to answer, or to accept a connection. A flush a second has to fit in.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long hearing pauses before it tries again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is asked whether the server is still there, and still the one that may write: a host that is gone hangs
+/// up on nobody, and a master that was cut off from its Sentinels goes on as if nothing had happened.
+const CHECKED_EVERY: Duration = Duration::from_secs(2);
+
+/// How a script is named in a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Naming {
+    /// By its hash, which the server may have forgotten.
+    Hash,
+    /// By all of its text, which the server keeps from then on.
+    Text,
+}
+
+/// A script that runs in the server.
+pub(super) struct Lua {
+    text: &'static str,
+    hash: String,
+}
+
+impl Lua {
+    fn new(text: &'static str) -> Self {
+        Self { text, hash: Script::new(text).get_hash().to_owned() }
+    }
+
+    /// The beginning of a command that runs it: so many keys and the arguments are to follow.
+    pub(super) fn command(&self, naming: Naming, keys: usize) -> Cmd {
+        let mut command = match naming {
+            Naming::Hash => redis::cmd("EVALSHA"),
+            Naming::Text => redis::cmd("EVAL"),
+        };
+        command.arg(if naming == Naming::Hash { &self.hash } else { self.text }).arg(keys);
+        command
+    }
+}
+
+pub(super) struct Connections {
+    target: Arc<Target>,
+    commands: parking_lot::Mutex<Commands>,
+    subscription: Mutex<Option<Subscription>>,
+    pub(super) session: Lua,
+    pub(super) replicas: Lua,
+    pub(super) switch: Lua,
+    channel: String,
+    pub(super) metrics: StoreMetrics,
+}
+
+/// The connection for commands, made when it is first used. It has a number, and is never repaired in silence: whoever
+/// answers on the next one may have lost what was told on this one.
+#[derive(Clone)]
+struct Commands {
+    number: u64,
+    made: Shared<BoxFuture<'static, RedisResult<(MultiplexedConnection, ConnectionAddr)>>>,
+}
+
+pub(super) struct Subscription {
+    subscribed: PubSub,
+    server: ConnectionAddr,
+    check: Interval,
+}
+
+impl Commands {
+    fn new(target: &Arc<Target>, number: u64) -> Self {
+        let target = Arc::clone(target);
+        let making = async move {
+            let server = target.server().await?;
+            Ok((connect(&server).await?, server.get_connection_info().addr().clone()))
+        };
+        Self { number, made: making.boxed().shared() }
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The way knows the password.
+        f.debug_struct("Connections").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
+        let target = Arc::new(Target::new(settings)?);
+        // Keys are of a database, channels of the server: a switch of one fleet is not for those in another database.
+        let channel = match target.database() {
+            0 => format!("{}:ended", settings.prefix),
+            database => format!("{}:ended:{database}", settings.prefix),
+        };
+        Ok(Self {
+            commands: parking_lot::Mutex::new(Commands::new(&target, 1)),
+            target,
+            subscription: Mutex::default(),
+            session: Lua::new(include_str!("session.lua")),
+            replicas: Lua::new(include_str!("replicas.lua")),
+            switch: Lua::new(include_str!("switch.lua")),
+            channel,
+            metrics: StoreMetrics::default(),
+        })
+    }
+
+    /// The number of the connection that the next command goes by.
+    pub(super) fn number(&self) -> u64 {
+        self.commands.lock().number
+    }
+
+    /// Gives the connection up, and with it the server: it may not be the one that may write any more. What the
+    /// connection still carries to a server that hangs does not pile up there, and a password that was refused is tried
+    /// again.
+    pub(super) fn renew(&self) {
+        self.renew_after(self.number());
+    }
+
+    fn renew_after(&self, number: u64) {
+        let mut commands = self.commands.lock();
+        if commands.number == number {
+            *commands = Commands::new(&self.target, number + 1);
+        }
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    /// Does something on the connection, and gives it up if it proves to be dead.
+    async fn on_connection<T>(&self, act: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T> {
+        let Commands { number, made } = self.commands.lock().clone();
+        let acting = async {
+            let (connection, _) = made.await?;
+            act(connection).await
+        };
+        let done = self.measured(acting).await;
+        if done.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
+            self.renew_after(number);
+        }
+        done
+    }
+
+    /// Runs what `command` makes.
+    pub(super) async fn run(&self, command: impl Fn(Naming) -> Cmd) -> RedisResult<Value> {
+        match self.query(command(Naming::Hash)).await {
+            Err(error) if is_forgotten(&error) => self.query(command(Naming::Text)).await,
+            answer => answer,
+        }
+    }
+
+    /// Runs one command.
+    pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
+        let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
+        tokio::time::timeout(RESPONSE_TIMEOUT, self.query(command)).await.unwrap_or_else(timed_out)
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
+        self.on_connection(async move |mut connection| command.query_async(&mut connection).await).await
+    }
+
+    /// Runs all of `commands` in one transaction and one round trip, in their order and with nothing in between.
+    ///
+    /// # Errors
+    /// Where one of them failed. The others have been run all the same; but a server that has no memory for a write, or
+    /// is no master, refuses all of them alike.
+    pub(super) async fn transact(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
+        let mut transaction = redis::pipe();
+        // Not `atomic()`: redis 1.8 miscounts where MULTI itself is refused, as it is for want of a password.
+        transaction.cmd("MULTI");
+        for command in commands {
+            transaction.add_command(command.clone());
+        }
+        transaction.cmd("EXEC");
+        let mut answers: Vec<Value> =
+            self.on_connection(async |mut connection| transaction.query_async(&mut connection).await).await?;
+        match answers.pop() {
+            Some(Value::Array(answers)) => Ok(answers),
+            _ => Err((ErrorKind::UnexpectedReturnType, "no transaction was executed").into()),
+        }
+    }
+
+    /// One round trip.
+    async fn measured<T>(&self, query: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        let mut trip = self.metrics.round_trip();
+        let answer = query.await;
+        if answer.as_ref().err().is_none_or(is_forgotten) {
+            trip.answered();
+        }
+        answer
+    }
+
+    /// The next end that some replica has decided; or that messages may have been missed.
+    pub(super) async fn heard(&self) -> Notification {
+        let mut subscription = self.subscription.lock().await;
+        loop {
+            let Some(Subscription { subscribed, server, check }) = subscription.as_mut() else {
+                match self.subscribe().await {
+                    Ok(subscribed) => {
+                        *subscription = Some(subscribed);
+                        return Notification::Gap;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "ends on other replicas cannot be heard");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                }
+            };
+            let message = {
+                let mut messages = subscribed.on_message();
+                tokio::select! {
+                    message = messages.next() => Some(message),
+                    _ = check.tick() => None,
+                }
+            };
+            let message = match message {
+                Some(message) => message,
+                None if self.is_still(server).await && is_there(subscribed).await => continue,
+                None => None,
+            };
+            let Some(message) = message else {
+                *subscription = None;
+                continue;
+            };
+            if let Some(heard) = message.get_payload::<String>().ok().and_then(|text| heard(&text)) {
+                return heard;
+            }
+        }
+    }
+
+    pub(super) async fn subscribe(&self) -> RedisResult<Subscription> {
+        let client = self.target.server().await?;
+        let subscribing = async {
+            let mut subscribed = client.get_async_pubsub().await?;
+            subscribed.subscribe(&self.channel).await?;
+            let mut check = tokio::time::interval(CHECKED_EVERY);
+            check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            check.reset();
+            Ok(Subscription { subscribed, server: client.get_connection_info().addr().clone(), check })
+        };
+        let timed_out = |_| Err(RedisError::from((ErrorKind::Io, "no answer in time")));
+        tokio::time::timeout(RESPONSE_TIMEOUT, subscribing).await.unwrap_or_else(timed_out)
+    }
+
+    /// Whether `server` is still the one that may write, as far as anybody can be asked. Where it is not, the
+    /// connection for commands is given up as well, unless it leads to the right one already.
+    async fn is_still(&self, server: &ConnectionAddr) -> bool {
+        if matches!(*self.target, Target::Server(_)) {
+            return true;
+        }
+        let Ok(client) = self.target.server().await else { return true };
+        let now = client.get_connection_info().addr();
+        let Commands { number, made } = self.commands.lock().clone();
+        if made.peek().is_some_and(|made| made.as_ref().is_ok_and(|(_, server)| server != now)) {
+            self.renew_after(number);
+        }
+        server == now
+    }
+
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+}
+
+async fn is_there(subscribed: &mut PubSub) -> bool {
+    let asked = tokio::time::timeout(RESPONSE_TIMEOUT, subscribed.ping::<Value>()).await;
+    asked.is_ok_and(|answer| answer.is_ok())
+}
+
+fn is_forgotten(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+pub(super) fn is_short_of_memory(error: &RedisError) -> bool {
+    let errors = error.clone().into_server_errors();
+    errors.is_some_and(|errors| errors.iter().any(|(_, error)| error.code() == "OOM"))
+}

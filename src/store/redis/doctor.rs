@@ -1,0 +1,260 @@
+//! What `idlegate doctor` looks at in a Redis server.
+
+use super::RedisStore;
+use super::connect::{Target, connect, elsewhere};
+use super::denial::{Denial, denial};
+use crate::clock::epoch_milliseconds;
+use crate::finding::Finding;
+use crate::session::{Mode, Reason, SessionId, Source};
+use crate::store::{Known, Store, Touch};
+use redis::{Cmd, RedisResult, ReplicaInfo, Role};
+use std::collections::{BTreeMap, HashMap};
+
+/// How often the way to the server and back is measured.
+const ROUND_TRIPS: usize = 5;
+
+/// A flush a second, with look-ups between, should never have to wait, in microseconds.
+const SLOW: u64 = 50_000;
+
+/// How far this host's clock may be from the server's, in milliseconds, before logs are hard to compare.
+const APART: u64 = 2_000;
+
+/// How far apart the clocks of two servers may be that stand in for each other, in milliseconds. More is a step of the
+/// store's clock.
+const STAND_IN_APART: u64 = 50;
+
+impl RedisStore {
+    /// Looks at the server: the way there, its clock, its settings, and what it lets us do.
+    pub(crate) async fn examine(&self) -> Vec<Finding> {
+        let mut findings = match self.round_trip().await {
+            Ok(microseconds) if microseconds > SLOW => vec![Finding::wrong(
+                format!("Redis answers after {} ms", microseconds / 1000),
+                "bring it nearer, or see what keeps it busy (SLOWLOG GET)",
+            )],
+            Ok(microseconds) => vec![Finding::Good(format!("Redis answers after {microseconds} µs"))],
+            Err(error) => {
+                let server = self.connections.target().shown();
+                return vec![match denial(&error) {
+                    Some(Denial { what, fix }) => {
+                        Finding::wrong(format!("Redis at {server} refuses: {what} ({error})"), fix)
+                    }
+                    None => Finding::wrong(
+                        format!("Redis at {server} does not answer ({error})"),
+                        "see that it runs and that `store.url` is right",
+                    ),
+                }];
+            }
+        };
+        findings.extend(self.witnesses().await);
+        findings.push(self.clocks().await);
+        findings.extend(self.stand_ins().await);
+        findings.push(self.steps().await);
+        findings.push(self.subscription().await);
+        findings.extend(self.settings().await);
+        findings
+    }
+
+    /// Whether all that can be asked lead to the same server.
+    async fn witnesses(&self) -> Vec<Finding> {
+        let (mut findings, mut named) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+        for (who, server) in self.connections.target().witnesses().await {
+            match server {
+                Ok(server) => named.entry(server).or_default().push(who),
+                Err(error) => {
+                    let fix = "start it, or take it out of `store.url`; it is the next one that counts";
+                    findings.push(Finding::wrong(format!("{who} leads to no server that may write ({error})"), fix));
+                }
+            }
+        }
+        match named.len() {
+            0 => {}
+            1 => findings.extend(named.into_iter().map(|(server, by)| {
+                Finding::Good(format!("the server that may write is {server}, by {}", by.join(", ")))
+            })),
+            _ => findings.push(Finding::wrong(
+                format!("more than one server may write: {named:?}"),
+                "see whether all of them reach each other",
+            )),
+        }
+        findings
+    }
+
+    /// Who would take over, where somebody can; and by what clock.
+    async fn stand_ins(&self) -> Vec<Finding> {
+        if matches!(self.connections.target(), Target::Server(_)) {
+            return Vec::new();
+        }
+        let role =
+            self.connections.run(|_| redis::cmd("ROLE")).await.and_then(|role| Ok(redis::from_redis_value(role)?));
+        let replicas = match role {
+            Ok(Role::Primary { replicas, .. }) => replicas,
+            Ok(role) => return vec![Finding::wrong(format!("the server is no master but {role:?}"), "promote it")],
+            Err(error) => return vec![Finding::Note(format!("who would take over cannot be seen ({error})"))],
+        };
+        if replicas.is_empty() {
+            let fix = "give it a replica (REPLICAOF)";
+            return vec![Finding::wrong("nobody would take over if the server died: it has no replica", fix)];
+        }
+        let mut findings = Vec::new();
+        for ReplicaInfo { ip, port, .. } in replicas {
+            findings.push(match self.apart(&ip, port).await {
+                Ok(apart) if apart <= STAND_IN_APART => {
+                    Finding::Good(format!("{ip}:{port} would take over; its clock is {apart} ms from the server's"))
+                }
+                Ok(apart) => Finding::wrong(
+                    format!("the clock of {ip}:{port}, which would take over, is {apart} ms from the server's"),
+                    "see NTP on both: each failover is a step of the store's clock",
+                ),
+                Err(error) => Finding::Note(format!("the clock of {ip}:{port} cannot be read ({error})")),
+            });
+        }
+        findings
+    }
+
+    /// How many milliseconds another server's clock is from the server's, the way there taken off.
+    async fn apart(&self, host: &str, port: u16) -> RedisResult<u64> {
+        let server = self.connections.target().server().await?;
+        let mut connections = [connect(&server).await?, connect(&elsewhere(&server, host, port)?).await?];
+        let begun = crate::clock::microseconds();
+        let mut times = Vec::new();
+        for connection in &mut connections {
+            let (seconds, microseconds): (u64, u64) = redis::cmd("TIME").query_async(connection).await?;
+            times.push(seconds * 1_000_000 + microseconds);
+        }
+        let target = crate::clock::microseconds().saturating_sub(begun);
+        Ok(times[0].abs_diff(times[1]).saturating_sub(target) / 1000)
+    }
+
+    /// The median of a few.
+    async fn round_trip(&self) -> RedisResult<u64> {
+        let mut taken = Vec::new();
+        for _ in 0..ROUND_TRIPS {
+            let begun = crate::clock::microseconds();
+            self.connections.run(|_| redis::cmd("PING")).await?;
+            taken.push(crate::clock::microseconds().saturating_sub(begun));
+        }
+        taken.sort_unstable();
+        Ok(taken.get(ROUND_TRIPS / 2).copied().unwrap_or_default())
+    }
+
+    async fn clocks(&self) -> Finding {
+        let asked =
+            self.connections.run(|_| redis::cmd("TIME")).await.and_then(|time| Ok(redis::from_redis_value(time)?));
+        let (seconds, microseconds): (u64, u64) = match asked {
+            Ok(time) => time,
+            Err(error) => return Finding::wrong(format!("the server's time cannot be read ({error})"), allow("TIME")),
+        };
+        let apart = epoch_milliseconds().abs_diff(seconds * 1000 + microseconds / 1000);
+        if apart <= APART {
+            return Finding::Good(format!("this host's clock and the store's are {apart} ms apart"));
+        }
+        // Wrong for people only: no decision compares the two.
+        Finding::Note(format!(
+            "this host's clock and the store's are {} s apart: no session is cut wrongly by it, but times in the log \
+             will not match those in the store; see NTP on both",
+            apart / 1000
+        ))
+    }
+
+    /// Goes through a session's whole life, under a name that no token has.
+    async fn steps(&self) -> Finding {
+        let id = SessionId::of_token(&rand::random::<[u8; 32]>());
+        let touch = Touch { id, age: 0, source: Source::Request, created_age: 0 };
+        let life = async {
+            self.begin(touch).await?;
+            self.flush(&[touch], self.clock.now(), Mode::Enforce).await?;
+            self.end(id, Reason::Logout).await
+        };
+        let lived = life.await;
+        // Or the replicas would wait for this one's next word.
+        let left = self.leave().await;
+        let key = self.key(id);
+        let forgotten = self.connections.run(|_| delete(&key)).await;
+        match (lived, left.and(forgotten)) {
+            (Ok(Known::Ended(_)), Ok(_)) => Finding::Good("a session can be begun, told of and ended".to_owned()),
+            (Ok(Known::Ended(_)), Err(error)) => {
+                Finding::Note(format!("the session of this test could not be deleted ({error}); it will expire"))
+            }
+            (Ok(known), _) => Finding::wrong(format!("a session that was ended is {known:?}"), "please report this"),
+            (Err(error), _) => Finding::wrong(
+                format!("no session can be kept ({error})"),
+                allow("EVALSHA, EVAL, TIME, HMGET, HSET, HGETALL, HDEL, GET, SET, EXPIRE, PUBLISH"),
+            ),
+        }
+    }
+
+    async fn subscription(&self) -> Finding {
+        match self.connections.subscribe().await {
+            Ok(_) => Finding::Good("ends on other replicas can be heard".to_owned()),
+            Err(error) => Finding::wrong(
+                format!("ends on other replicas cannot be heard ({error})"),
+                format!("{}, on the channel {}", allow("SUBSCRIBE"), self.connections.channel()),
+            ),
+        }
+    }
+
+    async fn settings(&self) -> Vec<Finding> {
+        let asked = self.connections.run(|_| {
+            let mut command = redis::cmd("CONFIG");
+            command.arg("GET").arg("maxmemory-policy").arg("maxmemory").arg("appendonly").arg("save");
+            command
+        });
+        let settings: HashMap<String, String> = match asked.await.and_then(|value| Ok(redis::from_redis_value(value)?))
+        {
+            Ok(settings) => settings,
+            Err(error) => {
+                return vec![Finding::Note(format!(
+                    "its settings cannot be read ({error}): see yourself that maxmemory-policy is noeviction and that \
+                     it writes to a disk"
+                ))];
+            }
+        };
+        let of = |name: &str| settings.get(name).map_or("", String::as_str);
+        vec![eviction(of("maxmemory-policy"), of("maxmemory")), persistence(of("appendonly"), of("save"))]
+    }
+}
+
+fn eviction(policy: &str, most: &str) -> Finding {
+    if policy == "noeviction" || most == "0" {
+        return Finding::Good("no session is evicted from its memory".to_owned());
+    }
+    Finding::wrong(
+        format!("maxmemory-policy is {policy}: when memory is short, sessions are lost, and the dead live again"),
+        "CONFIG SET maxmemory-policy noeviction, or give idlegate a server of its own",
+    )
+}
+
+fn persistence(append_only: &str, save: &str) -> Finding {
+    if append_only == "yes" || !save.is_empty() {
+        return Finding::Good("it writes to a disk".to_owned());
+    }
+    Finding::wrong(
+        "it writes nothing to a disk: when it restarts, the dead are known only where a replica has seen them",
+        "set appendonly yes",
+    )
+}
+
+fn delete(key: &str) -> Cmd {
+    let mut command = redis::cmd("DEL");
+    command.arg(key);
+    command
+}
+
+fn allow(commands: &str) -> String {
+    format!("allow idlegate's user {commands}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_lose_sessions_is_wrong() {
+        assert!(eviction("allkeys-lru", "1000").is_wrong());
+        assert!(eviction("volatile-ttl", "1000").is_wrong(), "all keys of sessions expire");
+        assert!(!eviction("allkeys-lru", "0").is_wrong());
+        assert!(!eviction("noeviction", "1000").is_wrong());
+        assert!(persistence("no", "").is_wrong());
+        assert!(!persistence("yes", "").is_wrong() && !persistence("no", "3600 1").is_wrong());
+    }
+}
