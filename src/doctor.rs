@@ -1,26 +1,26 @@
 //! `idlegate doctor`: whether what idlegate stands on is sound, and what to do where it is not.
 
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
-use crate::config::{Config, Store};
+use crate::config::Config;
 use crate::finding::Finding;
-use crate::store::{FileStore, RedisStore};
+use crate::store::{FileStore, RedisStore, StoreSettings};
 use crate::stream::Stream;
 
 /// Looks at the app and the store.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![app(config).await];
     match &config.store {
-        Store::Memory => findings.push(Finding::Note(
+        StoreSettings::Memory => findings.push(Finding::Note(
             "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; for \
              that: store.url".to_owned(),
         )),
-        Store::File(path) => {
+        StoreSettings::File(path) => {
             findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds(), boot_id()) {
                 Ok(_) => Finding::Good(format!("the store {} can be opened", path.display())),
                 Err(error) => Finding::wrong(error.to_string(), "stop idlegate first if it is its own"),
             });
         }
-        Store::Redis(settings) => match RedisStore::new(settings.clone(), config.idle, Clock::system()) {
+        StoreSettings::Redis(settings) => match RedisStore::new(settings.clone(), config.idle, Clock::system()) {
             Ok(store) => findings.extend(store.examine().await),
             Err(error) => findings.push(Finding::wrong(error.to_string(), "mend [store]")),
         },

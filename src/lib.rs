@@ -16,7 +16,6 @@
 pub mod cli;
 pub mod demo;
 pub mod doctor;
-pub mod log;
 pub mod reload;
 
 // Accept: the public listener, those beside it, and whoever hands sockets over.
@@ -32,14 +31,16 @@ mod refusal;
 pub mod shutdown;
 mod stream;
 
-// Sessions in memory, and the record of what is decided about them.
-pub mod audit;
-pub mod registry;
-
 // How all of it is to be.
 pub mod config;
 
+// Sessions in memory, and the record of what is decided about them.
+pub mod audit;
+pub mod log;
+pub mod registry;
+
 // What outlives the process, and what is counted.
+pub mod cut;
 mod finding;
 pub mod metrics;
 pub mod store;
@@ -52,6 +53,7 @@ pub mod token;
 pub mod websocket;
 
 // What all of them stand on.
+pub mod address;
 pub mod clock;
 pub mod counted;
 mod descriptors;

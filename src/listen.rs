@@ -1,7 +1,8 @@
 //! Listening: for clients, and beside them for health and for operators; on sockets of its own or such as were handed over.
 
+use crate::address::{AdminListen, Listen};
 use crate::admin::{Access, Listener};
-use crate::config::{Admin, Config, Listen};
+use crate::config::Config;
 use crate::systemd::Socket;
 use std::{fmt, io};
 use tokio::net::TcpListener;
@@ -109,7 +110,7 @@ fn shown(address: io::Result<impl ToString>) -> String {
 
 /// Opens the listener of operators, and its door.
 pub(crate) async fn operators(
-    configured: Option<&Admin>,
+    configured: Option<&AdminListen>,
     handed_over: Option<Socket>,
 ) -> Result<Option<(Listener, Access)>, StartError> {
     let token_file = configured.and_then(|admin| admin.token_file.as_deref());

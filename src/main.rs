@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::cli;
-use idlegate::config::{Config, LogFormat, Summary, Variables};
+use idlegate::config::{Config, Summary, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::reload::Reload;
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
-            let (_written, _) = log::begin(LevelFilter::INFO, LogFormat::Text, &Sink::none());
+            let (_written, _) = log::begin(LevelFilter::INFO, log::LogFormat::Text, &Sink::none());
             block_on(demo(listen))
         }
     }

@@ -1,8 +1,8 @@
 //! Every "no" that idlegate itself says over HTTP, with its status and its words, for whoever reads them: users and their
 //! programs in place of the app's answer, and operators.
 
-use crate::config::Cut;
 use crate::counted::counted;
+use crate::cut::Cut;
 use crate::session::Reason;
 use http::StatusCode;
 use std::fmt;

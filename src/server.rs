@@ -1,16 +1,17 @@
 //! Accepting connections, and speaking HTTP on them.
 
 use crate::accept::Accepting;
+use crate::address::Listen;
 use crate::admin::{Access, Api, Health, Listener};
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
-use crate::config::{Config, Current, Listen, Store as StoreConfig};
+use crate::config::{Config, Current};
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
 use crate::proxy::{Client, Downstream, MAX_BUFFERED_BYTES, Proxy, causes};
 use crate::registry::Registry;
 use crate::replica;
 use crate::shutdown::Shutdown;
-use crate::store::{FileStore, MemoryStore, RedisStore, Store};
+use crate::store::{FileStore, MemoryStore, RedisStore, Store, StoreSettings};
 use crate::stream::prepare;
 use crate::systemd::HandedOver;
 use http::{Request, Version, header};
@@ -65,13 +66,13 @@ impl Server {
         let clock = Clock::system();
         let epoch = epoch_milliseconds();
         let store: Box<dyn Store> = match &config.store {
-            StoreConfig::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
-            StoreConfig::Redis(settings) => {
+            StoreSettings::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
+            StoreSettings::Redis(settings) => {
                 let store = RedisStore::new(settings.clone(), config.idle, clock.clone());
                 let store = store.map_err(StartError::store)?;
                 Box::new(store.named(replica.clone()).with_metrics(metrics.store.clone()))
             }
-            StoreConfig::File(path) => Box::new(
+            StoreSettings::File(path) => Box::new(
                 FileStore::open(path, config.idle, clock.clone(), epoch, boot_id()).map_err(StartError::store)?,
             ),
         };

@@ -1,6 +1,6 @@
 //! A socket of either family: to a client, to the app, or beside the two.
 
-use crate::config::Upstream;
+use crate::address::Upstream;
 use crate::descriptors::{is_kept_back, none_left};
 use socket2::SockRef;
 use std::io;

@@ -1,24 +1,22 @@
 //! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
 
 use super::access::Access;
-use super::events::{self, Subscribers};
-use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession, Refused, SwitchSetting, Until};
+use super::events::Events;
+use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession};
 use super::page::File;
+use super::response::{AdminResponse, json_of, only, refused, respond};
 use super::{Listener, ListenerLimits};
 use crate::clock::milliseconds;
 use crate::config::duration;
 use crate::counted::when;
-use crate::proxy::{Body, full};
 use crate::refusal::AdminError;
-use crate::registry::{self, MAX_LISTED, Reach, Reckoning, Registry, SessionView, Switch, Told};
+use crate::registry::{MAX_LISTED, Reach, Registry, Switch, Told};
 use crate::session::{CERTAIN_DIGITS, ID_DIGITS, Mode, SHOWN_DIGITS, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
+use http::{Method, Request, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use serde::Serialize;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,28 +25,19 @@ pub(super) const LIMITS: ListenerLimits = ListenerLimits { connections: 64, life
 /// How much may be sent.
 const MAX_REQUEST_BYTES: usize = 4096;
 
-type AdminResponse = Response<Body>;
-
 /// Sessions and switches, for operators.
 #[derive(Debug)]
 pub(crate) struct Api {
     registry: Arc<Registry>,
     access: Access,
     shutdown: Shutdown,
-    subscribers: Subscribers,
+    events: Arc<Events>,
 }
 
 impl Api {
     pub(crate) fn new(registry: Arc<Registry>, access: Access, shutdown: Shutdown) -> Self {
-        Self { registry, access, shutdown, subscribers: Subscribers::default() }
-    }
-
-    pub(super) fn registry(&self) -> &Registry {
-        &self.registry
-    }
-
-    pub(super) fn subscribers(&self) -> &Subscribers {
-        &self.subscribers
+        let events = Arc::new(Events::new(Arc::clone(&registry)));
+        Self { registry, access, shutdown, events }
     }
 
     /// Answers on `listener`, for ever.
@@ -61,7 +50,7 @@ impl Api {
         listener.serve(LIMITS, answer).await;
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<AdminResponse, AdminError> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<AdminResponse, AdminError> {
         let (head, body) = request.into_parts();
         if let Some(file) = File::at(head.uri.path()) {
             self.access.check_page(&head.uri, &head.headers)?;
@@ -70,7 +59,7 @@ impl Api {
         self.access.check(&head.uri, &head.headers)?;
         if head.uri.path() == "/events" {
             only(&head.method, "GET", &[Method::GET])?;
-            return Ok(answer_of(StatusCode::OK, "text/event-stream", events::stream(self)));
+            return Ok(respond(StatusCode::OK, "text/event-stream", self.events.stream()));
         }
         self.ask(&head, body).await
     }
@@ -96,7 +85,7 @@ impl Api {
         } else {
             only(method, "GET, PUT", &[Method::GET])?;
         }
-        Ok(self.modes(self.registry.past_the_limit().await))
+        Ok(Modes::of(&self.registry, self.registry.past_the_limit().await))
     }
 
     /// Takes this replica out of service, or tells what is left of it.
@@ -113,30 +102,6 @@ impl Api {
             seconds_left: milliseconds(self.shutdown.left()).div_ceil(1000),
             replica: self.registry.replica().to_owned(),
         })
-    }
-
-    pub(super) fn modes(&self, past_the_limit: usize) -> Modes {
-        let now = self.registry.clock().now();
-        let switches =
-            Switch::ALL.iter().zip(self.registry.switches()).map(|(switch, registry::Setting { mode, until })| {
-                let until = until.map(|(until, then)| Until {
-                    seconds_left: until.since(now).div_ceil(1000),
-                    then: then.name().to_owned(),
-                });
-                (switch.name().to_owned(), SwitchSetting { mode: mode.name().to_owned(), until })
-            });
-        // Without a store that replicas share there is no fleet.
-        let store = self.registry.store_kind();
-        let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
-        Modes {
-            mode: self.registry.mode().name().to_owned(),
-            switches: switches.collect(),
-            past_the_limit,
-            replica: self.registry.replica().to_owned(),
-            store: Some(store.to_owned()),
-            held_since: self.registry.held_since(),
-            no_match: self.registry.metrics().unmatched.report(),
-        }
     }
 
     /// Sets a switch. Where that would cut sessions at once, somebody has to have said yes.
@@ -263,58 +228,8 @@ impl Api {
     }
 }
 
-impl OneSession {
-    pub(super) fn of(account: SessionView, by: &Reckoning) -> Self {
-        let left = account.end.is_none().then(|| account.left(by));
-        Self {
-            now: by.now,
-            idle: account.idle(by),
-            limit: by.limits.timeout,
-            seconds_left: left.map(|(left, _)| left),
-            left_until: left.map(|(_, reason)| reason.name().to_owned()),
-            says: account.says(by),
-            account,
-        }
-    }
-}
-
 impl From<StoreError> for AdminError {
     fn from(error: StoreError) -> Self {
         Self::Store(error.to_string())
     }
-}
-
-/// Nothing changes by a GET, and nothing else is asked by another method.
-fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), AdminError> {
-    if these.contains(method) { Ok(()) } else { Err(AdminError::Method(allowed)) }
-}
-
-fn refused(refusal: &AdminError) -> AdminResponse {
-    let (would_cut, silent) = match refusal {
-        AdminError::WouldCut { count, silent } => (Some(*count), Some(*silent)),
-        _ => (None, None),
-    };
-    let body = Refused { error: refusal.to_string(), fix: refusal.fix().to_owned(), would_cut, silent };
-    let mut answer = json_of(refusal.status(), &body);
-    let headers = answer.headers_mut();
-    match refusal {
-        AdminError::Method(allowed) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed))),
-        AdminError::Token => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
-        _ => {}
-    }
-    answer
-}
-
-fn json_of(status: StatusCode, value: &impl Serialize) -> AdminResponse {
-    answer_of(status, "application/json", full(format!("{}\n", json!(value))))
-}
-
-pub(super) fn answer_of(status: StatusCode, kind: &'static str, body: Body) -> AdminResponse {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }

@@ -1,10 +1,9 @@
 //! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
 
-use super::api::Api;
 use super::json::{Modes, OneSession};
 use crate::clock::Moment;
 use crate::proxy::Body;
-use crate::registry::{Overview, Past, State, StoreStatus, Told};
+use crate::registry::{Overview, Past, Registry, State, StoreStatus, Told};
 use crate::session::EpochSeconds;
 use bytes::Bytes;
 use futures_util::stream;
@@ -41,13 +40,30 @@ const REPLACED: &[u8] = b"event: replaced\ndata: {}\n\n";
 
 /// Whoever looks at the moment. When all seats are taken, who has looked longest makes way: nobody can keep an operator
 /// out by leaving pages open.
-#[derive(Debug, Default)]
-pub(super) struct Subscribers {
+#[derive(Debug)]
+pub(super) struct Events {
+    registry: Arc<Registry>,
     seats: Mutex<VecDeque<Weak<Notify>>>,
     snapshot: tokio::sync::Mutex<Option<(Moment, Bytes)>>,
 }
 
-impl Subscribers {
+impl Events {
+    pub(super) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry, seats: Mutex::default(), snapshot: tokio::sync::Mutex::default() }
+    }
+
+    /// The body of an answer that shows all there is to see, again and again.
+    pub(super) fn stream(self: &Arc<Self>) -> Body {
+        let mut tick = tokio::time::interval(EVERY);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let subscriber = Subscriber { events: Arc::clone(self), seat: self.seat(), tick, left: SNAPSHOTS };
+        let events = stream::unfold(subscriber, async |mut subscriber| {
+            let event = subscriber.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(event)), subscriber))
+        });
+        StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
+    }
+
     /// A seat, which is free again when it is dropped, and is notified when it has to be left.
     fn seat(&self) -> Arc<Notify> {
         let seat = Arc::new(Notify::new());
@@ -65,23 +81,10 @@ impl Subscribers {
 
 /// One who looks.
 struct Subscriber {
-    api: Arc<Api>,
+    events: Arc<Events>,
     seat: Arc<Notify>,
     tick: Interval,
     left: usize,
-}
-
-/// The body of an answer that shows all there is to see, again and again.
-pub(super) fn stream(api: Arc<Api>) -> Body {
-    let seat = api.subscribers().seat();
-    let mut tick = tokio::time::interval(EVERY);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let spectator = Subscriber { api, seat, tick, left: SNAPSHOTS };
-    let events = stream::unfold(spectator, async |mut spectator| {
-        let event = spectator.next().await?;
-        Some((Ok::<_, Infallible>(Frame::data(event)), spectator))
-    });
-    StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl Subscriber {
@@ -93,28 +96,28 @@ impl Subscriber {
                 self.left = 0;
                 Some(Bytes::from_static(REPLACED))
             }
-            _ = self.tick.tick() => Some(self.api.event().await),
+            _ = self.tick.tick() => Some(self.events.event().await),
         }
     }
 }
 
-impl Api {
+impl Events {
     /// The event of this moment. Who asks soon after another gets the same, and who asks meanwhile waits for it.
     async fn event(&self) -> Bytes {
-        let mut last = self.subscribers().snapshot.lock().await;
-        let now = self.registry().clock().now();
+        let mut last = self.snapshot.lock().await;
+        let now = self.registry.clock().now();
         match &*last {
             Some((then, event)) if now.since(*then) < FRESH => event.clone(),
             _ => {
-                let event = Bytes::from(format!("data: {}\n\n", self.snapshot().await));
-                *last = Some((self.registry().clock().now(), event.clone()));
+                let event = Bytes::from(format!("data: {}\n\n", self.read().await));
+                *last = Some((self.registry.clock().now(), event.clone()));
                 event
             }
         }
     }
 
-    async fn snapshot(&self) -> Value {
-        let registry = self.registry();
+    async fn read(&self) -> Value {
+        let registry = &self.registry;
         // One more, to know whether that is all of them.
         let Told { told: mut accounts, silent } = registry.accounts(0, SESSIONS + 1).await;
         let by = registry.reckoning();
@@ -124,7 +127,7 @@ impl Api {
         let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Overdue).count();
         let Overview { live, overdue } = registry.overview();
         json!(Snapshot {
-            modes: self.modes(overdue),
+            modes: Modes::of(registry, overdue),
             now: by.now,
             version: crate::version::BOTH,
             limit: by.limits.timeout,
@@ -181,25 +184,17 @@ fn store(kind: &str, standing: Option<StoreStatus>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::Access;
     use crate::clock::Clock;
-    use crate::config::{Config, Current, Variables};
-    use crate::registry::Registry;
     use crate::session::Limits;
-    use crate::shutdown::Shutdown;
     use crate::store::MemoryStore;
 
     const LIMITS: Limits = Limits { timeout: 60, lifetime: None, retention: 60 };
 
-    fn api() -> Arc<Api> {
+    fn events() -> Arc<Events> {
         let clock = Clock::simulated(Arc::default());
         let store = MemoryStore::new(LIMITS, clock.clone(), 0);
         let registry = Registry::new(Box::new(store), clock.clone(), LIMITS, 10);
-        let config =
-            Config::parse("upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"", "", &Variables::default())
-                .unwrap();
-        let shutdown = Shutdown::new(clock.clone(), Current::new(config.reloadable), Arc::clone(registry.metrics()));
-        Arc::new(Api::new(Arc::new(registry), Access::new(None).unwrap(), shutdown))
+        Arc::new(Events::new(Arc::new(registry)))
     }
 
     async fn next(body: &mut Body) -> Option<Bytes> {
@@ -208,7 +203,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_ends_by_itself_well_within_the_life_of_its_connection() {
-        let mut body = stream(api());
+        let mut body = events().stream();
         let shown = async {
             let mut count = 0;
             while let Some(event) = next(&mut body).await {
@@ -223,15 +218,15 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_has_looked_longest_makes_way_and_whoever_leaves_leaves_a_seat() {
-        let api = api();
-        let mut bodies: Vec<_> = (0..SEATS).map(|_| stream(Arc::clone(&api))).collect();
+        let events = events();
+        let mut bodies: Vec<_> = (0..SEATS).map(|_| events.stream()).collect();
         for body in &mut bodies {
             assert!(next(body).await.unwrap().starts_with(b"data: "));
         }
         bodies.remove(3);
-        bodies.push(stream(Arc::clone(&api)));
+        bodies.push(events.stream());
         assert!(next(&mut bodies[0]).await.unwrap().starts_with(b"data: "), "there was a seat");
-        bodies.push(stream(Arc::clone(&api)));
+        bodies.push(events.stream());
         assert_eq!(next(&mut bodies[0]).await.unwrap(), REPLACED);
         assert_eq!(next(&mut bodies[0]).await, None);
         for body in &mut bodies[1..] {
@@ -241,14 +236,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_done_while_nobody_looks_and_what_many_see_is_made_once() {
-        let api = api();
-        let (mut one, mut other) = (stream(Arc::clone(&api)), stream(Arc::clone(&api)));
-        assert!(api.subscribers().snapshot.lock().await.is_none());
+        let events = events();
+        let (mut one, mut other) = (events.stream(), events.stream());
+        assert!(events.snapshot.lock().await.is_none());
         let (seen, too) = (next(&mut one).await.unwrap(), next(&mut other).await.unwrap());
         assert_eq!(seen.as_ptr(), too.as_ptr());
         drop((one, other));
         tokio::time::sleep(EVERY * 5).await;
-        let last = api.subscribers().snapshot.lock().await.clone();
+        let last = events.snapshot.lock().await.clone();
         assert_eq!(last.unwrap().1.as_ptr(), seen.as_ptr());
     }
 }

@@ -2,7 +2,7 @@
 //! bounded, so that whatever happens here is not felt by the app's clients.
 
 use crate::accept::Accepting;
-use crate::config::Listen;
+use crate::address::Listen;
 use crate::stream::Stream;
 use crate::systemd::Socket;
 use http::{Request, Response};

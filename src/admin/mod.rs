@@ -12,6 +12,8 @@ mod health;
 pub(crate) mod json;
 mod listener;
 mod page;
+mod response;
+mod view;
 
 pub(crate) use access::{Access, read as read_token};
 pub(crate) use api::Api;

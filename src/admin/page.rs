@@ -1,7 +1,7 @@
 //! The page for people: its files, which hold nothing. What it shows comes by `GET /events`, what it does goes to the
 //! pages that `idlegate mode` and the others ask as well.
 
-use super::api::answer_of;
+use super::response::respond;
 use crate::proxy::{Body, full};
 use crate::refusal::AdminError;
 use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
@@ -44,7 +44,7 @@ impl File {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(AdminError::Method("GET, HEAD"));
         }
-        let mut answer = answer_of(StatusCode::OK, self.kind, full(self.content));
+        let mut answer = respond(StatusCode::OK, self.kind, full(self.content));
         answer.headers_mut().extend([
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),

@@ -12,7 +12,7 @@ mod why;
 
 pub use caller::Caller;
 pub(crate) use record::{Decision, DecisionContext};
-pub use sink::Sink;
+pub use sink::{Destination, Sink};
 pub(crate) use why::Why;
 
 use crate::clock::epoch_milliseconds;

@@ -4,7 +4,6 @@
 //! than waited for; that is said when it begins, and when it ends, with their number.
 
 use super::TARGET;
-use crate::config::Audit;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::fmt::{self, Debug, Write as _};
 use std::fs::{File, Metadata, OpenOptions};
@@ -22,6 +21,19 @@ use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
+
+/// Where the record of every decision goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Destination {
+    /// Nowhere.
+    None,
+    /// Standard output, apart from the log.
+    Stdout,
+    /// Standard error, among the lines of the log.
+    Stderr,
+    /// A file, to whose end it is added.
+    File(PathBuf),
+}
 
 /// How many records may wait to be written. As many sessions may be cut at once.
 const MAX_WAITING: usize = 100_000;
@@ -65,12 +77,12 @@ impl Sink {
     ///
     /// # Errors
     /// Where a file cannot be opened, or there can be no more threads.
-    pub fn open(audit: &Audit) -> io::Result<Self> {
+    pub fn open(audit: &Destination) -> io::Result<Self> {
         let output = match audit {
-            Audit::None => return Ok(Self::none()),
-            Audit::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
-            Audit::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
-            Audit::File(path) => Output::open(path).map_err(|error| {
+            Destination::None => return Ok(Self::none()),
+            Destination::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
+            Destination::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
+            Destination::File(path) => Output::open(path).map_err(|error| {
                 let fix = "make its folder, and let the user that idlegate runs as write there";
                 io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {fix}", path.display()))
             })?,
@@ -250,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         std::fs::write(&path, "before\n").unwrap();
-        let sink = Sink::open(&Audit::File(path.clone())).unwrap();
+        let sink = Sink::open(&Destination::File(path.clone())).unwrap();
         let subscriber = tracing_subscriber::registry().with(sink.layer());
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..1000 {

@@ -2,7 +2,7 @@
 
 use super::connect::Endpoint;
 use super::error::{CliError, ServerError};
-use crate::config::Upstream;
+use crate::address::Upstream;
 use crate::stream::Stream;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};

@@ -1,8 +1,9 @@
 //! Where the `[admin]` listener is, and what it has to be told.
 
 use super::error::CliError;
+use crate::address::{Listen, Upstream};
 use crate::admin::read_token;
-use crate::config::{ForOperators, Listen, Upstream};
+use crate::config::{ForOperators, upstream};
 use crate::secret::Secret;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -35,8 +36,7 @@ pub(super) struct Endpoint {
 /// Finds the listener that is meant.
 pub(super) fn find(at: &At, config: &ForOperators) -> Result<Endpoint, CliError> {
     let admin = config.admin();
-    let named =
-        at.admin.as_deref().map(|text| Upstream::from_text(text).map_err(|_| CliError::NoAddress)).transpose()?;
+    let named = at.admin.as_deref().map(|text| upstream(text).map_err(|_| CliError::NoAddress)).transpose()?;
     let (address, configured) = match (named, admin) {
         // Whoever names it needs no configuration, nor one that is right.
         (Some(address), admin) => (address, admin.ok().flatten().and_then(|admin| admin.token_file.as_deref())),

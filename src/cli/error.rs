@@ -1,7 +1,8 @@
 //! What is said where a command is not done: what the matter is, and what to do.
 
+use crate::address::Upstream;
 use crate::admin::json::Refused;
-use crate::config::{Problems, Upstream};
+use crate::config::Problems;
 use crate::counted::counted;
 use http::StatusCode;
 use std::{fmt, io};

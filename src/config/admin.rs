@@ -4,7 +4,7 @@ use super::error::ValueError;
 use super::section::Section;
 use super::upstream::{self, is_same};
 use super::value::absolute;
-use super::{Admin, Listen, Upstream};
+use crate::address::{AdminListen, Listen, Upstream};
 use std::net::SocketAddr;
 
 const HEALTH: &str = "health is asked here: it is `health.listen`";
@@ -15,7 +15,7 @@ pub(super) fn admin(
     clients: SocketAddr,
     app: &Upstream,
     health: Option<&Listen>,
-) -> Option<Admin> {
+) -> Option<AdminListen> {
     let token_file = table.text("token_file", |text| absolute(text, "/etc/idlegate/admin-token"));
     let listen = table.text("listen", upstream::listen_or_unix)?;
     let clash = match (&listen, health) {
@@ -34,5 +34,5 @@ pub(super) fn admin(
         let fix = "add token_file, or write \"127.0.0.1:9090\" or \"unix:/run/idlegate/admin.sock\"";
         table.fault("listen", ValueError::new(what, fix));
     }
-    Some(Admin { listen, token_file })
+    Some(AdminListen { listen, token_file })
 }

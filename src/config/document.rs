@@ -4,23 +4,17 @@
 
 use super::error::{Origin, Problem, Problems};
 use super::fingerprint::Fingerprint;
-use super::section::Section;
 use super::unknown;
-use super::value::syntax_fault;
-use super::variables::Variables;
+use super::variables::{Variables, variable_of};
 use std::collections::BTreeSet;
-use toml::de::DeTable;
-
-/// How many errors of syntax are told.
-const MAX_SYNTAX_ERRORS: usize = 100;
 
 /// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
 pub(super) struct Document<'a> {
     file: &'a str,
-    text: &'a str,
+    pub(super) text: &'a str,
     pub(super) variables: &'a Variables,
     pub(super) problems: Vec<Problem>,
-    syntax: Vec<Problem>,
+    pub(super) syntax: Vec<Problem>,
     /// Required things that are not there. They may only seem so while the syntax is broken.
     pub(super) absent: Vec<Problem>,
     /// The dotted paths of all keys asked for, whether present or not.
@@ -39,11 +33,6 @@ pub(super) enum ValueSource {
     Variable(String),
 }
 
-/// The environment variable of a key: `IDLEGATE_IDLE_TIMEOUT` for `idle.timeout`.
-pub(crate) fn variable_of(path: &str) -> String {
-    format!("IDLEGATE_{}", path.replace('.', "_").to_ascii_uppercase())
-}
-
 impl<'a> Document<'a> {
     pub(super) fn new(file: &'a str, text: &'a str, variables: &'a Variables) -> Self {
         Self {
@@ -59,21 +48,6 @@ impl<'a> Document<'a> {
             shadowed: Fingerprint::default(),
             used_variables: BTreeSet::new(),
         }
-    }
-
-    /// Reads the whole document by `read`, which is given its top level.
-    pub(super) fn read<T>(&mut self, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
-        let (table, errors) = DeTable::parse_recoverable(self.text);
-        // Junk makes errors without end, and nobody reads them.
-        for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
-            let start = error.span().map_or(0, |span| span.start);
-            let fault = syntax_fault(error.message());
-            self.syntax.push(Problem { origin: self.origin(&ValueSource::File, Some(start)), key: None, fault });
-        }
-        // One slip often makes several errors; the first of a line says it best.
-        self.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
-        self.syntax.dedup_by(|next, first| next.origin == first.origin);
-        Section::read_with(self, String::new(), table.into_inner(), ValueSource::File, None, read)
     }
 
     /// All that was wrong, the keys and variables that nobody asked for included.

@@ -2,7 +2,8 @@
 
 use super::error::ValueError;
 use super::section::Section;
-use super::{Listen, Upstream, upstream};
+use super::upstream;
+use crate::address::{Listen, Upstream};
 use std::net::SocketAddr;
 
 /// Reads `[health]`. `clients` and `app` are the addresses that are taken already.

@@ -3,20 +3,12 @@
 use super::error::ValueError;
 use super::section::Section;
 use super::value::duration;
+use crate::websocket::Keepalive;
 use std::time::Duration;
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
 /// The app is told something short.
 const MAX_MESSAGE: usize = 1024;
-
-/// A message to an app that closes each WebSocket on which it does not get one in time.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Keepalive {
-    /// `upstream_message`: the text message, 1 KiB at most.
-    pub upstream_message: String,
-    /// `every`: at most once in this time on each tunnel, when a pong of its client comes.
-    pub every: Duration,
-}
 
 /// Reads `[keepalive]`; `None` where there is no message.
 pub(super) fn keepalive(table: &mut Section<'_, '_>) -> Option<Keepalive> {

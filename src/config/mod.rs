@@ -21,24 +21,25 @@ mod upstream;
 mod value;
 mod variables;
 
-pub use cut::{Cut, CutWords};
-pub(crate) use document::variable_of;
 pub use error::{Origin, Problem, Problems, ValueError};
-pub use keepalive::Keepalive;
 pub(crate) use operators::ForOperators;
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
 pub use summary::Summary;
+pub(crate) use upstream::upstream;
 pub(crate) use value::duration;
 pub use variables::Variables;
+pub(crate) use variables::variable_of;
 
+use crate::address::{AdminListen, Listen, Upstream};
+use crate::audit::Destination;
+use crate::log::LogFormat;
+use crate::registry::ExchangeSettings;
 use crate::session::{ActivitySources, Limits, SessionIds};
-use crate::store::RedisSettings;
+use crate::store::StoreSettings;
 use crate::token::TokenRule;
+use crate::websocket::Keepalive;
 use fingerprint::Fingerprint;
-use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
 
 /// All of `proxy.toml`.
 #[derive(Clone, Debug)]
@@ -56,15 +57,15 @@ pub struct Config {
     /// `log_format`: how the log is written.
     pub log_format: LogFormat,
     /// `audit`: where the record of every decision goes.
-    pub audit: Audit,
+    pub audit: Destination,
     /// `[health] listen`: where health and metrics are served, if anywhere.
     pub health: Option<Listen>,
     /// `[admin]`: where operators ask and switch, if anywhere.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminListen>,
     /// `[idle]`.
     pub idle: Limits,
     /// `[store]`.
-    pub store: Store,
+    pub store: StoreSettings,
     /// How this replica and the store deal with each other.
     pub exchange: ExchangeSettings,
     /// `store.secret`, or what stands in `store.secret_file`: how tokens become session ids.
@@ -81,123 +82,4 @@ pub struct Config {
     written: Fingerprint,
     /// What stands in the file for keys that a variable sets.
     shadowed: Fingerprint,
-}
-
-/// Where the app listens.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Upstream {
-    /// `http://host:port`, kept as `host:port`.
-    Tcp(String),
-    /// `unix:/path`.
-    Unix(PathBuf),
-}
-
-impl Upstream {
-    /// The address in `text`.
-    ///
-    /// # Errors
-    /// What is wrong with it, where it is none.
-    pub(crate) fn from_text(text: &str) -> Result<Self, ValueError> {
-        upstream::upstream(text)
-    }
-}
-
-impl fmt::Display for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(authority) => write!(f, "http://{authority}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// How the lines of the log are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LogFormat {
-    /// For people, and readers of logfmt: a sentence, and `key=value`.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Where the record of every decision goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Audit {
-    /// Nowhere.
-    None,
-    /// Standard output, apart from the log.
-    Stdout,
-    /// Standard error, among the lines of the log.
-    Stderr,
-    /// A file, to whose end it is added.
-    File(PathBuf),
-}
-
-/// Where something is served beside the public listener.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Listen {
-    /// An address and a port; 0 lets the system choose.
-    Tcp(SocketAddr),
-    /// `unix:/path`.
-    Unix(PathBuf),
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => write!(f, "http://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// `[admin]`: where operators ask and switch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Admin {
-    /// `listen`: loopback, a Unix socket, or with `token_file` anywhere.
-    pub listen: Listen,
-    /// `token_file`: holds what whoever comes has to know.
-    pub token_file: Option<PathBuf>,
-}
-
-/// `[store]`: where the truth about sessions is kept.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Store {
-    /// `url = "memory"`: in this process, gone when it ends.
-    Memory,
-    /// `url = "file:/path"`: in this process, and in a file that outlives it.
-    File(PathBuf),
-    /// `url = "redis://…"`: in Redis, for any number of replicas.
-    Redis(RedisSettings),
-}
-
-/// `[store]`: how a replica deals with the store, wherever that is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ExchangeSettings {
-    /// `flush_interval`: how often it tells the store what it saw. 100 ms to 10 s.
-    pub flush_interval: Duration,
-    /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
-    pub lookup_timeout: Duration,
-    /// `unknown_tokens`: what becomes of it when the store does not answer.
-    pub unknown_tokens: UnknownTokens,
-}
-
-impl Default for ExchangeSettings {
-    fn default() -> Self {
-        Self {
-            flush_interval: Duration::from_secs(1),
-            lookup_timeout: Duration::from_millis(250),
-            unknown_tokens: UnknownTokens::Admit,
-        }
-    }
-}
-
-/// What becomes of a token that this replica does not know, while the store does not answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UnknownTokens {
-    /// The app has the say, as if the token were new. A dead one passes until the store answers.
-    Admit,
-    /// 503 until the store answers.
-    Refuse,
 }

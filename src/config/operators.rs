@@ -2,7 +2,9 @@
 //! idlegate goes on with what it read when it was right, and the switch is what somebody looks for then.
 
 use super::document::Document;
-use super::{Admin, Config, Problem, Problems, Variables, read};
+use super::section::read_document;
+use super::{Config, Problem, Problems, Variables, read};
+use crate::address::AdminListen;
 use crate::session::SessionIds;
 use std::path::Path;
 
@@ -10,7 +12,7 @@ use std::path::Path;
 #[derive(Debug)]
 pub(crate) struct ForOperators {
     /// `[admin]`.
-    admin: Option<Admin>,
+    admin: Option<AdminListen>,
     /// `store.secret`.
     ids: SessionIds,
     problems: Option<Problems>,
@@ -25,7 +27,7 @@ impl ForOperators {
         };
         let name = path.display().to_string();
         let mut document = Document::new(&name, &text, variables);
-        let Config { admin, ids, .. } = document.read(read::config);
+        let Config { admin, ids, .. } = read_document(&mut document, read::config);
         Self { admin, ids, problems: unreadable.or(document.finish()) }
     }
 
@@ -33,7 +35,7 @@ impl ForOperators {
     ///
     /// # Errors
     /// What is wrong with it, or may be the reason that it is not seen.
-    pub(crate) fn admin(&self) -> Result<Option<&Admin>, Problems> {
+    pub(crate) fn admin(&self) -> Result<Option<&AdminListen>, Problems> {
         let is_ours = |problem: &Problem| problem.key.as_ref().is_some_and(|key| key.starts_with("admin"));
         match &self.problems {
             Some(problems) if self.admin.is_none() || problems.iter().any(is_ours) => Err(problems.clone()),

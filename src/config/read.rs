@@ -3,12 +3,13 @@
 use super::document::Document;
 use super::error::{Origin, Problem, Problems, ValueError, echo};
 use super::fingerprint::Fingerprint;
-use super::section::Section;
-use super::value::{boolean, duration, integer_in, is_token, seconds};
-use super::{
-    Audit, Config, LogFormat, Reloadable, Upstream, Variables, admin, cut, health, keepalive, store, token, upstream,
-};
-use crate::route::{PathPattern, PathSet};
+use super::section::{Section, read_document};
+use super::value::{boolean, duration, integer_in, is_token, path_pattern, seconds};
+use super::{Config, Reloadable, Variables, admin, cut, health, keepalive, store, token, upstream};
+use crate::address::Upstream;
+use crate::audit::Destination;
+use crate::log::LogFormat;
+use crate::route::PathSet;
 use crate::session::{ActivitySources, Limits, Mode};
 use ipnet::IpNet;
 use std::fs::File;
@@ -51,7 +52,7 @@ impl Config {
     /// All that is wrong, each with its place and its cure.
     pub fn parse(text: &str, name: &str, variables: &Variables) -> Result<Self, Problems> {
         let mut document = Document::new(name, text, variables);
-        let mut config = document.read(config);
+        let mut config = read_document(&mut document, config);
         config.written = std::mem::take(&mut document.written);
         config.shadowed = std::mem::take(&mut document.shadowed);
         document.finish().map_or(Ok(config), Err)
@@ -88,7 +89,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
         log_format: top.text("log_format", log_format).unwrap_or_default(),
-        audit: top.text("audit", audit).unwrap_or(Audit::Stdout),
+        audit: top.text("audit", audit).unwrap_or(Destination::Stdout),
         health,
         admin,
         idle,
@@ -100,7 +101,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         tokens: token::rules(top),
         reloadable: Reloadable {
             trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
-            deny: paths(top, "deny").unwrap_or_default(),
+            deny: top.list("deny", path_pattern).map(PathSet::from_iter).unwrap_or_default(),
             connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
             response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
             write_timeout: top.text("write_timeout", duration).unwrap_or(Duration::from_secs(60)),
@@ -131,19 +132,6 @@ fn network(text: &str) -> Result<IpNet, ValueError> {
         let what = format!("{} is no IP address or network", echo(text));
         ValueError::new(what, "write it like \"10.0.0.7\" or \"10.0.0.0/8\"")
     })
-}
-
-/// A list of path patterns.
-pub(super) fn paths(section: &mut Section<'_, '_>, key: &str) -> Option<PathSet> {
-    let patterns = section.list(key, |text| {
-        PathPattern::parse(text).map_err(|error| {
-            ValueError::new(
-                format!("{} is not a path: {error}", echo(text)),
-                "write it like \"/api/login\" or \"/api/admin/*\"",
-            )
-        })
-    });
-    patterns.map(PathSet::from_iter)
 }
 
 fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
@@ -198,12 +186,14 @@ fn level(text: &str) -> Result<LevelFilter, ValueError> {
     })
 }
 
-fn audit(text: &str) -> Result<Audit, ValueError> {
+fn audit(text: &str) -> Result<Destination, ValueError> {
     match text {
-        "none" => Ok(Audit::None),
-        "stdout" => Ok(Audit::Stdout),
-        "stderr" => Ok(Audit::Stderr),
-        _ if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => Ok(Audit::File(text.into())),
+        "none" => Ok(Destination::None),
+        "stdout" => Ok(Destination::Stdout),
+        "stderr" => Ok(Destination::Stderr),
+        _ if text.starts_with('/') && !text.ends_with('/') && !text.contains('\0') => {
+            Ok(Destination::File(text.into()))
+        }
         _ => {
             let what = format!("{} is no place for records", echo(text));
             let fix =

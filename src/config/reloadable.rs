@@ -1,6 +1,7 @@
 //! Which keys an edit of the file changes while idlegate runs.
 
-use super::{Config, Cut};
+use super::Config;
+use crate::cut::Cut;
 use crate::route::PathSet;
 use crate::session::{Mode, Reason};
 use arc_swap::ArcSwap;

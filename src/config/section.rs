@@ -3,12 +3,16 @@
 //! Every key is looked up by one function, [`Section::find`], so that each of them has its environment variable,
 //! each is known when the unknown ones are told, and each problem names the place where its value stands.
 
-use super::document::{Document, ValueSource, variable_of};
+use super::document::{Document, ValueSource};
 use super::error::{Origin, Problem, ValueError, echo};
-use super::value::{Form, integer, not_a, of_variable};
+use super::value::{Form, integer, not_a, of_variable, syntax_fault};
+use super::variables::variable_of;
 use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+
+/// How many errors of syntax are told.
+const MAX_SYNTAX_ERRORS: usize = 100;
 
 /// One table of the document.
 pub(super) struct Section<'d, 'a> {
@@ -29,6 +33,21 @@ struct RawValue<'a> {
     value: DeValue<'a>,
     source: ValueSource,
     start: Option<usize>,
+}
+
+/// Reads the whole document by `read`, which is given its top level.
+pub(super) fn read_document<'a, T>(document: &mut Document<'a>, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
+    let (table, errors) = DeTable::parse_recoverable(document.text);
+    // Junk makes errors without end.
+    for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
+        let start = error.span().map_or(0, |span| span.start);
+        let fault = syntax_fault(error.message());
+        document.syntax.push(Problem { origin: document.origin(&ValueSource::File, Some(start)), key: None, fault });
+    }
+    // One slip often makes several errors; the first of a line says it best.
+    document.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
+    document.syntax.dedup_by(|next, first| next.origin == first.origin);
+    Section::read_with(document, String::new(), table.into_inner(), ValueSource::File, None, read)
 }
 
 impl<'a> Section<'_, 'a> {

@@ -3,10 +3,10 @@
 use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{absolute, duration, integer_in};
-use super::{ExchangeSettings, Store, UnknownTokens};
+use crate::registry::{ExchangeSettings, UnknownTokens};
 use crate::secret::Secret;
 use crate::session::SessionIds;
-use crate::store::RedisSettings;
+use crate::store::{RedisSettings, StoreSettings};
 use rustix::fs::{Access, access};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ const DEFAULT_PREFIX: &str = "idlegate";
 const DEFAULT_REPLICA_GRACE: Duration = Duration::from_secs(30);
 
 /// Reads `[store]`: the store, how tokens become its keys, and how it is dealt with.
-pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, ExchangeSettings) {
+pub(super) fn store(table: &mut Section<'_, '_>) -> (StoreSettings, SessionIds, ExchangeSettings) {
     let place = table.text("url", url).unwrap_or(StoreLocation::Memory);
     let prefix = table.text("prefix", prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
     let password_file = table.text("password_file", file);
@@ -26,9 +26,9 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (Store, SessionIds, Exchange
     let replica_grace = replica_grace_of(table, exchange.flush_interval);
     let decides_alone = decides_alone(table);
     let store = match place {
-        StoreLocation::Memory => Store::Memory,
-        StoreLocation::File(path) => Store::File(path),
-        StoreLocation::Redis(url) => Store::Redis(RedisSettings {
+        StoreLocation::Memory => StoreSettings::Memory,
+        StoreLocation::File(path) => StoreSettings::File(path),
+        StoreLocation::Redis(url) => StoreSettings::Redis(RedisSettings {
             url,
             prefix,
             password_file,

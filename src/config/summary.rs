@@ -1,7 +1,8 @@
 //! What a configuration amounts to, in a few words: for the line at the start and for `check`.
 
-use super::{Config, Store};
+use super::Config;
 use crate::session::{ActivitySources, Limits, Mode};
+use crate::store::StoreSettings;
 use crate::token::TokenRule;
 use serde::Serialize;
 
@@ -27,9 +28,9 @@ impl Config {
         Summary {
             mode: self.reloadable.mode.name(),
             store: match self.store {
-                Store::Memory => "memory",
-                Store::File(_) => "file",
-                Store::Redis(_) => "redis",
+                StoreSettings::Memory => "memory",
+                StoreSettings::File(_) => "file",
+                StoreSettings::Redis(_) => "redis",
             },
             profile: match self.activity {
                 ActivitySources::TAB => "tab",

@@ -1,9 +1,8 @@
 //! `[[token]]`: the rules that say where tokens are carried.
 
 use super::error::{ValueError, echo};
-use super::read::paths;
 use super::section::Section;
-use super::value::{boolean, integer, is_token, not_a};
+use super::value::{boolean, integer, is_token, not_a, path_pattern};
 use crate::route::PathSet;
 use crate::token::json::Pointer;
 use crate::token::{Acceptance, Conditions, Location, Scalar, TokenRule};
@@ -214,7 +213,7 @@ fn scalar(value: &DeValue<'_>) -> Result<Scalar, ValueError> {
 }
 
 fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
-    let paths = paths(table, "paths");
+    let paths = table.list("paths", path_pattern).map(PathSet::from_iter);
     if paths.as_ref() == Some(&PathSet::default()) {
         let what = "an empty list: the rule would apply nowhere";
         table.fault("paths", ValueError::new(what, "name paths, or leave out the key for everywhere"));

@@ -1,7 +1,7 @@
 //! Keys and variables that nobody asked for: which are none of ours, and which key was probably meant.
 
-use super::document::variable_of;
 use super::error::ValueError;
+use super::variables::variable_of;
 use std::collections::BTreeSet;
 
 /// Whether a variable of the environment that begins with `IDLEGATE_` is no key of the configuration: the path of the

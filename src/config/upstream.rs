@@ -1,7 +1,7 @@
 //! Addresses: where to listen, and where the app listens.
 
 use super::error::{ValueError, echo};
-use super::{Listen, Upstream};
+use crate::address::{Listen, Upstream};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub(super) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// `upstream`.
-pub(super) fn upstream(text: &str) -> Result<Upstream, ValueError> {
+pub(crate) fn upstream(text: &str) -> Result<Upstream, ValueError> {
     const FIX: &str = "write it like \"http://127.0.0.1:10087\" or \"unix:/run/app.sock\"";
     if let Some(path) = text.strip_prefix("unix:") {
         return unix(path).map(Upstream::Unix);

@@ -1,6 +1,7 @@
 //! Single values: their types, and the checks that several keys share.
 
 use super::error::{ValueError, echo};
+use crate::route::PathPattern;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -155,4 +156,12 @@ pub(super) fn absolute(text: &str, example: &str) -> Result<PathBuf, ValueError>
 /// Whether `text` is a token of RFC 9110 §5.6.2, as names of headers, cookies and protocols are.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// A pattern of paths.
+pub(super) fn path_pattern(text: &str) -> Result<PathPattern, ValueError> {
+    PathPattern::parse(text).map_err(|error| {
+        let what = format!("{} is not a path: {error}", echo(text));
+        ValueError::new(what, "write it like \"/api/login\" or \"/api/admin/*\"")
+    })
 }

@@ -39,3 +39,8 @@ impl fmt::Debug for Variables {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
+
+/// The environment variable of a key: `IDLEGATE_IDLE_TIMEOUT` for `idle.timeout`.
+pub(crate) fn variable_of(path: &str) -> String {
+    format!("IDLEGATE_{}", path.replace('.', "_").to_ascii_uppercase())
+}

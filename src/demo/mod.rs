@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  browser ──► idlegate ──► this app
-//!    page        │           /api/…        logins, uploads          (app.rs, logins.rs)
+//!    page        │           /api/…        logins, uploads          (http.rs, logins.rs)
 //!                │           /ws           in-band token, programs  (socket.rs, program.rs)
 //!                │           /demo/watch   what idlegate sees       (watch.rs)
 //!                └─ Watch ─► (same process)
@@ -11,6 +11,7 @@
 //! nothing here looks at idle time: whatever ends a session in the demo, it was the proxy.
 
 mod app;
+mod http;
 mod logins;
 mod page;
 mod program;
@@ -65,7 +66,7 @@ pub async fn serve(listener: TcpListener, watch: Arc<dyn Watch>) -> Infallible {
     let mut accepting = Accepting::default();
     loop {
         if let Some((stream, _)) = accepting.take(listener.accept().await).await {
-            let connection = app::serve_connection(stream, Arc::clone(&app));
+            let connection = http::serve_connection(stream, Arc::clone(&app));
             let stop = stop.clone();
             tokio::spawn(async move { stop.run_until_cancelled(connection).await });
         }

@@ -153,7 +153,7 @@ async fn bad_requests_are_refused() {
     for body in [json!(null), json!({ "username": "ada" }), json!({ "username": " ", "password": "x" })] {
         assert_eq!(demo.post("/api/login", &body).await.0, StatusCode::UNAUTHORIZED);
     }
-    let too_much = demo.upload(&demo.login().await, super::app::MOST_UPLOAD + 1).await;
+    let too_much = demo.upload(&demo.login().await, super::http::MOST_UPLOAD + 1).await;
     assert_eq!(too_much.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(json_of(demo.get("/ws").await).await.0, StatusCode::BAD_REQUEST);
     let head = demo.send(Request::head("/health").body(Full::default()).unwrap()).await;

@@ -3,7 +3,6 @@
 mod logfmt;
 
 use crate::audit::{self, Sink};
-use crate::config::LogFormat;
 use crate::counted::counted;
 use logfmt::Logfmt;
 use std::io::{self, IsTerminal, Write};
@@ -19,6 +18,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// How many lines may wait to be written. More are lost.
 const MAX_LINES: usize = 10_000;
+
+/// How the lines of the log are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LogFormat {
+    /// For people, and readers of logfmt: a sentence, and `key=value`.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
 
 /// Logs on stderr from now on, and records where `audit` says. Returns what has to live as long as anything is logged, and
 /// what changes the level.

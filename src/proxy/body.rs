@@ -1,7 +1,6 @@
 //! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
 
 use super::CLOSE_TIMEOUT;
-use super::expect::Wait;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::{Attachment, TrackedSession};
@@ -174,6 +173,21 @@ impl Progress {
         self.client_owes.load(Ordering::Acquire)
     }
 }
+
+/// Until the body may go; or, where the app has declined it, until its answer has been passed on.
+pub(super) type Wait = Pin<Box<dyn Future<Output = Result<(), Declined>> + Send>>;
+
+/// The app has answered without the body that the request had announced.
+#[derive(Debug)]
+pub(super) struct Declined;
+
+impl fmt::Display for Declined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the app did not ask for the body")
+    }
+}
+
+impl std::error::Error for Declined {}
 
 /// Something to be waited for.
 pub(super) type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;

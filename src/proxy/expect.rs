@@ -1,10 +1,8 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1): the client sends its body when the app asks for it, or never.
 
-use super::body::{Body, held};
+use super::body::{Body, Declined, Wait, held};
 use super::downstream::Line;
 use http::{Request, StatusCode};
-use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,9 +21,6 @@ pub(super) struct Expectation {
     /// The app has answered instead, and its answer has been passed on.
     over: CancellationToken,
 }
-
-/// Until the body may go; or, where the app has declined it, until its answer has been passed on.
-pub(super) type Wait = Pin<Box<dyn Future<Output = Result<(), Declined>> + Send>>;
 
 impl Expectation {
     /// Of a request that is about to be sent to the app.
@@ -66,15 +61,3 @@ impl Expectation {
         Err(held(answer, self.over.clone().drop_guard()))
     }
 }
-
-/// The app has answered without the body that the request had announced.
-#[derive(Debug)]
-pub(super) struct Declined;
-
-impl fmt::Display for Declined {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the app did not ask for the body")
-    }
-}
-
-impl std::error::Error for Declined {}

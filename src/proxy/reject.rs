@@ -2,7 +2,7 @@
 
 use super::body::{self, Body};
 use super::outage::Outage;
-use crate::config::{Cut, CutWords};
+use crate::cut::{Cut, CutWords};
 use crate::metrics::UpstreamFailure;
 use crate::refusal::ProxyError;
 use crate::route::NormalPath;

@@ -1,6 +1,7 @@
 //! The app, as the pool of connections that are used again sees it.
 
-use crate::config::{Current, Upstream};
+use crate::address::Upstream;
+use crate::config::Current;
 use crate::stream::{READ_AT_MOST, Stream};
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};

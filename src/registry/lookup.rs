@@ -1,7 +1,7 @@
 //! Tokens that this replica does not know: one look-up each, shared by all who ask meanwhile.
 
+use super::UnknownTokens;
 use super::{Registry, Resolved, resolved};
-use crate::config::UnknownTokens;
 use crate::session::{Mode, SessionId};
 use crate::store::{Known, Live, StoreError, Touch};
 use parking_lot::Mutex;

@@ -16,6 +16,7 @@ mod notifications;
 mod recent;
 mod report;
 mod session_view;
+mod settings;
 #[cfg(test)]
 mod store_tests;
 mod switch;
@@ -30,12 +31,12 @@ pub use inspect::{MAX_LISTED, Overview, Reach, Told};
 pub use recent::Past;
 pub use report::StoreStatus;
 pub use session_view::{End, LastClose, LastRequest, Reckoning, SessionView, State};
+pub use settings::{ExchangeSettings, UnknownTokens};
 pub use switch::{Setting, Switch};
 pub use tracked_session::{Closed, TrackedSession};
 
 use crate::audit::Caller;
 use crate::clock::{Clock, Moment, epoch_milliseconds};
-use crate::config::ExchangeSettings;
 use crate::metrics::Metrics;
 use crate::replica;
 use crate::session::{Activity, EpochSeconds, Limits, Mode, Reason, SessionId, Source};

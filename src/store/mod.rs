@@ -17,7 +17,19 @@ pub use redis::{AddressError, RedisSettings, RedisStore};
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, counts_from, idle_at};
 use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
+
+/// `[store]`: where the truth about sessions is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StoreSettings {
+    /// `url = "memory"`: in this process, gone when it ends.
+    Memory,
+    /// `url = "file:/path"`: in this process, and in a file that outlives it.
+    File(PathBuf),
+    /// `url = "redis://…"`: in Redis, for any number of replicas.
+    Redis(RedisSettings),
+}
 
 /// The answer of a store, when it comes.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

@@ -13,6 +13,7 @@
 mod encode;
 mod follow;
 mod invalid;
+mod keepalive;
 mod mask;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ mod tests;
 pub use encode::{MAX_REASON_BYTES, close, text};
 pub use follow::Follower;
 pub use invalid::Invalid;
+pub use keepalive::Keepalive;
 pub use mask::unmask;
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 

@@ -5,7 +5,6 @@ use crate::harness::{Answer, Fake, Idlegate, MANUAL, Request, TEXT, Wire, eventu
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::Path;
 use std::process::{Command, Output};
 
 const UNIT: &str = include_str!("../../deploy/systemd/idlegate.service");
@@ -303,45 +302,4 @@ fn every_link_leads_somewhere() {
         }
     }
     assert!(count > 30, "{count}");
-}
-
-/// The groups of modules in `lib.rs`, from the top.
-fn groups() -> Vec<Vec<&'static str>> {
-    let (_, modules) = include_str!("../../src/lib.rs").split_once("\n\n//").expect("the groups begin");
-    let module = |line: &'static str| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';');
-    modules.split("\n\n").map(|group| group.lines().filter_map(module).collect()).collect()
-}
-
-/// What the files of a module name of other modules, but for its tests.
-fn named_in(path: &Path) -> BTreeSet<String> {
-    if path.is_dir() {
-        let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        return files
-            .filter(|file| !file.to_string_lossy().contains("test"))
-            .flat_map(|file| named_in(&file))
-            .collect();
-    }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let names = code.flat_map(|line| line.split("crate::").skip(1));
-    names.map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap().to_owned()).collect()
-}
-
-#[test]
-fn a_module_depends_on_its_own_group_and_those_below_it() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let groups = groups();
-    let level = |module: &str| groups.iter().position(|group| group.contains(&module));
-    let mut seen = 0;
-    for module in groups.iter().flatten() {
-        let files = [source.join(format!("{module}.rs")), source.join(module)];
-        let names: BTreeSet<_> = files.iter().flat_map(|path| named_in(path)).collect();
-        for name in names.iter().filter(|name| name != module) {
-            let (here, there) = (level(module), level(name).unwrap_or_else(|| panic!("{name} is in no group")));
-            assert!(here <= Some(there), "{module} depends on {name}, which stands above it in lib.rs");
-            seen += 1;
-        }
-    }
-    assert!(seen > 100, "only {seen} were seen");
 }

@@ -29,6 +29,7 @@ mod health;
 mod http;
 mod in_band;
 mod keepalive;
+mod layout;
 mod logout;
 mod metrics;
 mod modes;

@@ -1,7 +1,9 @@
 //! The environment: every key has a variable, and no variable is overlooked.
 
-use super::super::document::{Document, variable_of};
+use super::super::document::Document;
 use super::super::read;
+use super::super::section::read_document;
+use super::super::variable_of;
 use super::*;
 use crate::route::NormalPath;
 use crate::session::Reason;
@@ -57,7 +59,7 @@ const CASES: &[Case] = &[
     ("ADMIN", "{ listen = \"[::1]:9\" }", |config| shown(&config.admin, "[::1]:9")),
     ("ADMIN_LISTEN", "unix:/run/admin.sock", |config| shown(&config.admin, "admin.sock")),
     ("ADMIN_TOKEN_FILE", "/run/token", |config| shown(&config.admin, "/run/token")),
-    ("AUDIT", "/var/log/audit.jsonl", |config| config.audit == Audit::File("/var/log/audit.jsonl".into())),
+    ("AUDIT", "/var/log/audit.jsonl", |config| config.audit == Destination::File("/var/log/audit.jsonl".into())),
     ("HEALTH", "{ listen = \"[::1]:9\" }", |config| shown(&config.health, "[::1]:9")),
     ("HEALTH_LISTEN", "unix:/run/health.sock", |config| config.health == Some(Listen::Unix("/run/health.sock".into()))),
     ("IDLE", "{ timeout = \"7s\" }", |config| config.idle.timeout == 7),
@@ -65,20 +67,20 @@ const CASES: &[Case] = &[
     ("IDLE_LIFETIME", "7s", |config| config.idle.lifetime == Some(7)),
     ("IDLE_MODE", "observe", |config| config.reloadable.mode == Mode::Observe),
     ("IDLE_RETENTION", "7s", |config| config.idle.retention == 7),
-    ("STORE", "{ url = \"memory\" }", |config| config.store == Store::Memory),
-    ("STORE_URL", "redis+unix:///run/redis.sock", |config| matches!(config.store, Store::Redis(_))),
-    ("STORE_PREFIX", "app", |config| config.store == Store::Memory),
+    ("STORE", "{ url = \"memory\" }", |config| config.store == StoreSettings::Memory),
+    ("STORE_URL", "redis+unix:///run/redis.sock", |config| matches!(config.store, StoreSettings::Redis(_))),
+    ("STORE_PREFIX", "app", |config| config.store == StoreSettings::Memory),
     ("STORE_SECRET", "0123456789abcdef", |config| format!("{:?}", config.ids) == "SessionIds(keyed)"),
     ("STORE_SECRET_FILE", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), |config| shown(&config.ids, "keyed")),
     ("STORE_UNKNOWN_TOKENS", "refuse", |config| config.exchange.unknown_tokens == UnknownTokens::Refuse),
-    ("STORE_PASSWORD_FILE", "/p", |config| config.store == Store::Memory),
-    ("STORE_SENTINEL_PASSWORD_FILE", "/s", |config| config.store == Store::Memory),
-    ("STORE_CA_FILE", "/c", |config| config.store == Store::Memory),
+    ("STORE_PASSWORD_FILE", "/p", |config| config.store == StoreSettings::Memory),
+    ("STORE_SENTINEL_PASSWORD_FILE", "/s", |config| config.store == StoreSettings::Memory),
+    ("STORE_CA_FILE", "/c", |config| config.store == StoreSettings::Memory),
     ("STORE_LOOKUP_TIMEOUT", "1s", |config| config.exchange.lookup_timeout == Duration::from_secs(1)),
     ("STORE_FLUSH_INTERVAL", "500ms", |config| config.exchange.flush_interval == Duration::from_millis(500)),
-    ("STORE_REPLICAS", "1", |config| config.store == Store::Memory),
-    ("STORE_ON_OUTAGE", "hold", |config| config.store == Store::Memory),
-    ("STORE_REPLICA_GRACE", "20s", |config| config.store == Store::Memory),
+    ("STORE_REPLICAS", "1", |config| config.store == StoreSettings::Memory),
+    ("STORE_ON_OUTAGE", "hold", |config| config.store == StoreSettings::Memory),
+    ("STORE_REPLICA_GRACE", "20s", |config| config.store == StoreSettings::Memory),
     ("ACTIVITY", "{ profile = \"person\" }", |config| config.activity == ActivitySources::PERSON),
     ("ACTIVITY_PROFILE", "person", |config| config.activity == ActivitySources::PERSON),
     ("ACTIVITY_CLIENT_FRAMES", "false", |config| !config.activity.client_frames),
@@ -181,7 +183,7 @@ fn each_variable_overrides_its_key() {
 fn no_key_is_left_out_above() {
     let variables = Variables::default();
     let mut document = Document::new("proxy.toml", BASE, &variables);
-    document.read(read::config);
+    read_document(&mut document, read::config);
     let keys: Vec<_> = document.known().iter().map(|path| variable_of(path)).collect();
     let names: BTreeSet<_> = keys.iter().cloned().collect();
     assert_eq!(names.len(), keys.len(), "two keys with one variable");
@@ -206,7 +208,7 @@ fn keys_of(name: &str, value: &str) -> Vec<String> {
     let variables = Variables::from_iter([(format!("IDLEGATE_{name}"), value.to_owned())]);
     let written = |variables: &Variables| {
         let mut document = Document::new("proxy.toml", BASE, variables);
-        document.read(read::config);
+        read_document(&mut document, read::config);
         document.written
     };
     written(&Variables::default()).differing(&written(&variables))

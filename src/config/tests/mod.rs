@@ -7,8 +7,11 @@ mod store;
 mod wrong;
 
 use super::*;
+use crate::cut::CutWords;
+use crate::registry::UnknownTokens;
 use crate::route::PathSet;
 use crate::session::Mode;
+use crate::store::RedisSettings;
 use ipnet::IpNet;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
@@ -48,9 +51,9 @@ fn what_is_left_out_has_its_default() {
         [5, 60, 60, 10].map(Duration::from_secs)
     );
     assert_eq!(config.reloadable.log, LevelFilter::INFO);
-    assert_eq!(config.audit, Audit::Stdout);
+    assert_eq!(config.audit, Destination::Stdout);
     assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 172_800 });
-    assert_eq!(config.store, Store::Memory);
+    assert_eq!(config.store, StoreSettings::Memory);
     assert_eq!(config.activity, ActivitySources::TAB);
     let [rule] = &config.tokens[..] else { panic!("{:?}", config.tokens) };
     assert!(matches!(rule.place, crate::token::Location::Bearer));

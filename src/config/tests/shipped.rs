@@ -23,7 +23,7 @@ fn the_shipped_file_means_what_the_app_needs() {
     assert_eq!(config.upstream, Upstream::Tcp("127.0.0.1:10087".to_owned()));
     assert!(config.reloadable.trusted_proxies.is_empty() && config.upgrades.is_empty());
     assert_eq!(config.idle, Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 });
-    assert_eq!((config.store, config.activity), (Store::Memory, ActivitySources::TAB));
+    assert_eq!((config.store, config.activity), (StoreSettings::Memory, ActivitySources::TAB));
     let denied = |path: &str| config.reloadable.deny.contains(&NormalPath::of(path));
     for path in ["/ws-legacy", "/api/setup", "/api/reset-database", "/api/admin/migrate", "/api/admin/password"] {
         assert!(denied(path), "{path}");

@@ -16,7 +16,7 @@ fn problem(lines: &str) -> String {
 
 fn redis(lines: &str) -> RedisSettings {
     match store(lines).unwrap().store {
-        Store::Redis(settings) => settings,
+        StoreSettings::Redis(settings) => settings,
         other => panic!("{other:?}"),
     }
 }
@@ -53,9 +53,9 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
             .map(|config| config.store)
             .map_err(|told| told.join("\n"))
     };
-    assert!(matches!(at("sessions").unwrap(), Store::File(_)));
+    assert!(matches!(at("sessions").unwrap(), StoreSettings::File(_)));
     std::fs::write(folder.path().join("there"), "").unwrap();
-    assert!(matches!(at("there").unwrap(), Store::File(_)));
+    assert!(matches!(at("there").unwrap(), StoreSettings::File(_)));
     let missing = at("no/sessions").unwrap_err();
     assert!(missing.contains(": store.url: there is no folder ") && missing.contains("/no\"; make it"), "{missing}");
     std::fs::create_dir_all(folder.path().join("folder/deep")).unwrap();

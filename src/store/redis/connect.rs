@@ -3,7 +3,6 @@
 
 use super::RedisSettings;
 use super::address::Address;
-use super::connection::RESPONSE_TIMEOUT;
 use crate::secret::Secret;
 use crate::small_file;
 use crate::store::StoreError;
@@ -18,6 +17,9 @@ use std::io;
 use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
+
+/// How long the server may take to answer, or to accept a connection. A flush a second has to fit in.
+pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a node of a cluster may send us on to another: what one knows is at most a little out of date.
 const MAX_REDIRECTS: usize = 3;

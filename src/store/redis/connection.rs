@@ -2,7 +2,7 @@
 //! any time; what was to be run is made anew then, and sent with the script's text.
 
 use super::RedisSettings;
-use super::connect::{Target, connect};
+use super::connect::{RESPONSE_TIMEOUT, Target, connect};
 use super::fleet::heard;
 use crate::metrics::StoreMetrics;
 use crate::store::{Notification, StoreError};
@@ -15,9 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Interval, MissedTickBehavior};
-
-/// How long the server may take to answer, or to accept a connection. A flush a second has to fit in.
-pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long hearing pauses before it tries again.
 const PAUSE: Duration = Duration::from_millis(500);

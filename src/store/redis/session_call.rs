@@ -1,6 +1,7 @@
 //! One atomic step for one session: its command, and what its answer means.
 
-use super::connection::{self, Naming};
+use super::connect;
+use super::connection::Naming;
 use super::report::{junk_of, warn_of_junk};
 use super::{RedisStore, unavailable};
 use crate::clock::Moment;
@@ -43,9 +44,9 @@ impl RedisStore {
             let now = self.clock.now();
             self.command(naming, step, touch, now.since(started), now)
         });
-        let answer = tokio::time::timeout(connection::RESPONSE_TIMEOUT, run).await;
-        let answer = answer
-            .map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", connection::RESPONSE_TIMEOUT)))?;
+        let answer = tokio::time::timeout(connect::RESPONSE_TIMEOUT, run).await;
+        let answer =
+            answer.map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", connect::RESPONSE_TIMEOUT)))?;
         let known = answer.and_then(|answer| {
             // A look leaves it to the next step to mend it, and to say so.
             if let (false, Some(junk)) = (matches!(step, SessionCall::Lookup), junk_of(&answer)) {

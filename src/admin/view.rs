@@ -1,0 +1,44 @@
+//! What the registry knows, as the admin API shows it.
+
+use super::json::{Modes, OneSession, SwitchSetting, Until};
+use crate::registry::{Reckoning, Registry, SessionView, Setting, Switch};
+
+impl Modes {
+    pub(super) fn of(registry: &Registry, past_the_limit: usize) -> Self {
+        let now = registry.clock().now();
+        let switches = Switch::ALL.iter().zip(registry.switches()).map(|(switch, Setting { mode, until })| {
+            let until = until.map(|(until, then)| Until {
+                seconds_left: until.since(now).div_ceil(1000),
+                then: then.name().to_owned(),
+            });
+            (switch.name().to_owned(), SwitchSetting { mode: mode.name().to_owned(), until })
+        });
+        // Without a store that replicas share there is no fleet.
+        let store = registry.store_kind();
+        let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
+        Self {
+            mode: registry.mode().name().to_owned(),
+            switches: switches.collect(),
+            past_the_limit,
+            replica: registry.replica().to_owned(),
+            store: Some(store.to_owned()),
+            held_since: registry.held_since(),
+            no_match: registry.metrics().unmatched.report(),
+        }
+    }
+}
+
+impl OneSession {
+    pub(super) fn of(account: SessionView, by: &Reckoning) -> Self {
+        let left = account.end.is_none().then(|| account.left(by));
+        Self {
+            now: by.now,
+            idle: account.idle(by),
+            limit: by.limits.timeout,
+            seconds_left: left.map(|(left, _)| left),
+            left_until: left.map(|(_, reason)| reason.name().to_owned()),
+            says: account.says(by),
+            account,
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! How a replica deals with the store.
+
+use std::time::Duration;
+
+/// `[store]`: how a replica deals with the store, wherever that is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExchangeSettings {
+    /// `flush_interval`: how often it tells the store what it saw. 100 ms to 10 s.
+    pub flush_interval: Duration,
+    /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
+    pub lookup_timeout: Duration,
+    /// `unknown_tokens`: what becomes of it when the store does not answer.
+    pub unknown_tokens: UnknownTokens,
+}
+
+impl Default for ExchangeSettings {
+    fn default() -> Self {
+        Self {
+            flush_interval: Duration::from_secs(1),
+            lookup_timeout: Duration::from_millis(250),
+            unknown_tokens: UnknownTokens::Admit,
+        }
+    }
+}
+
+/// What becomes of a token that this replica does not know, while the store does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum UnknownTokens {
+    /// The app has the say, as if the token were new. A dead one passes until the store answers.
+    Admit,
+    /// 503 until the store answers.
+    Refuse,
+}
