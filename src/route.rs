@@ -15,7 +15,7 @@ use std::fmt;
 pub struct NormalPath {
     normal: Vec<u8>,
     others: Vec<Vec<u8>>,
-    /// Too long for all of its readings to be tried: it may be any path.
+    /// Its readings are too many to be tried: it may be any path, and every pattern matches it.
     any: bool,
 }
 
@@ -36,8 +36,12 @@ impl fmt::Debug for NormalPath {
 /// How often a path is decoded at most: `%252e` is `.` to an application that decodes twice.
 const DECODE_ROUNDS: usize = 4;
 
-/// How long a path may be that has several readings, in bytes. Longer ones cost more than anybody needs.
+/// The longest path of which several readings are tried, in bytes.
 const MAX_SEVERAL_BYTES: usize = 8 * 1024;
+
+/// How many bytes all readings of one path may take to read. It bounds the cost of a path before any authentication: 8 KB can
+/// be written so that 120 readings differ.
+const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// What makes a path have readings that its normal form does not show, in lower case.
 const DOUBTFUL: [&str; 8] = [";", "\\", "/.", "%2e", "%2f", "%3b", "%5c", "%25"];
@@ -66,6 +70,7 @@ impl NormalPath {
             return Self { normal, others, any };
         }
         if !plain {
+            let mut read_bytes = 0;
             let mut with = path.as_bytes().to_vec();
             let mut without = with.clone();
             for _ in 0..=DECODE_ROUNDS {
@@ -73,6 +78,10 @@ impl NormalPath {
                 // Where nothing was taken off, both are one text.
                 for text in [&with, &without].into_iter().take(if with == without { 1 } else { 2 }) {
                     for reader in Reader::differing_on(text) {
+                        read_bytes += text.len();
+                        if read_bytes > MAX_READ_BYTES {
+                            return Self { normal, others: Vec::new(), any: true };
+                        }
                         let mut reading = reader.read(text);
                         reading.truncate(MAX_READING_BYTES);
                         if reading != normal && !others.contains(&reading) {
@@ -182,11 +191,15 @@ impl Reader {
 
 /// How many dots a segment is, where it is `.` or `..`, or spells them `%2e`.
 fn dots_in(segment: &[u8]) -> Option<usize> {
-    if !matches!(segment.first(), Some(b'.' | b'%')) || segment.len() > 6 {
-        return None;
+    match segment {
+        b"." => Some(1),
+        b".." => Some(2),
+        [b'.' | b'%', ..] if segment.len() <= 6 => {
+            let plain = decoded(segment);
+            matches!(plain.as_slice(), b"." | b"..").then_some(plain.len())
+        }
+        _ => None,
     }
-    let plain = decoded(segment);
-    matches!(plain.as_slice(), b"." | b"..").then_some(plain.len())
 }
 
 /// A path as the configuration names it: `/api/login`, or `/api/admin/*` for `/api/admin` and all below it.
