@@ -1,22 +1,35 @@
 //! `idlegate doctor`: whether what idlegate stands on is sound, and what to do where it is not.
 
+use crate::address::AdminListen;
+use crate::cli;
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::Config;
 use crate::finding::Finding;
 use crate::store::{FileStore, RedisStore, StoreSettings};
 use crate::stream::Stream;
+use crate::token_changes::changing_tokens;
 
-/// Looks at the app and the store.
+/// Looks at the app, the running idlegate and the store.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![app(config).await];
+    let running = match &config.admin {
+        Some(admin) => running(admin).await,
+        None => Vec::new(),
+    };
+    let is_running = running.iter().any(|finding| matches!(finding, Finding::Good(_)));
+    findings.extend(running);
     match &config.store {
         StoreSettings::Memory => findings.push(Finding::Note(
             "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; for \
              that: store.url".to_owned(),
         )),
         StoreSettings::File(path) => {
+            let path_shown = path.display();
             findings.push(match FileStore::open(path, config.idle, Clock::system(), epoch_milliseconds(), boot_id()) {
-                Ok(_) => Finding::Good(format!("the store {} can be opened", path.display())),
+                Ok(_) => Finding::Good(format!("the store {path_shown} can be opened")),
+                Err(error) if is_running && error.is_in_use() => {
+                    Finding::Good(format!("the store {path_shown} is in use by the running idlegate"))
+                }
                 Err(error) => Finding::wrong(error.to_string(), "stop idlegate first if it is its own"),
             });
         }
@@ -24,6 +37,23 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
             Ok(store) => findings.extend(store.examine().await),
             Err(error) => findings.push(Finding::wrong(error.to_string(), "mend [store]")),
         },
+    }
+    findings
+}
+
+/// What the running idlegate says about itself, where one runs by this configuration.
+async fn running(admin: &AdminListen) -> Vec<Finding> {
+    let modes = match cli::ask_running(admin).await {
+        Ok(modes) => modes,
+        Err(error) => return vec![Finding::Note(format!("the running idlegate was not asked: {error}"))],
+    };
+    let mut findings = vec![Finding::Good(format!("idlegate runs at {}, mode {}", admin.listen, modes.mode))];
+    if let Some(no_match) = &modes.no_match {
+        findings
+            .push(Finding::wrong(no_match.to_string(), "compare `from`, `name` and `paths` of the [[token]] rules"));
+    }
+    if !modes.changing.is_empty() {
+        findings.push(Finding::wrong(changing_tokens(&modes.changing), "name a token that stays the same"));
     }
     findings
 }

@@ -44,6 +44,7 @@ pub mod cut;
 mod finding;
 pub mod metrics;
 pub mod store;
+mod token_changes;
 mod unmatched;
 
 // Whose it is: the path, the tokens, the frames that carry them, and the rule of sessions, which is pure.

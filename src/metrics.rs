@@ -5,8 +5,9 @@
 //! and are for requests, cuts and round trips, never for the frames of a tunnel.
 
 use crate::clock::microseconds;
-use crate::session::{EpochSeconds, Mode, Reason, Source};
+use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
 use crate::token::{Carrier, TokenRule};
+use crate::token_changes::TokenChanges;
 use crate::unmatched::Unmatched;
 use crate::version::{REVISION, VERSION};
 use crate::websocket::Side;
@@ -102,8 +103,12 @@ pub struct Metrics {
     /// By rule.
     rule_matches: Family<Vec<(&'static str, String)>, Counter>,
     matches: OnceLock<Box<[Counter]>>,
+    rule_changes: Family<Vec<(&'static str, String)>, Counter>,
+    changes: OnceLock<Box<[Counter]>>,
     /// Whether any rule matches.
     pub(crate) unmatched: Unmatched,
+    /// Whether the app changes a token while its user stays logged in.
+    pub(crate) token_changes: TokenChanges,
     /// By [`Dropped`].
     dropped: [Counter; DROPPED.len()],
     cut_lateness: Histogram,
@@ -168,6 +173,14 @@ impl Default for Metrics {
             rule_matches: register(r, "idlegate_rule_matches", "Tokens that each rule found", Family::default()),
             matches: OnceLock::new(),
             unmatched: Unmatched::default(),
+            token_changes: TokenChanges::default(),
+            changes: OnceLock::new(),
+            rule_changes: register(
+                r,
+                "idlegate_rule_token_changes",
+                "Responses that replaced the token of a live session, by rule",
+                Family::default(),
+            ),
             headers_dropped: register(
                 r,
                 "idlegate_headers_dropped",
@@ -319,11 +332,12 @@ impl Metrics {
 
     /// These rules look for tokens: each is counted, from 0 on.
     pub(crate) fn count_rules(&self, rules: &[TokenRule]) {
-        let counter = |rule: &TokenRule| {
-            let labels = vec![("rule", rule.number.to_string()), ("from", rule.kind().to_owned())];
-            self.rule_matches.get_or_create_owned(&labels)
-        };
-        self.matches.get_or_init(|| rules.iter().map(counter).collect());
+        let labels = |rule: &TokenRule| vec![("rule", rule.number.to_string()), ("from", rule.kind().to_owned())];
+        let counters =
+            |family: &Family<_, Counter>| rules.iter().map(|rule| family.get_or_create_owned(&labels(rule))).collect();
+        self.matches.get_or_init(|| counters(&self.rule_matches));
+        self.changes.get_or_init(|| counters(&self.rule_changes));
+        self.unmatched.look_for(rules.iter().map(TokenRule::label).collect());
     }
 
     /// A rule has found a token.
@@ -332,6 +346,14 @@ impl Metrics {
         if let Some(counter) = self.matches.get().and_then(|matches| matches.get(rule)) {
             counter.inc();
         }
+    }
+
+    /// The app has replaced the token of a live session.
+    pub(crate) fn token_changed(&self, rule: &TokenRule, from: SessionId, to: SessionId) {
+        if let Some(counter) = self.changes.get().and_then(|changes| changes.get(rule.number)) {
+            counter.inc();
+        }
+        self.token_changes.changed(rule.number, || rule.label(), from, to);
     }
 
     pub(crate) fn dropped(&self, reason: Dropped) {

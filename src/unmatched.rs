@@ -1,17 +1,28 @@
 //! Whether any rule finds a token: a rule that names the wrong cookie is valid, and no session would ever end.
 
+use crate::counted::counted;
 use http::{header, request};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// After how many requests without a match it is said.
 const SAID_AFTER: u64 = 20;
 
 /// How many names are kept, and how long they may be. They come from clients.
-const NAMES_AT_MOST: usize = 16;
+const MAX_NAMES: usize = 16;
 const NAME_LENGTH: usize = 40;
+
+/// How many bodies and messages are looked at for names, and how long one may be.
+const MAX_LOOKED_AT: u64 = 200;
+const MAX_JSON_BYTES: usize = 16 * 1024;
+
+/// How deep in JSON fields are looked at.
+const MAX_DEPTH: usize = 3;
 
 /// Parts of names that tokens often have.
 const LIKELY: [&str; 7] = ["sess", "token", "auth", "sid", "jwt", "key", "login"];
@@ -25,6 +36,9 @@ pub(crate) struct Unmatched {
     matched: AtomicBool,
     requests: AtomicU64,
     names: Mutex<BTreeSet<String>>,
+    /// How many bodies and messages were looked at for names.
+    looked_at: AtomicU64,
+    rules: OnceLock<Vec<String>>,
 }
 
 /// That no rule has matched so far.
@@ -32,11 +46,29 @@ pub(crate) struct Unmatched {
 pub(crate) struct NoMatch {
     /// In how many requests.
     pub(crate) requests: u64,
-    /// What came and may be a token: names of cookies, headers and query parameters, never values.
+    /// What was looked for: the rules.
+    #[serde(default)]
+    pub(crate) rules: Vec<String>,
+    /// What came and may be a token: names of cookies, headers, query parameters and JSON fields, never values.
     pub(crate) names: Vec<String>,
 }
 
+impl fmt::Display for NoMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let came =
+            if self.names.is_empty() { "nothing that looks like a token".to_owned() } else { self.names.join(", ") };
+        let (requests, rules) = (counted(self.requests, "request"), self.rules.join(", "));
+        write!(f, "No rule has matched in {requests}, and no session will end. Rules: {rules}. What came: {came}.")
+    }
+}
+
 impl Unmatched {
+    /// These rules look for tokens.
+    pub(crate) fn look_for(&self, rules: Vec<String>) {
+        // The rules never change while idlegate runs.
+        let _ = self.rules.set(rules);
+    }
+
     /// A rule has found a token.
     pub(crate) fn matched(&self) {
         // Read first: requests do not write to what they share.
@@ -51,18 +83,12 @@ impl Unmatched {
         if self.matched.load(Ordering::Relaxed) {
             return;
         }
-        let mut names = self.names.lock();
-        for name in names_in(head) {
-            if names.len() < NAMES_AT_MOST {
-                names.insert(name);
-            }
-        }
-        drop(names);
+        self.keep(names_in(head));
         if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == SAID_AFTER {
-            let names = self.names();
             tracing::warn!(
                 requests = SAID_AFTER,
-                names = names.join(", "),
+                rules = self.rules().join(", "),
+                names = self.names().join(", "),
                 "no rule has matched so far, and no session will end; compare `from`, `name` and `paths` of the token rules \
                  with the names that came"
             );
@@ -73,7 +99,32 @@ impl Unmatched {
     pub(crate) fn report(&self) -> Option<NoMatch> {
         let requests = self.requests.load(Ordering::Relaxed);
         let is_so = requests >= SAID_AFTER && !self.matched.load(Ordering::Relaxed);
-        is_so.then(|| NoMatch { requests, names: self.names() })
+        is_so.then(|| NoMatch { requests, rules: self.rules(), names: self.names() })
+    }
+
+    /// JSON in which the rules have found no token. `carrier` says where it came: `request-json` or `ws-client`, for example.
+    pub(crate) fn json(&self, carrier: &str, text: &[u8]) {
+        let is_needed = !self.matched.load(Ordering::Relaxed)
+            && text.len() <= MAX_JSON_BYTES
+            && self.looked_at.fetch_add(1, Ordering::Relaxed) < MAX_LOOKED_AT;
+        if is_needed && let Ok(value) = serde_json::from_slice(text) {
+            let mut names = Vec::new();
+            fields_of(&value, "", &mut names);
+            self.keep(names.into_iter().map(|pointer| format!("{carrier} {pointer}")));
+        }
+    }
+
+    fn keep(&self, names: impl IntoIterator<Item = String>) {
+        let mut kept = self.names.lock();
+        for name in names {
+            if kept.len() < MAX_NAMES {
+                kept.insert(name);
+            }
+        }
+    }
+
+    fn rules(&self) -> Vec<String> {
+        self.rules.get().cloned().unwrap_or_default()
     }
 
     fn names(&self) -> Vec<String> {
@@ -83,10 +134,6 @@ impl Unmatched {
 
 /// The names in a request that may be those of tokens: all cookies, and what sounds like it.
 fn names_in(head: &request::Parts) -> Vec<String> {
-    let is_likely = |name: &str| {
-        let name = name.to_ascii_lowercase();
-        LIKELY.iter().any(|part| name.contains(part)) && !OTHERS.contains(&name.as_str())
-    };
     let lines = head.headers.get_all(header::COOKIE).iter();
     let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
     let pairs = lines.iter().flat_map(|line| line.split(';')).filter_map(|pair| Some(pair.split_once('=')?.0.trim()));
@@ -95,7 +142,30 @@ fn names_in(head: &request::Parts) -> Vec<String> {
     let query = head.uri.query().unwrap_or_default().split('&').filter_map(|pair| Some(pair.split_once('=')?.0));
     let query = query.filter(|name| is_likely(name));
     let all = cookies.chain(headers.map(|name| ("header", name))).chain(query.map(|name| ("query", name)));
-    let is_shown =
-        |name: &str| (1..=NAME_LENGTH).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic());
     all.filter(|(_, name)| is_shown(name)).map(|(kind, name)| format!("{kind} {name}")).collect()
+}
+
+/// The pointers of text fields whose names sound like a token's.
+fn fields_of(value: &Value, at: &str, names: &mut Vec<String>) {
+    let Value::Object(fields) = value else { return };
+    if at.matches('/').count() >= MAX_DEPTH {
+        return;
+    }
+    for (name, value) in fields {
+        let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        if value.is_string() && is_likely(name) && is_shown(&pointer) {
+            names.push(pointer);
+        } else {
+            fields_of(value, &pointer, names);
+        }
+    }
+}
+
+fn is_likely(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    LIKELY.iter().any(|part| name.contains(part)) && !OTHERS.contains(&name.as_str())
+}
+
+fn is_shown(name: &str) -> bool {
+    (1..=NAME_LENGTH).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic())
 }

@@ -154,6 +154,7 @@ impl Api {
         let no_match = self.registry.metrics().unmatched.report();
         Ok(ManySessions {
             held_since,
+            changing: self.registry.metrics().token_changes.report(),
             no_match,
             now: by.now,
             mode: self.registry.mode().name().to_owned(),

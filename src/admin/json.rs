@@ -24,6 +24,9 @@ pub(crate) struct ModeRequest {
 /// How the switches stand.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Modes {
+    /// The rules whose token the app changes while its user stays logged in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changing: Vec<String>,
     /// That no rule has matched, after enough requests to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) no_match: Option<NoMatch>,
@@ -98,6 +101,9 @@ pub(crate) struct Explained {
 /// The answer about many.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManySessions {
+    /// The rules whose token the app changes while its user stays logged in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) changing: Vec<String>,
     /// That no rule has matched, after enough requests to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) no_match: Option<NoMatch>,

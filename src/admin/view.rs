@@ -23,6 +23,7 @@ impl Modes {
             replica: registry.replica().to_owned(),
             store: Some(store.to_owned()),
             held_since: registry.held_since(),
+            changing: registry.metrics().token_changes.report(),
             no_match: registry.metrics().unmatched.report(),
         }
     }

@@ -1,7 +1,7 @@
 //! Where the `[admin]` listener is, and what it has to be told.
 
 use super::error::CliError;
-use crate::address::{Listen, Upstream};
+use crate::address::{AdminListen, Listen, Upstream};
 use crate::admin::read_token;
 use crate::config::{ForOperators, upstream};
 use crate::secret::Secret;
@@ -46,6 +46,12 @@ pub(super) fn find(at: &At, config: &ForOperators) -> Result<Endpoint, CliError>
     };
     let token = at.token_file.as_deref().or(configured).map(token).transpose()?;
     Ok(Endpoint { address, token })
+}
+
+/// The listener that this section of the configuration names.
+pub(super) fn endpoint(admin: &AdminListen) -> Result<Endpoint, CliError> {
+    let token = admin.token_file.as_deref().map(token).transpose()?;
+    Ok(Endpoint { address: reached(&admin.listen)?, token })
 }
 
 fn token(file: &Path) -> Result<Secret, CliError> {

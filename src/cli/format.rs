@@ -6,13 +6,14 @@ use crate::clock::epoch_milliseconds;
 use crate::counted::{counted, span, when};
 use crate::registry::{MAX_LISTED, State, Switch};
 use crate::session::{Mode, Reason};
+use crate::token_changes::changing_tokens;
 use crate::unmatched::NoMatch;
 
 /// How the switches stand; and where the mode is another than asked for, whose doing that is.
 pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
     let mut lines = Lines::default();
     lines.held(standing.held_since);
-    lines.unmatched(standing.no_match.as_ref());
+    lines.rules(standing.no_match.as_ref(), &standing.changing);
     lines.add("mode", &standing.mode);
     for (switch, setting) in &standing.switches {
         lines.add(&format!("  {switch}"), &lasting(setting));
@@ -102,10 +103,10 @@ pub(super) fn account(explained: &Explained) -> String {
 
 /// Many sessions, one a line.
 pub(super) fn table(told: &ManySessions) -> String {
-    let ManySessions { held_since, no_match, mode, sessions, silent, .. } = told;
+    let ManySessions { held_since, no_match, changing, mode, sessions, silent, .. } = told;
     let mut lines = Lines::default();
     lines.held(*held_since);
-    lines.unmatched(no_match.as_ref());
+    lines.rules(no_match.as_ref(), changing);
     let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str, client: &str| {
         let row = format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}  {client}");
         row.trim_end().to_owned()
@@ -145,12 +146,13 @@ fn state(state: State) -> &'static str {
 struct Lines(String);
 
 impl Lines {
-    /// That no rule finds a token, and so no session ends.
-    fn unmatched(&mut self, no_match: Option<&NoMatch>) {
-        if let Some(NoMatch { requests, names }) = no_match {
-            let names = if names.is_empty() { "nothing that looks like a token".to_owned() } else { names.join(", ") };
-            let requests = counted(*requests, "request");
-            self.say(&format!("No rule has matched in {requests}, and no session will end. What came: {names}.\n"));
+    /// Rules that find no token, or one that does not stay the same.
+    fn rules(&mut self, no_match: Option<&NoMatch>, changing: &[String]) {
+        if let Some(no_match) = no_match {
+            self.say(&format!("{no_match}\n"));
+        }
+        if !changing.is_empty() {
+            self.say(&format!("{}\n", changing_tokens(changing)));
         }
     }
 

@@ -21,8 +21,11 @@ pub use error::{CliError, EXIT_CONFIG};
 pub use mode::Switching;
 pub use session::{Explaining, Listing, One};
 
+use crate::address::AdminListen;
+use crate::admin::json::Modes;
 use crate::config::{ForOperators, Variables};
 use client::AdminClient;
+use http::Method;
 use std::path::Path;
 
 /// What operators ask for.
@@ -84,4 +87,10 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
             format::account(&answer.read()?)
         }
     }))
+}
+
+/// What the idlegate that listens by this section of the configuration says about its mode and its rules.
+pub(crate) async fn ask_running(admin: &AdminListen) -> Result<Modes, CliError> {
+    let client = AdminClient::new(connect::endpoint(admin)?);
+    client.ask(Method::GET, "/mode", String::new()).await?.read()
 }

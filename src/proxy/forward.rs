@@ -11,7 +11,7 @@ use crate::audit::Caller;
 use crate::clock::milliseconds;
 use crate::refusal::ProxyError;
 use crate::route::NormalPath;
-use crate::token::MAX_EXAMINED_BYTES;
+use crate::token::{Location, MAX_EXAMINED_BYTES};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -82,6 +82,7 @@ pub(super) async fn conclude(
     if issues && head.status.is_success() {
         issued(proxy, path, read.as_deref(), pass.caller()).await;
     }
+    note_changes(proxy, &pass, &head.headers);
     pass.answered(head.status, &head.headers, read.as_deref()).await;
     Ok(Response::from_parts(head, pass.follow(body, client)))
 }
@@ -291,8 +292,25 @@ async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &
     let Some(body) = body else {
         return tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
     };
-    for (rule, id) in proxy.tokens().in_answer(path, body) {
+    let issued = proxy.tokens().in_answer(path, body);
+    if issued.is_empty() {
+        proxy.metrics().unmatched.json("response-json", body);
+    }
+    for (rule, id) in issued {
         proxy.metrics().matched(rule);
         proxy.registry.accept(id, Some(caller)).await;
+    }
+}
+
+/// Notes where the app replaces the token of a live session by another.
+fn note_changes(proxy: &Proxy, pass: &Admitted<'_>, headers: &HeaderMap) {
+    if pass.replaceable_cookies().is_empty() || !headers.contains_key(header::SET_COOKIE) {
+        return;
+    }
+    for old in pass.replaceable_cookies() {
+        let Location::Cookie(name) = &old.rule.place else { continue };
+        for new in proxy.tokens().set_cookies(headers, name).filter(|new| *new != old.id) {
+            proxy.metrics().token_changed(&old.rule, old.id, new);
+        }
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Admitted<'p> {
     attached: Vec<Attachment>,
     /// Tokens that the app must not see.
     unwanted: Vec<TokenMatch>,
+    /// Cookies of live sessions, which the response may replace.
+    cookies: Vec<TokenMatch>,
 }
 
 /// Lets a request pass, or not: every token found is looked at, and a single dead one refuses. But apps leave cookies of
@@ -56,6 +58,7 @@ pub(super) async fn admit(
         awaited: Vec::new(),
         attached: Vec::new(),
         unwanted: Vec::new(),
+        cookies: Vec::new(),
     };
     let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
     let matches = pass.bound_lookups(matches)?;
@@ -99,6 +102,9 @@ pub(super) async fn admit(
                     pass.ending.push((session, token_match.rule));
                 } else {
                     pass.refreshed.push(session);
+                    if matches!(token_match.rule.place, Location::Cookie(_)) {
+                        pass.cookies.push(token_match);
+                    }
                 }
             }
             Resolved::Unknown if token_match.loose => {}
@@ -144,6 +150,11 @@ impl Admitted<'_> {
     /// Tokens that the app must not see.
     pub(super) fn unwanted(&self) -> &[TokenMatch] {
         &self.unwanted
+    }
+
+    /// Cookies of live sessions that the response may replace. None where the request is a logout.
+    pub(super) fn replaceable_cookies(&self) -> &[TokenMatch] {
+        if self.ending.is_empty() { &self.cookies } else { &[] }
     }
 
     /// A request begins, or its answer does.

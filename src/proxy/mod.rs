@@ -244,7 +244,13 @@ impl Proxy {
             Some(whole) if whole.is_empty() => Ok(Vec::new()),
             // An app that unpacks it would see what is not seen here.
             Some(_) if headers::is_compressed(&head.headers) => Err(ProxyError::NotJson),
-            Some(whole) => self.tokens().in_request(path, &whole).map_err(|_| ProxyError::NotJson),
+            Some(whole) => {
+                let found = self.tokens().in_request(path, &whole).map_err(|_| ProxyError::NotJson);
+                if found.as_ref().is_ok_and(Vec::is_empty) {
+                    self.metrics().unmatched.json("request-json", &whole);
+                }
+                found
+            }
         };
         *body = Some(start.replay());
         found

@@ -86,6 +86,24 @@ impl TokenRules {
         }
     }
 
+    /// The session ids of the values that a response sets for the cookie `name`. One that takes the cookie away sets none.
+    pub fn set_cookies<'a>(
+        &'a self,
+        headers: &'a ::http::HeaderMap,
+        name: &'a str,
+    ) -> impl Iterator<Item = SessionId> + 'a {
+        headers.get_all(header::SET_COOKIE).iter().filter_map(move |line| {
+            let line = text(line.as_bytes());
+            let mut parts = line.split(';');
+            let token = cookie(parts.next()?, name)?;
+            let is_removal = parts.any(|attribute| {
+                let attribute = attribute.trim().to_ascii_lowercase();
+                attribute.starts_with("max-age=0") || attribute.starts_with("max-age=-") || attribute.contains(" 1970 ")
+            });
+            (!is_removal).then(|| token.session_id(&self.ids))
+        })
+    }
+
     /// Whether a rule for `path` looks into the bodies of requests.
     #[must_use]
     pub fn look_into_request(&self, path: &NormalPath) -> bool {

@@ -15,6 +15,12 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Pointer(Vec<String>);
 
+impl fmt::Display for Pointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|segment| write!(f, "/{}", segment.replace('~', "~0").replace('/', "~1")))
+    }
+}
+
 impl Pointer {
     /// Reads a pointer such as `/session_id` or `/user/token`; `~0` stands for `~` and `~1` for `/`.
     /// `None` where it neither is empty nor begins with `/`, or a `~` is followed by something else.

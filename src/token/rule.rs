@@ -37,6 +37,21 @@ impl TokenRule {
         }
     }
 
+    /// The rule as people know it: `token.0 (cookie sid)`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let what = match &self.place {
+            Location::Header(name) => format!(" {name}"),
+            Location::Cookie(name) | Location::Query(name) => format!(" {name}"),
+            Location::Bearer => String::new(),
+            Location::RequestJson(pointer)
+            | Location::ResponseJson(pointer)
+            | Location::WsClient { pointer, .. }
+            | Location::WsServer { pointer, .. } => format!(" {pointer}"),
+        };
+        format!("token.{} ({}{what})", self.number, self.kind())
+    }
+
     /// Whether the rule applies to `path`.
     #[must_use]
     pub fn applies(&self, path: &NormalPath) -> bool {

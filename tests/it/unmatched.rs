@@ -40,10 +40,15 @@ async fn from_the_twentieth_request_on_it_is_said_that_no_rule_has_matched() {
         let output = run.arg(command).env("IDLEGATE_ADMIN_LISTEN", &address).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
-            said.starts_with("No rule has matched in 40 requests, and no session will end. What came: cookie sid, "),
+            said.starts_with(
+                "No rule has matched in 40 requests, and no session will end. Rules: token.0 (cookie wrong), token.1 (bearer). \
+                 What came: cookie sid, "
+            ),
             "{said}"
         );
     }
+    let (said, code) = doctor(&app, &proxy, "");
+    assert!(said.contains("WRONG  No rule has matched in 40 requests") && code == Some(1), "{said}");
     assert!(!proxy.all_said().contains("hidden-"));
     // One that matches ends it.
     assert_eq!(Request::get(proxy.address, "/").header("authorization", "Bearer good").send().await.status, 200);
@@ -55,6 +60,82 @@ async fn from_the_twentieth_request_on_it_is_said_that_no_rule_has_matched() {
     ] {
         assert!(metrics.contains(line), "{line}{metrics}");
     }
+}
+
+/// What `doctor` says beside a running idlegate, and its exit code.
+fn doctor(app: &Recorder, proxy: &Idlegate, more: &str) -> (String, Option<i32>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let rules = "[[token]]\nfrom = \"bearer\"\n";
+    let admin = proxy.admin();
+    std::fs::write(&file, format!("upstream = {:?}\n{more}\n[admin]\nlisten = \"{admin}\"\n{rules}", app.upstream()))
+        .unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+    let output = run.arg("doctor").arg("--config").arg(file.path()).output().unwrap();
+    (String::from_utf8(output.stdout).unwrap(), output.status.code())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_json_fields_are_listed_where_rules_look_into_json() {
+    let app = Recorder::answering(OK).await;
+    let rules = "[[token]]\nfrom = \"request-json\"\npointer = \"/wrong\"\n";
+    let proxy = Idlegate::start(&format!("upstream = {:?}\n{rules}", app.upstream()));
+    let body = r#"{"user":{"session_id":"hidden-1","age":7},"theme":"x","auth~key":"hidden-2","token":5}"#;
+    for _ in 0..20 {
+        let request = Request::new(proxy.address, Method::POST, "/api/x").body(body);
+        assert_eq!(request.send().await.status, 200);
+    }
+    let no_match = ask(&proxy, Method::GET, "/mode").await.1["no_match"].clone();
+    assert_eq!(no_match["names"], serde_json::json!(["request-json /auth~0key", "request-json /user/session_id"]));
+    assert_eq!(no_match["rules"], serde_json::json!(["token.0 (request-json /wrong)"]));
+    assert!(!proxy.all_said().contains("hidden-"));
+}
+
+/// An app that sets its cookie with every second answer: ten times to the same value, as logins do, then to a new one.
+async fn changing_app() -> Recorder {
+    Recorder::with(|number| {
+        let cookie = match number {
+            _ if number % 2 == 0 => String::new(),
+            0..20 => "Set-Cookie: sid=stays\r\n".to_owned(),
+            _ => format!("Set-Cookie: sid=secret-{number}; Path=/; HttpOnly\r\n"),
+        };
+        format!("HTTP/1.1 200 OK\r\n{cookie}Content-Length: 2\r\n\r\nok")
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_the_app_changes_while_its_user_stays_logged_in_is_reported() {
+    let app = changing_app().await;
+    let rules = "[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n";
+    let proxy = Idlegate::start(&format!("upstream = {:?}\n{rules}", app.upstream()));
+    let mut client = Wire::connect(proxy.address).await;
+    let mut value = "first".to_owned();
+    let changing = async || ask(&proxy, Method::GET, "/mode").await.1["changing"].clone();
+    let mut go = async || {
+        // The first request begins the session, and the second belongs to a live one.
+        for _ in 0..2 {
+            let answer = client.ask(get("/", &format!("Cookie: sid={value}\r\n"))).await;
+            if let Some(cookie) = answer.field("set-cookie").first() {
+                value = cookie.trim_start_matches("sid=").split(';').next().unwrap().to_owned();
+            }
+        }
+    };
+    // Ten logins change the token once, and four more responses are too few to tell.
+    for _ in 0..13 {
+        go().await;
+    }
+    assert!(changing().await.is_null(), "{}", changing().await);
+    for _ in 0..3 {
+        go().await;
+    }
+    assert_eq!(changing().await, serde_json::json!(["token.0 (cookie sid)"]));
+    proxy.tells("the app changes this token while its user stays logged in", 1).await;
+    let metrics = proxy.metrics().await;
+    assert!(metrics.contains("idlegate_rule_token_changes_total{rule=\"0\",from=\"cookie\"} 7\n"), "{metrics}");
+    let (said, code) = doctor(&app, &proxy, "");
+    assert!(said.contains("WRONG  The app changes its token while users stay logged in: token.0"), "{said}");
+    assert_eq!(code, Some(1));
+    assert!(!proxy.all_said().contains("secret-"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

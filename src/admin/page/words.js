@@ -45,8 +45,9 @@ export function span(seconds) {
   return parts.join(' ') || '0 seconds';
 }
 
-export function means({ mode, limit, lifetime, held_since: held, no_match: unmatched }) {
-  if (unmatched) return `No rule has matched in ${counted(unmatched.requests, 'request')}, and no session will end. What came: ${unmatched.names.join(', ') || 'nothing that looks like a token'}.`;
+export function means({ mode, limit, lifetime, held_since: held, no_match: unmatched, changing }) {
+  if (unmatched) return `No rule has matched in ${counted(unmatched.requests, 'request')}, and no session will end. Rules: ${unmatched.rules.join(', ')}. What came: ${unmatched.names.join(', ') || 'nothing that looks like a token'}.`;
+  if (changing) return `The app changes its token while users stay logged in: ${changing.join(', ')}. An idle user is not logged out.`;
   if (held && mode === 'enforce') return `No session expires until the store answers: it is out since ${clock(held)}.`;
   const old = lifetime ? `, or older than ${span(lifetime)},` : '';
   const rule = `Whoever is idle for more than ${span(limit)}${old}`;

@@ -49,7 +49,10 @@ impl Tunnel {
             return offer.map_or(Ok(()), |offer| self.offer(offer));
         }
         match in_band.client_message(relay.message.as_slice()) {
-            ClientMessage::Other => relay.release(),
+            ClientMessage::Other => {
+                self.proxy.metrics().unmatched.json("ws-client", relay.message.as_slice());
+                relay.release();
+            }
             ClientMessage::Offer(offer) => {
                 in_band.rules_of(&offer).for_each(|rule| self.proxy.metrics().matched(rule));
                 relay.message.clear();
@@ -77,7 +80,10 @@ impl Tunnel {
             return Ok(());
         }
         match in_band.server_message(relay.message.as_slice()) {
-            ServerMessage::Other => relay.release(),
+            ServerMessage::Other => {
+                self.proxy.metrics().unmatched.json("ws-server", relay.message.as_slice());
+                relay.release();
+            }
             ServerMessage::Accepted(id) => {
                 self.proxy.metrics().unmatched.matched();
                 relay.message.clear();

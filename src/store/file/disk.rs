@@ -39,6 +39,14 @@ enum Cause {
     Database(Box<redb::Error>),
 }
 
+impl FileError {
+    /// Whether another process has the file open.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self.cause, Cause::InUse)
+    }
+}
+
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[store] url = \"file:{}\": ", self.path.display())?;
