@@ -36,7 +36,7 @@ pub(super) struct Admitted<'p> {
     attached: Vec<Attachment>,
     /// Tokens that the app must not see.
     unwanted: Vec<TokenMatch>,
-    /// Cookies of live sessions, which the response may replace.
+    /// Cookies of live sessions, and of those that may begin, which the response may replace.
     cookies: Vec<TokenMatch>,
 }
 
@@ -108,7 +108,12 @@ pub(super) async fn admit(
                 }
             }
             Resolved::Unknown if token_match.loose => {}
-            Resolved::Unknown => pass.unknown.push(token_match),
+            Resolved::Unknown => {
+                if matches!(token_match.rule.place, Location::Cookie(_)) {
+                    pass.cookies.push(token_match.clone());
+                }
+                pass.unknown.push(token_match);
+            }
         }
     }
     if let Some((reason, cookies)) = dead {
@@ -152,7 +157,7 @@ impl Admitted<'_> {
         &self.unwanted
     }
 
-    /// Cookies of live sessions that the response may replace. None where the request is a logout.
+    /// Cookies that the response may replace. None where the request is a logout.
     pub(super) fn replaceable_cookies(&self) -> &[TokenMatch] {
         if self.ending.is_empty() { &self.cookies } else { &[] }
     }

@@ -1,10 +1,7 @@
 //! Header fields that an app takes for others: dropped in each spelling, in front of a real WSGI server as well.
 
-use crate::harness::{Idlegate, Recorder, Wire, eventually, python};
+use crate::harness::{Gunicorn, Idlegate, Recorder, Wire, eventually};
 use crate::http::get;
-use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -14,52 +11,15 @@ fn proxy(upstream: &str, more: &str) -> Idlegate {
     Idlegate::start(&format!("upstream = {upstream:?}\n{more}\n{RULE}"))
 }
 
-/// A real gunicorn; ended when dropped.
-struct Gunicorn(Child, SocketAddr);
-
-impl Gunicorn {
-    fn start() -> Self {
-        // It takes over the socket, so that its port is known before it listens.
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&listener);
-        let child = Command::new(python())
-            .args([
-                "-m",
-                "gunicorn",
-                "--bind",
-                &format!("fd://{fd}"),
-                "--workers",
-                "1",
-                "--header-map",
-                "dangerous",
-                "wsgi:application",
-            ])
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/app"))
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child, address)
-    }
-}
-
-impl Drop for Gunicorn {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn gunicorn_serves_the_path_that_deny_and_the_rules_were_compared_with() {
-    let app = Gunicorn::start();
+    let app = Gunicorn::start("wsgi:application");
     let request = get("/x/api/setup", "SCRIPT_NAME: /x\r\nX_Real_IP: 6.6.6.6\r\nX-Kept_too: 1\r\n");
     // What is to be prevented: without a proxy in front, it strips what the client sent as its script's name.
-    let direct = Wire::connect(app.1).await.ask(&request).await;
+    let direct = Wire::connect(app.address).await.ask(&request).await;
     assert!(direct.text().contains("PATH_INFO=/api/setup\n"), "{}", direct.text());
     assert!(direct.text().contains("HTTP_X_REAL_IP=6.6.6.6\n"), "{}", direct.text());
-    let proxy = proxy(&format!("http://{}", app.1), "deny = [\"/api/setup\"]");
+    let proxy = proxy(&app.upstream(), "deny = [\"/api/setup\"]");
     let through = Wire::connect(proxy.address).await.ask(&request).await;
     assert!(through.text().contains("SCRIPT_NAME=\nPATH_INFO=/x/api/setup\nHTTP_X_REAL_IP=\n"), "{}", through.text());
     assert!(through.text().contains("HTTP_X_FORWARDED_FOR=127.0.0.1\n"), "{}", through.text());

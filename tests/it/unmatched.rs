@@ -1,6 +1,6 @@
 //! A rule that finds nothing is valid, and would never end a session: that is said, with the names that came.
 
-use crate::harness::{Idlegate, Recorder, Request, Wire, ask, eventually};
+use crate::harness::{Gunicorn, Idlegate, Recorder, Request, Wire, ask, eventually};
 use crate::http::get;
 use http::Method;
 use std::process::Command;
@@ -136,6 +136,35 @@ async fn a_token_that_the_app_changes_while_its_user_stays_logged_in_is_reported
     assert!(said.contains("WRONG  The app changes its token while users stay logged in: token.0"), "{said}");
     assert_eq!(code, Some(1));
     assert!(!proxy.all_said().contains("secret-"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_flask_app_that_writes_to_its_session_is_reported_and_its_logins_are_not() {
+    let app = Gunicorn::start("cart:application");
+    // A cookie is used before the app replaces it, or replaced at its first use.
+    for writes in [["/me", "/add"], ["/add", "/add"]] {
+        let rules = "[[token]]\nfrom = \"cookie\"\nname = \"session\"\n";
+        let proxy = Idlegate::start(&format!("upstream = {:?}\n{rules}", app.upstream()));
+        let changing = async || ask(&proxy, Method::GET, "/mode").await.1["changing"].clone();
+        let mut client = Wire::connect(proxy.address).await;
+        let mut cookie = String::new();
+        let mut go = async |path: &str| {
+            let answer = client.ask(get(path, &format!("Cookie: {cookie}\r\n"))).await;
+            assert_eq!(answer.status(), 200, "{answer:?}");
+            if let Some(set) = answer.field("set-cookie").first() {
+                set.split(';').next().unwrap().clone_into(&mut cookie);
+            }
+        };
+        for path in ["/login", "/me", "/me", "/login", "/me", "/login", "/me"] {
+            go(path).await;
+        }
+        assert!(changing().await.is_null(), "{}", changing().await);
+        for path in writes.repeat(5) {
+            go(path).await;
+        }
+        assert_eq!(changing().await, serde_json::json!(["token.0 (cookie session)"]));
+        proxy.tells("the app changes this token while its user stays logged in", 1).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
