@@ -3,6 +3,7 @@
     tests/run manifests
 """
 import copy
+import json
 import pathlib
 import re
 import shutil
@@ -214,7 +215,7 @@ class Rules(Rendered):
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(text)
             file.flush()
-            command = [image.ROOT / "idlegate", "check", "--config", file.name]
+            command = [image.ROOT / "idlegate", "check", "--json", "--config", file.name]
             return subprocess.run(command, env=variables, capture_output=True, text=True)
 
     def test_idlegate_takes_the_configuration_of_the_pod(self):
@@ -222,7 +223,7 @@ class Rules(Rendered):
         variables = environment(self.idlegate)
         checked = self.check(text, variables)
         self.assertEqual(checked.returncode, 0, checked.stderr)
-        self.assertIn("listens on 0.0.0.0:10086", checked.stdout)
+        self.assertEqual(json.loads(checked.stdout)["listen"], "0.0.0.0:10086")
         # What a cluster sets in every Pod for the Service of Redis.
         services = {"IDLEGATE_REDIS_SERVICE_HOST": "10.96.0.9", "IDLEGATE_REDIS_PORT_6379_TCP": "tcp://10.96.0.9:6379"}
         checked = self.check(text, variables | services)
