@@ -53,7 +53,7 @@ impl Accepting {
     /// Out of file descriptors, most likely.
     fn say_once(&mut self, error: &io::Error) {
         if self.is_news(microseconds()) {
-            tracing::error!(%error, "no connection can be accepted; raise the limit of open files (ulimit -n)");
+            tracing::error!(%error, "cannot accept connections; raise the limit of open files (ulimit -n)");
         }
     }
 

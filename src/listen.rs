@@ -77,7 +77,7 @@ pub(crate) async fn clients(
             listener.inspect(|listener| {
                 let configured = config.listen;
                 tracing::info!(
-                    "`listen` was handed over: {}; {configured} does not count",
+                    "`listen` was passed by the service manager: {}; the configured {configured} is ignored",
                     shown(listener.local_addr())
                 );
             })
@@ -96,7 +96,9 @@ pub(crate) async fn beside(
     let listening = match (handed_over, configured) {
         (Some(socket), _) => {
             let listener = Listener::handed_over(socket);
-            listener.inspect(|listener| tracing::info!("{key} was handed over: {}", shown(listener.address())))
+            listener.inspect(|listener| {
+                tracing::info!("{key} was passed by the service manager: {}", shown(listener.address()))
+            })
         }
         (None, Some(listen)) => Listener::bind(listen).await,
         (None, None) => return Ok(None),

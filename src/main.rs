@@ -143,7 +143,7 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         tracing::info!("health and metrics at {health}");
     }
     if let Some(admin) = server.admin_address()? {
-        tracing::info!("operators ask at {admin}");
+        tracing::info!("admin API and page at {admin}");
     }
     tracing::info!(
         version = version::VERSION,
@@ -195,7 +195,8 @@ fn check(path: &Path, json: bool) -> ExitCode {
             let rules = counted(token_rules, "token rule");
             let (file, listen) = (path.display(), config.listen);
             let mut text = format!(
-                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, profile {profile}\n"
+                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, profile \
+                {profile}\n"
             );
             for warning in config.warnings() {
                 text.extend(["warning: ", &warning, "\n"]);
@@ -252,7 +253,8 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
     let elsewhere = demo.elsewhere(listen)?.concat();
     print(&format!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  {}\n{elsewhere}\n  Ctrl-C ends it.\n\n",
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  \
+        {}\n{elsewhere}\n  Ctrl-C ends it.\n\n",
         demo.url(),
         demo.operators_url()?
     ))?;

@@ -495,7 +495,7 @@ impl StoreMetrics {
     }
 
     /// The store took a report; `kept` where it also could keep it.
-    pub(crate) fn told(&self, kept: bool) {
+    pub(crate) fn reported(&self, kept: bool) {
         self.up.set(i64::from(kept));
         self.pending_sessions.set(0);
         self.pending_age.set(0.0);

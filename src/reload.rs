@@ -81,7 +81,7 @@ impl Reload {
         }
         if self.sight.has_gone() || asked {
             let path = self.path.display();
-            tracing::warn!("{path} cannot be read again: it is no regular file; what was in force stays");
+            tracing::warn!("{path} cannot be reloaded: not a regular file; the current configuration stays in force");
         }
     }
 
@@ -142,23 +142,23 @@ impl fmt::Debug for Reload {
 
 fn refuse(problems: &Problems) {
     let reasons: Vec<_> = problems.iter().map(ToString::to_string).collect();
-    tracing::error!("the configuration is refused, the old one stays in force: {}", reasons.join(" | "));
+    tracing::error!("invalid configuration, the current one stays in force: {}", reasons.join(" | "));
 }
 
 fn tell(changes: &Changes) {
     let Changes { applied, pending, shadowed } = changes;
     if !applied.is_empty() {
-        tracing::info!("the configuration has changed: {}", applied.join(", "));
+        tracing::info!("configuration reloaded: {}", applied.join(", "));
     }
     if !pending.is_empty() {
-        tracing::warn!("changed in the file, in force after a restart: {}", pending.join(", "));
+        tracing::warn!("changed in the file, needs a restart: {}", pending.join(", "));
     }
     for key in shadowed {
         let variable = variable_of(key);
-        tracing::warn!("changed in the file, and without effect: {key}; {variable} goes before it");
+        tracing::warn!("changed in the file without effect: {key}; {variable} overrides it");
     }
     if changes == &Changes::default() {
-        tracing::info!("the configuration is valid, and in force as it stands");
+        tracing::info!("configuration reloaded: no change");
     }
 }
 

@@ -156,7 +156,10 @@ impl Server {
             registry.last_round().await;
         };
         if shutdown.before_the_end(last).await.is_err() {
-            tracing::error!("the store did not take the last report in time: what it was not told is lost");
+            tracing::error!(
+                "the store did not accept the last report in time; activity and ends that it does not \
+            know are lost"
+            );
         }
         registry.metrics().log_stopped(left);
     }

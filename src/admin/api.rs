@@ -10,7 +10,7 @@ use crate::clock::milliseconds;
 use crate::config::duration;
 use crate::counted::when;
 use crate::refusal::AdminError;
-use crate::registry::{MAX_LISTED, Reach, Registry, Switch, Told};
+use crate::registry::{FleetReply, MAX_LISTED, Reach, Registry, Switch};
 use crate::session::{CERTAIN_DIGITS, ID_DIGITS, Mode, SHOWN_DIGITS, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
@@ -124,8 +124,8 @@ impl Api {
         if mode == Mode::Enforce && !change.yes {
             let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
             match self.registry.would_be_cut(switch).await {
-                Told { told: 0, silent: 0 } => {}
-                Told { told: count, silent } => return Err(AdminError::WouldCut { count, silent }),
+                FleetReply { found: 0, silent: 0 } => {}
+                FleetReply { found: count, silent } => return Err(AdminError::WouldCut { count, silent }),
             }
         }
         if change.fleet {
@@ -147,9 +147,9 @@ impl Api {
                 .or_else(|_| duration(text).map(|duration| duration.as_secs()))
                 .map_err(|fault| AdminError::NoDuration(fault.what))?,
         };
-        let Told { told: accounts, silent } = self.registry.accounts(idle_over, MAX_LISTED).await;
-        let by = self.registry.reckoning();
-        let sessions = accounts.into_iter().map(|account| OneSession::of(account, &by)).collect();
+        let FleetReply { found: views, silent } = self.registry.views(idle_over, MAX_LISTED).await;
+        let by = self.registry.timing();
+        let sessions = views.into_iter().map(|view| OneSession::of(view, &by)).collect();
         let held_since = self.registry.held_since();
         let no_match = self.registry.metrics().unmatched.report();
         Ok(ManySessions {
@@ -170,7 +170,7 @@ impl Api {
         let mut unsynced = false;
         if method == Method::DELETE {
             match self.registry.end_by_operator(id).await? {
-                Reach::Nobody => return Err(self.gone(id).await),
+                Reach::None => return Err(self.gone(id).await),
                 Reach::Here => unsynced = true,
                 Reach::All => {}
             }
@@ -213,8 +213,8 @@ impl Api {
 
     /// What is known of a session. Where its end is still `unsynced` to other replicas, the order is not carried out yet.
     async fn explain(&self, id: SessionId, unsynced: bool) -> Result<AdminResponse, AdminError> {
-        let Told { told: account, silent } = self.registry.account(id).await?;
-        let session = OneSession::of(account.ok_or_else(|| self.unknown())?, &self.registry.reckoning());
+        let FleetReply { found: view, silent } = self.registry.view(id).await?;
+        let session = OneSession::of(view.ok_or_else(|| self.unknown())?, &self.registry.timing());
         let mode = self.registry.mode().name().to_owned();
         let status = if unsynced { StatusCode::ACCEPTED } else { StatusCode::OK };
         Ok(json_of(status, &Explained { session, mode, silent, unsynced }))
@@ -222,8 +222,8 @@ impl Api {
 
     /// Why there is no session to end or to extend.
     async fn gone(&self, id: SessionId) -> AdminError {
-        match self.registry.account(id).await {
-            Ok(Told { told: Some(_), .. }) => AdminError::Ended,
+        match self.registry.view(id).await {
+            Ok(FleetReply { found: Some(_), .. }) => AdminError::Ended,
             _ => self.unknown(),
         }
     }

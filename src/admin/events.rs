@@ -3,7 +3,7 @@
 use super::json::{Modes, OneSession};
 use crate::clock::Moment;
 use crate::proxy::Body;
-use crate::registry::{Overview, Past, Registry, State, StoreStatus, Told};
+use crate::registry::{FleetReply, Overview, Past, Registry, State, StoreStatus};
 use crate::session::EpochSeconds;
 use bytes::Bytes;
 use futures_util::stream;
@@ -119,12 +119,12 @@ impl Events {
     async fn read(&self) -> Value {
         let registry = &self.registry;
         // One more, to know whether that is all of them.
-        let Told { told: mut accounts, silent } = registry.accounts(0, SESSIONS + 1).await;
-        let by = registry.reckoning();
-        accounts.sort_by_key(|account| account.left(&by).0);
-        let are_more = accounts.len() > SESSIONS;
-        accounts.truncate(SESSIONS);
-        let lapsed_anywhere = accounts.iter().filter(|account| account.state == State::Overdue).count();
+        let FleetReply { found: mut views, silent } = registry.views(0, SESSIONS + 1).await;
+        let by = registry.timing();
+        views.sort_by_key(|view| view.left(&by).0);
+        let are_more = views.len() > SESSIONS;
+        views.truncate(SESSIONS);
+        let lapsed_anywhere = views.iter().filter(|view| view.state == State::Overdue).count();
         let Overview { live, overdue } = registry.overview();
         json!(Snapshot {
             modes: Modes::of(registry, overdue),
@@ -135,7 +135,7 @@ impl Events {
             live,
             past_the_limit_anywhere: lapsed_anywhere.max(overdue),
             silent,
-            sessions: accounts.into_iter().map(|account| OneSession::of(account, &by)).collect(),
+            sessions: views.into_iter().map(|view| OneSession::of(view, &by)).collect(),
             are_more,
             recent: registry.recent().iter().map(record).collect(),
             store: store(registry.store_kind(), registry.store_status()),

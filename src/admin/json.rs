@@ -71,7 +71,7 @@ pub(crate) struct Drained {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OneSession {
     #[serde(flatten)]
-    pub(crate) account: SessionView,
+    pub(crate) view: SessionView,
     pub(crate) now: EpochSeconds,
     pub(crate) idle: u64,
     pub(crate) limit: u64,

@@ -1,7 +1,7 @@
 //! What the registry knows, as the admin API shows it.
 
 use super::json::{Modes, OneSession, SwitchSetting, Until};
-use crate::registry::{Reckoning, Registry, SessionView, Setting, Switch};
+use crate::registry::{Registry, SessionView, Setting, Switch, Timing};
 
 impl Modes {
     pub(super) fn of(registry: &Registry, past_the_limit: usize) -> Self {
@@ -30,16 +30,16 @@ impl Modes {
 }
 
 impl OneSession {
-    pub(super) fn of(account: SessionView, by: &Reckoning) -> Self {
-        let left = account.end.is_none().then(|| account.left(by));
+    pub(super) fn of(view: SessionView, by: &Timing) -> Self {
+        let left = view.end.is_none().then(|| view.left(by));
         Self {
             now: by.now,
-            idle: account.idle(by),
+            idle: view.idle(by),
             limit: by.limits.timeout,
             seconds_left: left.map(|(left, _)| left),
             left_until: left.map(|(_, reason)| reason.name().to_owned()),
-            says: account.says(by),
-            account,
+            says: view.says(by),
+            view,
         }
     }
 }

@@ -107,7 +107,7 @@ impl Drop for Sink {
         let Some(Queue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
         if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(LAST_WORDS).is_err() {
-            tracing::error!("the last audit records could not be written");
+            tracing::error!("the last audit events could not be written");
         }
     }
 }
@@ -127,7 +127,7 @@ impl<S: Subscriber> Layer<S> for Queue {
         if tally.lost.fetch_add(1, Ordering::Relaxed) == 0 {
             // From a thread of its own: an event within an event would come in the way of its filters.
             let _ = std::thread::Builder::new().spawn(|| {
-                tracing::error!("audit records are lost: they are not written as fast as they come, if at all");
+                tracing::error!("audit events are lost: they come faster than they can be written");
             });
         }
     }
@@ -162,7 +162,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
             if !std::mem::replace(&mut failing, true) {
                 tracing::error!(
                     %error,
-                    "audit records cannot be written to {output} and are lost; sessions are cut as ever"
+                    "audit events cannot be written to {output} and are lost; sessions still expire"
                 );
             }
             continue;
@@ -170,7 +170,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
         failing = false;
         let lost = tally.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "audit records are written again");
+            tracing::warn!(lost, "audit events are written again");
         }
     }
 }

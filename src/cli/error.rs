@@ -91,7 +91,8 @@ impl CliError {
                  of idlegate (IDLEGATE_ADMIN_LISTEN), name that: --admin http://127.0.0.1:9090"
             }
             Self::AnyPort => {
-                "write a port into the configuration; for now name the one that its log tells (\"operators ask at …\"): \
+                "write a port into the configuration; for now name the one that its log tells (\"admin API and page \
+                at …\"): \
                  --admin http://127.0.0.1:PORT"
             }
             Self::NoAddress => {
@@ -99,7 +100,8 @@ impl CliError {
             }
             Self::NoToken(_) => "be who may read it, or name another file with --token-file",
             Self::NoId => {
-                "write the 32 hexadecimal digits that the log shows, or their beginning: 4 digits or more, 8 to end or extend. If it was a token: it is in your shell's history \
+                "write the 32 hexadecimal digits that the log shows, or their beginning: 4 digits or more, 8 to end \
+                or extend. If it was a token: it is in your shell's history \
                  now; for tokens there is idlegate explain --token-stdin"
             }
             Self::Empty => "type it when asked, or send it: printf %s \"$TOKEN\" | idlegate explain --token-stdin",

@@ -63,15 +63,15 @@ pub(super) fn drain(drained: &Drained) -> String {
 }
 
 /// Why a session lives or ended.
-pub(super) fn account(explained: &Explained) -> String {
+pub(super) fn view(explained: &Explained) -> String {
     let Explained { session, mode, silent, .. } = explained;
-    let OneSession { account, now, idle, limit, seconds_left, left_until, says } = session;
+    let OneSession { view, now, idle, limit, seconds_left, left_until, says } = session;
     let when = |at: u64| when(at, *now);
     let mut lines = Lines::default();
     lines.say(says);
     lines.0.push('\n');
-    lines.add("session", &account.session);
-    lines.add("state", state(account.state));
+    lines.add("session", &view.session);
+    lines.add("state", state(view.state));
     lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
     if seconds_left.is_some() && mode == Mode::Off.name() {
         lines.add("left", "the mode is off: no time counts");
@@ -79,20 +79,20 @@ pub(super) fn account(explained: &Explained) -> String {
         let is_old = left_until.as_deref() == Some(Reason::Lifetime.name());
         lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
     }
-    lines.add("created", &when(account.created));
-    if let Some(last_request) = &account.last_request {
+    lines.add("created", &when(view.created));
+    if let Some(last_request) = &view.last_request {
         lines.add("client", &last_request.client);
         lines.add("path", &last_request.route);
     }
-    let mut sources: Vec<_> = account.activity.iter().collect();
+    let mut sources: Vec<_> = view.activity.iter().collect();
     sources.sort_by_key(|(_, at)| std::cmp::Reverse(**at));
     lines.all("activity", sources.iter().map(|(source, at)| (source.as_str(), when(**at))));
-    lines.all("connections", account.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
-    if let Some(close) = &account.last_close {
+    lines.all("connections", view.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
+    if let Some(close) = &view.last_close {
         lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.by_whom()));
     }
-    if let Some(end) = &account.end {
-        let label = if account.state == State::Ended { "ended" } else { "over since" };
+    if let Some(end) = &view.end {
+        let label = if view.state == State::Ended { "ended" } else { "over since" };
         lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
     }
     if *silent > 0 {
@@ -112,16 +112,16 @@ pub(super) fn table(told: &ManySessions) -> String {
         row.trim_end().to_owned()
     };
     lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS", "CLIENT, PATH"));
-    for OneSession { account, idle, seconds_left, .. } in sessions {
-        let connections = account.connections.values().sum::<usize>().to_string();
+    for OneSession { view, idle, seconds_left, .. } in sessions {
+        let connections = view.connections.values().sum::<usize>().to_string();
         // Time that does not count has no end.
         let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
-        let client = account
+        let client = view
             .last_request
             .as_ref()
             .map_or(String::new(), |last_request| format!("{} {}", last_request.client, last_request.route));
-        let state = state(account.state);
-        lines.say(&row(&account.session, state, &span(*idle), &left, &account.source, &connections, &client));
+        let state = state(view.state);
+        lines.say(&row(&view.session, state, &span(*idle), &left, &view.source, &connections, &client));
     }
     lines.0.push('\n');
     let more = if sessions.len() >= MAX_LISTED { "; there may be more, of less idle ones" } else { "" };

@@ -84,7 +84,7 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
         OperatorCommand::Drain(_) => format::drain(&answer.read()?),
         OperatorCommand::Sessions(_) => format::table(&answer.read()?),
         OperatorCommand::Explain(_) | OperatorCommand::End(_) | OperatorCommand::Extend(_) => {
-            format::account(&answer.read()?)
+            format::view(&answer.read()?)
         }
     }))
 }

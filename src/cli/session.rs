@@ -75,7 +75,7 @@ pub(super) async fn end<'c>(one: &One, client: &'c AdminClient) -> Result<Reply<
     let id = id_in(&one.id, CERTAIN_DIGITS)?;
     let answer = ask(Method::DELETE, &id, "", client).await?;
     let explained = answer.read::<Explained>()?;
-    if explained.unsynced { Err(CliError::EndedHere(explained.session.account.session)) } else { Ok(answer) }
+    if explained.unsynced { Err(CliError::EndedHere(explained.session.view.session)) } else { Ok(answer) }
 }
 
 pub(super) async fn extend<'c>(one: &One, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {

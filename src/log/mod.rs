@@ -63,7 +63,7 @@ fn is_coloured() -> bool {
 fn unhurried(to: impl Write + Send + 'static, at_most: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
     // What counts the lost is made together with the thread that tells of them.
     let lost = Arc::new(OnceLock::new());
-    let lines = Lines { to, lost: Arc::clone(&lost), told: 0, format };
+    let lines = Lines { to, lost: Arc::clone(&lost), reported: 0, format };
     let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(at_most).finish(lines);
     let _ = lost.set(writer.error_counter());
     (writer, written)
@@ -74,7 +74,7 @@ struct Lines<W> {
     to: W,
     lost: Arc<OnceLock<ErrorCounter>>,
     /// How many lost lines it has told of.
-    told: usize,
+    reported: usize,
     format: LogFormat,
 }
 
@@ -86,11 +86,11 @@ impl<W: Write> Write for Lines<W> {
     /// Called when no line waits any more: those that were lost would stand here.
     fn flush(&mut self) -> io::Result<()> {
         let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
-        if lost > self.told {
+        if lost > self.reported {
             let mut time = String::new();
             // Without the time, the line is still true.
             let _ = SystemTime.format_time(&mut Writer::new(&mut time));
-            let lines = counted(lost - self.told, "line");
+            let lines = counted(lost - self.reported, "line");
             let message = format!("{lines} of the log are lost here: nobody read it as fast as it was written");
             match self.format {
                 LogFormat::Text => writeln!(self.to, "{time}  WARN {message}"),
@@ -99,7 +99,7 @@ impl<W: Write> Write for Lines<W> {
                     writeln!(self.to, "{line}")
                 }
             }?;
-            self.told = lost;
+            self.reported = lost;
         }
         self.to.flush()
     }

@@ -95,7 +95,7 @@ impl Aliases {
         if logged.len() < LOGGED_AT_MOST && logged.insert(name.clone()) {
             tracing::warn!(
                 %name,
-                "a header is not forwarded: apps may take it for another one (logged once for each name)"
+                "dropped a header that apps may read as another one (logged once per name)"
             );
         }
     }

@@ -210,7 +210,7 @@ pub(super) fn passed_on(
     }
     let aliases = Arc::clone(aliases);
     let body = body.map_err(Into::into).map_frame(move |frame| aliases.filter(frame)).boxed_unsync();
-    let body = framing::told(&head, body);
+    let body = framing::with_declared_length(&head, body);
     let Some(expectation) = expectation else { return Ok(Response::from_parts(head, body)) };
     let body = expectation.answered(body).unwrap_or_else(|last| {
         // The client may send its body all the same, or its next request: nobody could tell which.
@@ -290,7 +290,10 @@ fn target(uri: &Uri) -> Uri {
 /// it is too long.
 async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &Caller) {
     let Some(body) = body else {
-        return tracing::debug!("an answer on a login path is too long to be examined; its token is learned when used");
+        return tracing::debug!(
+            "the response of a login path is too long to examine; its token becomes known when \
+        it is used"
+        );
     };
     let issued = proxy.tokens().in_answer(path, body);
     if issued.is_empty() {

@@ -41,18 +41,18 @@ fn no_length() -> String {
 }
 
 /// The body of an answer that has none and tells how long it would be: hyper drops the length of a 304 that has no body.
-pub(super) fn told(head: &response::Parts, body: Body) -> Body {
+pub(super) fn with_declared_length(head: &response::Parts, body: Body) -> Body {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     match length {
-        Some(length) if head.status == StatusCode::NOT_MODIFIED => Told(length).boxed_unsync(),
+        Some(length) if head.status == StatusCode::NOT_MODIFIED => DeclaredLength(length).boxed_unsync(),
         _ => body,
     }
 }
 
 /// Has a length and is never sent: the status says that no body follows.
-struct Told(u64);
+struct DeclaredLength(u64);
 
-impl http_body::Body for Told {
+impl http_body::Body for DeclaredLength {
     type Data = Bytes;
     type Error = Error;
 

@@ -26,7 +26,7 @@ pub struct Attachment(To);
 enum To {
     /// A live session, which counts it.
     Session(Arc<TrackedSession>),
-    /// A dead one. Whoever connected while the mode cut nobody must not stay when it cuts again.
+    /// A connection of an ended session that the mode tolerates. It must not stay open once the mode enforces again.
     Tolerated(Box<Tolerated>),
 }
 
@@ -38,13 +38,13 @@ impl Attachment {
         Self(To::Session(session))
     }
 
-    /// A connection that is there by this excuse.
+    /// A connection that is open only because its dead token is tolerated.
     #[must_use]
     pub fn tolerated(tolerated: Tolerated) -> Self {
         Self(To::Tolerated(Box::new(tolerated)))
     }
 
-    /// The excuse, where it is there by one.
+    /// The tolerated end, where this connection is open because of one.
     #[must_use]
     pub fn as_tolerated(&self) -> Option<&Tolerated> {
         match &self.0 {
@@ -67,7 +67,7 @@ impl Attachment {
         }
     }
 
-    /// Whether the connection is to end.
+    /// Whether the connection must close.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         match &self.0 {
@@ -76,7 +76,7 @@ impl Attachment {
         }
     }
 
-    /// Why the connection is to end, once it is.
+    /// Why the connection must close, once it must.
     #[must_use]
     pub fn reason(&self) -> Option<Reason> {
         match &self.0 {
@@ -85,7 +85,7 @@ impl Attachment {
         }
     }
 
-    /// Resolves when the connection is to end; at once where it is to.
+    /// Resolves when the connection must close; at once if it already must.
     pub fn cut(&self) -> WaitForCancellationFutureOwned {
         match &self.0 {
             To::Session(session) => session.cut(),

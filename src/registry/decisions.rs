@@ -1,4 +1,4 @@
-//! What is said of a decision: its line in the log, its count, and its record.
+//! Records a decision: its log line, its metric and its audit event.
 
 use super::{Registry, Switch, TrackedSession};
 use crate::audit::{self, Caller, Decision, DecisionContext};
@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 impl Registry {
     /// A session begins, `created_age` milliseconds ago by the store's clock.
     pub(super) fn record_start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
-        // To the nearest second: the store said a whole one, as an age, and its time is known up to a message's way.
+        // To the nearest second: the store gave a whole second as an age, and its clock is known to within one message
+        // delay.
         let created = self.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
         self.record(Decision::Start { created }, Some(id), caller);
     }
@@ -21,8 +22,8 @@ impl Registry {
         self.record_verdict(id, ended, session, true);
     }
 
-    /// From the last second that was allowed to the one in which it was cut; nothing where somebody ended it. While the
-    /// mode cut nobody, nothing was late.
+    /// From the last second within the timeout to the second of the cut. `None` where an operator or a logout ended the
+    /// session. Time during which the mode cut no session is not lateness.
     fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
         let idle_since = ended.counting.unwrap_or(ended.last_activity);
         let allowed = match ended.reason {
@@ -78,13 +79,13 @@ impl Registry {
     /// The mode has changed.
     pub(super) fn record_mode(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
         self.metrics.mode(self.mode());
-        tracing::info!(mode = %after, %before, by, past_the_limit, "the mode has changed");
+        tracing::info!(mode = %after, %before, by, past_the_limit, "mode changed");
         self.record(Decision::Mode { before, after, by, set: None, past_the_limit }, None, None);
     }
 
     /// A switch was set, and the mode in force is what it was.
     pub(super) fn record_setting(&self, mode: Mode, by: Switch, set: Mode) {
-        tracing::info!(%mode, switch = %by, %set, "a switch was set, and the mode in force stays");
+        tracing::info!(%mode, switch = %by, %set, "switch set; the mode does not change");
         let (by, set) = (by.name(), Some(set));
         self.record(Decision::Mode { before: mode, after: mode, by, set, past_the_limit: 0 }, None, None);
     }

@@ -1,7 +1,7 @@
 //! What operators ask of all sessions and of all replicas, and what they do to one.
 
 use super::notifications::MAX_CONCURRENT_LOOKUPS;
-use super::session_view::{End, LastClose, LastRequest, Reckoning, SessionView, State};
+use super::session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
 use super::table::Entry;
 use super::{Registry, Switch, TrackedSession};
 use crate::clock::{Moment, epoch_milliseconds};
@@ -13,24 +13,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-/// How many sessions one replica tells of at most. A page that lists more is read by nobody, and an answer has to end.
+/// The most sessions that one replica lists, so that an answer stays readable and bounded.
 pub const MAX_LISTED: usize = 1_000;
 
-/// What all replicas told.
+/// What all replicas answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Told<T> {
+pub struct FleetReply<T> {
     /// Put together.
-    pub told: T,
+    pub found: T,
     /// How many replicas did not answer: what they know is missing.
     pub silent: u64,
 }
 
-/// Whom an order has reached.
+/// How far an order has reached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// There is no such session, or not any more.
-    Nobody,
-    /// This replica. The store does not answer: the others are told when it does.
+    None,
+    /// This replica only: the store does not answer, and the other replicas learn of it once it does.
     Here,
     /// All replicas.
     All,
@@ -63,7 +63,7 @@ enum Ask {
 }
 
 impl Registry {
-    /// Now, in epoch milliseconds: by the store's clock, as far as it is known.
+    /// Now, in epoch milliseconds, by the store's clock as last known.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.store.now().unwrap_or_else(epoch_milliseconds)
@@ -78,53 +78,53 @@ impl Registry {
     ///
     /// # Errors
     /// Where the store does not answer and this replica does not know the session either.
-    pub async fn account(&self, id: SessionId) -> Result<Told<Option<SessionView>>, StoreError> {
-        let here = self.known(id).map(|session| self.account_of(&session));
+    pub async fn view(&self, id: SessionId) -> Result<FleetReply<Option<SessionView>>, StoreError> {
+        let here = self.known(id).map(|session| self.view_of(&session));
         let in_store = match self.store.lookup(id).await {
-            Ok(known) => self.account_in_store(id, known),
+            Ok(known) => self.view_in_store(id, known),
             Err(_) if here.is_some() => None,
             Err(error) => return Err(error),
         };
-        let Told { told, silent } = self.ask::<SessionView>(&Ask::Session(id.to_string())).await;
-        let accounts = told.into_iter().chain(here).chain(in_store);
-        let told = accounts.reduce(|mut all, one| {
+        let FleetReply { found, silent } = self.ask::<SessionView>(&Ask::Session(id.to_string())).await;
+        let views = found.into_iter().chain(here).chain(in_store);
+        let found = views.reduce(|mut all, one| {
             all.merge(one);
             all
         });
-        Ok(Told { told, silent })
+        Ok(FleetReply { found, silent })
     }
 
     /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
     /// that have the least time left.
-    pub async fn accounts(&self, idle_over: u64, at_most: usize) -> Told<Vec<SessionView>> {
+    pub async fn views(&self, idle_over: u64, at_most: usize) -> FleetReply<Vec<SessionView>> {
         let mut all: BTreeMap<String, SessionView> = BTreeMap::new();
-        let Told { told, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, at_most }).await;
-        for account in told.into_iter().chain(self.live_here(idle_over, at_most)) {
-            match all.get_mut(&account.session) {
-                Some(known) => known.merge(account),
-                None => drop(all.insert(account.session.clone(), account)),
+        let FleetReply { found, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, at_most }).await;
+        for view in found.into_iter().chain(self.live_here(idle_over, at_most)) {
+            match all.get_mut(&view.session) {
+                Some(known) => known.merge(view),
+                None => drop(all.insert(view.session.clone(), view)),
             }
         }
         // Idle on one replica and active on another is not idle.
-        let by = self.reckoning();
-        let mut all: Vec<_> = all.into_values().filter(|account| account.idle(&by) >= idle_over).collect();
-        all.sort_by_key(|account| account.last_activity);
-        Told { told: all, silent }
+        let by = self.timing();
+        let mut all: Vec<_> = all.into_values().filter(|view| view.idle(&by) >= idle_over).collect();
+        all.sort_by_key(|view| view.last_activity);
+        FleetReply { found: all, silent }
     }
 
-    /// Asks all replicas, each of which answers with a list.
-    async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> Told<Vec<T>> {
+    /// Asks all replicas; each answers with a list.
+    async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> FleetReply<Vec<T>> {
         let question = json!(ask).to_string();
-        let Answers { told: answers, mut silent } = self.store.ask_all(&question).await.unwrap_or_default();
-        let mut told = Vec::new();
+        let Answers { texts: answers, mut silent } = self.store.ask_all(&question).await.unwrap_or_default();
+        let mut found = Vec::new();
         for answer in answers {
             match serde_json::from_str::<Vec<T>>(&answer) {
-                Ok(some) => told.extend(some),
-                // It is of another version: what it says is not understood.
+                Ok(some) => found.extend(some),
+                // A replica of another version: its answer is not understood.
                 Err(_) => silent += 1,
             }
         }
-        Told { told, silent }
+        FleetReply { found, silent }
     }
 
     /// Answers what some replica asks all.
@@ -132,7 +132,7 @@ impl Registry {
         let answer = match serde_json::from_str(&question.text) {
             Ok(Ask::Session(id)) => {
                 let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
-                json!(session.map(|session| self.account_of(&session)).as_slice())
+                json!(session.map(|session| self.view_of(&session)).as_slice())
             }
             Ok(Ask::Live { idle_over, at_most }) => json!(self.live_here(idle_over, at_most)),
             Ok(Ask::Beginning(digits)) => json!(self.beginning_here(&digits)),
@@ -152,7 +152,7 @@ impl Registry {
     /// A few of them where there are many.
     pub async fn ids_beginning(&self, digits: &str) -> Vec<String> {
         let mut ids: BTreeSet<_> = self.beginning_here(digits).into_iter().collect();
-        ids.extend(self.ask::<String>(&Ask::Beginning(digits.to_owned())).await.told);
+        ids.extend(self.ask::<String>(&Ask::Beginning(digits.to_owned())).await.found);
         ids.into_iter().take(MAX_NEW_SESSIONS).collect()
     }
 
@@ -163,10 +163,10 @@ impl Registry {
         ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(MAX_NEW_SESSIONS).collect()
     }
 
-    /// What accounts are reckoned by now.
+    /// The clock, the limits and the start of counting that views are computed by.
     #[must_use]
-    pub fn reckoning(&self) -> Reckoning {
-        Reckoning { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
+    pub fn timing(&self) -> Timing {
+        Timing { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
     }
 
     /// How many sessions this replica has.
@@ -181,7 +181,7 @@ impl Registry {
     fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<SessionView> {
         let at_most = at_most.min(MAX_LISTED);
         // Read once: there may be very many of them.
-        let (by, now, here) = (self.reckoning(), self.now(), self.clock.now());
+        let (by, now, here) = (self.timing(), self.now(), self.clock.now());
         let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
         // The latest on top, to make way for an earlier one: nothing is copied of all the others.
         let mut earliest = BinaryHeap::with_capacity(at_most + 1);
@@ -198,19 +198,19 @@ impl Registry {
         }
         let earliest = earliest.into_sorted_vec();
         let found = earliest.iter().filter_map(|(_, id)| sessions.by_id.get(id));
-        found.map(|entry| self.account_of(&entry.session)).collect()
+        found.map(|entry| self.view_of(&entry.session)).collect()
     }
 
-    fn account_of(&self, session: &TrackedSession) -> SessionView {
+    fn view_of(&self, session: &TrackedSession) -> SessionView {
         let last = session.activity_record().last();
         let by_source = session.activity_record().by_source();
-        let mut account = SessionView {
+        let mut view = SessionView {
             session: session.id().to_string(),
             state: State::Live,
             created: self.second_of(session.created()),
             last_activity: self.second_of(last.at),
             source: last.source.name().to_owned(),
-            activity: by_source.map(|beat| (beat.source.name().to_owned(), self.second_of(beat.at))).collect(),
+            activity: by_source.map(|latest| (latest.source.name().to_owned(), self.second_of(latest.at))).collect(),
             connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
             end: None,
             last_request: session.caller().map(LastRequest::from),
@@ -221,14 +221,14 @@ impl Registry {
             }),
         };
         match (session.ended(), session.overdue()) {
-            (Some(record), _) => account.close(State::Ended, record),
-            (None, Some(record)) => account.close(State::Overdue, &record),
+            (Some(record), _) => view.close(State::Ended, record),
+            (None, Some(record)) => view.close(State::Overdue, &record),
             (None, None) => {}
         }
-        account
+        view
     }
 
-    fn account_in_store(&self, id: SessionId, known: Known) -> Option<SessionView> {
+    fn view_in_store(&self, id: SessionId, known: Known) -> Option<SessionView> {
         let of = |state, created, last_activity, source: Source, end| SessionView {
             session: id.to_string(),
             state,
@@ -261,15 +261,15 @@ impl Registry {
     pub async fn end_by_operator(&self, id: SessionId) -> Result<Reach, StoreError> {
         if let Some(session) = self.known(id) {
             if session.ended().is_some() {
-                return Ok(Reach::Nobody);
+                return Ok(Reach::None);
             }
             self.end(&session, Reason::Operator).await;
             return Ok(if session.is_end_unsynced() { Reach::Here } else { Reach::All });
         }
         if !matches!(self.store.lookup(id).await?, Known::Live(_) | Known::Overdue(..)) {
-            return Ok(Reach::Nobody);
+            return Ok(Reach::None);
         }
-        // Those who know it hear of it; it may be that none of them is left.
+        // Other replicas that know the session learn of this; there may be none.
         if let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
             self.record_verdict(id, &ended, None, true);
         }
@@ -294,17 +294,17 @@ impl Registry {
         Ok(!matches!(extended, Known::Ended(_)))
     }
 
-    /// How many sessions would be cut at once, were this switch set to enforce: here, or with the fleet's on all
-    /// replicas. Nobody, where another switch stays less strict.
-    pub async fn would_be_cut(&self, switch: Switch) -> Told<usize> {
+    /// How many sessions would be cut at once if this switch were set to enforce: here, or on all replicas for the
+    /// fleet's switch. Zero where another switch stays less strict.
+    pub async fn would_be_cut(&self, switch: Switch) -> FleetReply<usize> {
         let mut all: BTreeSet<_> = self.overdue_under(switch).into_iter().collect();
         let mut silent = 0;
         if switch == Switch::Fleet {
             let others = self.ask::<String>(&Ask::WouldBeCut).await;
-            all.extend(others.told.iter().filter_map(|id| SessionId::from_hex(id)));
+            all.extend(others.found.iter().filter_map(|id| SessionId::from_hex(id)));
             silent = others.silent;
         }
-        Told { told: self.over_in_store(all).await, silent }
+        FleetReply { found: self.over_in_store(all).await, silent }
     }
 
     /// How many sessions of this replica are over, and live on since the mode does not cut.
@@ -319,9 +319,10 @@ impl Registry {
         overdue.iter().map(|session| session.id()).collect()
     }
 
-    /// How many of these are over by the store's word: who is idle on this replica may be active on another, and whoever
-    /// logged out while nobody was cut may be active still. One of which the store says nothing counts, and so do those beyond
-    /// the first thousand, about whom it is not asked: whoever waits for the number is to get it.
+    /// How many of these sessions are overdue according to the store: a session idle on this replica may be active on
+    /// another, and one logged out while the mode did not enforce may still be active. A session that the store does
+    /// not know counts as overdue. So does every session after the first thousand, which are not looked up, so that the
+    /// caller gets an answer in time.
     async fn over_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
         let ids: Vec<_> = ids.into_iter().collect();
         let (asked_about, beyond) = ids.split_at(ids.len().min(MAX_LISTED));

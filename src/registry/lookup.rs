@@ -17,8 +17,8 @@ type LookupResult = watch::Receiver<Option<Resolved>>;
 pub(super) struct Lookups(Mutex<HashMap<SessionId, LookupResult>>);
 
 impl Registry {
-    /// What the token with this session id stands for. A known session is answered from memory; the store is asked
-    /// only about a stranger, who waits for `lookup_timeout` at most.
+    /// What the token with this session id stands for. A known session is answered from memory. Only an unknown token
+    /// asks the store, and waits up to `lookup_timeout`.
     pub async fn resolve(self: &Arc<Self>, id: SessionId) -> Resolved {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
@@ -39,27 +39,27 @@ impl Registry {
         }
     }
 
-    /// Looks `id` up, or joins whoever does. The look-up goes on when those who asked have gone, or have waited long
-    /// enough: a slow store is known to the next request at least, and a thousand reconnects are one question.
+    /// Looks `id` up, or joins a lookup of it that is under way. The lookup continues after its callers have left or
+    /// given up: so a slow store answers at least the next request, and a thousand reconnects cost one lookup.
     fn shared_lookup(self: &Arc<Self>, id: SessionId) -> LookupResult {
         let mut under_way = self.lookups.0.lock();
         if let Some(found) = under_way.get(&id) {
             return found.clone();
         }
-        let (tell, found) = watch::channel(None);
+        let (answer, found) = watch::channel(None);
         under_way.insert(id, found.clone());
         let registry = Arc::clone(self);
         tokio::spawn(async move {
             let standing = registry.lookup(id).await;
             registry.lookups.0.lock().remove(&id);
-            tell.send_replace(Some(standing));
+            answer.send_replace(Some(standing));
         });
         found
     }
 
     async fn lookup(&self, id: SessionId) -> Resolved {
         let known = match self.store.lookup(id).await {
-            // Idle for too long while nobody here knew it: that is to be decided before it is admitted.
+            // It may have been idle too long while no replica knew it: that is decided before it is admitted.
             Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
                 let judged = self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await;
                 if let Ok(Known::Ended(ended)) = &judged {

@@ -27,10 +27,10 @@ mod tests;
 mod tracked_session;
 
 pub use attachment::{Attachment, AwaitingResponse, Tolerated};
-pub use inspect::{MAX_LISTED, Overview, Reach, Told};
+pub use inspect::{FleetReply, MAX_LISTED, Overview, Reach};
 pub use recent::Past;
 pub use report::StoreStatus;
-pub use session_view::{End, LastClose, LastRequest, Reckoning, SessionView, State};
+pub use session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
 pub use settings::{ExchangeSettings, UnknownTokens};
 pub use switch::{Setting, Switch};
 pub use tracked_session::{Closed, TrackedSession};
@@ -47,22 +47,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How long ago, in milliseconds, the store may say that a session began which begins now: it floors, and answers take
-/// their time. One that is older was only unknown here, since the store could not be asked about it.
+/// How old a session may be by the store, in milliseconds, to count as begun now: the store floors, and messages take
+/// time. An older one existed before, and was only unknown here because the store could not be asked.
 const BEGUN_WITHIN: u64 = 2_000;
 
-/// What a token stands for, as far as it is known.
+/// What a token stands for, as far as this replica can know.
 #[derive(Clone, Debug)]
 pub enum Resolved {
-    /// Nothing is known: the app has the say, and nothing is tracked until it accepts.
+    /// Nothing is known: the app decides, and nothing is tracked until it accepts the token.
     Unknown,
     /// A live session.
     Live(Arc<TrackedSession>),
     /// An ended session: the token is dead.
     Ended(Ended),
-    /// An ended session, whose token is let pass by the mode. The app has the say, and nothing is tracked.
+    /// An ended session whose token the mode tolerates. The app decides, and nothing is tracked.
     Tolerated(Tolerated),
-    /// The store does not answer, and nobody is admitted meanwhile whom this replica does not know.
+    /// The store does not answer, and unknown tokens are not admitted meanwhile.
     Undecided,
 }
 
@@ -83,15 +83,15 @@ pub struct Registry {
     /// This replica's name among the others.
     replica: String,
     fleet: Mutex<SeenFleet>,
-    /// How the store stands, once it was told anything.
+    /// The state of the store, after the first report.
     standing: Mutex<Option<report::Reported>>,
     recent: Mutex<recent::Recent>,
     /// Word of ends may have been missed.
     missed: Notify,
     full: AtomicBool,
-    /// The mode has been off, if only for a moment, and the store was not told.
+    /// The mode was off, if only for a moment, and the store does not know it yet.
     off_unsynced: AtomicBool,
-    /// The second in which this keeper began, by the store's clock.
+    /// The second in which this registry started, by the store's clock.
     started: EpochSeconds,
     /// The second in which the mode turned to enforce; 0 from the start.
     enforces_since: AtomicU64,
@@ -104,12 +104,12 @@ pub struct Registry {
 struct SeenFleet {
     /// How it was last seen.
     stands: Option<Fleet>,
-    /// How often it was heard of. What was read meanwhile may be older than what was heard.
+    /// The number of notifications about it. A value read meanwhile may be older than the notified one.
     heard: u64,
 }
 
 impl Registry {
-    /// A keeper that knows nobody yet, and explains by the limits that the store judges by.
+    /// An empty registry. Its explanations use the store's limits.
     #[must_use]
     pub fn new(store: Box<dyn Store>, clock: Clock, limits: Limits, max_sessions: usize) -> Self {
         Self {
@@ -191,8 +191,8 @@ impl Registry {
         self.sessions.read().by_id.get(&id).map(|entry| Arc::clone(&entry.session))
     }
 
-    /// The app has accepted the token with this session id: its session begins, unless it is known already.
-    /// `caller` is who came with it, where that is known.
+    /// The app has accepted the token with this session id: its session begins, unless it is already known. `caller` is
+    /// the client that sent it, if known.
     pub async fn accept(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
@@ -214,13 +214,13 @@ impl Registry {
         }
         self.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
-        let told = self.store.begin(begun).await;
-        let known = told.as_ref().copied().unwrap_or_else(|error| {
-            tracing::debug!(session = %id, %error, "a session begins here; the store is told when it answers");
+        let begun_there = self.store.begin(begun).await;
+        let known = begun_there.as_ref().copied().unwrap_or_else(|error| {
+            tracing::debug!(session = %id, %error, "session begins here; the store learns of it when it answers");
             Known::Live(Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() })
         });
         let (standing, news) = self.adopt(id, known);
-        if let (Resolved::Live(session), Err(_)) = (&standing, told) {
+        if let (Resolved::Live(session), Err(_)) = (&standing, begun_there) {
             session.activity_record().mark_unsynced();
         }
         if let (Known::Live(live), true) = (known, news)
@@ -235,9 +235,9 @@ impl Registry {
         self.limits.timeout.saturating_mul(1000)
     }
 
-    /// Ends a session whatever its activity: its user logged out, or an operator ends it, who does so in any mode. Where
-    /// the store does not know it, or does not answer, it ends here all the same, and the store is told with the next
-    /// round that reaches it.
+    /// Ends a session whatever its activity: the user logged out, or an operator ends it, in any mode. Where the store
+    /// does not know the session or does not answer, it still ends here, and the next successful report tells the
+    /// store.
     pub async fn end(&self, session: &TrackedSession, reason: Reason) {
         let end_record = || self.store.end_record(session.touch_for_store(self.clock.now()), reason);
         if self.mode() != Mode::Enforce && reason != Reason::Operator {
@@ -247,7 +247,7 @@ impl Registry {
         if let Ok(Known::Ended(ended)) = asked {
             return self.close(session, ended);
         }
-        tracing::debug!(session = %session.id(), ?asked, "the session ends here; the store is told when it answers");
+        tracing::debug!(session = %session.id(), ?asked, "session ends here; the store learns of it when it answers");
         session.set_end_unsynced(true);
         self.close(session, end_record());
     }
@@ -259,15 +259,16 @@ impl Registry {
             Known::Unknown => return (Resolved::Unknown, false),
             Known::Live(live) | Known::Overdue(live, _) => {
                 let Live { age, source, created_age, due_in } = live;
-                let beat = Activity { at: now.minus(age), source };
-                (TrackedSession::live(id, beat, now.minus(created_age), now), now.plus(due_in))
+                let latest = Activity { at: now.minus(age), source };
+                (TrackedSession::live(id, latest, now.minus(created_age), now), now.plus(due_in))
             }
             Known::Ended(ended) => {
                 (TrackedSession::dead(id, now, ended, self.moment_of(&ended)), now.plus(ended.remembered_for))
             }
         };
         let mut sessions = self.sessions.write();
-        // Another connection may have been faster: there is one object per session, or a cut would miss somebody.
+        // Another connection may have been faster. There must be one object per session, or a cut would miss a
+        // connection.
         if let Some(entry) = sessions.by_id.get(&id) {
             return (resolved(Arc::clone(&entry.session)), false);
         }
@@ -282,7 +283,8 @@ impl Registry {
         (resolved(session), true)
     }
 
-    /// When a session ended, by our clock: where the store loses the record, it is told of this end again, as an age.
+    /// When a session ended, by this replica's clock: if the store loses the record, the end is reported again, as an
+    /// age.
     fn moment_of(&self, ended: &Ended) -> Moment {
         let ago = self.store.now().map_or(0, |now| now.saturating_sub(ended.ended.saturating_mul(1000)));
         self.clock.now().minus(ago)
@@ -292,7 +294,7 @@ impl Registry {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
-    /// Records the end and tells every connection of the session. The first end is the one that counts.
+    /// Records the end and notifies every connection of the session. The first end counts.
     fn close(&self, session: &TrackedSession, ended: Ended) {
         let closed = self.moment_of(&ended);
         // One step for all who look: a round that found it due must not find it ended with the deadline of the living,
@@ -311,14 +313,13 @@ impl Registry {
         self.record_end(session.id(), &ended, Some(session));
     }
 
-    /// Said once until there is room again: a full table must be seen, and must not fill the log.
+    /// Logged once until there is room again: a full table must be noticed, and must not fill the log.
     fn note_full(&self) {
         self.metrics.untracked.inc();
         if !self.full.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 max_sessions = self.max_sessions,
-                "as many sessions as max_sessions allows are tracked; further ones pass through untracked and are never \
-                 cut: raise max_sessions"
+                "max_sessions reached; further sessions are not tracked and never expire; raise max_sessions"
             );
         }
     }

@@ -72,7 +72,8 @@ impl Registry {
         let heard = self.fleet_notices();
         self.store.switch_fleet(fleet).await?;
         let mut seen = self.fleet.lock();
-        // Where another word came meanwhile, nobody knows which was the later: until it is read anew, the less strict.
+        // After another notification the order is unknown: until the switch is read again, the less strict value
+        // counts.
         if seen.heard == heard || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
             seen.heard += 1;
             self.take_over(seen, fleet);
@@ -80,7 +81,7 @@ impl Registry {
         Ok(self.mode())
     }
 
-    /// How often the switch of all replicas was heard of so far.
+    /// The number of notifications about the fleet's switch so far.
     pub(super) fn fleet_notices(&self) -> u64 {
         self.fleet.lock().heard
     }
@@ -92,8 +93,8 @@ impl Registry {
         self.take_over(seen, fleet);
     }
 
-    /// The switch of all replicas was read in the store, by what was sent when it had been heard of `heard` times. What
-    /// was heard since is newer, or what is newer is about to be heard: the mode is not to go to and fro between them.
+    /// The fleet's switch was read from the store by a request that was sent after `heard` notifications. If more have
+    /// come since, they are newer, or a newer one is under way: the mode must not flip between them.
     pub(super) fn read_fleet(&self, fleet: Fleet, heard: u64) {
         let seen = self.fleet.lock();
         if seen.heard == heard {
@@ -101,7 +102,7 @@ impl Registry {
         }
     }
 
-    /// Under the lock until it is in force: of two that come at once, the later has to be the one that stays.
+    /// Under the lock until it is in force: of two concurrent changes, the later one must win.
     fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
         let fleet = self.store.now().map_or(fleet, |now| fleet.at(now));
         if seen.stands.replace(fleet) == Some(fleet) {
@@ -111,7 +112,7 @@ impl Registry {
             let left = self.store.now().map_or(0, |now| second.saturating_mul(1000).saturating_sub(now));
             (self.clock.now().plus(left), then)
         });
-        // Under the lock too: of two that come at once, the later is to be told of last.
+        // Under the lock as well: of two concurrent changes, the later one must be published last.
         self.set(Switch::Fleet, Setting { mode: fleet.mode, until });
         drop(seen);
     }
@@ -137,13 +138,13 @@ impl Registry {
             return after;
         }
         if after == Mode::Off {
-            // First: whoever judges from here on is to know it.
+            // First, so that every later decision sees it.
             self.off_unsynced.store(true, Ordering::Release);
         }
         let overdue: Vec<_> = self.overdue();
         self.record_mode(before, after, by, overdue.len());
         if after == Mode::Off {
-            // From here on nobody counts, and after that idle time counts anew. A lifetime goes on.
+            // From now on no replica counts, and idle time starts again afterwards. The lifetime goes on.
             for session in overdue.iter().filter(|session| session.is_overdue_by(Reason::Idle)) {
                 session.clear_overdue();
             }
@@ -185,7 +186,7 @@ impl Registry {
         }
     }
 
-    /// What a token stands for, as far as the mode lets it count.
+    /// What a token stands for under the current mode.
     pub(super) fn as_the_mode_has_it(&self, id: SessionId, standing: Resolved) -> Resolved {
         // Before the mode is looked at: where it changes now, this one fires.
         let over = matches!(standing, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 #[test]
-fn off_for_longer_than_the_limit_and_then_enforce_cuts_nobody_at_once() {
+fn time_in_off_never_counts_as_idle() {
     run(async {
         let world = World::new(limits(60), SPRING);
         world.registry.accept(id("ada"), None).await;
@@ -17,14 +17,14 @@ fn off_for_longer_than_the_limit_and_then_enforce_cuts_nobody_at_once() {
         world.registry.switch(Switch::File, Mode::Enforce, None);
         assert!(world.registry.overdue().is_empty());
         world.pass(60_000).await;
-        assert!(world.is_live(id("ada")).await, "cut for time that nobody counted");
+        assert!(world.is_live(id("ada")).await, "cut for time that did not count");
         world.pass(2_500).await;
         assert!(world.is_dead(id("ada")).await, "counted no more");
     });
 }
 
 #[test]
-fn observing_cuts_nobody_and_enforcing_again_cuts_who_is_over_then() {
+fn observe_cuts_no_session_and_enforce_then_cuts_the_overdue_ones() {
     run(async {
         let world = World::new(limits(60), SPRING);
         world.registry.switch(Switch::Replica, Mode::Observe, None);

@@ -1,4 +1,4 @@
-//! Ends that other replicas have decided: heard of, or found by looking again.
+//! Ends decided by other replicas: by notification, or by a periodic recheck.
 
 use super::{Registry, TrackedSession};
 use crate::store::{Known, Notification, StoreError};
@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// How often known sessions are looked up again, for an end that was not heard of.
+/// How often known sessions are looked up again, to find ends whose notification was missed.
 const RECHECK_EVERY: Duration = Duration::from_secs(60);
 
 /// How soon it is tried again where the store did not answer.
@@ -16,8 +16,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 impl Registry {
-    /// Hears, for ever, what the store tells by itself, and looks again now and then for what was not heard. Beside the
-    /// rounds, and beside each other: looking up all sessions takes longer than a report, or word of an end, may be late.
+    /// Receives the store's notifications for ever, and rechecks sessions now and then for missed ones. It runs beside
+    /// the reports, and both parts run concurrently: looking up all sessions takes longer than a report or a
+    /// notification may wait.
     pub async fn listen(&self) -> Infallible {
         tokio::select! {
             never = self.receive_all() => never,
@@ -27,9 +28,9 @@ impl Registry {
 
     async fn receive_all(&self) -> Infallible {
         loop {
-            match self.store.heard().await {
-                Ok(heard) => self.hear(heard).await,
-                Err(error) => tracing::debug!(%error, "the store cannot be heard"),
+            match self.store.next_notification().await {
+                Ok(notification) => self.notified(notification).await,
+                Err(error) => tracing::debug!(%error, "the store's notifications cannot be received"),
             }
         }
     }
@@ -42,15 +43,16 @@ impl Registry {
             pause = match self.recheck_all().await {
                 Ok(()) => RECHECK_EVERY,
                 Err(error) => {
-                    tracing::debug!(%error, "what may have ended elsewhere is looked up when the store answers");
+                    tracing::debug!(%error, "sessions that may have ended elsewhere are looked up when the store \
+                    answers");
                     RETRY_AFTER
                 }
             };
         }
     }
 
-    async fn hear(&self, heard: Notification) {
-        match heard {
+    async fn notified(&self, notification: Notification) {
+        match notification {
             Notification::Ended(id) => {
                 if let Some(session) = self.known(id).filter(|session| session.ended().is_none())
                     && let Err(error) = self.recheck(&session).await
@@ -71,8 +73,9 @@ impl Registry {
         match self.store.lookup(session.id()).await? {
             Known::Ended(ended) => drop(self.over(session, ended)),
             Known::Live(_) | Known::Overdue(..) => {}
-            // Lost there, known here: it is written back by judging it with the next round. Only so the store learns that
-            // it was lost, and counts anew: others may have told of later activity, and will not tell of it again.
+            // The store lost a session that is known here: the next report asks for a verdict, which writes it back.
+            // Only this tells the store that it lost the session, so that idle time starts again: other replicas may
+            // have reported later activity, and will not report it again.
             Known::Unknown => self.judge_at(session, self.clock.now()),
         }
         Ok(())

@@ -1,19 +1,19 @@
-//! The last records, kept in memory for whoever looks.
+//! The most recent audit events, kept in memory for the operators' page.
 
 use super::Registry;
 use crate::session::SessionId;
 use std::collections::VecDeque;
 
-/// How many are kept of each kind: of refusals, and of all others. Whoever tries dead tokens again and again pushes out
-/// nobody's end.
+/// How many events of each kind are kept, refusals and all others. Repeated dead tokens cannot push out the record of
+/// an end.
 const MAX_KEPT: usize = 50;
 
 /// A record that was written not long ago.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Past {
-    /// Whose, where it is somebody's.
+    /// The session, if the event has one.
     pub session: Option<SessionId>,
-    /// How many refusals of the same session this stands for, of which it is the last; 0 where it is none.
+    /// How many refusals of the same session this event stands for, itself the latest; 0 where it is not a refusal.
     pub refusals: u64,
     /// The record: JSON.
     pub line: String,

@@ -1,4 +1,4 @@
-//! The keeper's report to the store: what was seen, as ages; and what comes back.
+//! The report to the store: activity as ages, and the reply.
 
 use super::{Registry, TrackedSession};
 use crate::clock::{Moment, epoch_milliseconds};
@@ -11,7 +11,7 @@ use std::time::Duration;
 /// How long a start waits for the store.
 const FIRST_WORD: Duration = Duration::from_secs(1);
 
-/// What came of telling the store.
+/// The outcome of a report.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reported {
     takes: bool,
@@ -22,22 +22,22 @@ pub(super) struct Reported {
 /// How the store stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreStatus {
-    /// It takes what it is told, and keeps it where it should.
+    /// The store accepts reports and keeps what they contain.
     pub takes: bool,
     /// Since when.
     pub since: EpochSeconds,
-    /// Sessions with activity that it could not be told.
+    /// Sessions with activity that is not reported yet.
     pub unsynced: usize,
     /// Whether no session ends meanwhile.
     pub holds_ends: bool,
 }
 
 impl Registry {
-    /// How the store stands, once it was told anything.
+    /// The state of the store, after the first report.
     #[must_use]
     pub fn store_status(&self) -> Option<StoreStatus> {
-        let told = *self.standing.lock();
-        told.map(|Reported { takes, since, unsynced }| StoreStatus {
+        let reported = *self.standing.lock();
+        reported.map(|Reported { takes, since, unsynced }| StoreStatus {
             takes,
             since: self.second_of(since),
             unsynced,
@@ -57,36 +57,36 @@ impl Registry {
         self.store.kind()
     }
 
-    /// The first word with the store, before anybody is served: how the switch of all replicas stands, which must not be
-    /// stricter here for the first who come. Where the store does not answer, it is not waited for.
+    /// The first exchange with the store, before any client is served: the fleet's switch, which must not be stricter
+    /// here for the first clients. Startup does not wait for a store that does not answer.
     pub async fn meet_the_store(&self) {
         if tokio::time::timeout(FIRST_WORD, self.flush()).await.is_err() {
-            tracing::debug!("the store did not answer in time; clients are served all the same");
+            tracing::debug!("the store did not answer in time; requests are served without it");
         }
     }
 
-    /// Tells the store the activity it has not been told of: at most one touch per session, as an age. Also where
-    /// there is none: the store's other replicas wait for this one's word that it has told all.
+    /// Reports unsynced activity to the store: one touch per session, as an age. Also sent without activity: other
+    /// replicas wait for this replica's mark.
     ///
-    /// Whether the store knows now what was to be told.
+    /// Returns whether the store now knows everything.
     pub(super) async fn flush(&self) -> bool {
-        // Before anything is collected: what happens from here on is not told yet.
-        let told = self.clock.now();
+        // Before anything is collected: what happens after this moment belongs to the next report.
+        let synced_to = self.clock.now();
         let mode = self.counting_mode();
-        // Whoever is off only says so: all others have to know it.
-        let unsynced = if mode == Mode::Off { Vec::new() } else { self.unsynced(told) };
+        // In `off` a replica only reports its mode, which all others need to know.
+        let unsynced = if mode == Mode::Off { Vec::new() } else { self.unsynced(synced_to) };
         let now = self.clock.now();
         let touches: Vec<Touch> = unsynced.iter().map(|(session, _)| session.touch_for_store(now)).collect();
         let heard = self.fleet_notices();
-        let flushed = self.store.flush(&touches, told, mode).await;
+        let flushed = self.store.flush(&touches, synced_to, mode).await;
         self.show_store(&touches, flushed.as_ref().ok());
         match flushed {
             Ok(flushed) => {
                 if self.mode() != Mode::Off {
                     self.off_unsynced.fetch_and(mode != Mode::Off, Ordering::AcqRel);
                 }
-                for (session, beat) in unsynced {
-                    session.activity_record().told(beat);
+                for (session, latest) in unsynced {
+                    session.activity_record().acknowledged(latest);
                 }
                 for (id, ended) in flushed.ended {
                     if let Some(session) = self.known(id) {
@@ -104,14 +104,14 @@ impl Registry {
             }
             Err(error) => {
                 tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
-                // Whoever was off has collected nothing, and has still to say that.
+                // A replica that was off has no activity to report, but must still report that it was off.
                 mode != Mode::Off && touches.is_empty()
             }
         }
     }
 
-    /// The mode, as far as counting goes: whoever was off, however briefly, is off until the store knows it, and lets idle
-    /// time start anew for everybody.
+    /// The mode for counting: a replica that was off, however briefly, counts as off until the store knows it, and idle
+    /// time starts again for every session.
     pub(super) fn counting_mode(&self) -> Mode {
         if self.off_unsynced.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
@@ -125,7 +125,7 @@ impl Registry {
         drop(standing);
         let metrics = &self.metrics.store;
         match flushed {
-            Some(flushed) => metrics.told(!flushed.unkept),
+            Some(flushed) => metrics.reported(!flushed.unkept),
             None => metrics.unsynced(touches.len(), touches.iter().map(|touch| touch.age).max().unwrap_or(0)),
         }
         if let Some(now) = self.store.now() {
@@ -135,9 +135,9 @@ impl Registry {
 
     fn unsynced(&self, now: Moment) -> Vec<(Arc<TrackedSession>, Activity)> {
         let sessions = self.sessions.read();
-        // An end that is not told yet may be told late: what came before it is vouched for by the mark of this report.
-        let told = |session: &&Arc<TrackedSession>| session.ended().is_none() || session.is_end_unsynced();
-        let sessions = sessions.by_id.values().map(|entry| &entry.session).filter(told);
+        // An unsynced end may be reported late: this report's mark covers the activity before it.
+        let is_reported = |session: &&Arc<TrackedSession>| session.ended().is_none() || session.is_end_unsynced();
+        let sessions = sessions.by_id.values().map(|entry| &entry.session).filter(is_reported);
         sessions
             .filter_map(|session| {
                 // An answer that has not begun is activity that lasts.
@@ -149,10 +149,10 @@ impl Registry {
             .collect()
     }
 
-    /// The store has lost what it was told. The living are told of with the next flush; the dead at once.
+    /// The store has lost data. Live sessions are written back by the next report, ended ones at once.
     fn resync(&self) {
         let all: Vec<Arc<TrackedSession>> = self.all();
-        tracing::info!(sessions = all.len(), "the store is told again what is known here");
+        tracing::info!(sessions = all.len(), "the store has lost data; known sessions are reported again");
         for session in all {
             if session.ended().is_some() {
                 session.set_end_unsynced(true);

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 pub enum State {
     /// It is not over.
     Live,
-    /// It is over, and lives on since the mode cuts nobody.
+    /// Past its timeout, and alive because the mode does not enforce.
     Overdue,
     /// It has ended, and its token is dead.
     Ended,
@@ -36,10 +36,10 @@ pub struct SessionView {
     pub activity: BTreeMap<String, EpochSeconds>,
     /// How many connections it has, by replica.
     pub connections: BTreeMap<String, usize>,
-    /// When and why it ended, where it has; or would have, where it has lapsed.
+    /// When and why it ended, or would have ended if it is overdue.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
-    /// Who came with it last, where anybody did.
+    /// The client that used it last, if one did.
     #[serde(flatten, default)]
     pub last_request: Option<LastRequest>,
     /// How its last WebSocket ended, where one has.
@@ -96,7 +96,7 @@ pub struct End {
     pub at: EpochSeconds,
     /// Why.
     pub reason: String,
-    /// Since when idle time counted then, where that is later than the last activity.
+    /// The start of counting then, where it is later than the last activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counting: Option<EpochSeconds>,
 }
@@ -107,18 +107,18 @@ impl From<&Ended> for End {
     }
 }
 
-/// What an account is reckoned by.
+/// The clock, limits and start of counting that a view is computed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reckoning {
+pub struct Timing {
     /// The second that it is.
     pub now: EpochSeconds,
-    /// Since when counting is unbroken: nobody is idle from before.
+    /// The start of unbroken counting: no idle time counts from before it.
     pub counting: EpochSeconds,
     /// What is allowed.
     pub limits: Limits,
 }
 
-impl Reckoning {
+impl Timing {
     /// For how many seconds a session has been idle that was last active then.
     pub(super) fn idle(&self, last_activity: EpochSeconds) -> u64 {
         idle_at(self.now, last_activity, counts_from(self.counting, last_activity, self.now))
@@ -135,9 +135,9 @@ impl Reckoning {
 }
 
 impl SessionView {
-    /// For how many seconds it has been idle, as far as somebody counted; an ended one for as long as until its end.
+    /// For how many seconds it has been idle, within the time that counts; for an ended session, until its end.
     #[must_use]
-    pub fn idle(&self, by: &Reckoning) -> u64 {
+    pub fn idle(&self, by: &Timing) -> u64 {
         match self.end.as_ref().filter(|_| self.state == State::Ended) {
             Some(end) => idle_at(end.at, self.last_activity, end.counting),
             None => by.idle(self.last_activity),
@@ -146,14 +146,14 @@ impl SessionView {
 
     /// How many seconds it has, if nothing happens until then, and what ends it then. No seconds where it is over.
     #[must_use]
-    pub fn left(&self, by: &Reckoning) -> (u64, Reason) {
+    pub fn left(&self, by: &Timing) -> (u64, Reason) {
         let (due, reason) = by.due(self.created, self.last_activity);
         (due.saturating_sub(by.now), reason)
     }
 
     /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
     #[must_use]
-    pub fn says(&self, by: &Reckoning) -> String {
+    pub fn says(&self, by: &Timing) -> String {
         let at = |second| when(second, by.now);
         let closed = self.last_close.as_ref().map_or(String::new(), |close| {
             format!("; its last WebSocket was closed {} by {}", at(close.at), close.by_whom())
@@ -184,9 +184,9 @@ impl SessionView {
     }
 
     /// In the words of its record.
-    fn why(&self, end: &End, by: &Reckoning) -> Why<'_> {
+    fn why(&self, end: &End, by: &Timing) -> Why<'_> {
         Why {
-            // A reason that is not known here is one that somebody had.
+            // A reason unknown to this version was recorded by another one.
             reason: Reason::from_name(&end.reason).unwrap_or(Reason::Operator),
             created: self.created,
             last_activity: self.last_activity,
@@ -209,8 +209,8 @@ impl SessionView {
 
     /// Takes in what another replica, or the store, knows of the same session.
     pub(super) fn merge(&mut self, other: Self) {
-        // Of one that has ended its record tells, and nobody who has not heard of that.
-        let is_over = |account: &Self| account.state == State::Ended;
+        // The record of an ended session is authoritative; a replica that has not learned of the end is ignored.
+        let is_over = |view: &Self| view.state == State::Ended;
         if (is_over(&other), other.last_activity) > (is_over(self), self.last_activity) {
             self.last_request = other.last_request.or(self.last_request.take());
             (self.last_activity, self.source) = (other.last_activity, other.source);
@@ -243,7 +243,7 @@ mod tests {
 
     const LIMITS: Limits = Limits { timeout: 60, lifetime: Some(3600), retention: 0 };
 
-    fn account(state: State, last_activity: EpochSeconds, end: Option<(EpochSeconds, &str)>) -> SessionView {
+    fn view(state: State, last_activity: EpochSeconds, end: Option<(EpochSeconds, &str)>) -> SessionView {
         let source = "client-pong".to_owned();
         SessionView {
             session: String::new(),
@@ -261,21 +261,21 @@ mod tests {
 
     #[test]
     fn what_is_left_is_the_smaller_of_both() {
-        let by = |now, limits| Reckoning { now, counting: 0, limits };
-        let of = |last_activity, now| account(State::Live, last_activity, None).left(&by(now, LIMITS));
+        let by = |now, limits| Timing { now, counting: 0, limits };
+        let of = |last_activity, now| view(State::Live, last_activity, None).left(&by(now, LIMITS));
         assert_eq!(of(1_000, 1_010), (51, Reason::Idle));
         assert_eq!(of(4_590, 4_591), (10, Reason::Lifetime));
         assert_eq!(of(1_000, 9_000), (0, Reason::Idle));
         let forever = Limits { lifetime: None, ..LIMITS };
-        assert_eq!(account(State::Live, 4_590, None).left(&by(4_591, forever)), (60, Reason::Idle));
+        assert_eq!(view(State::Live, 4_590, None).left(&by(4_591, forever)), (60, Reason::Idle));
     }
 
     #[test]
-    fn nobody_is_idle_from_when_nobody_counted() {
-        let by = Reckoning { now: 2_000, counting: 1_990, limits: LIMITS };
-        let account = account(State::Live, 1_000, None);
-        assert_eq!((account.idle(&by), account.left(&by)), (10, (51, Reason::Idle)));
-        let says = account.says(&by);
+    fn idle_time_starts_with_counting() {
+        let by = Timing { now: 2_000, counting: 1_990, limits: LIMITS };
+        let view = view(State::Live, 1_000, None);
+        assert_eq!((view.idle(&by), view.left(&by)), (10, (51, Reason::Idle)));
+        let says = view.says(&by);
         assert_eq!(
             says,
             "alive: idle 10 s of 60 s, last activity 00:16:40Z (16m 40s ago) by client-pong; idle time counts from \
@@ -285,20 +285,20 @@ mod tests {
 
     #[test]
     fn who_is_active_on_another_replica_since_is_not_past_the_limit() {
-        let overdue = account(State::Overdue, 1_000, Some((1_061, "idle")));
+        let overdue = view(State::Overdue, 1_000, Some((1_061, "idle")));
         for (last_activity, state) in [(1_000, State::Overdue), (1_070, State::Live)] {
-            let mut merged = account(State::Live, last_activity, None);
+            let mut merged = view(State::Live, last_activity, None);
             merged.merge(overdue.clone());
             assert_eq!((merged.state, merged.end.is_some()), (state, state == State::Overdue));
         }
-        let mut dead = account(State::Ended, 1_000, Some((1_061, "idle")));
-        dead.merge(account(State::Live, 1_070, None));
+        let mut dead = view(State::Ended, 1_000, Some((1_061, "idle")));
+        dead.merge(view(State::Live, 1_070, None));
         assert_eq!(dead.state, State::Ended, "dead stays dead");
     }
 
     #[test]
     fn it_is_explained_by_its_arithmetic() {
-        let says = |state, end| account(state, 1_000, end).says(&Reckoning { now: 1_070, counting: 0, limits: LIMITS });
+        let says = |state, end| view(state, 1_000, end).says(&Timing { now: 1_070, counting: 0, limits: LIMITS });
         let ended = says(State::Ended, Some((1_061, "idle")));
         assert_eq!(
             ended,

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// `[store]`: how a replica deals with the store, wherever that is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExchangeSettings {
-    /// `flush_interval`: how often it tells the store what it saw. 100 ms to 10 s.
+    /// `flush_interval`: how often the replica reports to the store. 100 ms to 10 s.
     pub flush_interval: Duration,
     /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
     pub lookup_timeout: Duration,
@@ -26,7 +26,7 @@ impl Default for ExchangeSettings {
 /// What becomes of a token that this replica does not know, while the store does not answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownTokens {
-    /// The app has the say, as if the token were new. A dead one passes until the store answers.
+    /// The app decides, as for a new token. A dead token passes until the store answers.
     Admit,
     /// 503 until the store answers.
     Refuse,

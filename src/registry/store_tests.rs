@@ -22,7 +22,7 @@ struct Troubled {
     lookups: AtomicUsize,
     verdicts: AtomicUsize,
     reports: AtomicUsize,
-    /// What happens the next time that an obituary is asked for, or the time.
+    /// What happens on the next report of an end, or on the one after.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -70,10 +70,10 @@ impl Store for Arc<Troubled> {
         self.memory.begin(touch)
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         self.reports.fetch_add(1, Ordering::Relaxed);
         let is_out = self.is_out.load(Ordering::Relaxed);
-        if is_out { self.unless_out(Flushed::default) } else { self.memory.flush(touches, told, mode) }
+        if is_out { self.unless_out(Flushed::default) } else { self.memory.flush(touches, synced_to, mode) }
     }
 
     fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
@@ -103,7 +103,7 @@ struct World {
     registry: Arc<Registry>,
 }
 
-/// A keeper of so many sessions, which are all begun now.
+/// A registry with this many sessions, all begun now.
 async fn world(sessions: usize) -> World {
     world_with(limits(60), sessions).await
 }
@@ -173,7 +173,7 @@ fn many_slow_verdicts_make_room_for_reports() {
             assert_eq!(world.store.verdicts.load(Ordering::Relaxed), round * 64);
             assert_eq!(world.store.reports.load(Ordering::Relaxed), before + round);
         }
-        assert_eq!(world.registry.overview().live, 0, "whoever was left over was not cut later");
+        assert_eq!(world.registry.overview().live, 0, "the remaining sessions were not cut later");
     });
 }
 
@@ -202,7 +202,7 @@ fn who_ends_while_the_mode_changes_stays_dead() {
         world.pass(62).await;
         let session = world.live("0").await;
         assert!(session.overdue().is_some());
-        // While it is told who is past the limit, an operator ends one of them on another replica.
+        // While the store counts overdue sessions, an operator ends one of them on another replica.
         let (registry, dead) = (Arc::clone(&world.registry), Arc::clone(&session));
         let end = move || {
             let ended = Ended { reason: Reason::Operator, ..dead.overdue().unwrap() };
@@ -244,7 +244,7 @@ fn a_lifetime_goes_on_while_the_mode_is_off() {
         assert!(session.overdue().is_some());
         world.registry.switch(Switch::Replica, Mode::Off, None);
         world.pass(2).await;
-        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.told, 1, "nobody would be asked");
+        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.found, 1, "the operator would not be asked");
         world.registry.switch(Switch::Replica, Mode::Enforce, None);
         world.pass(4).await;
         assert!(session.ended().is_some(), "it is over, and was not cut");
@@ -252,7 +252,7 @@ fn a_lifetime_goes_on_while_the_mode_is_off() {
 }
 
 #[test]
-fn whoever_asks_how_many_are_over_does_not_wait_for_a_look_at_each() {
+fn counting_overdue_sessions_does_not_look_each_of_them_up() {
     run(async {
         let world = world(1_500).await;
         world.registry.switch(Switch::Replica, Mode::Observe, None);

@@ -1,4 +1,5 @@
-//! The keeper's round, about once a second: tell the store what was seen, judge who is due, forget who may be forgotten.
+//! The exchange with the store, about once a second: report activity, judge sessions that are due, forget those past
+//! retention.
 
 use super::{Registry, TrackedSession};
 use crate::clock::{Moment, milliseconds};
@@ -19,21 +20,20 @@ const ROUND_PAUSE: u64 = 50;
 /// How soon a session is judged again that is over by its own time, but not yet by that of all replicas.
 const ASKED_AGAIN: u64 = 100;
 
-/// How many sessions are judged or buried at once.
+/// How many sessions are judged, or ends reported, at once.
 const AT_ONCE: usize = 64;
 
 /// How late a round may come, in milliseconds, before it is taken that the whole process stood still.
 const LATE: u64 = 500;
 
-/// How long everybody else is given then to read what waits in the sockets.
+/// How long the other tasks then get to read what waits in the sockets.
 const CATCH_UP: u64 = 500;
 
 /// How often in a row. A process that is late for ever must still cut.
 const CATCH_UPS: usize = 2;
 
 impl Registry {
-    /// Goes its rounds until `enough`, which is looked at between two of them: what a round has asked the store to decide
-    /// is to be recorded.
+    /// Runs rounds until `enough`, checked between rounds, so that every decision requested from the store is recorded.
     pub async fn keep(&self, enough: &CancellationToken) {
         while !enough.is_cancelled() {
             let next = self.round().await;
@@ -44,8 +44,8 @@ impl Registry {
         }
     }
 
-    /// Waits for the next round. Where it comes late, the process was stopped, the machine suspended, or overloaded,
-    /// and what clients said meanwhile lies unread: that is to count before anybody is judged.
+    /// Waits for the next round. A late round means that the process was stopped, the machine suspended or overloaded,
+    /// and client data lies unread: it must count before any session is judged.
     async fn wait(&self, mut next: Moment) {
         for _ in 0..=CATCH_UPS {
             let begun = self.clock.now();
@@ -61,15 +61,15 @@ impl Registry {
         }
     }
 
-    /// The last round: what the store has not been told, and what must outlive this process. Where the store does not
-    /// take it, it is tried until it does: a failover takes a while.
+    /// The last round: unsynced activity and ends. Where the store does not accept it, it is retried: a failover takes
+    /// a while.
     pub async fn last_round(&self) {
         let mut is_said = false;
         while !(self.flush().await && self.report_ends().await) {
             if !std::mem::replace(&mut is_said, true) {
                 tracing::warn!(
-                    "waiting for the store to take the last report, until grace_period is over; a second signal ends \
-                     idlegate at once, and what the store was not told is lost"
+                    "waiting for the store to accept the last report, until grace_period is over; a second signal \
+                    ends idlegate at once and loses that report"
                 );
             }
             tokio::time::sleep(LAST_ROUND_PAUSE).await;
@@ -105,7 +105,8 @@ impl Registry {
             join_all(some.iter().map(|session| self.judge(session))).await;
             self.step();
             if self.is_due_to_report(begun) {
-                // Whoever is left stays due. Other replicas wait for this one's mark, however many a slow store has to judge.
+                // The remaining sessions stay due. Other replicas wait for this one's mark, however many verdicts a
+                // slow store has to give.
                 break;
             }
         }
@@ -128,7 +129,7 @@ impl Registry {
         earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
     }
 
-    /// Whether a round of `begun` has to make room for the next report.
+    /// Whether a round that began at `begun` must make room for the next report.
     fn is_due_to_report(&self, begun: Moment) -> bool {
         self.clock.now().since(begun) >= self.flush_interval()
     }
@@ -137,7 +138,7 @@ impl Registry {
         milliseconds(self.exchange.flush_interval).max(1)
     }
 
-    /// Tells of ends that the store does not know. Whether it knows all of them now.
+    /// Reports ends that the store does not know. Returns whether it now knows all of them.
     async fn report_ends(&self) -> bool {
         let begun = self.clock.now();
         let end_unsynced: Vec<_> = self.all().into_iter().filter(|session| session.is_end_unsynced()).collect();
@@ -176,7 +177,8 @@ impl Registry {
     async fn judge(&self, session: &Arc<TrackedSession>) {
         let (now, mode) = (self.clock.now(), self.counting_mode());
         if mode == Mode::Off {
-            // Nobody's time counts. When it does again, it begins anew; a lifetime is looked at as soon as it may be.
+            // Idle time does not count in this mode. It starts again when the mode counts; the lifetime is checked as
+            // soon as possible.
             let is_off = self.mode() == Mode::Off;
             return self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
         }
@@ -192,7 +194,7 @@ impl Registry {
                 self.judge_at(session, now.plus(live.due_in.max(ASKED_AGAIN)));
             }
             Ok(Known::Unknown) => {
-                // Lost between two steps. It is begun again when it is told of.
+                // Lost between two steps. The next report begins it again.
                 session.activity_record().mark_unsynced();
                 self.judge_at(session, now.plus(self.flush_interval()));
             }
@@ -201,7 +203,8 @@ impl Registry {
                     let ends = self.judged(session, ended);
                     return session.set_end_unsynced(ends);
                 }
-                tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store answers");
+                tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store \
+                answers");
                 self.judge_at(session, now.plus(self.flush_interval()));
             }
         }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A keeper with its store, in a time that the test moves.
+/// A registry with its store, in simulated time.
 pub(super) struct World {
     time: Arc<AtomicU64>,
     pub(super) registry: Arc<Registry>,
@@ -70,7 +70,7 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
-/// Suspended, a machine does not count. A minute of it is taken for idleness all the same.
+/// A suspended machine does not count. Here a minute of suspension still passes for idle time.
 #[test]
 fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
     for gap in [59_000, 61_000, 7_200_000] {
@@ -84,8 +84,8 @@ fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
                 assert!(world.is_dead(id("ada")).await, "{gap} ms are no gap");
                 return;
             }
-            // Whoever asks first, a round or a request.
-            assert!(world.is_live(id("ada")).await, "cut for {gap} ms in which nobody counted");
+            // Either may be first, a round or a request.
+            assert!(world.is_live(id("ada")).await, "cut for {gap} ms that did not count");
             world.pass(3_599_000).await;
             assert!(world.is_live(id("ada")).await, "cut early after {gap} ms");
             world.pass(4_000).await;
@@ -174,7 +174,7 @@ fn the_ended_are_remembered_for_the_retention_and_not_longer() {
 }
 
 #[test]
-fn no_more_than_max_sessions_are_tracked_and_an_end_makes_room() {
+fn max_sessions_holds_and_an_end_makes_room() {
     run(async {
         let world = World::with_room(limits(10), SPRING, 2);
         world.registry.accept(id("one"), None).await;

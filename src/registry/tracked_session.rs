@@ -18,7 +18,8 @@ pub struct TrackedSession {
     created: Moment,
     /// Since when this replica has seen what happens to it.
     seen_since: Moment,
-    /// Set once, before `cut` fires: who is woken by the cut finds the reason. A live session has no room for it.
+    /// Set once, before `cut` fires, so that a connection woken by it finds the reason. A live session pays no memory
+    /// for it.
     ended: OnceLock<Box<Ended>>,
     /// When that was, by our clock.
     closed: OnceLock<Moment>,
@@ -44,7 +45,7 @@ pub struct Closed {
     pub close: Option<(u16, String)>,
 }
 
-/// It was over, and nobody cut it.
+/// Overdue, and not cut.
 #[derive(Clone, Copy, Debug)]
 struct Overdue {
     /// Its last activity then. None of that matters for a reason that no activity takes away.
@@ -53,10 +54,10 @@ struct Overdue {
 }
 
 impl TrackedSession {
-    pub(super) fn live(id: SessionId, beat: Activity, created: Moment, seen_since: Moment) -> Self {
+    pub(super) fn live(id: SessionId, latest: Activity, created: Moment, seen_since: Moment) -> Self {
         Self {
             id,
-            activity_record: LastActivity::new(beat),
+            activity_record: LastActivity::new(latest),
             created,
             seen_since,
             ended: OnceLock::new(),
@@ -72,8 +73,8 @@ impl TrackedSession {
 
     pub(super) fn dead(id: SessionId, now: Moment, ended: Ended, closed: Moment) -> Self {
         let ago = |second: EpochSeconds| now.minus(ended.ended.saturating_sub(second).saturating_mul(1000));
-        let beat = Activity { at: ago(ended.last_activity), source: ended.source };
-        let session = Self::live(id, beat, ago(ended.created), now);
+        let latest = Activity { at: ago(ended.last_activity), source: ended.source };
+        let session = Self::live(id, latest, ago(ended.created), now);
         session.close(ended, closed);
         session
     }
@@ -102,7 +103,7 @@ impl TrackedSession {
         self.created
     }
 
-    /// Its last activity as an age, for the store to be told.
+    /// Its last activity as an age, for the report.
     pub(super) fn touch_for_store(&self, now: Moment) -> Touch {
         let Activity { at, source } = self.activity_record.last();
         Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created) }
@@ -113,7 +114,7 @@ impl TrackedSession {
         self.closed.get().map_or(0, |closed| now.since(*closed))
     }
 
-    /// Whether the store is to be told of the end.
+    /// Whether the end is still unsynced.
     pub(super) fn is_end_unsynced(&self) -> bool {
         self.end_unsynced.load(Ordering::Acquire)
     }
@@ -147,7 +148,7 @@ impl TrackedSession {
         self.overdue().is_some_and(|record| record.reason == reason)
     }
 
-    /// It is to be judged anew, and what was recorded of it counts no more.
+    /// It must be judged again, and its overdue mark no longer counts.
     pub(super) fn clear_overdue(&self) {
         *self.overdue.lock() = None;
     }
@@ -162,12 +163,12 @@ impl TrackedSession {
         self.activity_record.touch(Activity { at, source });
     }
 
-    /// Somebody came with it, by a request or a tunnel.
+    /// A client used it, by a request or a tunnel.
     pub fn called_by(&self, caller: &Caller) {
         *self.caller.lock() = Some(caller.clone());
     }
 
-    /// Who came with it last to this replica, where anybody did.
+    /// The client that used it last on this replica, if one did.
     #[must_use]
     pub fn caller(&self) -> Option<Caller> {
         self.caller.lock().clone()

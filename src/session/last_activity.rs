@@ -82,7 +82,7 @@ impl LastActivity {
     }
 
     /// The store has been told of `beat`. Later activity stays untold.
-    pub fn told(&self, beat: Activity) {
+    pub fn acknowledged(&self, beat: Activity) {
         self.told.fetch_max(beat.to_word(), Ordering::AcqRel);
     }
 
@@ -120,7 +120,7 @@ mod tests {
         let unsynced = activity_record.unsynced().unwrap();
         assert_eq!(unsynced, beat(9, Source::ClientPong));
         activity_record.touch(beat(12, Source::Request));
-        activity_record.told(unsynced);
+        activity_record.acknowledged(unsynced);
         assert_eq!(activity_record.unsynced(), Some(beat(12, Source::Request)));
     }
 

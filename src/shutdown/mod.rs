@@ -129,9 +129,15 @@ impl Shutdown {
             let (grace, tunnels, under_way) = (humantime::format_duration(grace), self.tunnels(), self.requests());
             match drain.phase {
                 Phase::Serving => {}
-                Phase::Draining => tracing::info!(%grace, tunnels, under_way, "draining: clients are sent elsewhere"),
+                Phase::Draining => tracing::info!(%grace, tunnels, under_way, "draining: WebSockets are closed \
+                gradually, requests are still served"),
                 Phase::Stopping => tracing::info!(%grace, tunnels, under_way, "stopping"),
-                Phase::Hurried => tracing::info!(tunnels, under_way, "told to stop again: what is left is cut short"),
+                Phase::Hurried => tracing::info!(
+                    tunnels,
+                    under_way,
+                    "second signal: closing the remaining \
+                connections now"
+                ),
             }
             self.0.metrics.draining.set(1);
             true

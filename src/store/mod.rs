@@ -186,7 +186,7 @@ pub struct Question {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answers {
     /// What came.
-    pub told: Vec<String>,
+    pub texts: Vec<String>,
     /// How many replicas did not answer in time.
     pub silent: u64,
 }
@@ -233,7 +233,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Merges activity, by maximum: all that this replica saw up to `told`, in `mode`. A session that the store has lost
     /// is begun again; one that has ended stays so, and is told of. While any replica is `off`, and when the last of
     /// them returns, counting begins anew for everybody: what it did not see may have been activity.
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed>;
+    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed>;
 
     /// Merges the activity of `touch`, then compares and ends: the session is over for all, or the newer activity
     /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle. In any
@@ -289,7 +289,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     }
 
     /// The next thing that the store tells by itself. Never, where there is one replica only.
-    fn heard(&self) -> StoreFuture<'_, Notification> {
+    fn next_notification(&self) -> StoreFuture<'_, Notification> {
         Box::pin(std::future::pending())
     }
 

@@ -48,7 +48,7 @@ pub(super) struct StoredEnd {
 
 impl StoredSession {
     /// A session of which nothing but `touch` is known.
-    fn told(touch: Touch, now: u64) -> Self {
+    fn from_touch(touch: Touch, now: u64) -> Self {
         let last_activity = second_of(now, touch.age);
         let created = second_of(now, touch.created_age).min(last_activity);
         Self { last_activity, source: touch.source, created, end: None }
@@ -105,7 +105,7 @@ impl Table {
         let gap = moment.since(shelf.counted);
         if gap > MAX_GAP {
             self.counting.store(now / 1000, Ordering::Release);
-            tracing::info!(seconds = gap / 1000, "this machine stood still; idle time starts anew for every session");
+            tracing::info!(seconds = gap / 1000, "the machine was suspended; idle time starts again for every session");
         }
         shelf.counted = moment;
         (shelf, now)
@@ -193,7 +193,7 @@ impl Table {
 
     /// Merges the activity of one session, which begins with it where it is not known.
     fn tell(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
-        let fresh = StoredSession::told(touch, now);
+        let fresh = StoredSession::from_touch(touch, now);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
         if record.forgotten_at(&self.limits) <= now / 1000 {
             *record = fresh;
@@ -221,7 +221,7 @@ impl Table {
 
     pub(super) fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
         let (mut shelf, now) = self.enter();
-        let record = shelf.records.entry(touch.id).or_insert_with(|| StoredSession::told(touch, now));
+        let record = shelf.records.entry(touch.id).or_insert_with(|| StoredSession::from_touch(touch, now));
         if record.end.is_none() {
             record.end = Some(self.end_of(record, second_of(now, ended_age), reason));
         }

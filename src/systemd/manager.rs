@@ -135,7 +135,7 @@ impl Manager {
         let message: Vec<_> = states.iter().map(ToString::to_string).collect();
         let taken = messages.try_send(message.join("\n")).is_ok();
         if !taken {
-            tracing::debug!("the service manager takes no messages");
+            tracing::debug!("the service manager accepts no notifications");
         }
         taken
     }
@@ -147,7 +147,7 @@ fn deliver(waiting: &Receiver<String>) {
         match sd_notify::notify(&[NotifyState::Custom(&message)]) {
             Ok(()) => failed = false,
             Err(error) if !std::mem::replace(&mut failed, true) => {
-                tracing::warn!(%error, "the service manager cannot be told how it goes; is NOTIFY_SOCKET right?");
+                tracing::warn!(%error, "cannot notify the service manager; check NOTIFY_SOCKET");
             }
             Err(_) => {}
         }

@@ -150,7 +150,7 @@ class Running(Deployed):
         self.addCleanup(sessions.close)
         rules = self.objects["ConfigMap", "idlegate"]["data"]["proxy.toml"]
         pod.config.update({"proxy.toml": rules.replace("[idle]\n", '[idle]\nmode = "observe"\n')})
-        eventually("the edit", lambda: "the configuration has changed: idle.mode" in pod.log())
+        eventually("the edit", lambda: "configuration reloaded: idle.mode" in pod.log())
         told = pod.execute(["/idlegate", "mode"])
         self.assertIn("file              observe", told.stdout, told.stderr)
         self.assertEqual(sessions.open(), 1)

@@ -82,13 +82,13 @@ async fn what_cannot_be_used_is_told_with_its_cure() {
 }
 
 /// What a service manager was told, in order.
-struct Told {
+struct FleetReply {
     socket: UnixDatagram,
     folder: tempfile::TempDir,
     all: Vec<String>,
 }
 
-impl Told {
+impl FleetReply {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
@@ -126,7 +126,7 @@ impl Told {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_is_told_how_it_goes() {
-    let mut told = Told::new();
+    let mut told = FleetReply::new();
     let app = App::start(&["--ping", "600"]);
     let mut proxy = replica(&app, "memory", "1h", &[("NOTIFY_SOCKET", &told.path())]);
     told.hears("READY=1").await;
@@ -174,7 +174,7 @@ fn monotonic() -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_watchdog_hears_of_a_proxy_that_lives_and_of_no_other() {
-    let mut told = Told::new();
+    let mut told = FleetReply::new();
     let app = Fake::start(|_, _| async {}).await;
     let path = told.path();
     let environment = [("NOTIFY_SOCKET", &path[..]), ("WATCHDOG_USEC", "4000000")];

@@ -241,8 +241,8 @@ async fn a_line_that_the_disk_cut_off_spoils_no_other() {
         [&lines[0], &lines[2], &lines[3]].map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone());
     assert_eq!(events, ["start", "cut", "cut"], "{lines:?}");
     assert_eq!(lines[1].len(), 20, "{lines:?}");
-    proxy.tells("audit records are written again", 1).await;
-    assert!(proxy.logged("audit records are written again")[0].contains("lost=1"), "{}", proxy.whole_log());
+    proxy.tells("audit events are written again", 1).await;
+    assert!(proxy.logged("audit events are written again")[0].contains("lost=1"), "{}", proxy.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -268,7 +268,8 @@ async fn the_demo_tells_of_logins_and_of_ends() {
 
 #[test]
 fn check_warns_of_what_is_valid_and_not_meant_and_says_it_in_json() {
-    let text = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\n[idle]\ntimeout = \"1h\"\nretention = \"1m\"\n\
+    let text = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\n[idle]\ntimeout = \"1h\"\nretention = \
+    \"1m\"\n\
                 lifetime = \"30m\"\n[[token]]\nfrom = \"bearer\"\n[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n[[token]]\nfrom = \"bearer\"\n";
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(text.as_bytes()).unwrap();
@@ -370,5 +371,5 @@ async fn each_line_of_the_log_is_read_by_readers_of_logfmt_and_of_json() {
     let start = found("listening on");
     assert_eq!((start["mode"].as_str(), start["token_rules"].as_u64()), (Some("observe"), Some(1)));
     // To begin so is no change of the mode.
-    assert!(lines.iter().all(|line| line["message"] != "the mode has changed") && json.records("mode").is_empty());
+    assert!(lines.iter().all(|line| line["message"] != "mode changed") && json.records("mode").is_empty());
 }

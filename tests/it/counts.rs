@@ -79,9 +79,9 @@ impl Fault {
     fn is_noticed_by(self, replica: &Idlegate) -> bool {
         match self {
             Self::Slow => true,
-            Self::Forgets => !replica.logged("the store is told again").is_empty(),
+            Self::Forgets => !replica.logged("known sessions are reported again").is_empty(),
             Self::Stepped(_) => !replica.logged("the store's clock was stepped").is_empty(),
-            _ => !replica.logged("what happens is told when it is back").is_empty(),
+            _ => !replica.logged("until it is back").is_empty(),
         }
     }
 }
@@ -104,7 +104,7 @@ async fn costs_nothing(app: &App, fault: Fault) {
     fault.end(&mut scene).await;
     let lasting = matches!(fault, Fault::Slow | Fault::Forgets | Fault::Stepped(_));
     for replica in scene.replicas.iter().filter(|_| !lasting) {
-        eventually("the store", async || !replica.logged("the store answers again").is_empty()).await;
+        eventually("the store", async || !replica.logged("the store is back").is_empty()).await;
     }
     for replica in &scene.replicas {
         assert!(replica.logged("session ended").is_empty(), "{what}: {}", replica.whole_log());
@@ -113,7 +113,7 @@ async fn costs_nothing(app: &App, fault: Fault) {
     for replica in &scene.replicas {
         // On a busy machine there may be another outage, which is said as well.
         let told = |line| replica.logged(line).len();
-        let (outages, ends) = (told("what happens is told when it is back"), told("the store answers again"));
+        let (outages, ends) = (told("until it is back"), told("the store is back"));
         assert!(outages == ends && outages >= usize::from(!lasting), "{what}: {}", replica.whole_log());
         let silent = (told("struck off"), told("a replica is silent"));
         assert_eq!(silent, (0, 0), "{what}: {}", replica.whole_log());

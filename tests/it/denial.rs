@@ -32,8 +32,8 @@ async fn what_refuses_us_is_named_with_its_cure_in_the_log_and_by_doctor() {
         (&limited, &no_right, "its ACL does not let this user do that", "ACL SETUSER"),
     ] {
         let proxy = replica(&app, url, "1h", &[]);
-        proxy.tells("the store refuses: ", 1).await;
-        let line = proxy.logged("the store refuses: ").remove(0);
+        proxy.tells("store refuses: ", 1).await;
+        let line = proxy.logged("store refuses: ").remove(0);
         assert!(line.contains(what) && line.contains(fix) && line.contains(&socket(redis)), "{line}");
         assert!(!proxy.whole_log().contains("hunter2") && !proxy.whole_log().contains("pass=wrong"), "{line}");
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -78,13 +78,13 @@ async fn a_stop_says_that_it_waits_for_the_store_and_a_second_one_ends_it() {
     let mut tunnel = Tunnel::open(&proxy, "tok").await;
     eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
     redis.kill();
-    proxy.tells("what happens is told when it is back", 1).await;
+    proxy.tells("until it is back", 1).await;
     // Something that the store has not been told.
     tunnel.echo().await;
     proxy.terminate();
-    proxy.tells("waiting for the store to take the last report", 1).await;
+    proxy.tells("waiting for the store to accept the last report", 1).await;
     let begun = Instant::now();
     assert!(proxy.stop().await.success());
     assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
-    proxy.tells("what it was not told is lost", 1).await;
+    proxy.tells("that it does not know are lost", 1).await;
 }

@@ -105,7 +105,7 @@ async fn a_drain_serves_who_comes_and_sends_them_elsewhere() {
     }
     assert_eq!(ready(&ends.proxy).await, (503, "draining\n".to_owned()));
     assert!(ends.proxy.shows("idlegate_draining 1").await);
-    ends.proxy.tells("draining: clients are sent elsewhere", 1).await;
+    ends.proxy.tells("draining: WebSockets are closed gradually, requests are still served", 1).await;
     assert_eq!(client.frame().await, (0x88, RESTART.to_vec()));
     assert_eq!(app.frame().await, (0x88, RESTART.to_vec()));
     // Whoever comes now is served: by HTTP, and by a tunnel, which nobody tells to go before SIGTERM.
@@ -253,8 +253,7 @@ async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
     eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
     redis.kill();
-    eventually("the outage to be noticed", async || !proxy.logged("what happens is told when it is back").is_empty())
-        .await;
+    eventually("the outage to be noticed", async || !proxy.logged("until it is back").is_empty()).await;
     tunnel.echo().await;
     let ended = Request::new(proxy.admin(), Method::DELETE, &format!("/sessions/{}", id("ada"))).send().await;
     assert_eq!(ended.status, 202, "{ended:?}");
@@ -275,11 +274,10 @@ async fn what_the_store_never_took_is_said_to_be_lost() {
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "2s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
     redis.kill();
-    eventually("the outage to be noticed", async || !proxy.logged("what happens is told when it is back").is_empty())
-        .await;
+    eventually("the outage to be noticed", async || !proxy.logged("until it is back").is_empty()).await;
     tunnel.echo().await;
     assert_eq!(proxy.stop().await.code(), Some(0));
-    assert_eq!(proxy.logged("what it was not told is lost").len(), 1, "{}", proxy.whole_log());
+    assert_eq!(proxy.logged("that it does not know are lost").len(), 1, "{}", proxy.whole_log());
 }
 
 /// A log driver that blocks, a journal that is stopped: the app is to be reached, and the timeout rolled back, all the same.
@@ -292,7 +290,8 @@ async fn a_log_that_nobody_reads_holds_up_nobody() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let text = format!(
-        "listen = \"{address}\"\nupstream = {:?}\ndeny = [\"/no\"]\nlog = \"debug\"\naudit = \"none\"\ngrace_period = \"2s\"\n\
+        "listen = \"{address}\"\nupstream = {:?}\ndeny = [\"/no\"]\nlog = \"debug\"\naudit = \"none\"\ngrace_period \
+        = \"2s\"\n\
          [admin]\nlisten = \"unix:{}\"\n[[token]]\nfrom = \"bearer\"\n",
         app.upstream(),
         socket.display()

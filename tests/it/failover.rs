@@ -52,7 +52,7 @@ impl Fleet {
     /// Traffic goes on until both replicas have found the server that took over. Says how long that took.
     async fn finds_the_new_server(&self, busy: &mut Tunnel) -> Duration {
         let (begun, mut longest) = (Instant::now(), Duration::ZERO);
-        while self.replicas.iter().any(|proxy| proxy.logged("the store answers again").is_empty()) {
+        while self.replicas.iter().any(|proxy| proxy.logged("the store is back").is_empty()) {
             longest = longest.max(busy.busy_for(seconds(0.2)).await);
             assert!(begun.elapsed() < seconds(20.0), "nobody took over: {}", self.replicas[0].whole_log());
         }
@@ -72,12 +72,9 @@ impl Fleet {
     /// One line when the store went and one when it came, and nobody was wronged.
     async fn has_logged_once(&self) {
         for proxy in &self.replicas {
-            for (line, times) in [
-                ("what happens is told when it is back", 1),
-                ("the store answers again", 1),
-                ("clock was stepped", 0),
-                ("struck off", 0),
-            ] {
+            for (line, times) in
+                [("until it is back", 1), ("the store is back", 1), ("clock was stepped", 0), ("struck off", 0)]
+            {
                 proxy.tells(line, times).await;
             }
         }
@@ -198,7 +195,7 @@ async fn a_master_that_the_sentinels_gave_up_is_left_though_it_still_answers() {
     }
     watching.stays_open_for(seconds(0.05)).await;
     fleet.is_cut_once(now, "shared", &mut busy, &mut watching).await;
-    assert!(one.logged("what happens is told when it is back").is_empty(), "{}", one.whole_log());
+    assert!(one.logged("until it is back").is_empty(), "{}", one.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

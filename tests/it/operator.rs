@@ -369,7 +369,7 @@ fn who_cannot_be_reached_is_told_with_a_cure() {
     let port = SocketAddr::try_from(net::getsockname(&taken).unwrap()).unwrap().to_string();
     for (arguments, environment, code, what, fix) in [
         (&["mode"][..], &[][..], 2, "no listener for operators", "add [admin] listen = \"127.0.0.1:9090\""),
-        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")], 2, "the port is not known", "operators ask at"),
+        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")], 2, "the port is not known", "admin API and page at"),
         (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "0.0.0.0:9")], 2, "IDLEGATE_ADMIN_LISTEN", "--admin http://"),
         (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", &port)], 1, &port, "see whether idlegate runs"),
         (&["mode", "--admin", &nowhere], &[], 1, &nowhere, "see whether idlegate runs"),

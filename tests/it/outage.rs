@@ -93,11 +93,11 @@ async fn is_outlived(fault: Fault) {
     for token in [&dead, &left] {
         assert!(is_refused(&proxy, token).await, "{fault:?}: revived meanwhile");
     }
-    assert_eq!(proxy.logged("what happens is told when it is back").len(), 1, "{fault:?}: {}", proxy.whole_log());
+    assert_eq!(proxy.logged("until it is back").len(), 1, "{fault:?}: {}", proxy.whole_log());
 
     fault.end(&mut redis).await;
     let back = Instant::now();
-    eventually("the store to answer again", async || !proxy.logged("the store answers again").is_empty()).await;
+    eventually("the store to answer again", async || !proxy.logged("the store is back").is_empty()).await;
     // What was seen meanwhile counts; what was not is made up for, or counts anew where the server forgot since when.
     let idle_until = idle.cut(seconds(9.0));
     let (idle_cut, took) = tokio::join!(idle_until, busy.busy_for(seconds(2.0)));
@@ -117,9 +117,7 @@ async fn is_outlived(fault: Fault) {
     for token in [&dead, &left, "idle"] {
         assert!(is_refused(&later, token).await, "{fault:?}: revived: {:?}", redis.session(token).await);
     }
-    for (line, times) in
-        [("what happens is told when it is back", 1), ("the store answers again", 1), ("clock was stepped", 0)]
-    {
+    for (line, times) in [("until it is back", 1), ("the store is back", 1), ("clock was stepped", 0)] {
         proxy.tells(line, times).await;
     }
 }
@@ -158,10 +156,7 @@ async fn a_server_that_comes_later_than_the_proxy() {
     let idle = busy.cut(seconds(9.0)).await - last;
     assert!(cut < last + seconds(1.0));
     assert!(idle > seconds(4.0) && idle < seconds(6.0) + BUSY, "{idle:?}");
-    assert_eq!(
-        (proxy.logged("what happens is told when it is back").len(), proxy.logged("answers again").len()),
-        (1, 1)
-    );
+    assert_eq!((proxy.logged("until it is back").len(), proxy.logged("answers again").len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +179,7 @@ async fn a_server_that_has_forgotten_everything_is_told_again() {
     assert!(idle > seconds(4.0) && idle < seconds(6.0) + BUSY, "{idle:?}");
     let later = replica(&app, &redis.url(), LIMIT, &[]);
     assert!(is_refused(&later, &dead).await && is_refused(&later, "shared").await);
-    assert!(one.logged("what happens is told when it is back").is_empty(), "{}", one.whole_log());
+    assert!(one.logged("until it is back").is_empty(), "{}", one.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +195,7 @@ async fn a_slow_server_delays_no_frame_and_hardly_a_cut() {
     let (first, other) = (one_cut.min(two_cut) - last, one_cut.max(two_cut) - last);
     println!("300 ms to the store: cut after {first:?} and {other:?}");
     assert!(first > seconds(4.0) && first < seconds(7.0) && other < first + seconds(1.5), "{first:?}, {other:?}");
-    assert!(one.logged("what happens is told when it is back").is_empty(), "{}", one.whole_log());
+    assert!(one.logged("until it is back").is_empty(), "{}", one.whole_log());
 }
 
 async fn a_step_of(hours: i32) {
@@ -225,8 +220,7 @@ async fn a_step_of(hours: i32) {
     let idle = busy.cut(seconds(12.0)).await - last;
     assert!(idle > seconds(4.0) && idle < seconds(6.0) + BUSY, "{hours:+} h: cut after {idle:?}");
     for proxy in [&one, &two] {
-        for (line, times) in [("clock was stepped", 1), ("struck off", 0), ("what happens is told when it is back", 0)]
-        {
+        for (line, times) in [("clock was stepped", 1), ("struck off", 0), ("until it is back", 0)] {
             proxy.tells(line, times).await;
         }
         assert!(proxy.shows("idlegate_store_clock_steps_total 1").await, "{hours:+} h");

@@ -13,10 +13,10 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-const CHANGED: &str = "the configuration has changed: ";
-const AS_IT_STANDS: &str = "the configuration is valid, and in force as it stands";
-const REFUSED: &str = "the configuration is refused, the old one stays in force: ";
-const RESTART: &str = "changed in the file, in force after a restart: ";
+const CHANGED: &str = "configuration reloaded: ";
+const AS_IT_STANDS: &str = "configuration reloaded: no change";
+const REFUSED: &str = "invalid configuration, the current one stays in force: ";
+const RESTART: &str = "changed in the file, needs a restart: ";
 
 /// How a file comes to have another text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +118,7 @@ async fn is_switched(app: &App, way: Way) {
     let mut switch = async |mode: &str| {
         let begun = Instant::now();
         file.write(&config(&app.upstream, "", mode));
-        let changed = format!("the mode has changed mode={mode} ");
+        let changed = format!("mode changed mode={mode} ");
         eventually("the switch", async || proxy.logged(&changed).len() == 1).await;
         took.push(begun.elapsed());
         begun
@@ -143,8 +143,7 @@ async fn is_switched(app: &App, way: Way) {
     // One of them may have met a machine that did something else.
     assert!(took.iter().min().unwrap() < &Duration::from_secs(1), "{way:?}: {took:?}");
     proxy.tells("session ended", 5).await;
-    let counts =
-        [CHANGED, "the mode has changed", "session ended", "WARN", "ERROR"].map(|what| proxy.logged(what).len());
+    let counts = [CHANGED, "mode changed", "session ended", "WARN", "ERROR"].map(|what| proxy.logged(what).len());
     assert_eq!(counts, [3, 3, 5, 0, 0], "{way:?}");
     assert!(proxy.logged(CHANGED).iter().all(|line| line.ends_with(": idle.mode")), "{:?}", proxy.logged(CHANGED));
 }
@@ -175,7 +174,7 @@ async fn a_hang_up_reads_the_file_at_once_and_ends_nothing() {
     eventually("the refusal", async || proxy.logged(REFUSED).len() == 1).await;
     proxy.hang_up();
     eventually("the refusal", async || proxy.logged(REFUSED).len() == 2).await;
-    assert!(proxy.logged("the mode has changed mode=off").is_empty());
+    assert!(proxy.logged("mode changed mode=off").is_empty());
     traffic.stop().await;
     assert_eq!(proxy.stop().await.code(), Some(0));
 }

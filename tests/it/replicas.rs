@@ -77,7 +77,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     // Its session is in use there all the time; here nobody can know.
     let using = async {
         let begun = Instant::now();
-        while there.logged("the store answers again").is_empty() && begun.elapsed() < seconds(20.0) {
+        while there.logged("the store is back").is_empty() && begun.elapsed() < seconds(20.0) {
             busy.echo().await;
             if !here.logged("session ended").is_empty() {
                 way.mend();
@@ -95,9 +95,9 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     for (replica, line, times) in [
         (&here, "a replica is silent; nobody is cut until", 1),
         (&here, "is struck off", 1),
-        (&here, "what happens is told when it is back", 0),
-        (&there, "what happens is told when it is back", 1),
-        (&there, "the store answers again", 1),
+        (&here, "until it is back", 0),
+        (&there, "until it is back", 1),
+        (&there, "the store is back", 1),
         (&there, "is struck off", 0),
     ] {
         replica.tells(line, times).await;

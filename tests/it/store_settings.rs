@@ -47,7 +47,7 @@ async fn unknown_tokens_are_refused_while_the_store_is_out_where_that_is_asked_f
     tunnel.say(&json!({"cmd": "echo", "data": 1})).await;
     assert_eq!(tunnel.json().await["data"], 1);
     redis.start_again();
-    eventually("the store", async || !proxy.logged("the store answers again").is_empty()).await;
+    eventually("the store", async || !proxy.logged("the store is back").is_empty()).await;
     assert_eq!(validate(&proxy, "unknown").await.0, 401, "the app has the say again");
 }
 
@@ -63,7 +63,7 @@ async fn a_look_up_that_takes_too_long_goes_on_and_decides_the_next_request() {
     let here = replica(&app, &slow.url(), "1h", &[("IDLEGATE_STORE_UNKNOWN_TOKENS", "refuse")]);
     assert_eq!(validate(&here, &token).await, (503, Some("2".to_owned())));
     eventually("the token to be known as dead", async || validate(&here, &token).await.0 == 401).await;
-    assert!(here.logged("what happens is told when it is back").is_empty(), "{}", here.whole_log());
+    assert!(here.logged("until it is back").is_empty(), "{}", here.whole_log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

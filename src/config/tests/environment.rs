@@ -146,7 +146,8 @@ fn each_reason_has_words_of_its_own_and_an_edit_of_them_needs_no_restart() {
     for reason in Reason::ALL {
         for (key, value, shows) in CUT_CASES {
             let variable = format!("IDLEGATE_CUT_{}_{key}", reason.name().to_ascii_uppercase());
-            let edited = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|told| panic!("{variable}: {told:#?}"));
+            let edited =
+                parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|errors| panic!("{variable}: {errors:#?}"));
             let shown = Reason::ALL.map(|reason| shows(edited.reloadable.cut.words(reason)));
             assert_eq!(shown, Reason::ALL.map(|other| other == reason), "{variable}");
             let path = format!("cut.{}.{}", reason.name(), key.to_ascii_lowercase());
@@ -172,7 +173,7 @@ fn each_variable_overrides_its_key() {
     let before = parse(BASE).unwrap();
     for (name, value, shows) in CASES {
         let variable = format!("IDLEGATE_{name}");
-        let after = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|told| panic!("{variable}: {told:#?}"));
+        let after = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|errors| panic!("{variable}: {errors:#?}"));
         assert!(shows(&after), "{variable}: {after:?}");
         // There is but one store, so nothing can show there.
         assert!(name.starts_with("STORE") || !shows(&before), "{variable} proves nothing");
@@ -225,8 +226,8 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
         assert!(keys.len() == 1 || *name == "TOKEN", "{name}: {keys:?}");
         assert!(keys.iter().all(|key| variable_of(key).starts_with(&format!("IDLEGATE_{name}"))), "{name}: {keys:?}");
         let Changes { applied, pending, .. } = running.reload(edited.clone());
-        let told: BTreeSet<_> = applied.iter().chain(&pending).cloned().collect();
-        assert_eq!(told, keys.into_iter().collect(), "{name}");
+        let errors: BTreeSet<_> = applied.iter().chain(&pending).cloned().collect();
+        assert_eq!(errors, keys.into_iter().collect(), "{name}");
         assert!(applied.is_empty() || pending.is_empty(), "{name}");
         if pending.is_empty() {
             assert!(shows(&running), "{name} is not in force");
@@ -278,15 +279,18 @@ fn an_empty_variable_of_a_list_means_the_empty_list() {
         let config = parse_with(&text, &[("IDLEGATE_DENY", empty), ("IDLEGATE_TRUSTED_PROXIES", empty)]).unwrap();
         assert_eq!((config.reloadable.deny, config.reloadable.trusted_proxies), (PathSet::default(), vec![]));
     }
-    let told = parse_with(&text, &[("IDLEGATE_TOKEN", "")]).unwrap_err();
-    assert!(told.len() == 1 && told[0].contains("no [[token]] rule"), "{told:#?}");
-    let told = parse_with(&text, &[("IDLEGATE_TOKEN_0_PATHS", "")]).unwrap_err();
-    assert!(told.len() == 1 && told[0].contains("IDLEGATE_TOKEN_0_PATHS: token.0.paths: an empty list"), "{told:#?}");
+    let errors = parse_with(&text, &[("IDLEGATE_TOKEN", "")]).unwrap_err();
+    assert!(errors.len() == 1 && errors[0].contains("no [[token]] rule"), "{errors:#?}");
+    let errors = parse_with(&text, &[("IDLEGATE_TOKEN_0_PATHS", "")]).unwrap_err();
+    assert!(
+        errors.len() == 1 && errors[0].contains("IDLEGATE_TOKEN_0_PATHS: token.0.paths: an empty list"),
+        "{errors:#?}"
+    );
 }
 
 #[test]
 fn a_wrong_variable_is_told_by_its_name() {
-    for (name, value, told) in [
+    for (name, value, errors) in [
         (
             "IDLEGATE_IDLE_TIMEOUT",
             "1 hourr",
@@ -304,7 +308,7 @@ fn a_wrong_variable_is_told_by_its_name() {
         ("IDLEGATE_ACTIVITY_REQUESTS", "yes", "activity.requests: text stands where true or false is needed"),
     ] {
         let problems = parse_with(LEAST, &[(name, value)]).expect_err(name).join("\n");
-        assert!(problems.starts_with(&format!("environment variable {name}: {told}")), "{problems}");
+        assert!(problems.starts_with(&format!("environment variable {name}: {errors}")), "{problems}");
     }
     // The wrong value in the file does not count once a variable overrides it.
     assert!(parse_with(&format!("log = 7\n{LEAST}"), &[("IDLEGATE_LOG", "off")]).is_ok());
@@ -319,13 +323,13 @@ fn unknown_variables_are_told_and_those_of_others_are_not() {
         ("IDLEGATE_NOTHING_LIKE_IT", "unset it"),
         ("IDLEGATE_", "unset it"),
     ] {
-        let told = parse_with(LEAST, &[(name, "hunter2")]).expect_err(name);
-        assert_eq!(told.len(), 1, "{told:#?}");
+        let errors = parse_with(LEAST, &[(name, "hunter2")]).expect_err(name);
+        assert_eq!(errors.len(), 1, "{errors:#?}");
         assert!(
-            told[0].starts_with(&format!("environment variable {name}: no key has this variable; {fix}")),
-            "{told:#?}"
+            errors[0].starts_with(&format!("environment variable {name}: no key has this variable; {fix}")),
+            "{errors:#?}"
         );
-        assert!(!told[0].contains("hunter2"));
+        assert!(!errors[0].contains("hunter2"));
     }
     let others = [
         ("IDLEGATE_CONFIG", "proxy.toml"),

@@ -105,7 +105,7 @@ deny = ["/x"]
 [extra]
 key = 1
 "#;
-    let told = parse(text).unwrap_err();
+    let errors = parse(text).unwrap_err();
     let expected = [
         r#":1: listen: "localhost:10086" is not an IP address and a port; names are not looked up: write "127.0.0.1:10086""#,
         r":2: upstrem: there is no such key; did you mean upstream?",
@@ -136,31 +136,31 @@ key = 1
         r#": upstream: nothing says where the app listens; add upstream = "http://127.0.0.1:10087""#,
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("proxy.toml{line}")).collect();
-    assert_eq!(told, expected);
+    assert_eq!(errors, expected);
 }
 
 #[test]
 fn broken_toml_is_told_beside_wrong_values() {
-    let told = parse("listen = 127.0.0.1:1\nupstream = \"http://app\n[idle]\ntimeout = \"soon\"\n").unwrap_err();
-    assert_eq!(told.len(), 3, "{told:#?}");
+    let errors = parse("listen = 127.0.0.1:1\nupstream = \"http://app\n[idle]\ntimeout = \"soon\"\n").unwrap_err();
+    assert_eq!(errors.len(), 3, "{errors:#?}");
     for (line, place) in
-        told.iter().zip(["proxy.toml:1: not valid", "proxy.toml:2: not valid", "proxy.toml:4: idle.timeout"])
+        errors.iter().zip(["proxy.toml:1: not valid", "proxy.toml:2: not valid", "proxy.toml:4: idle.timeout"])
     {
         assert!(line.starts_with(place), "{line}");
     }
-    let told = parse("a = 1\n[idle\ntimeout = 7\n").unwrap_err();
-    assert!(told.len() == 1 && told[0].starts_with("proxy.toml:2: not valid TOML: unclosed table"), "{told:#?}");
-    let told = parse(&format!("log = \"info\"\nlog = \"warn\"\n{LEAST}")).unwrap_err();
-    assert_eq!(told, ["proxy.toml:2: not valid TOML: duplicate key; keep one of them"]);
+    let errors = parse("a = 1\n[idle\ntimeout = 7\n").unwrap_err();
+    assert!(errors.len() == 1 && errors[0].starts_with("proxy.toml:2: not valid TOML: unclosed table"), "{errors:#?}");
+    let errors = parse(&format!("log = \"info\"\nlog = \"warn\"\n{LEAST}")).unwrap_err();
+    assert_eq!(errors, ["proxy.toml:2: not valid TOML: duplicate key; keep one of them"]);
 }
 
 #[test]
 fn an_empty_file_lacks_two_things() {
-    let told = parse("").unwrap_err().join("\n");
+    let errors = parse("").unwrap_err().join("\n");
     assert!(
-        told.contains("proxy.toml: upstream: nothing says")
-            && told.contains("proxy.toml: token: no [[token]] rule: nothing would be tracked"),
-        "{told}"
+        errors.contains("proxy.toml: upstream: nothing says")
+            && errors.contains("proxy.toml: token: no [[token]] rule: nothing would be tracked"),
+        "{errors}"
     );
 }
 
@@ -168,12 +168,12 @@ fn an_empty_file_lacks_two_things() {
 fn a_file_that_cannot_be_read_is_a_problem() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("proxy.toml");
-    let told = Config::load(&path, &Variables::default()).unwrap_err().to_string();
-    assert!(told.starts_with(&format!("{}: cannot be read: ", path.display())), "{told}");
-    assert!(told.ends_with("write it, or name another one with --config or IDLEGATE_CONFIG"), "{told}");
+    let errors = Config::load(&path, &Variables::default()).unwrap_err().to_string();
+    assert!(errors.starts_with(&format!("{}: cannot be read: ", path.display())), "{errors}");
+    assert!(errors.ends_with("write it, or name another one with --config or IDLEGATE_CONFIG"), "{errors}");
     std::fs::write(&path, b"upstream = \"\xff\"").unwrap();
-    let told = Config::load(&path, &Variables::default()).unwrap_err().to_string();
-    assert!(told.ends_with("save it as UTF-8"), "{told}");
+    let errors = Config::load(&path, &Variables::default()).unwrap_err().to_string();
+    assert!(errors.ends_with("save it as UTF-8"), "{errors}");
     std::fs::write(&path, LEAST).unwrap();
     let config =
         Config::load(&path, &environment(&[("IDLEGATE_UPSTREAM", "unix:/run/app.sock"), ("PATH", "/bin")])).unwrap();

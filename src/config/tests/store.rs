@@ -9,9 +9,9 @@ fn store(lines: &str) -> Result<Config, Vec<String>> {
 
 /// The one problem of these lines.
 fn problem(lines: &str) -> String {
-    let told = store(lines).expect_err(lines);
-    assert_eq!(told.len(), 1, "{lines}: {told:#?}");
-    told.into_iter().next().unwrap()
+    let errors = store(lines).expect_err(lines);
+    assert_eq!(errors.len(), 1, "{lines}: {errors:#?}");
+    errors.into_iter().next().unwrap()
 }
 
 fn redis(lines: &str) -> RedisSettings {
@@ -51,7 +51,7 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
     let at = |path: &str| {
         parse(&format!("{LEAST}[store]\nurl = \"file:{}\"\n", folder.path().join(path).display()))
             .map(|config| config.store)
-            .map_err(|told| told.join("\n"))
+            .map_err(|errors| errors.join("\n"))
     };
     assert!(matches!(at("sessions").unwrap(), StoreSettings::File(_)));
     std::fs::write(folder.path().join("there"), "").unwrap();
@@ -65,18 +65,18 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
     match at("folder/sessions") {
         Ok(store) => assert!(rustix::process::geteuid().is_root(), "{store:?}"),
-        Err(told) => assert!(told.contains("/folder\" cannot be written: "), "{told}"),
+        Err(errors) => assert!(errors.contains("/folder\" cannot be written: "), "{errors}"),
     }
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
     match at("folder/deep/sessions") {
         Ok(store) => assert!(rustix::process::geteuid().is_root(), "{store:?}"),
-        Err(told) => assert!(told.contains("/folder/deep\" cannot be reached: "), "{told}"),
+        Err(errors) => assert!(errors.contains("/folder/deep\" cannot be reached: "), "{errors}"),
     }
 }
 
 #[test]
 fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
-    let told = |url: &str| parse(&format!("{LEAST}[store]\nurl = \"{url}\"\n")).err();
+    let errors = |url: &str| parse(&format!("{LEAST}[store]\nurl = \"{url}\"\n")).err();
     for url in [
         "redis://ada:hunter2@one:7000/3",
         "rediss://one",
@@ -86,7 +86,7 @@ fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
         "redis+cluster://:hunter2@one,two:7000",
         "rediss+cluster://one",
     ] {
-        assert_eq!(told(url), None, "{url}");
+        assert_eq!(errors(url), None, "{url}");
     }
     for (url, problem) in [
         ("redis://ada:hunter2@one:port", "store.url: it is no address of a Redis server; write \"redis://user:"),
@@ -95,9 +95,9 @@ fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
         ("redis+cluster://:hunter2@one,,two", "it is no address of a Redis server"),
         ("redis+else://:hunter2@one", "it is no address of a Redis server"),
     ] {
-        let told = told(url).unwrap();
-        assert!(told.len() == 1 && told[0].contains(problem), "{url}: {told:?}");
-        assert!(!told[0].contains("hunter2"), "{told:?}");
+        let errors = errors(url).unwrap();
+        assert!(errors.len() == 1 && errors[0].contains(problem), "{url}: {errors:?}");
+        assert!(!errors[0].contains("hunter2"), "{errors:?}");
     }
 }
 

@@ -7,9 +7,9 @@ use crate::token::{Conditions, Location, Scalar};
 /// The one problem of `LEAST` with `line` above its rule, or below `[table]`.
 fn problem(table: &str, line: &str) -> String {
     let text = if table.is_empty() { format!("{line}\n{LEAST}") } else { format!("{LEAST}[{table}]\n{line}\n") };
-    let told = parse(&text).expect_err(line);
-    assert_eq!(told.len(), 1, "{line}: {told:#?}");
-    told.into_iter().next().unwrap()
+    let errors = parse(&text).expect_err(line);
+    assert_eq!(errors.len(), 1, "{line}: {errors:#?}");
+    errors.into_iter().next().unwrap()
 }
 
 fn rule(lines: &str) -> Result<Config, Vec<String>> {
@@ -30,8 +30,8 @@ fn listen_is_an_address_and_a_port() {
         ("127.0.0.1", "write it like"),
         ("", "write it like"),
     ] {
-        let told = problem("", &format!("listen = \"{value}\""));
-        assert!(told.starts_with("proxy.toml:1: listen: ") && told.contains(fix), "{told}");
+        let errors = problem("", &format!("listen = \"{value}\""));
+        assert!(errors.starts_with("proxy.toml:1: listen: ") && errors.contains(fix), "{errors}");
     }
 }
 
@@ -73,8 +73,8 @@ fn upstream_is_a_host_and_a_port_or_a_socket() {
         ("http://localhost:10086", "idlegate itself"),
         ("", "neither begins"),
     ] {
-        let told = upstream(text).expect_err(text).join("\n");
-        assert!(told.contains(what) && !told.contains("hunter2"), "{text}: {told}");
+        let errors = upstream(text).expect_err(text).join("\n");
+        assert!(errors.contains(what) && !errors.contains("hunter2"), "{text}: {errors}");
     }
     let long = format!("unix:/{}", "x".repeat(107));
     assert!(upstream(&long).unwrap_err()[0].contains("107 bytes"));
@@ -115,9 +115,9 @@ fn health_has_an_address_of_its_own() {
         (clients, app, "", "is not an IP address and a port"),
         (clients, app, "unix:health.sock", "is not an absolute path"),
     ] {
-        let told = parsed(listen, app, health).expect_err(health);
+        let errors = parsed(listen, app, health).expect_err(health);
         let start = "environment variable IDLEGATE_HEALTH_LISTEN: health.listen: ";
-        assert!(told.len() == 1 && told[0].starts_with(start) && told[0].contains(what), "{health}: {told:#?}");
+        assert!(errors.len() == 1 && errors[0].starts_with(start) && errors[0].contains(what), "{health}: {errors:#?}");
     }
 }
 
@@ -145,12 +145,12 @@ fn durations_are_positive_and_bounded() {
     ] {
         for key in ["timeout", "lifetime", "retention"] {
             if (key, text) != ("lifetime", "none") {
-                let told = problem("idle", &format!("{key} = \"{text}\""));
-                assert!(told.starts_with(&format!("proxy.toml:5: idle.{key}: ")), "{told}");
+                let errors = problem("idle", &format!("{key} = \"{text}\""));
+                assert!(errors.starts_with(&format!("proxy.toml:5: idle.{key}: ")), "{errors}");
             }
         }
     }
-    for (number, told) in [
+    for (number, errors) in [
         ("900", "900 has no unit; for seconds write \"900s\", which is \"15m\""),
         ("\"45\"", "45 has no unit; for seconds write \"45s\""),
         ("99999999999999", "is not a duration; write it like"),
@@ -158,7 +158,7 @@ fn durations_are_positive_and_bounded() {
     ] {
         for key in ["timeout", "lifetime", "retention"] {
             let problem = problem("idle", &format!("{key} = {number}"));
-            assert!(problem.contains(&format!("idle.{key}: ")) && problem.contains(told), "{problem}");
+            assert!(problem.contains(&format!("idle.{key}: ")) && problem.contains(errors), "{problem}");
         }
     }
     let config = parse(&format!("connect_timeout = \"250ms\"\n{LEAST}[idle]\nlifetime = \"8h\"")).unwrap();
@@ -281,11 +281,11 @@ fn each_kind_of_rule_has_its_keys() {
     ];
     for (from, required) in texts {
         let least = format!("from = \"{from}\"\npaths = [\"/x\"]\n{required}");
-        rule(&least).unwrap_or_else(|told| panic!("{least}: {told:#?}"));
+        rule(&least).unwrap_or_else(|errors| panic!("{least}: {errors:#?}"));
         for line in required.lines() {
             let rest: Vec<_> = least.lines().filter(|other| *other != line).collect();
-            let told = rule(&rest.join("\n")).expect_err(&least).join("\n");
-            assert!(told.contains(&format!("a {from} rule needs it; add ")), "{told}");
+            let errors = rule(&rest.join("\n")).expect_err(&least).join("\n");
+            assert!(errors.contains(&format!("a {from} rule needs it; add ")), "{errors}");
         }
         let on_requests = !matches!(from, "response-json" | "ws-client" | "ws-server");
         for (line, key) in keys {
@@ -324,18 +324,18 @@ fn the_values_of_rules_are_checked() {
         ("from = \"bearer\"\npaths = [\"x\"]", "token.0.paths: \"x\" is not a path"),
         ("from = \"bearer\"\npath = [\"/x\"]", "token.0.path: there is no such key; did you mean token.0.paths?"),
     ] {
-        let told = rule(lines).expect_err(lines);
-        assert!(told.len() == 1 && told[0].contains(what), "{lines}: {told:#?}");
+        let errors = rule(lines).expect_err(lines);
+        assert!(errors.len() == 1 && errors[0].contains(what), "{lines}: {errors:#?}");
     }
-    let told = parse("upstream = \"http://app\"\n[token]\nfrom = \"bearer\"").unwrap_err().join("\n");
+    let errors = parse("upstream = \"http://app\"\n[token]\nfrom = \"bearer\"").unwrap_err().join("\n");
     assert!(
-        told.contains(
+        errors.contains(
             "proxy.toml:2: token: a table stands where a list of tables is needed; write each of them as [[token]]"
         ),
-        "{told}"
+        "{errors}"
     );
-    let told = parse("upstream = \"http://app\"\ntoken = [\n1]").unwrap_err().join("\n");
-    assert!(told.contains("proxy.toml:3: token.0: a whole number stands where a table is needed"), "{told}");
+    let errors = parse("upstream = \"http://app\"\ntoken = [\n1]").unwrap_err().join("\n");
+    assert!(errors.contains("proxy.toml:3: token.0: a whole number stands where a table is needed"), "{errors}");
 }
 
 #[test]

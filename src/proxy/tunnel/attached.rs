@@ -64,7 +64,7 @@ impl AttachedSessions {
         }
         // While nobody drains, its turn cannot have come.
         if (!self.listening || shutdown.is_draining()) && self.turn.poll(shutdown, cx).is_ready() {
-            return Poll::Ready(Ending::Told);
+            return Poll::Ready(Ending::FleetReply);
         }
         self.listening = true;
         Poll::Pending

@@ -55,7 +55,7 @@ enum Ending {
     /// An invalid frame was relayed and the app did not close.
     Invalid,
     /// idlegate drains, and it is this tunnel's turn.
-    Told,
+    FleetReply,
 }
 
 /// What is said about tokens in the messages of a tunnel.
@@ -302,7 +302,7 @@ impl Tunnel {
             }
             (None, Ending::Undecided) => ("idlegate", Some(TRY_AGAIN_LATER.close())),
             (None, Ending::Invalid) => ("idlegate", Some(PROTOCOL_ERROR.close())),
-            (None, Ending::Told) => ("idlegate", Some(SERVICE_RESTART.close())),
+            (None, Ending::FleetReply) => ("idlegate", Some(SERVICE_RESTART.close())),
         };
         self.attached.closed_by(&Closed { at: self.proxy.registry.clock().now(), by, close });
     }
@@ -334,7 +334,7 @@ impl Tunnel {
             Ending::Closed => Words { message: None, code: 1000, reason: "" },
             Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,
-            Ending::Told => SERVICE_RESTART,
+            Ending::FleetReply => SERVICE_RESTART,
         };
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.

@@ -42,7 +42,7 @@ impl Tunnel {
                 // could tell.
                 self.proxy.metrics().unrecognised.inc();
                 tracing::warn!(
-                    "a message too long to be examined seems to offer the first token of a tunnel; it is refused"
+                    "a message too long to examine may carry the first token of a tunnel; the tunnel is refused"
                 );
                 return Err(UNRECOGNISED);
             }
@@ -73,8 +73,8 @@ impl Tunnel {
             relay.message.clear();
             if in_band.server_piece() {
                 tracing::warn!(
-                    "a message of the app is too long to be examined, and a token waits for its answer; if this is the \
-                     answer, its session is not tracked"
+                    "a message of the app is too long to examine while a token waits for its response; if this is \
+                    the response, the session is not tracked"
                 );
             }
             return Ok(());
@@ -110,7 +110,7 @@ impl Tunnel {
             return Ok(());
         }
         self.proxy.metrics().unrecognised.inc();
-        tracing::warn!("too many tokens were offered on a tunnel before any was answered; it is refused");
+        tracing::warn!("too many tokens were sent on a tunnel before the app answered any; the tunnel is refused");
         Err(UNRECOGNISED)
     }
 

@@ -43,7 +43,7 @@ impl Fleet {
         let shared = Arc::new(Mutex::new(Shared::new(limits, seed, distance)));
         let replicas = (0..3).map(|number| Replica::start(&shared, number)).collect();
         let mut fleet = Self { shared, replicas, born: 3, logins: [0; 3], calm_since: 0, well_since: 0 };
-        // A replica that has never reached the store is as good as struck off: nobody waits for it.
+        // A replica that has never reached the store is not waited for, like one that has been struck off.
         fleet.pass(4 * distance).await;
         fleet
     }
@@ -84,7 +84,8 @@ impl Fleet {
             Event::Mend(number) => self.mend(number),
             Event::StoreIsDown => self.shared.lock().is_down = true,
             Event::StoreIsSlow => self.shared.lock().is_slow = true,
-            // A second time before the first is made up for, and an answer lost meanwhile, is more than can be told apart.
+            // A second outage before the first one is made up for, plus a lost response, is more than the store can
+            // tell apart.
             Event::StoreForgets => {
                 let mut shared = self.shared.lock();
                 if shared.now() - self.calm_since.max(self.well_since) > SETTLED_AFTER {
@@ -141,7 +142,7 @@ impl Fleet {
         let late = limit + 1_500 + 6 * shared.distance;
         let all: Vec<_> = shared.witness.all().collect();
         for (id, seen) in all {
-            // What takes its time on the way counts from when it arrives.
+            // A message counts from its arrival.
             let arrived = shared.records.get(&id).map_or(0, |record| record.last_activity.max(shared.counting));
             let arrived = (arrived * 1000).saturating_sub(EPOCH);
             let last = seen.max(arrived);
@@ -153,7 +154,8 @@ impl Fleet {
             let lives = |what: String| format!("{what} lives on replica {}", replica.number);
             // What only a killed replica knew has no connection left; it is judged when it is looked up.
             let objection = match shared.witness.ends.get(&id) {
-                // Where word of the end crosses the session's beginning here, after the store forgot it, the next report tells.
+                // The end may arrive while the session begins here, after the store forgot it: the next report finds
+                // it.
                 Some(ended) if calm && now - ended > 1_000 + 2 * shared.distance => {
                     Some(lives(format!("dead for {} ms, it", now - ended)))
                 }
@@ -180,7 +182,7 @@ impl Fleet {
 enum Event {
     Pass(u64),
     ActivitySources(usize, usize),
-    /// The second frame may come while the first is being told of.
+    /// The second frame may come while the first is being reported.
     Twice(usize, usize, u64),
     Logout(usize, usize),
     CutOff(usize),
@@ -221,7 +223,7 @@ fn live_through(timeout: u64, seed: u64, distance: u64, events: impl IntoIterato
         for event in events {
             fleet.happens(event).await;
         }
-        // In the end all is well again, and who was left is cut.
+        // In the end all works again, and every session left over is cut.
         for number in 0..3 {
             fleet.mend(number);
         }
@@ -251,7 +253,8 @@ proptest! {
     }
 }
 
-/// What a user did before logging out in an outage is vouched for by the replica's report, though its end is told later.
+/// Activity before a logout during an outage is covered by the replica's report, though the end itself is reported
+/// later.
 #[test]
 fn a_logout_in_an_outage_is_no_reason_to_lose_what_went_before() {
     use Event::{ActivitySources, CutOff, Kill, Logout, Mend, Pass, StoreForgets, StoreIsBack, StoreIsDown, Twice};
@@ -275,7 +278,7 @@ fn a_logout_in_an_outage_is_no_reason_to_lose_what_went_before() {
 }
 
 #[test]
-fn an_end_that_was_not_heard_is_found_within_a_minute() {
+fn a_missed_end_is_found_within_a_minute() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let id = SessionId::of_token(b"ada");
@@ -297,7 +300,7 @@ fn an_end_that_was_not_heard_is_found_within_a_minute() {
 }
 
 #[test]
-fn what_comes_while_earlier_activity_is_told_is_told_as_well() {
+fn activity_during_a_report_is_reported_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut fleet = Fleet::start(3_600, 1, 240).await;
@@ -311,7 +314,7 @@ fn what_comes_while_earlier_activity_is_told_is_told_as_well() {
         sleep(Duration::from_secs(3)).await;
         let shared = fleet.shared.lock();
         for (id, last) in shared.witness.all() {
-            assert!(shared.records[&id].last_activity >= (EPOCH + last) / 1000, "not told: what came at {last} ms");
+            assert!(shared.records[&id].last_activity >= (EPOCH + last) / 1000, "not reported: activity at {last} ms");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! One replica of the simulated fleet: a keeper with a clock of its own, which can be stopped, cut off, and killed.
+//! One replica of the simulated fleet: a registry with its own clock, which can be stopped, cut off and killed.
 
 use super::store::{Shared, Way};
 use crate::clock::Clock;

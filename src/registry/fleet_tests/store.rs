@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long an answer is waited for.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many milliseconds a message may take on its way to a store that is slow: more than an answer is waited for.
+/// How many milliseconds a message to a slow store may take: longer than the caller waits.
 const SLOW: u64 = 700;
 
 /// What all replicas share.
@@ -26,27 +26,27 @@ const SLOW: u64 = 700;
 pub(super) struct Shared {
     pub(super) limits: Limits,
     seed: u64,
-    /// How many milliseconds a message may take on its way when all is well.
+    /// How many milliseconds a message normally may take.
     pub(super) distance: u64,
     begun: Instant,
     pub(super) records: HashMap<SessionId, Ended>,
     /// Since when counting is unbroken, in epoch seconds.
     pub(super) counting: u64,
-    /// Up to when each replica has told all, in epoch milliseconds.
+    /// Up to when each replica has reported everything, in epoch milliseconds.
     pub(super) marks: BTreeMap<usize, u64>,
-    /// Nobody reaches it.
+    /// No replica reaches the store.
     pub(super) is_down: bool,
     /// It takes its time, and the answers of many seem to be none.
     pub(super) is_slow: bool,
-    /// Whom it should tell of ends, it does not tell.
+    /// Notifications to this replica are dropped.
     pub(super) is_mute: bool,
-    hearing: BTreeMap<usize, Hearing>,
+    subscribers: BTreeMap<usize, Subscriber>,
     pub(super) witness: Witness,
 }
 
-/// How one replica is told of ends.
+/// How a replica receives notifications.
 #[derive(Clone, Debug)]
-struct Hearing {
+struct Subscriber {
     sender: UnboundedSender<Notification>,
     cut_off: Arc<AtomicBool>,
 }
@@ -72,7 +72,7 @@ impl Shared {
             is_down: false,
             is_slow: false,
             is_mute: false,
-            hearing: BTreeMap::new(),
+            subscribers: BTreeMap::new(),
             witness: Witness::default(),
         }
     }
@@ -108,7 +108,7 @@ impl Shared {
         Known::Live(Live { age, source: record.source, created_age, due_in: due.saturating_sub(now) })
     }
 
-    fn tell(&mut self, touch: Touch) -> Known {
+    fn update(&mut self, touch: Touch) -> Known {
         let second = |age: u64| (self.epoch() - age) / 1000;
         let fresh = Ended {
             last_activity: second(touch.age),
@@ -127,31 +127,31 @@ impl Shared {
         self.known(touch.id)
     }
 
-    /// Takes what a replica tells, and its mark, of which it knows that the last one was `confirmed`.
-    fn flush(&mut self, number: usize, touches: &[Touch], told: u64, confirmed: u64) -> Report {
-        let known: Vec<_> = touches.iter().map(|touch| (touch.id, self.tell(*touch))).collect();
+    /// Takes a replica's report and its mark. The replica knows that `confirmed` was its last confirmed mark.
+    fn flush(&mut self, number: usize, touches: &[Touch], synced_to: u64, confirmed: u64) -> Report {
+        let known: Vec<_> = touches.iter().map(|touch| (touch.id, self.update(*touch))).collect();
         let ended = known.into_iter().filter_map(|(id, known)| match known {
             Known::Ended(ended) => Some((id, ended)),
             _ => None,
         });
         let (now, before) = (self.epoch(), self.marks.get(&number).copied());
         let resync = before.is_none_or(|before| before < confirmed);
-        // Who has to tell all first holds verdicts back, but not for long. All others' marks are taken as they are told,
-        // and be it from the future: a store that corrects them would hide a keeper that tells too much.
-        let mark = if resync { before.unwrap_or(now - GRACE + 2_000) } else { told };
+        // A replica that must resync holds verdicts back, for a limited time. All other marks are taken as reported,
+        // even from the future: a store that corrected them would hide a registry that claims too much.
+        let mark = if resync { before.unwrap_or(now - GRACE + 2_000) } else { synced_to };
         self.marks.insert(number, mark);
         self.marks.retain(|_, mark| now.saturating_sub(*mark) <= GRACE);
         let flushed = Flushed { ended: ended.collect(), resync, fleet: None, unkept: false };
         Report { flushed, mark, watermark: self.watermark() }
     }
 
-    /// Up to when all replicas have told all.
+    /// Up to when every replica has reported everything.
     fn watermark(&self) -> u64 {
         self.marks.values().min().copied().unwrap_or(0) / 1000
     }
 
     fn judge(&mut self, touch: Touch, watermark: u64) -> Known {
-        self.tell(touch);
+        self.update(touch);
         let record = self.records[&touch.id];
         let idle_since = record.last_activity.max(self.counting);
         let over = |at: u64| at.saturating_sub(idle_since) > self.limits.timeout;
@@ -181,16 +181,16 @@ impl Shared {
         self.witness.ends.clear();
     }
 
-    /// Tells all who can hear.
+    /// Notifies every replica that can receive it.
     pub(super) fn say(&self, what: &Notification) {
-        for (number, hearing) in &self.hearing {
-            let (delay, what, Hearing { sender, cut_off }) = (self.delay(number), what.clone(), hearing.clone());
+        for (number, subscriber) in &self.subscribers {
+            let (delay, what, Subscriber { sender, cut_off }) = (self.delay(number), what.clone(), subscriber.clone());
             if self.is_down || self.is_mute || cut_off.load(Ordering::Acquire) {
                 continue;
             }
             tokio::spawn(async move {
                 sleep(delay).await;
-                // A replica that was killed hears nothing.
+                // A killed replica receives nothing.
                 let _ = sender.send(what);
             });
         }
@@ -207,9 +207,9 @@ pub(super) struct Way {
     /// Of the replica's clock.
     time: Arc<AtomicU64>,
     watermark: AtomicU64,
-    /// Its mark, of which it knows that the store has it.
+    /// The mark that the replica knows the store has.
     confirmed: AtomicU64,
-    heard: tokio::sync::Mutex<UnboundedReceiver<Notification>>,
+    notifications: tokio::sync::Mutex<UnboundedReceiver<Notification>>,
 }
 
 impl Way {
@@ -220,11 +220,11 @@ impl Way {
         offset: u64,
         cut_off: &Arc<AtomicBool>,
     ) -> Self {
-        let (sender, heard) = unbounded_channel();
-        shared.lock().hearing.insert(number, Hearing { sender, cut_off: Arc::clone(cut_off) });
+        let (sender, notifications) = unbounded_channel();
+        shared.lock().subscribers.insert(number, Subscriber { sender, cut_off: Arc::clone(cut_off) });
         let (shared, time, cut_off) = (Arc::clone(shared), Arc::clone(time), Arc::clone(cut_off));
         let [watermark, confirmed] = [0; 2].map(AtomicU64::new);
-        Self { shared, number, time, offset, cut_off, watermark, confirmed, heard: heard.into() }
+        Self { shared, number, time, offset, cut_off, watermark, confirmed, notifications: notifications.into() }
     }
 
     /// Sends a message, which goes on by itself whatever becomes of the replica, and waits for its answer.
@@ -237,7 +237,7 @@ impl Way {
         let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
         let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, &about)));
         tokio::spawn(async move {
-            // A server that is down refuses at once; who is cut off waits in vain.
+            // A stopped server refuses at once; a replica that is cut off waits until its timeout.
             let passes = async |takes| {
                 sleep(takes).await;
                 if cut_off.load(Ordering::Acquire) {
@@ -280,14 +280,14 @@ impl Store for Way {
     }
 
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
-        Box::pin(self.ask(touch.id, move |shared| shared.tell(touch)))
+        Box::pin(self.ask(touch.id, move |shared| shared.update(touch)))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, _: Mode) -> StoreFuture<'a, Flushed> {
-        let (number, touches, told) = (self.number, touches.to_vec(), EPOCH + told.0 - self.offset);
+    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, _: Mode) -> StoreFuture<'a, Flushed> {
+        let (number, touches, synced_to) = (self.number, touches.to_vec(), EPOCH + synced_to.0 - self.offset);
         let confirmed = self.confirmed.load(Ordering::Acquire);
         Box::pin(async move {
-            let flush = move |shared: &mut Shared| shared.flush(number, &touches, told, confirmed);
+            let flush = move |shared: &mut Shared| shared.flush(number, &touches, synced_to, confirmed);
             let report = self.ask("flush", flush).await?;
             self.watermark.store(report.watermark, Ordering::Release);
             self.confirmed.store(report.mark, Ordering::Release);
@@ -306,7 +306,7 @@ impl Store for Way {
 
     fn report_ends(&self, touch: Touch, reason: Reason, _: u64) -> StoreFuture<'_, Known> {
         let report_ends = move |shared: &mut Shared| {
-            shared.tell(touch);
+            shared.update(touch);
             shared.end(touch.id, reason, 0)
         };
         Box::pin(self.ask(touch.id, report_ends))
@@ -317,10 +317,10 @@ impl Store for Way {
         Ended::of(touch, reason, shared.epoch(), &shared.limits, 0)
     }
 
-    fn heard(&self) -> StoreFuture<'_, Notification> {
+    fn next_notification(&self) -> StoreFuture<'_, Notification> {
         Box::pin(async {
-            let lost = || StoreError::Unavailable("nothing will be heard any more".to_owned());
-            self.heard.lock().await.recv().await.ok_or_else(lost)
+            let lost = || StoreError::Unavailable("no more notifications will come".to_owned());
+            self.notifications.lock().await.recv().await.ok_or_else(lost)
         })
     }
 }

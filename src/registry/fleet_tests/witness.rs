@@ -13,7 +13,7 @@ pub(super) struct Witness {
     activity: HashMap<SessionId, Vec<(u64, usize)>>,
     /// When the store ended each.
     pub(super) ends: HashMap<SessionId, u64>,
-    /// Who knows of whose end.
+    /// The replicas that know of each session's end.
     dead: HashSet<(SessionId, usize)>,
     objections: Vec<String>,
 }
@@ -39,7 +39,7 @@ impl Witness {
         self.activity.iter().map(|(id, seen)| (*id, seen.iter().map(|(at, _)| *at).max().unwrap_or(0)))
     }
 
-    /// Who knows of whose end.
+    /// The replicas that know of each session's end.
     pub(super) fn dead(&self) -> impl Iterator<Item = (SessionId, usize)> {
         self.dead.iter().copied()
     }
@@ -50,7 +50,8 @@ impl Witness {
         }
     }
 
-    /// A session is cut at `now`. Of the replicas in `marks`, which nobody has given up, all activity counts.
+    /// A session is cut at `now`. All activity counts that was seen by the replicas in `marks`, which have not been
+    /// struck off.
     pub(super) fn judge_the_cut(
         &mut self,
         id: SessionId,
@@ -61,17 +62,17 @@ impl Witness {
     ) {
         let limit = timeout * 1000;
         let seen = self.activity.get(&id).map_or(&[][..], Vec::as_slice);
-        let is_told = |at: u64| (EPOCH + at) / 1000 <= record.last_activity;
-        let told = seen.iter().map(|(at, _)| *at).filter(|at| is_told(*at)).max();
-        let told = told.unwrap_or((record.last_activity * 1000 + 999).saturating_sub(EPOCH));
-        let counts = |(at, replica): &&(u64, usize)| !is_told(*at) && marks.contains_key(replica);
+        let is_reported = |at: u64| (EPOCH + at) / 1000 <= record.last_activity;
+        let reported = seen.iter().map(|(at, _)| *at).filter(|at| is_reported(*at)).max();
+        let reported = reported.unwrap_or((record.last_activity * 1000 + 999).saturating_sub(EPOCH));
+        let counts = |(at, replica): &&(u64, usize)| !is_reported(*at) && marks.contains_key(replica);
         let unsynced: Vec<u64> = seen.iter().filter(counts).map(|(at, _)| *at).collect();
         let objection = match (unsynced.iter().min(), unsynced.iter().max()) {
-            // It was over already when it was touched, and nobody had noticed: both is right.
-            (Some(first), _) if *first - told > limit => None,
+            // It was already overdue when it was touched, and no replica had noticed: either outcome is correct.
+            (Some(first), _) if *first - reported > limit => None,
             (Some(_), Some(last)) if now - last <= limit => Some(format!("cut early: idle for {} ms", now - last)),
             (Some(first), _) => Some(format!("lost: activity {} ms before the cut", now - first)),
-            _ if now - told <= limit => Some(format!("cut early: idle for {} ms, as was told", now - told)),
+            _ if now - reported <= limit => Some(format!("cut early: idle for {} ms by the reports", now - reported)),
             _ => None,
         };
         if let Some(objection) = objection {

@@ -45,11 +45,11 @@ impl FileStore {
             _ if kept.records.is_empty() => {}
             Gap::Long(gap) => tracing::info!(
                 seconds = gap / 1000,
-                "nobody was counting for a while; idle time starts anew for every session"
+                "idlegate did not run for a while; idle time starts again for every session"
             ),
             Gap::Unknown => tracing::info!(
-                "the machine was booted since the store was written, or an earlier version wrote it: how long nobody was \
-                 counting cannot be measured; idle time starts anew for every session"
+                "the machine was booted after the store was written, or an older version wrote it, so the downtime \
+                is unknown; idle time starts again for every session"
             ),
             Gap::Short => {}
         }

@@ -106,7 +106,8 @@ impl Shared {
             let (counting, epoch, at) = self.table.counted();
             match disk.save(&changes, counting, Counted { epoch, at, boot }) {
                 Ok(()) if self.note_failing(false) => {
-                    tracing::info!(file = %disk.path().display(), "the store can be written again; nothing was lost");
+                    tracing::info!(file = %disk.path().display(), "the store file can be written again; no data was \
+                    lost");
                 }
                 Ok(()) => {}
                 Err(error) => {
@@ -115,8 +116,8 @@ impl Shared {
                         tracing::error!(
                             file = %disk.path().display(),
                             %error,
-                            "the store cannot be written; sessions are kept in memory, and a restart now would lose \
-                             what has changed since: free space, or mend the disk"
+                            "the store file cannot be written; sessions are kept in memory, and a restart would \
+                            lose recent changes; free disk space or repair the disk"
                         );
                     }
                 }

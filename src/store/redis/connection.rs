@@ -204,7 +204,7 @@ impl Connections {
     }
 
     /// The next end that some replica has decided; or that messages may have been missed.
-    pub(super) async fn heard(&self) -> Notification {
+    pub(super) async fn next_notification(&self) -> Notification {
         let mut subscription = self.subscription.lock().await;
         loop {
             let Some(Subscription { subscribed, server, check }) = subscription.as_mut() else {
@@ -214,7 +214,8 @@ impl Connections {
                         return Notification::Gap;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "ends on other replicas cannot be heard");
+                        tracing::debug!(%error, "cannot subscribe to notifications; ends are found by the periodic \
+                        recheck");
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }

@@ -187,7 +187,7 @@ impl RedisStore {
         match self.connections.subscribe().await {
             Ok(_) => Finding::Good("ends on other replicas can be heard".to_owned()),
             Err(error) => Finding::wrong(
-                format!("ends on other replicas cannot be heard ({error})"),
+                format!("cannot subscribe to notifications; ends are found by the periodic recheck ({error})"),
                 format!("{}, on the channel {}", allow("SUBSCRIBE"), self.connections.channel()),
             ),
         }

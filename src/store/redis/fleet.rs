@@ -76,7 +76,8 @@ impl RedisStore {
         let is_junk = fleet.is_none() && !text.is_empty();
         if is_junk && !self.fleet_is_junk.swap(is_junk, Ordering::Relaxed) {
             let key = self.fleet_key();
-            tracing::warn!(%key, found = ?text, "the mode of the fleet is none; what it was last goes on");
+            tracing::warn!(%key, found = ?text, "the fleet's mode in the store is not valid; the last valid one \
+            stays in force");
         } else if !is_junk {
             self.fleet_is_junk.store(false, Ordering::Relaxed);
         }
@@ -96,7 +97,7 @@ impl RedisStore {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(%error, "the other replicas could not be asked");
-                Answers { told: Vec::new(), silent: others }
+                Answers { texts: Vec::new(), silent: others }
             }
         }
     }
@@ -114,8 +115,8 @@ impl RedisStore {
             let waited = Duration::from_millis(self.clock.now().since(started));
             let silent = everybody.saturating_sub(answered.len() as u64);
             if silent == 0 || waited > ANSWERED_WITHIN {
-                let told = answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
-                return Ok(Answers { told, silent });
+                let texts = answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
+                return Ok(Answers { texts, silent });
             }
             tokio::time::sleep(LOOKED_EVERY).await;
         }

@@ -149,7 +149,7 @@ impl RedisStore {
             let seconds = self.settings.replica_grace.as_secs();
             tracing::warn!(
                 seconds,
-                "a replica is silent; nobody is cut until it is heard, or has been silent for so long"
+                "a replica is silent; no session will expire until it reports or replica_grace is over"
             );
         }
     }
@@ -189,10 +189,10 @@ impl Store for RedisStore {
         })
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         Box::pin(async move {
             self.view.lock().count(self.clock.now(), self.gap_at_most);
-            let reported = self.report(touches, told, mode).await;
+            let reported = self.report(touches, synced_to, mode).await;
             self.note(reported.as_ref().err());
             // One that has no room is still the one: on another connection it would be told everything once more.
             if reported.as_ref().is_err_and(|error| !connection::is_short_of_memory(error)) {
@@ -267,8 +267,8 @@ impl Store for RedisStore {
         Box::pin(async move { self.answer(question, answer).await.map_err(|error| unavailable(&error)) })
     }
 
-    fn heard(&self) -> StoreFuture<'_, Notification> {
-        Box::pin(async { Ok(self.connections.heard().await) })
+    fn next_notification(&self) -> StoreFuture<'_, Notification> {
+        Box::pin(async { Ok(self.connections.next_notification().await) })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -16,14 +16,14 @@ const TOLD_AT_ONCE: usize = 10_000;
 impl RedisStore {
     /// Tells all of `touches`, then sets the mark: in one transaction, so in one round trip, and so that the mark can only
     /// be there if all of it has been told. More than a transaction holds goes before, and has to be confirmed first.
-    pub(super) async fn report(&self, touches: &[Touch], told: Moment, mode: Mode) -> RedisResult<Flushed> {
+    pub(super) async fn report(&self, touches: &[Touch], synced_to: Moment, mode: Mode) -> RedisResult<Flushed> {
         let started = self.clock.now();
         if mode == Mode::Off {
             self.was_off.store(true, Ordering::Release);
         }
         if self.now().is_none() {
             // The first report only measures the server's time, in which a mark is made.
-            self.set_mark(told, mode).await?;
+            self.set_mark(synced_to, mode).await?;
         }
         let connection = self.connections.number();
         let mut flushed = Flushed::default();
@@ -35,10 +35,11 @@ impl RedisStore {
             untaken |= self.hear_of(chunk, &answers, &mut flushed)?;
         }
         // What was not taken, or was told to a server that may be another by now, is told again, and the mark stays.
-        let told = if untaken || self.connections.number() != connection { self.view.lock().told } else { told };
+        let synced_to =
+            if untaken || self.connections.number() != connection { self.view.lock().synced_to } else { synced_to };
         let mut commands = self.tell(last, started);
         let (sent, connection) = (self.clock.now(), self.connections.number());
-        commands.push(self.mark(Naming::Text, told, sent, mode.name()));
+        commands.push(self.mark(Naming::Text, synced_to, sent, mode.name()));
         let mut answers = self.connections.transact(&commands).await?;
         let answer = answers.pop().unwrap_or(Value::Nil);
         let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
@@ -46,7 +47,7 @@ impl RedisStore {
         if mode != Mode::Off {
             self.was_off.store(false, Ordering::Release);
         }
-        let news = self.view.lock().hear(&report, told);
+        let news = self.view.lock().hear(&report, synced_to);
         untaken |= self.hear_of(last, &answers, &mut flushed)?;
         if second_of(report.reading.server, LATE) <= report.oldest / 1000 {
             *self.waiting.lock() = None;
@@ -61,8 +62,10 @@ impl RedisStore {
     fn tell(&self, touches: &[Touch], started: Moment) -> Vec<Cmd> {
         let now = self.clock.now();
         let namings = std::iter::once(Naming::Text).chain(std::iter::repeat(Naming::Hash));
-        let told = touches.iter().zip(namings);
-        told.map(|(touch, naming)| self.command(naming, SessionCall::Update, *touch, now.since(started), now)).collect()
+        let synced_to = touches.iter().zip(namings);
+        synced_to
+            .map(|(touch, naming)| self.command(naming, SessionCall::Update, *touch, now.since(started), now))
+            .collect()
     }
 
     /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
@@ -89,7 +92,7 @@ impl RedisStore {
                 key = %self.replicas_key(),
                 removed = found.removed,
                 ?junk,
-                "somebody else wrote where replicas report; it was removed"
+                "unexpected data in the replicas key was removed; check what else writes to this Redis"
             );
         }
         for replica in &found.struck {
@@ -97,29 +100,31 @@ impl RedisStore {
             tracing::warn!(
                 replica,
                 seconds = self.settings.replica_grace.as_secs(),
-                "a replica was silent for too long and is struck off; what its clients did since does not count"
+                "a replica was silent for replica_grace and is struck off; activity that it has not reported does \
+                not count"
             );
         }
         if news.stepped {
             self.connections.metrics.clock_steps.inc();
             tracing::warn!(
-                "the store's clock was stepped, or is another server's now; for one limit a session is ended only where it \
-                 was seen idle for as long"
+                "the store's clock was stepped, or another server took over; for one idle timeout, a session ends \
+                only after it was seen idle that long"
             );
         }
         if news.company && self.settings.decides_alone {
             tracing::warn!(
-                "replicas = 1 is declared, and another replica reports: while it does, nobody is cut in an outage"
+                "replicas = 1 is configured, but another replica reports; while it does, no session will expire in \
+                an outage"
             );
         }
     }
 
     /// Sets the mark alone.
-    async fn set_mark(&self, told: Moment, mode: Mode) -> RedisResult<()> {
+    async fn set_mark(&self, synced_to: Moment, mode: Mode) -> RedisResult<()> {
         let (sent, connection) = (self.clock.now(), self.connections.number());
-        let answer = self.connections.run(|naming| self.mark(naming, told, self.clock.now(), mode.name())).await?;
+        let answer = self.connections.run(|naming| self.mark(naming, synced_to, self.clock.now(), mode.name())).await?;
         let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
-        let news = self.view.lock().hear(&report, told);
+        let news = self.view.lock().hear(&report, synced_to);
         self.tell_of(news, &found);
         Ok(())
     }
@@ -127,21 +132,21 @@ impl RedisStore {
     /// All is told, and this replica goes: the others need not wait for it.
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
-            let told = self.view.lock().told;
-            self.connections.run(|naming| self.mark(naming, told, self.clock.now(), "left")).await?;
+            let synced_to = self.view.lock().synced_to;
+            self.connections.run(|naming| self.mark(naming, synced_to, self.clock.now(), "left")).await?;
         }
         Ok(())
     }
 
-    fn mark(&self, naming: Naming, told: Moment, sent: Moment, mode: &str) -> Cmd {
+    fn mark(&self, naming: Naming, synced_to: Moment, sent: Moment, mode: &str) -> Cmd {
         let view = *self.view.lock();
-        let measure = view.measure(told, sent);
+        let measure = view.measure(synced_to, sent);
         let prefix = &self.settings.prefix;
         let grace = milliseconds(self.settings.replica_grace);
         let mut command = self.connections.replicas.command(naming, 3);
         command.arg(self.replicas_key()).arg(format!("{prefix}:counting")).arg(self.fleet_key());
         command.arg(&self.replica).arg(mode);
-        command.arg(measure.base).arg(measure.told).arg(measure.sent).arg(measure.slack);
+        command.arg(measure.base).arg(measure.synced_to).arg(measure.sent).arg(measure.slack);
         command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
         command.arg(grace).arg(self.gap_at_most).arg(self.limits.timeout);
         command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting);
@@ -176,26 +181,26 @@ impl RedisStore {
         }
         if let Some(error) = error {
             let meanwhile = if self.settings.decides_alone {
-                "this replica decides by itself, as on_outage = local has it"
+                "this replica decides alone (on_outage = \"local\")"
             } else {
-                "nobody is cut"
+                "no session will expire"
             };
             let server = self.connections.target().shown();
             if let Some(Denial { what, fix }) = denial(error) {
                 tracing::error!(
                     %error,
                     server,
-                    "the store refuses: {what}; {fix}. Until then {meanwhile}, and what happens is told when it is back"
+                    "store refuses: {what}; {fix}; {meanwhile} until it is back"
                 );
             } else {
                 tracing::error!(
                     %error,
                     server,
-                    "the store does not answer; {meanwhile}, and what happens is told when it is back"
+                    "store unavailable; {meanwhile} until it is back"
                 );
             }
         } else {
-            tracing::info!("the store answers again");
+            tracing::info!("the store is back");
         }
     }
 }
@@ -221,7 +226,8 @@ pub(super) fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
         %session,
         found,
         sessions,
-        "somebody else wrote where a session is kept: what is known here is written there, and its idle time counts anew"
+        "unexpected data in a session key was replaced; the session's idle time starts again; check what else \
+        writes to this Redis"
     );
 }
 

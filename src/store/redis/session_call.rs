@@ -67,7 +67,7 @@ impl RedisStore {
         sent: Moment,
     ) -> ::redis::Cmd {
         let view = *self.view.lock();
-        let not_after = view.measure(view.told, sent).not_after();
+        let not_after = view.measure(view.synced_to, sent).not_after();
         let Limits { timeout, lifetime, retention } = self.limits;
         let (name, reason, ended_age) = match step {
             SessionCall::Lookup => ("lookup", "", 0),

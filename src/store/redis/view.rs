@@ -77,7 +77,7 @@ pub(super) struct Measure {
     /// What the server's clock said at the last report; -1 where there was none.
     pub(super) base: i64,
     /// From then to where all is told.
-    pub(super) told: u64,
+    pub(super) synced_to: u64,
     /// From then to the sending.
     pub(super) sent: u64,
     /// What the way may have taken, then and now.
@@ -107,7 +107,7 @@ pub(super) struct View {
     /// This replica's mark, which the server has confirmed.
     pub(super) confirmed: u64,
     /// Up to when all was told at the last report.
-    pub(super) told: Moment,
+    pub(super) synced_to: Moment,
     /// How many other replicas there were at the last report.
     pub(super) others: u64,
     /// When this replica last counted.
@@ -125,11 +125,11 @@ impl View {
     }
 
     /// What a report is made of that is sent now and tells everything up to `told`.
-    pub(super) fn measure(&self, told: Moment, now: Moment) -> Measure {
-        let Some(last) = self.last else { return Measure { base: -1, told: 0, sent: 0, slack: 0 } };
+    pub(super) fn measure(&self, synced_to: Moment, now: Moment) -> Measure {
+        let Some(last) = self.last else { return Measure { base: -1, synced_to: 0, sent: 0, slack: 0 } };
         Measure {
             base: last.server.cast_signed(),
-            told: told.since(last.received),
+            synced_to: synced_to.since(last.received),
             sent: now.since(last.received),
             slack: last.received.since(last.sent) + SLACK,
         }
@@ -141,7 +141,7 @@ impl View {
     }
 
     /// Takes in the answer to a report that told all up to `told`.
-    pub(super) fn hear(&mut self, report: &Report, told: Moment) -> News {
+    pub(super) fn hear(&mut self, report: &Report, synced_to: Moment) -> News {
         let first = self.last.is_none();
         let company = report.others > 0 && self.others == 0;
         let noted = report.steps > self.steps;
@@ -155,7 +155,7 @@ impl View {
         self.counting = report.counting;
         self.steps = report.steps;
         self.confirmed = report.mark;
-        self.told = told;
+        self.synced_to = synced_to;
         self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
         // Nobody can tell what a server has lost in a failover or a restart: a mark that it kept may be older than an end.
@@ -195,7 +195,7 @@ mod tests {
         view.hear(&report(reading(1_000_000, 5, 300)), Moment(5));
         // The server's time at 1,300 of ours is at least this.
         let measure = view.measure(Moment(1_300), Moment(1_350));
-        assert_eq!(measure, Measure { base: 1_000_000, told: 1_000, sent: 1_050, slack: 5_295 });
+        assert_eq!(measure, Measure { base: 1_000_000, synced_to: 1_000, sent: 1_050, slack: 5_295 });
     }
 
     #[test]

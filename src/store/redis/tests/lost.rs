@@ -80,13 +80,13 @@ async fn what_arrives_long_after_its_sending_is_not_taken_and_is_told_again() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     server.signal(Signal::STOP);
-    let told = store.clock.now();
+    let before = store.clock.now();
     // It waits in the socket of a server that hangs, and whoever sent it has given it up.
-    store.flush(&[touch("ada", 0)], told, Mode::Enforce).await.unwrap_err();
+    store.flush(&[touch("ada", 0)], before, Mode::Enforce).await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(7)).await;
     server.signal(Signal::CONT);
     let id = touch("ada", 0).id;
-    let waited = store.clock.now().since(told);
+    let waited = store.clock.now().since(before);
     // Whatever came with the old connection has been read before this is answered.
     tokio::time::timeout(Duration::from_secs(10), async {
         while store.flush(&[], store.clock.now(), Mode::Enforce).await.is_err() {}
@@ -94,7 +94,7 @@ async fn what_arrives_long_after_its_sending_is_not_taken_and_is_told_again() {
     .await
     .unwrap();
     assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown, "it began {waited} ms after it was seen");
-    store.flush(&[touch("ada", store.clock.now().since(told))], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[touch("ada", store.clock.now().since(before))], store.clock.now(), Mode::Enforce).await.unwrap();
     let Known::Live(live) = store.lookup(id).await.unwrap() else { panic!("not begun") };
     assert!(live.age >= waited, "{live:?}, but it was {waited} ms ago");
 }

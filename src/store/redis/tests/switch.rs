@@ -123,9 +123,9 @@ impl Store for Holding {
         self.0.store.begin(touch)
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], told: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         Box::pin(async move {
-            let flushed = self.0.store.flush(touches, told, mode).await;
+            let flushed = self.0.store.flush(touches, synced_to, mode).await;
             if self.0.wanted.swap(false, Ordering::AcqRel) {
                 self.0.arrived.notify_one();
                 self.0.released.notified().await;
@@ -158,8 +158,8 @@ impl Store for Holding {
         self.0.store.restore_fleet(fleet)
     }
 
-    fn heard(&self) -> StoreFuture<'_, Notification> {
-        self.0.store.heard()
+    fn next_notification(&self) -> StoreFuture<'_, Notification> {
+        self.0.store.next_notification()
     }
 }
 
