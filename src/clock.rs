@@ -24,16 +24,15 @@ impl Moment {
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// The moment `milliseconds` earlier; the start of time, where that is earlier still.
+    /// The moment `milliseconds` earlier, or the start of time if that is earlier still.
     #[must_use]
     pub fn minus(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_sub(milliseconds))
     }
 }
 
-/// How much time there was before the machine was booted, in milliseconds: twenty years. Sessions are older than the
-/// machine that learns of them, and their ages, of which none exceeds ten years and a retention, have to be told as they
-/// are.
+/// How far back ages may reach before the machine was booted, in milliseconds: twenty years. Sessions are older than
+/// the machine that learns of them, and an age (at most ten years and a retention) must be kept as it is.
 const BEFORE_BOOT: u64 = 20 * 365 * 24 * 3600 * 1000;
 
 /// Gives the moment that is now. Cheap to clone.
@@ -85,14 +84,14 @@ pub fn epoch_milliseconds() -> u64 {
     milliseconds(since)
 }
 
-/// Which boot of the machine this is: the same number until the next one. `None` where the system does not say.
+/// The boot of the machine that this is: the same id until the next boot. `None` where the system does not provide it.
 #[must_use]
 pub fn boot_id() -> Option<u64> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u64::from_str_radix(&id.trim().replace('-', "").get(..16)?.to_ascii_lowercase(), 16).ok()
 }
 
-/// A duration as the timing core reckons with it.
+/// A duration in the unit of the timing core.
 #[must_use]
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -12,9 +12,9 @@ pub fn counted(count: impl Display, what: &str) -> String {
     format!("{number} {what}{s}")
 }
 
-/// A second as people read it, at the second `now`: `16:02:24Z (51 s ago)`. With its date where that is another day's.
+/// An epoch second for people, seen from `now`: `16:02:24Z (51 s ago)`, with its date if that is another day.
 pub(crate) fn when(second: u64, now: u64) -> String {
-    // The last second that can be written with a year of four digits: another replica may say anything.
+    // The last second with a four-digit year: another replica may send any number.
     const LAST_SECOND: u64 = 253_402_300_799;
     const DAY: u64 = 24 * 3600;
     let since = Duration::from_secs(second.min(LAST_SECOND));

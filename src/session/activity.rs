@@ -9,7 +9,7 @@ pub enum Source {
     Request = 0,
     /// Body bytes moved.
     Transfer = 1,
-    /// A data frame came from the client. Pings are nobody's activity.
+    /// The client sent a data frame. Ping frames never count as activity.
     ClientFrame = 2,
     /// A data frame came from the app.
     ServerFrame = 3,
@@ -17,7 +17,7 @@ pub enum Source {
     ClientPong = 4,
     /// The app accepted the token: the session began.
     Accepted = 5,
-    /// An operator said that it goes on.
+    /// An operator extended the session.
     Operator = 6,
 }
 

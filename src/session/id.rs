@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 
-/// How tokens become session ids: by SHA-256, or by HMAC-SHA-256 with a secret, which nobody can try tokens against
-/// who only sees the store or the log.
+/// How tokens become session ids: by SHA-256, or by HMAC-SHA-256 with a secret. With a secret, access to the store or
+/// the log alone does not allow guessing tokens.
 #[derive(Clone, Default)]
 pub struct SessionIds {
     keyed: Option<Arc<Hmac<Sha256>>>,

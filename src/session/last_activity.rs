@@ -26,37 +26,40 @@ impl Activity {
     }
 }
 
-/// The last activity of each source, and how much of it the store has been told.
+/// The last activity of each source, and how much of it the store knows.
 #[derive(Debug)]
 pub struct LastActivity {
     /// By [`Source`].
     last: [AtomicU64; Source::ALL.len()],
-    /// The word of the last activity that was told.
-    told: AtomicU64,
+    /// The last acknowledged activity, as a word.
+    acknowledged: AtomicU64,
     /// Requests whose answer has not begun. While there are any, the session is active.
     awaited: AtomicU32,
 }
 
 impl LastActivity {
-    /// A pulse that begins with `beat`, of which the store knows already.
+    /// Begins with `activity`, which the store already knows.
     #[must_use]
-    pub fn new(beat: Activity) -> Self {
-        let activity_record =
-            Self { last: Default::default(), told: AtomicU64::new(beat.to_word()), awaited: AtomicU32::new(0) };
-        activity_record.touch(beat);
+    pub fn new(activity: Activity) -> Self {
+        let activity_record = Self {
+            last: Default::default(),
+            acknowledged: AtomicU64::new(activity.to_word()),
+            awaited: AtomicU32::new(0),
+        };
+        activity_record.touch(activity);
         activity_record
     }
 
-    /// Records activity. Merges by maximum: last activity never moves back, whoever calls and in whatever order.
-    /// One atomic operation, since every frame of a tunnel comes by here.
-    pub fn touch(&self, beat: Activity) {
-        self.last[beat.source as usize].fetch_max(beat.to_word(), Ordering::AcqRel);
+    /// Records activity. Merges by maximum: the last activity never moves back, whatever the order of the callers. One
+    /// atomic operation, since every frame of a tunnel passes here.
+    pub fn touch(&self, activity: Activity) {
+        self.last[activity.source as usize].fetch_max(activity.to_word(), Ordering::AcqRel);
     }
 
     /// The last activity. The words are read one after the other, and none of them ever moves back: so neither does this.
     #[must_use]
     pub fn last(&self) -> Activity {
-        // There is one: that which the pulse began with.
+        // There always is one: the first.
         Activity::from_word(self.last_word()).unwrap_or(Activity { at: Moment(0), source: Source::Accepted })
     }
 
@@ -64,26 +67,26 @@ impl LastActivity {
         self.last.iter().map(|word| word.load(Ordering::Acquire)).max().unwrap_or_default()
     }
 
-    /// The last activity of each source that there was: as this replica saw it, or the store told it.
+    /// The last activity of each source, as seen by this replica or reported by the store.
     pub fn by_source(&self) -> impl Iterator<Item = Activity> {
         self.last.iter().filter_map(|word| Activity::from_word(word.load(Ordering::Acquire)))
     }
 
-    /// The last activity, where the store has not been told of it.
+    /// The last activity, if the store has not acknowledged it.
     #[must_use]
     pub fn unsynced(&self) -> Option<Activity> {
         let last = self.last_word();
-        Activity::from_word(last).filter(|_| last > self.told.load(Ordering::Acquire))
+        Activity::from_word(last).filter(|_| last > self.acknowledged.load(Ordering::Acquire))
     }
 
-    /// The store has lost what it was told.
+    /// The store has lost what it knew.
     pub fn mark_unsynced(&self) {
-        self.told.store(0, Ordering::Release);
+        self.acknowledged.store(0, Ordering::Release);
     }
 
-    /// The store has been told of `beat`. Later activity stays untold.
-    pub fn acknowledged(&self, beat: Activity) {
-        self.told.fetch_max(beat.to_word(), Ordering::AcqRel);
+    /// The store has acknowledged `activity`. Later activity stays unsynced.
+    pub fn acknowledged(&self, activity: Activity) {
+        self.acknowledged.fetch_max(activity.to_word(), Ordering::AcqRel);
     }
 
     /// A request has been forwarded and its answer has not begun.
@@ -108,38 +111,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn beat(at: u64, source: Source) -> Activity {
+    fn activity(at: u64, source: Source) -> Activity {
         Activity { at: Moment(at), source }
     }
 
     #[test]
-    fn what_the_store_was_told_is_not_told_twice() {
-        let activity_record = LastActivity::new(beat(5, Source::Accepted));
+    fn acknowledged_activity_is_not_reported_again() {
+        let activity_record = LastActivity::new(activity(5, Source::Accepted));
         assert_eq!(activity_record.unsynced(), None);
-        activity_record.touch(beat(9, Source::ClientPong));
+        activity_record.touch(activity(9, Source::ClientPong));
         let unsynced = activity_record.unsynced().unwrap();
-        assert_eq!(unsynced, beat(9, Source::ClientPong));
-        activity_record.touch(beat(12, Source::Request));
+        assert_eq!(unsynced, activity(9, Source::ClientPong));
+        activity_record.touch(activity(12, Source::Request));
         activity_record.acknowledged(unsynced);
-        assert_eq!(activity_record.unsynced(), Some(beat(12, Source::Request)));
+        assert_eq!(activity_record.unsynced(), Some(activity(12, Source::Request)));
     }
 
     proptest! {
         #[test]
         fn the_last_of_each_source_and_of_all_is_the_maximum_in_any_order(
-            beats in proptest::collection::vec((1u64..1 << 50, 0..Source::ALL.len()), 1..40),
+            seen in proptest::collection::vec((1u64..1 << 50, 0..Source::ALL.len()), 1..40),
         ) {
-            let begun = beat(0, Source::Accepted);
+            let begun = activity(0, Source::Accepted);
             let activity_record = LastActivity::new(begun);
-            let mut all: Vec<_> = beats.iter().map(|(at, source)| beat(*at, Source::ALL[*source])).collect();
-            for beat in &all {
-                activity_record.touch(*beat);
+            let mut all: Vec<_> = seen.iter().map(|(at, source)| activity(*at, Source::ALL[*source])).collect();
+            for one in &all {
+                activity_record.touch(*one);
             }
             all.push(begun);
-            let last = all.iter().map(|beat| beat.at).max();
+            let last = all.iter().map(|one| one.at).max();
             prop_assert_eq!(Some(activity_record.last().at), last);
-            prop_assert_eq!(activity_record.unsynced().map(|beat| beat.at), last);
-            let of = |source: Source| all.iter().filter(|beat| beat.source == source).max_by_key(|beat| beat.at).copied();
+            prop_assert_eq!(activity_record.unsynced().map(|one| one.at), last);
+            let of = |source: Source| all.iter().filter(|one| one.source == source).max_by_key(|one| one.at).copied();
             let expected: Vec<_> = Source::ALL.into_iter().filter_map(of).collect();
             prop_assert_eq!(activity_record.by_source().collect::<Vec<_>>(), expected);
         }

@@ -7,9 +7,9 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Mode {
-    /// Nothing: everything passes through, no token is looked for, and nobody's time counts.
+    /// Everything passes through: no token is looked for, and no idle time counts.
     Off,
-    /// It is decided and recorded, and nobody is cut or refused.
+    /// Decisions are made and recorded, but nothing is cut or refused.
     Observe,
     /// It is cut, and its token refused.
     Enforce,

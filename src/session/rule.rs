@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Whole seconds since 1970-01-01T00:00:00Z. No timezone has a say in it.
+/// Whole seconds since 1970-01-01T00:00:00Z. No timezone is involved.
 pub type EpochSeconds = u64;
 
 /// `[idle]`: how long a session may last, in whole seconds.
@@ -16,8 +16,8 @@ pub struct Limits {
     pub retention: u64,
 }
 
-/// Since when idle time counts, where that is not the last activity: from when counting was unbroken, if that is later. `at`
-/// is the second that it is asked for; what began after it does not matter then.
+/// The start of idle time, where that is not the last activity: the start of unbroken counting, if later. `at` is the
+/// second asked about; counting that started after it does not matter.
 #[must_use]
 pub fn counts_from(counting: EpochSeconds, last_activity: EpochSeconds, at: EpochSeconds) -> Option<EpochSeconds> {
     (last_activity < counting && counting <= at).then_some(counting)
@@ -62,7 +62,7 @@ impl Reason {
         }
     }
 
-    /// Whether somebody wanted it, rather than the rule. Such an end holds even where the rule only observes.
+    /// Whether a person ended it, and not the rule. Such an end holds even in a mode that only observes.
     #[must_use]
     pub fn is_by_hand(self) -> bool {
         matches!(self, Self::Logout | Self::Operator)
@@ -75,7 +75,7 @@ impl fmt::Display for Reason {
     }
 }
 
-/// What the rule says of a session.
+/// The rule's verdict on a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Not over; can be over from `due` on, if nothing happens until then.

@@ -1,4 +1,5 @@
-//! What every store promises. One suite for all of them: it moves no clock, it only says how long ago things were.
+//! What every store promises: one suite for all of them. It moves no clock, and only states how long ago something
+//! happened.
 
 use super::{Ended, Known, Live, MemoryStore, Store, Touch};
 use crate::clock::{Clock, Moment, epoch_milliseconds};
@@ -10,8 +11,8 @@ fn touch(token: &str, age: u64) -> Touch {
     Touch { id: SessionId::of_token(token.as_bytes()), age, source: Source::Request, created_age: age }
 }
 
-/// Up to when all was told: means nothing to a store of one replica, and a first report begins now.
-const NOBODY: Moment = Moment(0);
+/// The mark. It means nothing to a store of one replica, whose first report begins now.
+const NO_MARK: Moment = Moment(0);
 
 fn live(known: Known) -> Live {
     match known {
@@ -32,28 +33,28 @@ fn about(value: u64, wanted: u64) -> bool {
     (wanted..=wanted + 1500).contains(&value)
 }
 
-async fn a_stranger_is_unknown_and_stays_so(store: &dyn Store) {
-    let id = touch("stranger", 0).id;
+async fn an_unknown_id_stays_unknown(store: &dyn Store) {
+    let id = touch("unknown", 0).id;
     assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown);
     assert_eq!(store.end(id, Reason::Logout).await.unwrap(), Known::Unknown);
     assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown);
 }
 
 async fn what_was_lost_is_written_back(store: &dyn Store) {
-    store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NOBODY, Mode::Enforce).await.unwrap();
+    store.flush(&[Touch { created_age: 30_000, ..touch("lost", 2_000) }], NO_MARK, Mode::Enforce).await.unwrap();
     let known = live(store.lookup(touch("lost", 0).id).await.unwrap());
     assert!(about(known.age, 2_000) && about(known.created_age, 30_000), "{known:?}");
-    let dead = store.report_ends(Touch { created_age: 30_000, ..touch("buried", 20_000) }, Reason::Logout, 5_000).await;
+    let dead = store.report_ends(Touch { created_age: 30_000, ..touch("ended", 20_000) }, Reason::Logout, 5_000).await;
     let record = ended(dead.unwrap());
     assert_eq!((record.reason, record.ended - record.last_activity), (Reason::Logout, 15));
-    ended(store.lookup(touch("buried", 0).id).await.unwrap());
+    ended(store.lookup(touch("ended", 0).id).await.unwrap());
 }
 
 async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
     let id = touch("ages", 0).id;
     assert!(about(live(store.begin(touch("ages", 8_000)).await.unwrap()).age, 8_000));
-    store.flush(&[touch("ages", 3_000)], NOBODY, Mode::Enforce).await.unwrap();
-    store.flush(&[touch("ages", 9_000)], NOBODY, Mode::Enforce).await.unwrap();
+    store.flush(&[touch("ages", 3_000)], NO_MARK, Mode::Enforce).await.unwrap();
+    store.flush(&[touch("ages", 9_000)], NO_MARK, Mode::Enforce).await.unwrap();
     let known = live(store.lookup(id).await.unwrap());
     assert!(about(known.age, 3_000), "{known:?}");
     // Over when more than the limit has passed since the second of the last activity.
@@ -72,7 +73,7 @@ async fn only_the_idle_are_ended(store: &dyn Store) {
     assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
 }
 
-async fn only_in_one_mode_anybody_is_ended(store: &dyn Store) {
+async fn sessions_end_in_enforce_only(store: &dyn Store) {
     store.begin(touch("seen", 12_000)).await.unwrap();
     for mode in [Mode::Observe, Mode::Off] {
         let known = store.judge(touch("seen", 12_000), 0, mode).await.unwrap();
@@ -81,7 +82,7 @@ async fn only_in_one_mode_anybody_is_ended(store: &dyn Store) {
         assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
         live_still(store.lookup(touch("seen", 0).id).await.unwrap());
     }
-    // As soon as it is not over, it is none of both.
+    // A session that is not over any more is neither.
     live(store.judge(touch("seen", 1_000), 0, Mode::Observe).await.unwrap());
     store.begin(touch("aged", 45_000)).await.unwrap();
     let known = store.judge(touch("aged", 0), 0, Mode::Observe).await.unwrap();
@@ -112,7 +113,7 @@ async fn the_ended_stay_ended(store: &dyn Store) {
     store.begin(touch("dead", 0)).await.unwrap();
     let record = ended(store.end(id, Reason::Logout).await.unwrap());
     assert!(about(60_000 - record.remembered_for, 0) || record.remembered_for == 60_000, "{record:?}");
-    let flushed = store.flush(&[touch("dead", 0)], NOBODY, Mode::Enforce).await.unwrap();
+    let flushed = store.flush(&[touch("dead", 0)], NO_MARK, Mode::Enforce).await.unwrap();
     assert_eq!(flushed.ended.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [id]);
     for known in [
         store.lookup(id).await.unwrap(),
@@ -127,11 +128,11 @@ async fn the_ended_stay_ended(store: &dyn Store) {
 
 /// Holds a store, which was opened with [`LIMITS`], to all of it.
 pub(super) async fn keeps_its_promises(store: &dyn Store) {
-    a_stranger_is_unknown_and_stays_so(store).await;
+    an_unknown_id_stays_unknown(store).await;
     what_was_lost_is_written_back(store).await;
     ages_become_seconds_and_only_the_latest_counts(store).await;
     only_the_idle_are_ended(store).await;
-    only_in_one_mode_anybody_is_ended(store).await;
+    sessions_end_in_enforce_only(store).await;
     the_lifetime_ends_the_active(store).await;
     the_ended_stay_ended(store).await;
     time_that_was_off_does_not_count(store).await;

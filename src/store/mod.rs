@@ -1,7 +1,7 @@
 //! The store: the one truth about sessions, in epoch seconds.
 //!
-//! Nobody tells the store what time it is. Callers say how long ago something was; the store turns that age into an
-//! epoch second with its own clock, in the same step in which it decides. So no two clocks are ever compared.
+//! Callers never send a time, only ages. The store turns an age into an epoch second by its own clock, in the same step
+//! in which it decides. So no two clocks are ever compared.
 
 #[cfg(test)]
 mod contract;
@@ -56,7 +56,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Activity to be told to the store.
+/// Activity to report to the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Touch {
     /// Whose.
@@ -76,7 +76,7 @@ pub enum Known {
     Unknown,
     /// It is live.
     Live(Live),
-    /// It is over, and lives on, since whoever judged it ends nobody; with the record that its end would have had.
+    /// Overdue: the session lives on because the mode does not end it. Carries the record that its end would have had.
     Overdue(Live, Ended),
     /// It has ended, and its token is dead.
     Ended(Ended),
@@ -108,7 +108,7 @@ pub struct Ended {
     pub ended: EpochSeconds,
     /// Why.
     pub reason: Reason,
-    /// Since when counting was unbroken then, where that is later than the last activity: idle time counts from there.
+    /// The start of unbroken counting then, if later than the last activity: idle time counts from there.
     pub counting: Option<EpochSeconds>,
     /// Up to when every replica's activity was known when this was decided.
     pub watermark: EpochSeconds,
@@ -139,16 +139,16 @@ fn second_of(now: u64, age: u64) -> EpochSeconds {
     now.saturating_sub(age) / 1000
 }
 
-/// What came of telling a store.
+/// The outcome of a report.
 #[derive(Clone, Debug, Default)]
 pub struct Flushed {
-    /// Sessions it was told of that have ended.
+    /// Reported sessions that have ended.
     pub ended: Vec<(SessionId, Ended)>,
-    /// It has lost what it was told before: all of it is to be told again.
+    /// The store has lost what it knew: everything must be reported again.
     pub resync: bool,
     /// How the switch of the whole fleet stands, where it was ever set.
     pub fleet: Option<Fleet>,
-    /// It cannot keep what it is told where it should, and has it in memory only.
+    /// The store cannot persist what it accepts, and keeps it in memory only.
     pub unkept: bool,
 }
 
@@ -162,8 +162,8 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// How it stands at `now`, in epoch milliseconds by the store's clock: what was set for a while may be over. Whoever
-    /// reads that only now must not begin with it once more.
+    /// The switch as it stands at `now`, in epoch milliseconds by the store's clock: a setting with a time limit may
+    /// have run out. A replica that reads it late must not start that time again.
     #[must_use]
     pub(crate) fn at(self, now: u64) -> Self {
         match self.until {
@@ -191,7 +191,7 @@ pub struct Answers {
     pub silent: u64,
 }
 
-/// What a store tells by itself.
+/// What a store sends on its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notification {
     /// Some replica has ended this session.
@@ -200,7 +200,7 @@ pub enum Notification {
     Switched(Fleet),
     /// Some replica, maybe this one, asks all of them.
     Asked(Question),
-    /// Something may have been missed: known sessions are to be looked up again.
+    /// A notification may have been missed: known sessions must be looked up again.
     Gap,
 }
 
@@ -209,8 +209,8 @@ pub enum Notification {
 /// the same time, makes the decision as soon as it can be.
 pub const REPORTED_AFTER_THE_TURN: u64 = 50;
 
-/// How long nobody may have counted, in milliseconds, for counting to be unbroken. After a longer gap, a restart or a
-/// suspended machine, idle time starts anew: nobody is cut for time in which idlegate did not see what they did.
+/// The longest gap without counting, in milliseconds, that does not break it. After a longer one (a restart, a
+/// suspended machine) idle time starts again: no session expires for time in which idlegate could not see activity.
 const MAX_GAP: u64 = 60_000;
 
 /// Where sessions are kept. Each call is one atomic step for the session it names.
@@ -218,41 +218,42 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// What it is, in a word.
     fn kind(&self) -> &'static str;
 
-    /// The store's time, in epoch milliseconds, as far as it is known here without asking.
+    /// The store's time, in epoch milliseconds, as known here without asking.
     fn now(&self) -> Option<u64>;
 
     /// What is known of `id`.
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known>;
 
-    /// Since when counting is unbroken, in epoch seconds, as far as is known here: nobody is idle from before.
+    /// The start of unbroken counting, in epoch seconds, as known here: no idle time counts from before.
     fn counting(&self) -> EpochSeconds;
 
     /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known>;
 
-    /// Merges activity, by maximum: all that this replica saw up to `told`, in `mode`. A session that the store has lost
-    /// is begun again; one that has ended stays so, and is told of. While any replica is `off`, and when the last of
-    /// them returns, counting begins anew for everybody: what it did not see may have been activity.
+    /// Merges activity by maximum: everything this replica saw up to `synced_to`, in `mode`. A session that the store
+    /// has lost begins again; an ended one stays ended, and the reply says so. While any replica is `off`, and when the
+    /// last of them returns, counting starts again for every session: what an `off` replica did not see may have been
+    /// activity.
     fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed>;
 
-    /// Merges the activity of `touch`, then compares and ends: the session is over for all, or the newer activity
-    /// that forbids it comes back. `seen_idle` is for how many milliseconds this replica has itself seen it idle. In any
-    /// other mode than `enforce` nothing is ended: what is over has lapsed.
+    /// Merges the activity of `touch`, then compares and ends: either the session is ended for all replicas, or the
+    /// newer activity that prevents it is returned. `seen_idle` is how many milliseconds this replica itself has seen
+    /// the session idle. In any mode other than `enforce` nothing ends: a session past its timeout is overdue.
     fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known>;
 
     /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
     /// no trace.
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known>;
 
-    /// Tells of an end, `ended_age` milliseconds ago, that the store has lost.
+    /// Reports an end, `ended_age` milliseconds ago, that the store has lost.
     fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known>;
 
-    /// The record of an end that is decided here and now, though the store does not answer. It is to be buried there
-    /// when the store is back.
+    /// The record of an end that is decided here and now, while the store does not answer. It must be reported when the
+    /// store is back.
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended;
 
-    /// The end of a session that is over, where the store does not answer and this replica may decide by itself: it is
-    /// the only one, and its operator said so. The record is to be buried in the store when it is back.
+    /// The end of an expired session, where the store does not answer and this replica may decide alone: it is declared
+    /// to be the only one. The record must be reported when the store is back.
     fn decide_alone(&self, _touch: Touch, _seen_idle: u64) -> Option<Ended> {
         None
     }
@@ -271,24 +272,23 @@ pub trait Store: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
     }
 
-    /// Writes back how the switch of the whole fleet stood, where the store has lost it; not where somebody has set it
-    /// since.
+    /// Writes the fleet's switch back where the store has lost it, unless it has been set since.
     fn restore_fleet(&self, _fleet: Fleet) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// Asks every replica, this one included, and returns what they answered within a second. Nobody answers where
-    /// there is one replica only, which knows the answer itself.
+    /// Asks every replica, this one included, and returns what they answered within a second. Where there is only one
+    /// replica, none answers: it knows the answer itself.
     fn ask_all<'a>(&'a self, _question: &'a str) -> StoreFuture<'a, Answers> {
         Box::pin(std::future::ready(Ok(Answers::default())))
     }
 
-    /// Answers a question that was heard.
+    /// Answers another replica's question.
     fn answer<'a>(&'a self, _question: &'a Question, _answer: &'a str) -> StoreFuture<'a, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    /// The next thing that the store tells by itself. Never, where there is one replica only.
+    /// The store's next notification. Never resolves where there is only one replica.
     fn next_notification(&self) -> StoreFuture<'_, Notification> {
         Box::pin(std::future::pending())
     }

@@ -17,7 +17,7 @@ pub(super) struct Table {
     clock: Clock,
     /// The epoch millisecond at which `clock` read 0. Fixed at the start, so that a stepped wall clock moves nothing.
     epoch_of_clock: u64,
-    /// Since when counting is unbroken. Nobody is idle from before: nobody was counting then.
+    /// The start of unbroken counting. No idle time counts from before.
     counting: AtomicU64,
     shelf: Mutex<Shelf>,
 }
@@ -47,7 +47,7 @@ pub(super) struct StoredEnd {
 }
 
 impl StoredSession {
-    /// A session of which nothing but `touch` is known.
+    /// A session of which only `touch` is known.
     fn from_touch(touch: Touch, now: u64) -> Self {
         let last_activity = second_of(now, touch.age);
         let created = second_of(now, touch.created_age).min(last_activity);
@@ -56,14 +56,14 @@ impl StoredSession {
 
     /// Last activity never moves back.
     fn merge(&mut self, at: EpochSeconds, source: Source) {
-        // Of one second, the last that was told is the source.
+        // Within one second, the last reported source counts.
         if at >= self.last_activity {
             self.last_activity = at;
             self.source = source;
         }
     }
 
-    /// The second from which on nobody needs this record: no app accepts the token any more.
+    /// The second after which this record is not needed: no app accepts the token any more.
     fn forgotten_at(&self, limits: &Limits) -> EpochSeconds {
         match self.end {
             Some(end) => end.at.saturating_add(limits.retention),
@@ -171,10 +171,10 @@ impl Table {
         StoredEnd { at, reason, counting }
     }
 
-    /// One atomic step: `change` the record of `id` where it is still remembered, and tell what is known then.
+    /// One atomic step: `change` the record of `id` if it is still remembered, and return what is known then.
     fn step(&self, id: SessionId, change: impl FnOnce(Option<&mut StoredSession>, u64)) -> Known {
         let (mut shelf, now) = self.enter();
-        // What is forgotten stays where it is until it is swept: only then do others hear that it has gone.
+        // A forgotten record stays until it is swept: only then is its disappearance visible.
         let remembered = |record: &&mut StoredSession| record.forgotten_at(&self.limits) > now / 1000;
         change(shelf.records.get_mut(&id).filter(remembered), now);
         self.known(shelf.records.get(&id), now)
@@ -188,11 +188,11 @@ impl Table {
 
     pub(super) fn begin(&self, touch: Touch) -> Known {
         let (mut shelf, now) = self.enter();
-        self.tell(&mut shelf, touch, now)
+        self.update(&mut shelf, touch, now)
     }
 
     /// Merges the activity of one session, which begins with it where it is not known.
-    fn tell(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
+    fn update(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
         let fresh = StoredSession::from_touch(touch, now);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
         if record.forgotten_at(&self.limits) <= now / 1000 {
@@ -207,12 +207,12 @@ impl Table {
     pub(super) fn flush(&self, touches: &[Touch], mode: Mode) -> Flushed {
         let (mut shelf, now) = self.enter();
         if mode == Mode::Off {
-            // Up to now nobody was counting.
+            // Until now no idlegate was counting.
             self.counting.store(now / 1000, Ordering::Release);
         }
         let mut flushed = Flushed::default();
         for touch in touches {
-            if let Known::Ended(ended) = self.tell(&mut shelf, *touch, now) {
+            if let Known::Ended(ended) = self.update(&mut shelf, *touch, now) {
                 flushed.ended.push((touch.id, ended));
             }
         }

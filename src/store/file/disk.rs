@@ -73,18 +73,18 @@ pub(super) struct Kept {
     pub(super) records: HashMap<SessionId, StoredSession>,
     /// Since when counting was unbroken.
     pub(super) counting: EpochSeconds,
-    /// Until when somebody counted.
+    /// Until when an idlegate was counting.
     pub(super) counted: Counted,
 }
 
-/// A moment in which somebody counted, by every clock.
+/// A moment at which an idlegate was counting, by every clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Counted {
     /// In epoch milliseconds, by the store's own time.
     pub(super) epoch: u64,
     /// By the machine's clock, which counts from a boot.
     pub(super) at: Moment,
-    /// Which boot. `None` in a file that does not tell, and where the system did not say.
+    /// The boot. `None` in a file that lacks it, or where the system did not provide it.
     pub(super) boot: Option<u64>,
 }
 

@@ -1,7 +1,7 @@
-//! How long no idlegate was running, as far as that can be known.
+//! How long no idlegate was running, where that can be known.
 //!
-//! The wall clock may have been stepped meanwhile, or before; the machine's clock since its boot is not. So within one
-//! boot the time is measured by the latter. Across a boot it cannot be measured, and counting begins anew.
+//! The wall clock may have been stepped; the clock that counts from the machine's boot may not. So within one boot the
+//! latter measures the time. Across a boot it cannot be measured, and counting starts again.
 
 use super::disk::{Counted, Kept};
 use crate::clock::Moment;
@@ -19,7 +19,7 @@ pub(super) struct Begin {
     pub(super) epoch: u64,
     /// By the machine's clock.
     pub(super) now: Moment,
-    /// Which boot that clock counts from; `None` where the system does not say.
+    /// The boot that this clock counts from; `None` where the system does not provide it.
     pub(super) boot: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn resume(mut kept: Kept, begin: Begin) -> Resumed {
     Resumed { kept, epoch, counting, gap }
 }
 
-/// The milliseconds since somebody counted last, by the machine's clock; `None` across a boot.
+/// The milliseconds since an idlegate last counted, by the machine's clock; `None` across a boot.
 fn measured(counted: &Counted, begin: Begin) -> Option<u64> {
     let same_boot = counted.boot.is_some() && counted.boot == begin.boot && begin.now >= counted.at;
     same_boot.then(|| begin.now.since(counted.at))
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(resumed.gap, gap, "{downtime} ms, boot {boot:?}");
             assert_eq!(idle, if gap == Gap::Short { 68 } else { 0 });
         }
-        // A file of an earlier version says neither.
+        // A file of an earlier version has neither.
         let mut old = kept(NOON * 1000, 8);
         old.counted = Counted { epoch: NOON * 1000, ..Counted::default() };
         let begin = Begin { epoch: NOON * 1000 + 2_000, now: Moment(52_000), boot: None };

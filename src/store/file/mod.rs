@@ -29,11 +29,11 @@ pub struct FileStore {
 }
 
 impl FileStore {
-    /// Opens the store in the file at `path`, or creates it. `epoch` is now, in epoch milliseconds by the wall clock, and
-    /// `boot` says which boot `clock` counts from.
+    /// Opens the store in the file at `path`, or creates it. `epoch` is now, in epoch milliseconds by the wall clock,
+    /// and `boot` is the boot that `clock` counts from.
     ///
     /// # Errors
-    /// Where the file cannot be opened, is in use, or is not such a store.
+    /// The file cannot be opened, is in use, or is not such a store.
     pub fn open(path: &Path, limits: Limits, clock: Clock, epoch: u64, boot: Option<u64>) -> Result<Self, FileError> {
         Self::on(Disk::at(path)?, limits, clock, epoch, boot)
     }

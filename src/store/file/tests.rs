@@ -83,7 +83,7 @@ async fn a_restart_neither_revives_the_dead_nor_forgets_the_living() {
 }
 
 #[tokio::test]
-async fn nobody_is_cut_for_time_when_nobody_was_counting() {
+async fn downtime_never_counts_as_idle() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions");
     for (gap, still_live) in [(50_000, false), (120_000, true)] {
@@ -110,7 +110,7 @@ async fn a_suspended_machine_did_not_count_and_a_restart_does_not_forget_it() {
         store.begin(touch("ada")).await.unwrap();
         count_for(&store, &time, 3_550_000).await;
         time.fetch_add(gap, Ordering::Relaxed);
-        // Nothing has asked the table since. What the writer writes last must know it all the same.
+        // No lookup has touched the table since. The last write must still include this.
         store.close().await.unwrap();
         drop(store);
         let idle = 3_550_000 + gap;
@@ -121,7 +121,7 @@ async fn a_suspended_machine_did_not_count_and_a_restart_does_not_forget_it() {
 }
 
 #[tokio::test]
-async fn a_clock_set_back_makes_nobody_idle_and_nobody_live_longer_than_from_now() {
+async fn a_clock_set_back_expires_no_session_and_extends_none_beyond_now() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions");
     let store = open(&path, NOON + 7_200_000);
@@ -133,7 +133,7 @@ async fn a_clock_set_back_makes_nobody_idle_and_nobody_live_longer_than_from_now
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_the_store_is_refused_with_a_cure() {
+async fn a_file_that_cannot_be_the_store_is_refused_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     let refused = |path: &Path| FileStore::open(path, LIMITS, clock(), NOON, BOOT).unwrap_err().to_string();
     assert!(refused(&folder.path().join("no/such/folder")).contains("make its folder"));

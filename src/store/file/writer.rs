@@ -1,4 +1,4 @@
-//! The thread that writes: once a second what has changed, and now and then that somebody is counting.
+//! The writing thread: changes once a second, and now and then a note that idlegate still counts.
 
 use super::disk::{Counted, Disk};
 use crate::session::SessionId;
@@ -11,8 +11,7 @@ use std::time::Duration;
 /// How long changes wait to be written together.
 const TOGETHER: Duration = Duration::from_secs(1);
 
-/// How many rounds without a change may pass until it is written that somebody counts. Well below the gap that would
-/// break counting.
+/// How many rounds without a change may pass before that note is written. Well below the gap that would break counting.
 const IDLE_ROUNDS: u32 = 10;
 
 /// Writes what changes in a table to a disk.
@@ -66,7 +65,7 @@ impl Writer {
         self.shared.state.lock().failing
     }
 
-    /// Asks for the last changes to be written. What is returned waits for it, and tells whether they were.
+    /// Requests that the last changes be written. The returned future resolves when they are, or could not be.
     pub(super) fn close(&self) -> impl FnOnce() -> bool + Send + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.close()

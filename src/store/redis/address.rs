@@ -1,12 +1,12 @@
-//! Where the server is found, as `[store] url` says it. No error repeats any of it: there are passwords in URLs.
+//! The server's address, from `[store] url`. No error repeats any part of it: URLs contain passwords.
 
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisResult};
 use std::fmt;
 
-/// Where Sentinels listen, unless the URL says otherwise.
+/// The default port of Sentinels.
 const SENTINEL_PORT: u16 = 26379;
 
-/// Whom to ask for the server that may write.
+/// How to find the server that accepts writes.
 pub(super) enum Address {
     /// It is this one.
     Server(ConnectionInfo),
@@ -21,7 +21,7 @@ pub(super) enum Address {
 pub enum AddressError {
     /// It cannot be read.
     NotRedis,
-    /// Sentinels are to be asked, and not for what.
+    /// Sentinels, but no service name.
     NoService,
     /// A cluster, and a database other than 0.
     ClusterDatabase,

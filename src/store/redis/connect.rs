@@ -1,5 +1,5 @@
-//! The way to the server that may write. With one server there is nothing to find; Sentinels, or the nodes of a cluster,
-//! are asked anew at every connection, so that whoever was promoted is found.
+//! Finds the server that accepts writes. A single server needs no search; Sentinels, or the nodes of a cluster, are
+//! asked again for every connection, so that a promoted server is found.
 
 use super::RedisSettings;
 use super::address::Address;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-/// How long the server may take to answer, or to accept a connection. A flush a second has to fit in.
+/// How long the server may take to answer, or to accept a connection. The report of every second must fit in.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often a node of a cluster may send us on to another: what one knows is at most a little out of date.
@@ -127,7 +127,7 @@ impl Target {
         tokio::time::timeout(RESPONSE_TIMEOUT, finding).await.unwrap_or_else(timed_out)
     }
 
-    /// Everybody that can be asked, and to which server each of them leads.
+    /// Every Sentinel or node that can be asked, and the server it leads to.
     pub(super) async fn witnesses(&self) -> Vec<(String, RedisResult<String>)> {
         let address =
             |client: RedisResult<Client>| client.map(|client| client.get_connection_info().addr().to_string());
@@ -152,7 +152,7 @@ impl Target {
 }
 
 impl Sentinel {
-    /// The master by its word, and by the master's own: there may be none for some seconds.
+    /// The master that the Sentinel names, confirmed by the server itself: for some seconds there may be none.
     async fn master(&self) -> RedisResult<Client> {
         let mut sentinel = connect(&self.client).await?;
         let mut asked = redis::cmd("SENTINEL");
@@ -168,8 +168,8 @@ impl Sentinel {
     }
 }
 
-/// The server that most of those who are asked lead to: one that is cut off from the others may not have heard of a
-/// promotion. More than half of them are enough, and nobody waits long for the rest.
+/// The server that most of the asked lead to: one that is cut off from the others may have missed a promotion. More
+/// than half of them are enough, and the wait for the rest is short.
 async fn most_named(asked: impl Iterator<Item = impl Future<Output = RedisResult<Client>>>) -> RedisResult<Client> {
     let mut asked: FuturesUnordered<_> = asked.collect();
     let all = asked.len();
@@ -198,11 +198,11 @@ async fn most_named(asked: impl Iterator<Item = impl Future<Output = RedisResult
         }
     }
     let most = named.into_iter().max_by_key(|(times, _)| *times);
-    let nobody = || failed.unwrap_or_else(|| RedisError::from((ErrorKind::Client, "nobody to ask")));
-    most.map(|(_, client)| client).ok_or_else(nobody)
+    let nothing = || failed.unwrap_or_else(|| RedisError::from((ErrorKind::Client, "there is no server to ask")));
+    most.map(|(_, client)| client).ok_or_else(nothing)
 }
 
-/// The node that has the slot of `key`, by what `node` says.
+/// The node that owns the slot of `key`, according to `node`.
 async fn owner(node: &Client, key: &str) -> RedisResult<Client> {
     let (mut node, mut sent_on) = (node.clone(), 0);
     loop {

@@ -1,9 +1,9 @@
-//! The connections to the server: one for commands, one that hears of ends. Scripts may be forgotten by the server at
-//! any time; what was to be run is made anew then, and sent with the script's text.
+//! The connections to the server: one for commands, one for notifications. The server may forget scripts at any time;
+//! the command is then built again with the script's text.
 
 use super::RedisSettings;
 use super::connect::{RESPONSE_TIMEOUT, Target, connect};
-use super::fleet::heard;
+use super::fleet::notification;
 use crate::metrics::StoreMetrics;
 use crate::store::{Notification, StoreError};
 use futures_util::StreamExt;
@@ -16,11 +16,11 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// How long hearing pauses before it tries again.
+/// How long to wait before subscribing again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How often it is asked whether the server is still there, and still the one that may write: a host that is gone hangs
-/// up on nobody, and a master that was cut off from its Sentinels goes on as if nothing had happened.
+/// How often to check that the server is still there, and still accepts writes: a dead host closes no connection, and a
+/// master that was cut off from its Sentinels continues as before.
 const CHECKED_EVERY: Duration = Duration::from_secs(2);
 
 /// How a script is named in a command.
@@ -65,8 +65,8 @@ pub(super) struct Connections {
     pub(super) metrics: StoreMetrics,
 }
 
-/// The connection for commands, made when it is first used. It has a number, and is never repaired in silence: whoever
-/// answers on the next one may have lost what was told on this one.
+/// The connection for commands, made at first use. It has a number and is never repaired silently: the server behind
+/// the next one may have lost what was sent on this one.
 #[derive(Clone)]
 struct Commands {
     number: u64,
@@ -140,7 +140,7 @@ impl Connections {
         &self.channel
     }
 
-    /// Does something on the connection, and gives it up if it proves to be dead.
+    /// Runs something on the connection, and drops the connection if it proves dead.
     async fn on_connection<T>(&self, act: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>) -> RedisResult<T> {
         let Commands { number, made } = self.commands.lock().clone();
         let acting = async {
@@ -172,11 +172,11 @@ impl Connections {
         self.on_connection(async move |mut connection| command.query_async(&mut connection).await).await
     }
 
-    /// Runs all of `commands` in one transaction and one round trip, in their order and with nothing in between.
+    /// Runs all of `commands` in one transaction and one round trip, in order, with nothing in between.
     ///
     /// # Errors
-    /// Where one of them failed. The others have been run all the same; but a server that has no memory for a write, or
-    /// is no master, refuses all of them alike.
+    /// One of them failed. The others have still run; but a server without memory for writes, or one that is not a
+    /// master, refuses all of them.
     pub(super) async fn transact(&self, commands: &[Cmd]) -> RedisResult<Vec<Value>> {
         let mut transaction = redis::pipe();
         // Not `atomic()`: redis 1.8 miscounts where MULTI itself is refused, as it is for want of a password.
@@ -237,8 +237,8 @@ impl Connections {
                 *subscription = None;
                 continue;
             };
-            if let Some(heard) = message.get_payload::<String>().ok().and_then(|text| heard(&text)) {
-                return heard;
+            if let Some(received) = message.get_payload::<String>().ok().and_then(|text| notification(&text)) {
+                return received;
             }
         }
     }
@@ -257,8 +257,8 @@ impl Connections {
         tokio::time::timeout(RESPONSE_TIMEOUT, subscribing).await.unwrap_or_else(timed_out)
     }
 
-    /// Whether `server` is still the one that may write, as far as anybody can be asked. Where it is not, the
-    /// connection for commands is given up as well, unless it leads to the right one already.
+    /// Whether `server` is still the one that accepts writes, according to those that can be asked. If not, the
+    /// connection for commands is dropped as well, unless it already leads to the right server.
     async fn is_still(&self, server: &ConnectionAddr) -> bool {
         if matches!(*self.target, Target::Server(_)) {
             return true;

@@ -11,7 +11,7 @@ pub(super) struct Denial {
     pub(super) fix: &'static str,
 }
 
-/// Why the server refuses, if that is what `error` says. A server that is not reached refuses nothing.
+/// Why the server refuses, if `error` is a refusal. A server that cannot be reached refuses nothing.
 pub(super) fn denial(error: &RedisError) -> Option<Denial> {
     let text = error.to_string();
     let says = |word: &str| error.code() == Some(word) || text.contains(word);

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 /// How often the way to the server and back is measured.
 const ROUND_TRIPS: usize = 5;
 
-/// A flush a second, with look-ups between, should never have to wait, in microseconds.
+/// The report of every second, with lookups between, should never have to wait; in microseconds.
 const SLOW: u64 = 50_000;
 
 /// How far this host's clock may be from the server's, in milliseconds, before logs are hard to compare.
@@ -79,7 +79,7 @@ impl RedisStore {
         findings
     }
 
-    /// Who would take over, where somebody can; and by what clock.
+    /// The server that would take over, and its clock.
     async fn stand_ins(&self) -> Vec<Finding> {
         if matches!(self.connections.target(), Target::Server(_)) {
             return Vec::new();
@@ -93,7 +93,7 @@ impl RedisStore {
         };
         if replicas.is_empty() {
             let fix = "give it a replica (REPLICAOF)";
-            return vec![Finding::wrong("nobody would take over if the server died: it has no replica", fix)];
+            return vec![Finding::wrong("no server would take over if this one died: it has no replica", fix)];
         }
         let mut findings = Vec::new();
         for ReplicaInfo { ip, port, .. } in replicas {
@@ -171,7 +171,7 @@ impl RedisStore {
         let key = self.key(id);
         let forgotten = self.connections.run(|_| delete(&key)).await;
         match (lived, left.and(forgotten)) {
-            (Ok(Known::Ended(_)), Ok(_)) => Finding::Good("a session can be begun, told of and ended".to_owned()),
+            (Ok(Known::Ended(_)), Ok(_)) => Finding::Good("a session can be begun, reported and ended".to_owned()),
             (Ok(Known::Ended(_)), Err(error)) => {
                 Finding::Note(format!("the session of this test could not be deleted ({error}); it will expire"))
             }
@@ -185,7 +185,7 @@ impl RedisStore {
 
     async fn subscription(&self) -> Finding {
         match self.connections.subscribe().await {
-            Ok(_) => Finding::Good("ends on other replicas can be heard".to_owned()),
+            Ok(_) => Finding::Good("notifications of ends on other replicas are received".to_owned()),
             Err(error) => Finding::wrong(
                 format!("cannot subscribe to notifications; ends are found by the periodic recheck ({error})"),
                 format!("{}, on the channel {}", allow("SUBSCRIBE"), self.connections.channel()),

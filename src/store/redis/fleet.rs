@@ -1,4 +1,4 @@
-//! What replicas say to each other through the server: how the switch of all of them stands, and what one asks all.
+//! What replicas exchange through the server: the fleet's switch, and questions that one asks all.
 
 use super::RedisStore;
 use crate::session::{Mode, SessionId};
@@ -7,11 +7,11 @@ use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// What a message begins with that tells of the switch of the whole fleet.
+/// The prefix of a message with the fleet's switch.
 const SWITCHED: &str = "mode ";
 
-/// How many milliseconds after its sending an order is still carried out: whoever waits for the answer gives up a little
-/// later ([`RESPONSE_TIMEOUT`](super::link::RESPONSE_TIMEOUT)). The server's time is known as what it is at the least.
+/// How many milliseconds after its sending an order may still be carried out: its sender gives up a little later
+/// ([`RESPONSE_TIMEOUT`](super::connect::RESPONSE_TIMEOUT)). The server's time is known as a lower bound.
 const CARRIED_OUT_WITHIN: u64 = 900;
 
 /// What the server answers where the order came too late.
@@ -33,12 +33,12 @@ const LOOKED_EVERY: Duration = Duration::from_millis(20);
 const ANSWERS_KEPT: u64 = 10;
 
 /// What a message on the channel means; nothing, where it is of another version.
-pub(super) fn heard(message: &str) -> Option<Notification> {
+pub(super) fn notification(message: &str) -> Option<Notification> {
     if let Some(value) = message.strip_prefix(SWITCHED) {
         return fleet_of_text(value).map(Notification::Switched);
     }
     if let Some(asked) = message.strip_prefix(ASKED) {
-        // No key: anybody may publish here, and would have us write where they like.
+        // Not a key from the message: any client can publish here, and could make replicas write anywhere.
         let (number, text) = asked.split_once(' ').filter(|(number, _)| number.len() == NUMBER_DIGITS)?;
         let number = u64::from_str_radix(number, 16).ok()?;
         return Some(Notification::Asked(Question { number, text: text.to_owned() }));
@@ -52,8 +52,8 @@ impl RedisStore {
         format!("{}:mode", self.settings.prefix)
     }
 
-    /// Sets the switch of the whole fleet: for those who come later, and for those who are there, at once. If it is only
-    /// written back because it was `lost`, what somebody has set meanwhile stays.
+    /// Sets the fleet's switch, for the replicas that run and those that start later. If it is only written back
+    /// because it was `lost`, a value set meanwhile stays.
     pub(super) async fn switch(&self, fleet: Fleet, lost: bool) -> RedisResult<()> {
         let set = |naming| {
             let view = *self.view.lock();
@@ -69,7 +69,7 @@ impl RedisStore {
         }
     }
 
-    /// Reads how the switch of the whole fleet stands. What is no mode counts as nothing, and is said once.
+    /// Reads the fleet's switch. An invalid value counts as none, and is logged once.
     pub(super) fn fleet_of(&self, text: &[u8]) -> Option<Fleet> {
         let text = String::from_utf8_lossy(text);
         let fleet = fleet_of_text(&text);
@@ -89,11 +89,11 @@ impl RedisStore {
         format!("{}:answers:{number:0NUMBER_DIGITS$x}", self.settings.prefix)
     }
 
-    /// Asks every replica that is there, this one included. Returns what was answered in time; where the server does not
-    /// answer, that nobody else did.
+    /// Asks every running replica, this one included, and returns the answers that came in time. If the server does not
+    /// answer, no other replica has.
     pub(super) async fn ask_all(&self, question: &str) -> Answers {
         let others = self.view.lock().others;
-        match self.ask_everybody(question, others.saturating_add(1)).await {
+        match self.ask_replicas(question, others.saturating_add(1)).await {
             Ok(answers) => answers,
             Err(error) => {
                 tracing::debug!(%error, "the other replicas could not be asked");
@@ -102,7 +102,7 @@ impl RedisStore {
         }
     }
 
-    async fn ask_everybody(&self, question: &str, everybody: u64) -> RedisResult<Answers> {
+    async fn ask_replicas(&self, question: &str, replicas: u64) -> RedisResult<Answers> {
         let number = rand::random::<u64>();
         let mut publish = ::redis::cmd("PUBLISH");
         publish.arg(self.connections.channel()).arg(format!("{ASKED}{number:0NUMBER_DIGITS$x} {question}"));
@@ -113,7 +113,7 @@ impl RedisStore {
             look.arg(self.answers_key(number)).arg(0).arg(-1);
             let answered: Vec<Vec<u8>> = self.connections.ask(look).await?;
             let waited = Duration::from_millis(self.clock.now().since(started));
-            let silent = everybody.saturating_sub(answered.len() as u64);
+            let silent = replicas.saturating_sub(answered.len() as u64);
             if silent == 0 || waited > ANSWERED_WITHIN {
                 let texts = answered.iter().map(|answer| String::from_utf8_lossy(answer).into_owned()).collect();
                 return Ok(Answers { texts, silent });

@@ -1,8 +1,8 @@
 //! Redis: the one truth of any number of replicas.
 //!
-//! What a replica saw goes there as ages, about once a second, and then its mark: "all told up to here". A session is
-//! ended by one step in the server, and only when the oldest mark of the live replicas lies beyond its limit. While the
-//! server does not answer, nobody is ended, and what was seen is told later.
+//! About once a second a replica sends the activity it saw, as ages, and then its mark: "everything up to here is
+//! reported". One step in the server ends a session, and only when the oldest mark of all live replicas lies beyond its
+//! timeout. While the server does not answer, no session ends, and activity is reported later.
 
 mod address;
 mod connect;
@@ -37,7 +37,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use view::View;
 
-/// How long an end may wait for what other replicas have to report before that is said, in milliseconds: it is late then.
+/// How long an end may wait for the reports of other replicas before that is logged, in milliseconds: it is late then.
 const LATE: u64 = 2_000;
 
 /// How the store is reached, and what it keeps.
@@ -79,7 +79,7 @@ pub struct RedisStore {
     fleet_is_junk: AtomicBool,
     /// [`MAX_GAP`], but in a test that has no minute to spare.
     gap_at_most: u64,
-    /// Since when an end has been waiting for a report of another replica, and whether that was said.
+    /// Since when an end waits for the report of another replica, and whether that was logged.
     waiting: Mutex<Option<(Moment, bool)>>,
 }
 
@@ -94,10 +94,10 @@ impl RedisSettings {
 }
 
 impl RedisStore {
-    /// A store at the URL of `settings`. Nothing is connected yet: a server that is down is no reason not to start.
+    /// A store at the URL of `settings`. Nothing is connected yet: idlegate starts even if the server is down.
     ///
     /// # Errors
-    /// Where the URL is none of Redis, or a file that is named cannot be read.
+    /// The URL is not a Redis URL, or a named file cannot be read.
     pub fn new(mut settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
         if matches!(Address::of(settings.url.reveal()), Ok(Address::Cluster(_))) {
             // What stands in braces decides on the slot: one for all.
@@ -129,7 +129,7 @@ impl RedisStore {
         Self { replica, ..self }
     }
 
-    /// Counts its round trips, and what it hears of clocks and replicas, in these metrics.
+    /// Counts round trips, and what it learns of clocks and replicas, in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: StoreMetrics) -> Self {
         self.connections.metrics = metrics;
@@ -140,7 +140,7 @@ impl RedisStore {
         format!("{}:session:{id}", self.settings.prefix)
     }
 
-    /// An end waits for what another replica has to report. Where that takes so long that the cut is late, it is said.
+    /// An end waits for the report of another replica. Where that makes the cut late, it is logged.
     fn note_waiting(&self) {
         let now = self.clock.now();
         let mut waiting = self.waiting.lock();
@@ -183,7 +183,7 @@ impl Store for RedisStore {
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
         Box::pin(async move {
             match self.step(SessionCall::Update, touch).await? {
-                Known::Unknown => Err(StoreError::Unavailable("it took too long to hear of the session".to_owned())),
+                Known::Unknown => Err(StoreError::Unavailable("the session did not become known in time".to_owned())),
                 known => Ok(known),
             }
         })
@@ -194,7 +194,7 @@ impl Store for RedisStore {
             self.view.lock().count(self.clock.now(), self.gap_at_most);
             let reported = self.report(touches, synced_to, mode).await;
             self.note(reported.as_ref().err());
-            // One that has no room is still the one: on another connection it would be told everything once more.
+            // A server without memory is still the right one: a new connection would only cause a resync.
             if reported.as_ref().is_err_and(|error| !connection::is_short_of_memory(error)) {
                 self.connections.renew();
             }
@@ -234,7 +234,7 @@ impl Store for RedisStore {
 
     fn decide_alone(&self, touch: Touch, seen_idle: u64) -> Option<Ended> {
         let view = *self.view.lock();
-        // Somebody else reported: what is declared is not so.
+        // Another replica has reported: the declared number is wrong.
         let off = self.was_off.load(Ordering::Acquire);
         if !self.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 || off {
             return None;

@@ -1,20 +1,20 @@
--- A replica reports up to when it has told all activity. KEYS[1] holds the marks of all replicas, and since when
--- counting is unbroken; KEYS[2] says the latter once more, for people. KEYS[3] is the switch of the whole fleet.
+-- A replica reports its mark: up to when it has reported all activity. KEYS[1] holds the marks of all replicas, and the
+-- start of unbroken counting; KEYS[2] repeats the latter for people. KEYS[3] is the fleet's switch.
 local id, mode = ARGV[1], ARGV[2]
--- What this server's clock said at the replica's earlier report (-1: there was none), and how long before now that was
--- for the replica: up to where all is told, and up to the sending of this. `slack` is what the way may have taken.
-local base, told, sent, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
--- `stepped_by`: the step of this clock that the replica has seen since then, and that nobody has noted here.
+-- This server's clock at the replica's earlier report (-1: there was none), and how long after it, by the replica's
+-- clock, the mark lies and this report was sent. `slack` is the allowance for the message delay.
+local base, synced_to, sent, slack = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+-- `stepped_by`: a step of this clock that the replica has seen since, and that is not noted here yet.
 local confirmed, steps_known, stepped_by = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 local grace, gap, limit = tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
--- Whether somebody does not count: this replica is `off`, or was since its last report, or another one is.
+-- Whether some replica does not count: this one is `off`, or was since its last report, or another one is.
 local uncounted = mode == 'off' or ARGV[13] == '1'
 local counting_known = tonumber(ARGV[14])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
--- Anybody may have written there. What is not of our form is removed, and the first of it said.
+-- Any client may have written there. A value of another form is removed, and the first ones are reported.
 local junk, removed = {}, 0
 local function remove(field, value)
   redis.call('HDEL', KEYS[1], field)
@@ -51,8 +51,8 @@ for i = 1, #all, 2 do
   end
 end
 local counting, steps, stood = facts.counting, facts.steps, marks[id] and marks[id][1]
--- Its mark stands as it was confirmed, so nothing was lost here: what is missing all the same was junk, or removed by
--- hand, and the replica knows it.
+-- Its mark is at least the confirmed one, so nothing was lost here: what is still missing was invalid, or was removed
+-- by hand, and the replica knows it.
 local intact = base >= 0 and stood ~= nil and stood >= confirmed
 if intact and steps < steps_known then
   steps = steps_known
@@ -63,15 +63,15 @@ end
 -- noted here measures from before the last one: that one is no news.
 local measured = base >= 0 and steps_known == steps
 local drift = measured and now - (base + sent) or 0
--- Far ahead: this came late, from a connection that hung, or the clock was stepped forward. Which it is the replica
--- knows by the answer, and says with its next report. Nothing is taken from this one, as nothing was from the touches
--- before it: see `not_after` there.
+-- Far ahead: either this report is late, from a connection that hung, or the clock was stepped forward. The replica can
+-- tell from the reply, and says so in its next report. Nothing is accepted from this one, nor from the updates before
+-- it: see `not_after` there.
 local late = measured and drift >= slack
 if late or drift > -2000 then drift = measured and not late and stepped_by or 0 end
 if drift ~= 0 then
   steps, facts.stepped = steps + 1, math.floor(now / 1000)
   redis.call('HSET', KEYS[1], 'steps', steps, 'stepped', facts.stepped)
-  -- What was written by the clock as it was is written anew: no replica has become older by this, and nobody idle.
+  -- Values written by the old clock are moved by the step: no activity gets older, and no session idle.
   for field, mark in pairs(marks) do
     mark[1] = math.max(mark[1] + drift, 0)
     redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
@@ -84,8 +84,8 @@ if drift ~= 0 then
   redis.call('HSET', KEYS[1], 'counting', counting)
 end
 
--- A stamp from far in the future says nothing. It is removed as well, but not by whoever cannot tell it from what a step
--- of this clock has left.
+-- A value from far in the future means nothing. It is removed, but only by a replica that can tell it from the result
+-- of a step.
 local sure, soon = measured and not late and drift == 0, now + 5000
 for field, mark in pairs(marks) do
   if mark[1] > soon then
@@ -110,12 +110,12 @@ local before = marks[id] and marks[id][1]
 for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
 marks[id] = nil
 
--- The mark lies in this server's own time: what it said at an earlier report, and how long ago that was for the
--- replica. So it lies a message's way before the moment of the report, never after it. A replica of which nothing is
--- known, or less than it has told, has to tell all first; until then it holds verdicts back, but not for long.
+-- The mark is in this server's own time: its clock at an earlier report, plus the replica's own time since. So it lies
+-- one message delay before now, never after. A replica that is unknown here, or of which less is known than it
+-- reported, must resync; until then it holds verdicts back, for a limited time.
 local known = measured and not late and before ~= nil and stood >= confirmed
 local mark = before and math.min(before, now) or now - grace + 2000
-if known then mark = math.min(base + told + drift, now) end
+if known then mark = math.min(base + synced_to + drift, now) end
 
 local newest, oldest, others, struck = math.max(before or 0, facts.left), mark, 0, {}
 for field, other in pairs(marks) do
@@ -139,7 +139,7 @@ if facts.stepped > 0 and math.abs(now / 1000 - facts.stepped) > limit then
   facts.stepped = 0
 end
 if mode == 'left' then
-  -- It has told all and goes: nobody waits for it. Counting was unbroken up to here.
+  -- It has reported everything and leaves: no replica waits for it. Counting was unbroken up to here.
   redis.call('HDEL', KEYS[1], id)
   redis.call('HSET', KEYS[1], 'left', string.format('%.0f', now))
 else

@@ -10,12 +10,12 @@ use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
 
-/// How many sessions are told of in one transaction. The server does nothing else meanwhile, so it has to end.
-const TOLD_AT_ONCE: usize = 10_000;
+/// The most updates in one transaction. The server does nothing else meanwhile.
+const MAX_UPDATES: usize = 10_000;
 
 impl RedisStore {
-    /// Tells all of `touches`, then sets the mark: in one transaction, so in one round trip, and so that the mark can only
-    /// be there if all of it has been told. More than a transaction holds goes before, and has to be confirmed first.
+    /// Reports all of `touches`, then sets the mark: in one transaction, so in one round trip, and so that the mark is
+    /// only set if all of it is stored. What exceeds one transaction is sent before, and must be confirmed first.
     pub(super) async fn report(&self, touches: &[Touch], synced_to: Moment, mode: Mode) -> RedisResult<Flushed> {
         let started = self.clock.now();
         if mode == Mode::Off {
@@ -27,17 +27,17 @@ impl RedisStore {
         }
         let connection = self.connections.number();
         let mut flushed = Flushed::default();
-        let mut chunks: Vec<&[Touch]> = touches.chunks(TOLD_AT_ONCE).collect();
+        let mut chunks: Vec<&[Touch]> = touches.chunks(MAX_UPDATES).collect();
         let last = chunks.pop().unwrap_or_default();
         let mut untaken = false;
         for chunk in chunks {
-            let answers = self.connections.transact(&self.tell(chunk, started)).await?;
-            untaken |= self.hear_of(chunk, &answers, &mut flushed)?;
+            let answers = self.connections.transact(&self.updates(chunk, started)).await?;
+            untaken |= self.read_answers(chunk, &answers, &mut flushed)?;
         }
-        // What was not taken, or was told to a server that may be another by now, is told again, and the mark stays.
+        // What was not accepted, or was sent to what may have been another server, is sent again, and the mark stays.
         let synced_to =
             if untaken || self.connections.number() != connection { self.view.lock().synced_to } else { synced_to };
-        let mut commands = self.tell(last, started);
+        let mut commands = self.updates(last, started);
         let (sent, connection) = (self.clock.now(), self.connections.number());
         commands.push(self.mark(Naming::Text, synced_to, sent, mode.name()));
         let mut answers = self.connections.transact(&commands).await?;
@@ -47,19 +47,19 @@ impl RedisStore {
         if mode != Mode::Off {
             self.was_off.store(false, Ordering::Release);
         }
-        let news = self.view.lock().hear(&report, synced_to);
-        untaken |= self.hear_of(last, &answers, &mut flushed)?;
+        let news = self.view.lock().receive(&report, synced_to);
+        untaken |= self.read_answers(last, &answers, &mut flushed)?;
         if second_of(report.reading.server, LATE) <= report.oldest / 1000 {
             *self.waiting.lock() = None;
         }
-        self.tell_of(news, &found);
+        self.log_news(news, &found);
         flushed.resync = news.resync || untaken;
         Ok(flushed)
     }
 
-    /// The commands that tell `touches`, whose ages were taken at `started`. The first brings the script's text: none of
-    /// those behind it can find it forgotten.
-    fn tell(&self, touches: &[Touch], started: Moment) -> Vec<Cmd> {
+    /// The commands for `touches`, whose ages were taken at `started`. The first carries the script's text, so that
+    /// none of the following finds the script forgotten.
+    fn updates(&self, touches: &[Touch], started: Moment) -> Vec<Cmd> {
         let now = self.clock.now();
         let namings = std::iter::once(Naming::Text).chain(std::iter::repeat(Naming::Hash));
         let synced_to = touches.iter().zip(namings);
@@ -69,7 +69,7 @@ impl RedisStore {
     }
 
     /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
-    fn hear_of(&self, touches: &[Touch], answers: &[Value], flushed: &mut Flushed) -> RedisResult<bool> {
+    fn read_answers(&self, touches: &[Touch], answers: &[Value], flushed: &mut Flushed) -> RedisResult<bool> {
         let mut untaken = answers.len() < touches.len();
         let mut junk = touches.iter().zip(answers).filter_map(|(touch, answer)| Some((touch.id, junk_of(answer)?)));
         if let Some((session, found)) = junk.next() {
@@ -85,7 +85,7 @@ impl RedisStore {
         Ok(untaken)
     }
 
-    fn tell_of(&self, news: News, found: &ReportOutcome) {
+    fn log_news(&self, news: News, found: &ReportOutcome) {
         if found.removed > 0 {
             let junk: Vec<_> = found.junk.iter().map(|junk| String::from_utf8_lossy(junk)).collect();
             tracing::warn!(
@@ -124,12 +124,12 @@ impl RedisStore {
         let (sent, connection) = (self.clock.now(), self.connections.number());
         let answer = self.connections.run(|naming| self.mark(naming, synced_to, self.clock.now(), mode.name())).await?;
         let (report, found) = report_of(&answer, sent, self.clock.now(), connection)?;
-        let news = self.view.lock().hear(&report, synced_to);
-        self.tell_of(news, &found);
+        let news = self.view.lock().receive(&report, synced_to);
+        self.log_news(news, &found);
         Ok(())
     }
 
-    /// All is told, and this replica goes: the others need not wait for it.
+    /// Everything is reported, and this replica leaves: the others need not wait for it.
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
             let synced_to = self.view.lock().synced_to;
@@ -147,7 +147,7 @@ impl RedisStore {
         command.arg(self.replicas_key()).arg(format!("{prefix}:counting")).arg(self.fleet_key());
         command.arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.synced_to).arg(measure.sent).arg(measure.slack);
-        command.arg(view.confirmed).arg(view.steps).arg(view.step_to_tell);
+        command.arg(view.confirmed).arg(view.steps).arg(view.unreported_step);
         command.arg(grace).arg(self.gap_at_most).arg(self.limits.timeout);
         command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting);
         command
@@ -214,7 +214,7 @@ fn is_an_answer(error: &RedisError) -> bool {
     }
 }
 
-/// What was found at the key of a session, and is none of ours.
+/// A value at a session's key that idlegate did not write.
 pub(super) fn junk_of(answer: &Value) -> Option<String> {
     let Value::Array(parts) = answer else { return None };
     let junk = Vec::<u8>::from_redis_value_ref(parts.get(7)?).ok().filter(|junk| !junk.is_empty())?;
@@ -235,7 +235,7 @@ pub(super) fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
 struct ReportOutcome {
     /// Replicas that were struck off.
     struck: Vec<String>,
-    /// How many fields were of somebody else's making, and the first of them.
+    /// How many fields idlegate did not write, and the first of them.
     removed: u64,
     junk: Vec<Vec<u8>>,
     /// How the switch of the whole fleet stands, as it is written there.

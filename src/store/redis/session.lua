@@ -14,7 +14,7 @@ local function second(milliseconds_ago)
   return math.floor((now_ms - milliseconds_ago) / 1000)
 end
 
--- Anybody may have written there. What is not of our form is `junk`: it counts as missing, and is said.
+-- Any client may have written there. A value of another form is `junk`: it counts as missing, and is reported.
 local names, junk = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored', 'counting' }, ''
 local fields = redis.pcall('HMGET', key, unpack(names))
 if fields.err then
@@ -36,13 +36,13 @@ local counted_from = tonumber(field(7, a_second))
 -- Beside an end nothing counts any more.
 if ended then junk = '' end
 
--- Since when idle time counts at a second, where that is later than the last activity; 0 where it is not.
+-- The start of idle time as of a second, where it is later than the last activity; else 0.
 local function counts_from(at)
   local from = math.max(counting, restored or 0)
   return last and from > last and from <= at and from or 0
 end
 
--- `would_end`, with its reason: it is over, and whoever asks ends nobody.
+-- `would_end`, with its reason: the session is overdue, and the caller ends nothing.
 local function answer(why, would_end)
   local at = last or ended
   if not at then return {now_ms} end
@@ -96,14 +96,14 @@ if step == 'end' then
   return finish(reason, now)
 end
 
--- An age is an age at its sending. What comes long after that, from a connection that hung, is not taken: the replica
--- has given it up and tells it again.
+-- An age holds for the moment of its sending. An update that arrives much later, from a connection that hung, is
+-- ignored: the replica has given it up and sends it again.
 if not_after > 0 and now_ms > not_after then return {now_ms} end
 
 -- 'update', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
 local at = math.min(second(age), now)
--- The server has lost it, or holds what cannot be, and with it what other replicas told and will not tell again: it
--- counts anew. Only whoever tells of a session that is missing may be its first.
+-- The server has lost the session, or holds an impossible value, and with it activity that other replicas will not
+-- report again: its idle time starts again. Only a replica that reports a missing session may begin it.
 local lost = junk ~= '' or (restored or 0) > now or (step ~= 'update' and (not last or last > now))
 local newer = not last or at > last or last > now
 if newer then last, last_source = at, source end
@@ -116,8 +116,8 @@ end
 
 if step ~= 'update' then
   local over = step == 'judge' and finish or answer
-  -- Idle time counts from the activity, and from no earlier than somebody was counting. It is decided only when
-  -- every live replica has reported up to a second in which the session was over.
+  -- Idle time counts from the activity, or from the start of counting if that is later. A verdict needs every live
+  -- replica to have reported up to a second in which the session was past its timeout.
   local since = math.max(last, counting, restored or 0)
   if now - since > limit and watermark - since > limit then return over('idle', now) end
   if lifetime >= 0 and now - created > lifetime then return over('lifetime', now) end

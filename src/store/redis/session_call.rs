@@ -14,14 +14,14 @@ use std::sync::atomic::Ordering;
 /// differ.
 const BEFORE_THE_REPORT: u64 = 10;
 
-/// What is to be done in the server.
+/// What the server does for one session.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum SessionCall {
     Lookup,
     Update,
     /// Compare and end.
     Judge,
-    /// Compare, and say what would be ended.
+    /// Compare, and return what would end.
     Watch,
     End(Reason),
     RecordEnd {
@@ -33,7 +33,7 @@ pub(super) enum SessionCall {
 impl RedisStore {
     /// Runs one step for a session.
     pub(super) async fn step(&self, step: SessionCall, touch: Touch) -> Result<Known, StoreError> {
-        // A server that refuses to write still knows who is dead.
+        // A server that refuses writes can still look up dead tokens.
         let answers = if matches!(step, SessionCall::Lookup) { &self.answers } else { &self.up };
         if !answers.load(Ordering::Acquire) {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
@@ -48,7 +48,7 @@ impl RedisStore {
         let answer =
             answer.map_err(|_| StoreError::Unavailable(format!("no answer within {:?}", connect::RESPONSE_TIMEOUT)))?;
         let known = answer.and_then(|answer| {
-            // A look leaves it to the next step to mend it, and to say so.
+            // A lookup leaves repairs, and their report, to the next step.
             if let (false, Some(junk)) = (matches!(step, SessionCall::Lookup), junk_of(&answer)) {
                 warn_of_junk(touch.id, &junk, 1);
             }

@@ -1,7 +1,7 @@
--- Sets the switch of the whole fleet, KEYS[1], to ARGV[1], and says so on the channel ARGV[2]: in one step, so that
--- what is heard comes in the order in which it was set. Where ARGV[3] is 'lost', only if no mode stands there: somebody
--- may have set one since it was seen to be missing. What comes after ARGV[4], in the server's milliseconds, is not done:
--- whoever sent it has been told that it was not, and nobody is to be cut by it later, unattended.
+-- Sets the fleet's switch, KEYS[1], to ARGV[1], and publishes it on the channel ARGV[2], in one step, so that
+-- notifications arrive in the order of the changes. If ARGV[3] is 'lost', only where no valid mode is set: one may have
+-- been set since it was found missing. An order that arrives after ARGV[4], in the server's milliseconds, is not
+-- carried out: its sender was told that it failed, and it must not cut sessions later, unattended.
 local value, channel, only_if, not_after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')
 if not_after > 0 and time[1] * 1000 + math.floor(time[2] / 1000) > not_after then return -1 end

@@ -36,7 +36,7 @@ impl Server {
             .stdout(Stdio::null())
             .spawn()
             .expect("redis-server, which tests/run installs");
-        // The file is there before anybody listens at it.
+        // The socket file exists before the server listens on it.
         while std::os::unix::net::UnixStream::connect(folder.path().join("s")).is_err() {
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -112,7 +112,7 @@ async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
     };
     tokio::time::timeout(Duration::from_secs(20), waiting)
         .await
-        .unwrap_or_else(|_| panic!("waited in vain for {what}"));
+        .unwrap_or_else(|_| panic!("timed out waiting for {what}"));
 }
 
 /// The store as it is when this replica has been counting for long.
@@ -135,12 +135,12 @@ async fn it_keeps_the_promises_of_every_store() {
 }
 
 #[tokio::test]
-async fn nobody_is_ended_before_every_replica_has_reported() {
+async fn no_session_ends_before_every_replica_has_reported() {
     let server = Server::start();
     let here = counting(&server, LIMITS).await;
     let there = counting(&server, LIMITS).await;
     here.begin(touch("ada", 10_000)).await.unwrap();
-    // Two seconds later it is over by its own time. But `there` has said nothing since.
+    // Two seconds later the session is overdue by its own time. But `there` has not reported since.
     tokio::time::sleep(Duration::from_millis(2_100)).await;
     here.flush(&[], here.clock.now(), Mode::Enforce).await.unwrap();
     let known = here.judge(touch("ada", 12_100), 12_100, Mode::Enforce).await.unwrap();
@@ -153,8 +153,8 @@ async fn nobody_is_ended_before_every_replica_has_reported() {
     assert!(live.age < 2_000, "{live:?}");
 }
 
-/// A single replica stands still for three seconds, which is more than `gap_at_most` or not, and its session
-/// is idle for longer than the limit then. What becomes of it; without a server where that is gone meanwhile.
+/// A single replica is suspended for three seconds, longer than `gap_at_most` or not, and its session is idle past the
+/// timeout then. Returns the outcome; without a server if it is gone meanwhile.
 async fn stood_still(gap_at_most: u64, outage: bool) -> Known {
     let server = Server::start();
     let mut store = counting(&server, LIMITS).await;
@@ -181,7 +181,7 @@ async fn a_lone_replica_that_stood_still_for_long_lets_idle_time_start_anew() {
     for outage in [false, true] {
         let (briefly, long) = tokio::join!(stood_still(60_000, outage), stood_still(2_000, outage));
         assert!(matches!(briefly, Known::Ended(_)), "{briefly:?}");
-        assert!(matches!(long, Known::Live(_)), "cut for time in which nobody counted: {long:?}");
+        assert!(matches!(long, Known::Live(_)), "cut for time that did not count: {long:?}");
     }
 }
 
@@ -239,7 +239,7 @@ async fn ten_thousand_active_sessions_cost_one_batch_a_second() {
     let before = round_trips();
     server.ask(&["CONFIG", "RESETSTAT"]).await;
     for _ in 0..3 {
-        // A touch is told by the second of the server, and none is told twice.
+        // Updates are stored by the server's second, and none is sent twice.
         tokio::time::sleep(Duration::from_millis(1)).await;
         for session in &sessions {
             session.touch(registry.clock().now(), Source::ClientFrame);

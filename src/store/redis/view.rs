@@ -1,4 +1,4 @@
-//! What this replica has last heard of all replicas, and of the server's clock.
+//! What this replica last learned of all replicas, and of the server's clock.
 
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
@@ -26,10 +26,9 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// By how many milliseconds the server's clock was stepped between an earlier reading and this one, or another server's
-    /// clock differs that was read in its place; 0 where a delay
-    /// on the way explains what it says. Rather too far back than too far ahead: marks are moved by it, and none may
-    /// come to lie after what was told.
+    /// By how many milliseconds the server's clock was stepped between two readings, or by how many the clock of the
+    /// server that took over differs; 0 where the message delay explains the difference. Rather too far back than too
+    /// far ahead: marks are moved by it, and none may get ahead of what is reported.
     fn step_after(&self, earlier: &Self) -> i64 {
         let least = earlier.server.saturating_add(self.sent.since(earlier.received));
         let most = earlier.server.saturating_add(self.received.since(earlier.sent));
@@ -52,7 +51,7 @@ pub(super) struct Report {
     pub(super) stepped: EpochSeconds,
     /// How many steps of its clock the server knows of.
     pub(super) steps: u64,
-    /// Whether the server still knew all that this replica had told.
+    /// Whether the server still knew everything that this replica had reported.
     pub(super) known: bool,
     /// This replica's mark, as it stands now.
     pub(super) mark: u64,
@@ -65,7 +64,7 @@ pub(super) struct Report {
 pub(super) struct News {
     /// The server's clock was stepped.
     pub(super) stepped: bool,
-    /// The server has lost what it was told, or was never told: tell it all again.
+    /// The server has lost reports, or never had them: resync.
     pub(super) resync: bool,
     /// There is another replica, and there was none.
     pub(super) company: bool,
@@ -74,9 +73,9 @@ pub(super) struct News {
 /// What a mark is made of, in the server's time: all in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Measure {
-    /// What the server's clock said at the last report; -1 where there was none.
+    /// The server's clock at the last report; -1 where there was none.
     pub(super) base: i64,
-    /// From then to where all is told.
+    /// From then to the mark.
     pub(super) synced_to: u64,
     /// From then to the sending.
     pub(super) sent: u64,
@@ -100,13 +99,13 @@ pub(super) struct View {
     pub(super) counting: EpochSeconds,
     /// Whether the server's clock was stepped less than a limit ago.
     pub(super) guarded: bool,
-    /// A step that the server has not been told of, in milliseconds; 0 for none.
-    pub(super) step_to_tell: i64,
+    /// A step that the server does not know of, in milliseconds; 0 for none.
+    pub(super) unreported_step: i64,
     /// How many steps of the server's clock this replica knows of.
     pub(super) steps: u64,
     /// This replica's mark, which the server has confirmed.
     pub(super) confirmed: u64,
-    /// Up to when all was told at the last report.
+    /// The mark of the last report.
     pub(super) synced_to: Moment,
     /// How many other replicas there were at the last report.
     pub(super) others: u64,
@@ -124,7 +123,7 @@ impl View {
         self.counted = now;
     }
 
-    /// What a report is made of that is sent now and tells everything up to `told`.
+    /// The measures of a report that is sent now with the mark `synced_to`.
     pub(super) fn measure(&self, synced_to: Moment, now: Moment) -> Measure {
         let Some(last) = self.last else { return Measure { base: -1, synced_to: 0, sent: 0, slack: 0 } };
         Measure {
@@ -135,20 +134,20 @@ impl View {
         }
     }
 
-    /// The server's time, as far as it is known.
+    /// The server's time, as known here.
     pub(super) fn server_now(&self, now: Moment) -> Option<u64> {
         self.last.map(|last| last.server.saturating_add(now.since(last.received)))
     }
 
-    /// Takes in the answer to a report that told all up to `told`.
-    pub(super) fn hear(&mut self, report: &Report, synced_to: Moment) -> News {
+    /// Processes the reply to a report with the mark `synced_to`.
+    pub(super) fn receive(&mut self, report: &Report, synced_to: Moment) -> News {
         let first = self.last.is_none();
         let company = report.others > 0 && self.others == 0;
         let noted = report.steps > self.steps;
         let seen = self.last.map_or(0, |last| report.reading.step_after(&last));
-        // The step that was told with this report is no news any more.
-        let stepped = !first && (seen != 0 || (noted && self.step_to_tell == 0));
-        self.step_to_tell = if noted { 0 } else { seen };
+        // The step sent with this report is known now.
+        let stepped = !first && (seen != 0 || (noted && self.unreported_step == 0));
+        self.unreported_step = if noted { 0 } else { seen };
         let elsewhere = self.last.is_some_and(|last| last.connection != report.reading.connection);
         self.last = Some(report.reading);
         self.watermark = report.oldest / 1000;
@@ -158,7 +157,7 @@ impl View {
         self.synced_to = synced_to;
         self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
-        // Nobody can tell what a server has lost in a failover or a restart: a mark that it kept may be older than an end.
+        // What a server lost in a failover or a restart cannot be known: a mark that it kept may be older than an end.
         News { stepped, resync: stepped || elsewhere || (!first && !report.known), company }
     }
 }
@@ -189,51 +188,51 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_never_lies_after_what_was_told() {
+    fn a_mark_never_lies_after_what_was_reported() {
         let mut view = View::default();
         assert_eq!(view.measure(Moment(5), Moment(6)).base, -1);
-        view.hear(&report(reading(1_000_000, 5, 300)), Moment(5));
+        view.receive(&report(reading(1_000_000, 5, 300)), Moment(5));
         // The server's time at 1,300 of ours is at least this.
         let measure = view.measure(Moment(1_300), Moment(1_350));
         assert_eq!(measure, Measure { base: 1_000_000, synced_to: 1_000, sent: 1_050, slack: 5_295 });
     }
 
     #[test]
-    fn a_server_that_forgot_us_is_told_all_again() {
+    fn a_server_that_lost_the_mark_gets_a_resync() {
         let mut view = View::default();
         let strange = Report { known: false, ..report(reading(1_000_000, 0, 1)) };
-        assert_eq!(view.hear(&strange, Moment(0)), News::default());
+        assert_eq!(view.receive(&strange, Moment(0)), News::default());
         let forgotten = Report { known: false, ..report(reading(1_001_000, 1_000, 1_001)) };
-        let news = view.hear(&forgotten, Moment(1_000));
+        let news = view.receive(&forgotten, Moment(1_000));
         assert!(news.resync && !news.stepped);
     }
 
     #[test]
-    fn whoever_answers_on_another_connection_is_told_all_again_and_goes_by_a_clock_of_its_own() {
+    fn a_server_on_another_connection_gets_a_resync_and_has_its_own_clock() {
         let elsewhere = |server, sent| Reading { connection: 2, ..reading(server, sent, sent + 10) };
         for (server, stepped) in [(1_001_000, false), (1_001_060, false), (1_001_080, true), (1_000_930, true)] {
             let mut view = View::default();
-            view.hear(&report(reading(1_000_000, 0, 10)), Moment(0));
-            let news = view.hear(&report(elsewhere(server, 1_000)), Moment(1_000));
+            view.receive(&report(reading(1_000_000, 0, 10)), Moment(0));
+            let news = view.receive(&report(elsewhere(server, 1_000)), Moment(1_000));
             assert!(news.resync && news.stepped == stepped, "{server}: {news:?}");
-            let news = view.hear(&report(elsewhere(server + 1_000, 2_000)), Moment(2_000));
+            let news = view.receive(&report(elsewhere(server + 1_000, 2_000)), Moment(2_000));
             assert!(!news.resync && !news.stepped, "{server}: {news:?}");
         }
     }
 
     #[test]
-    fn a_step_is_told_once_whoever_sees_it_first() {
+    fn a_step_is_reported_once_whichever_replica_sees_it_first() {
         let mut view = View::default();
-        view.hear(&report(reading(1_000_000, 0, 1)), Moment(0));
+        view.receive(&report(reading(1_000_000, 0, 1)), Moment(0));
         // Too small for the server to be sure of; we are.
-        let news = view.hear(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
-        assert!(news.resync && news.stepped && view.guarded && view.step_to_tell == 2_999, "{view:?}");
+        let news = view.receive(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
+        assert!(news.resync && news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
         let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };
-        assert_eq!(view.hear(&noted, Moment(2_000)), News::default());
-        assert!(view.guarded && view.step_to_tell == 0);
+        assert_eq!(view.receive(&noted, Moment(2_000)), News::default());
+        assert!(view.guarded && view.unreported_step == 0);
         // Seen by another replica, or by the server.
         let elsewhere = Report { steps: 2, stepped: 8_006, ..report(reading(8_006_000, 3_000, 3_001)) };
-        let news = view.hear(&elsewhere, Moment(3_000));
-        assert!(news.stepped && news.resync && view.step_to_tell == 0);
+        let news = view.receive(&elsewhere, Moment(3_000));
+        assert!(news.stepped && news.resync && view.unreported_step == 0);
     }
 }

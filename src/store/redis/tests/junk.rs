@@ -1,4 +1,4 @@
-//! What somebody else wrote: it hurts nobody but the key it lies in, and it is said.
+//! Data that something else wrote: it affects only its own key, and is reported.
 
 use super::replica::Log;
 use super::{LIMITS, Server, counting, flush, key_of, touch};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// That a session which is over is ended at once, by a store whose clock this is.
-async fn somebody_can_be_ended(store: &super::RedisStore, token: &str) {
+async fn a_session_can_end(store: &super::RedisStore, token: &str) {
     store.begin(touch(token, 12_000)).await.unwrap();
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
     let known = store.judge(touch(token, 12_000), 12_000, Mode::Enforce).await.unwrap();
@@ -28,14 +28,14 @@ async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
         let warnings = log.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains("no hash"), "{warnings:?}");
         assert!(matches!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Live(_)));
-        // What others told of it is lost: it is not cut by what is known here.
+        // What other replicas reported of the session is lost: knowledge of this replica alone does not cut it.
         let known = store.judge(touch("ada", 12_000), 12_000, Mode::Enforce).await.unwrap();
         assert!(matches!(known, Known::Live(live) if live.age < 12_000 + 2_000), "{known:?}");
-        somebody_can_be_ended(&store, &format!("idle {kind}")).await;
+        a_session_can_end(&store, &format!("idle {kind}")).await;
         server.replace(&key_of("ada"), kind).await;
         assert_eq!(store.end(touch("ada", 0).id, Reason::Logout).await.unwrap(), Known::Unknown);
-        let buried = store.report_ends(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
-        assert!(matches!(buried, Known::Ended(ended) if ended.reason == Reason::Logout), "{buried:?}");
+        let recorded = store.report_ends(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
+        assert!(matches!(recorded, Known::Ended(ended) if ended.reason == Reason::Logout), "{recorded:?}");
         assert_eq!(log.warnings().len(), 1);
         server.ask(&["DEL", &key_of("ada")]).await;
     }
@@ -44,7 +44,7 @@ async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
 const SHORT: Limits = Limits { timeout: 2, lifetime: None, ..LIMITS };
 
 #[tokio::test]
-async fn a_field_of_a_session_that_cannot_be_makes_nobody_immortal_and_cuts_nobody_early() {
+async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
     let server = Server::start();
     let log = Log::start();
     let store = counting(&server, SHORT).await;
@@ -124,7 +124,7 @@ async fn an_end_stays_whatever_is_written_beside_it() {
 }
 
 #[tokio::test]
-async fn junk_among_the_marks_is_removed_and_holds_nobody_up() {
+async fn junk_among_the_marks_is_removed_and_delays_no_end() {
     let server = Server::start();
     let log = Log::start();
     let store = counting(&server, LIMITS).await;
@@ -159,9 +159,9 @@ async fn junk_among_the_marks_is_removed_and_holds_nobody_up() {
         let hash = server.hash("test:replicas").await;
         assert_eq!(hash["counting"], "1000000000", "{field} {short} made idle time start anew: {hash:?}");
         assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", &store.replica], "{field} {short}");
-        // Whoever finds its own mark gone has to tell all first.
+        // A replica that finds its own mark gone must resync first.
         flush(&store, &[]).await;
-        somebody_can_be_ended(&store, &format!("idle {number}")).await;
+        a_session_can_end(&store, &format!("idle {number}")).await;
         assert_eq!(log.warnings(), [""; 0], "{field} {short} was said more than once");
     }
 }
@@ -192,7 +192,7 @@ async fn marks_of_another_type_are_lost_marks() {
         assert_eq!(log.warnings(), [""; 0]);
     }
     server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
-    somebody_can_be_ended(&store, "idle").await;
+    a_session_can_end(&store, "idle").await;
 }
 
 #[tokio::test]
@@ -206,7 +206,7 @@ async fn time_in_which_no_replica_counted_does_not_count_whatever_marks_say() {
             server.ask(&[&["HSET", "test:replicas", "left", left], more].concat()).await;
             flush(&server.store(LIMITS), &[]).await;
             let counting = &server.hash("test:replicas").await["counting"];
-            assert_ne!(counting, "1000000000", "{left} {more:?}: time that nobody counted counts");
+            assert_ne!(counting, "1000000000", "{left} {more:?}: time without counting counts");
         }
     }
 }

@@ -30,7 +30,7 @@ async fn a_session_that_the_server_lost_counts_anew_for_who_knows_the_least_of_i
     let server = Server::start();
     let (here, there) = (counting(&server, SHORT).await, counting(&server, SHORT).await);
     here.begin(Touch { created_age: 60_000, ..touch("ada", 10_000) }).await.unwrap();
-    // Seen and told elsewhere, and never told again; then the server evicts it.
+    // Reported elsewhere, and never reported again; then the server evicts it.
     there.flush(&[touch("ada", 0)], there.clock.now(), Mode::Enforce).await.unwrap();
     server.lose("ada").await;
     let lost = here.clock.now();
@@ -76,12 +76,12 @@ async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_kno
 }
 
 #[tokio::test]
-async fn what_arrives_long_after_its_sending_is_not_taken_and_is_told_again() {
+async fn a_report_that_arrives_late_is_ignored_and_sent_again() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     server.signal(Signal::STOP);
     let before = store.clock.now();
-    // It waits in the socket of a server that hangs, and whoever sent it has given it up.
+    // It waits in the socket of a server that hangs, and its sender has given it up.
     store.flush(&[touch("ada", 0)], before, Mode::Enforce).await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(7)).await;
     server.signal(Signal::CONT);

@@ -12,12 +12,12 @@ use std::sync::{Arc, Once};
 use tokio_util::sync::CancellationToken;
 
 thread_local! {
-    /// What was logged on this thread, where somebody wants to know.
+    /// What was logged on this thread, if a test collects it.
     static LOGGED: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
 }
 
-/// What is logged on the thread of a test. One subscriber is for all threads: with one for each, what another test logs
-/// for the first time, while this one begins, may be of interest to nobody for ever after.
+/// Collects what the thread of a test logs. All threads share one subscriber: with one each, tracing may cache that a
+/// line interests no subscriber when another test logs it first.
 pub(super) struct Log;
 
 /// Writes for the thread that it is on.

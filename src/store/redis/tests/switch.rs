@@ -1,4 +1,4 @@
-//! The switch of the whole fleet, and what replicas say to each other.
+//! The fleet's switch, and messages between replicas.
 
 use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
@@ -41,7 +41,7 @@ async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
             let warnings = log.warnings();
             let outage = warnings.iter().any(|line| line.contains("does not answer"));
             assert!(!outage && registry.metrics().store.is_up(), "{warnings:?}");
-            // Nobody mends it where no mode was ever seen; so it is said at the first of it.
+            // Nothing repairs it where no valid mode was ever seen, so the first invalid one is logged.
             assert_eq!(warnings.len(), usize::from(seen || kind == 0), "{seen} {kind}: {warnings:?}");
             assert_eq!(registry.mode(), if seen { Mode::Observe } else { Mode::Enforce });
             if seen {
@@ -78,7 +78,7 @@ async fn a_question_is_answered_at_its_own_key_only_and_not_for_ever() {
     ] {
         server.ask(&["PUBLISH", "test:ended", asked]).await;
     }
-    // Whoever has answered the last has heard those before it.
+    // The replica that answered the last question has received the ones before it.
     server.ask(&["PUBLISH", "test:ended", "ask fedcba9876543210 {}"]).await;
     let answers = "test:answers:fedcba9876543210";
     eventually("an answer", async || server.ask(&["EXISTS", answers]).await == Value::Int(1)).await;
@@ -90,7 +90,7 @@ async fn a_question_is_answered_at_its_own_key_only_and_not_for_ever() {
     assert_eq!(keys, [answers, "test:counting", "test:replicas", "theirs"]);
 }
 
-/// The answer to a report can be held up on its way, after the server has given it.
+/// The reply to a report can be delayed after the server has given it.
 #[derive(Debug)]
 struct Held {
     store: super::RedisStore,
@@ -164,7 +164,7 @@ impl Store for Holding {
 }
 
 #[tokio::test]
-async fn a_mode_that_was_read_before_another_was_heard_does_not_come_back() {
+async fn a_mode_read_before_a_newer_notification_does_not_come_back() {
     let server = Server::start();
     let operator = counting(&server, LIMITS).await;
     let (wanted, arrived, released) = (AtomicBool::new(false), Notify::new(), Notify::new());
@@ -175,7 +175,7 @@ async fn a_mode_that_was_read_before_another_was_heard_does_not_come_back() {
     for _ in 0..3 {
         operator.switch_fleet(Fleet { mode: Mode::Enforce, until: None }).await.unwrap();
         eventually("it to enforce", async || mode() == Mode::Enforce).await;
-        // This round reads `enforce`, and learns of it when `off` has long been heard.
+        // This round reads `enforce`, and gets the reply long after `off` was notified.
         held.wanted.store(true, Ordering::Release);
         held.arrived.notified().await;
         operator.switch_fleet(Fleet { mode: Mode::Off, until: None }).await.unwrap();
