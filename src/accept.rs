@@ -9,11 +9,11 @@ use std::time::Duration;
 /// How long accepting pauses when the system has no room for another connection.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long there has to be room again before it is news that there is none, in microseconds. At the limit each connection
-/// that ends makes room for one.
+/// How long there must have been room before the next shortage is logged again, in microseconds. At the limit, each
+/// connection that ends makes room for one.
 const QUIET: u64 = 60_000_000;
 
-/// What has to be remembered between two connections.
+/// The state kept between two connections.
 #[derive(Debug, Default)]
 pub(crate) struct Accepting {
     /// When there was no room last, see [`microseconds`].
@@ -21,7 +21,7 @@ pub(crate) struct Accepting {
 }
 
 impl Accepting {
-    /// The connection that was accepted; `None` where the next one is to be waited for.
+    /// The accepted connection; `None` where the caller should wait for the next one.
     pub(crate) async fn take<T>(&mut self, accepted: io::Result<T>) -> Option<T> {
         match accepted {
             Ok(accepted) => return Some(accepted),
@@ -35,7 +35,7 @@ impl Accepting {
         None
     }
 
-    /// Waits until whoever was accepted with `socket` is not the last who can be: those places are for what must go on.
+    /// Waits until the connection accepted with `socket` does not take the last descriptors: those are reserved.
     pub(crate) async fn wait_for_room(&mut self, socket: impl AsFd) {
         if !is_kept_back(&socket) {
             return;
@@ -57,7 +57,7 @@ impl Accepting {
         }
     }
 
-    /// There is no room `now`: whether that has to be said.
+    /// There is no room `now`. Returns whether to log it.
     fn is_news(&mut self, now: u64) -> bool {
         self.full.replace(now).is_none_or(|before| now.saturating_sub(before) >= QUIET)
     }

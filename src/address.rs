@@ -45,6 +45,6 @@ impl fmt::Display for Listen {
 pub struct AdminListen {
     /// `listen`: loopback, a Unix socket, or with `token_file` anywhere.
     pub listen: Listen,
-    /// `token_file`: holds what whoever comes has to know.
+    /// `token_file`: the file with the token that clients of this listener must send.
     pub token_file: Option<PathBuf>,
 }

@@ -4,7 +4,7 @@ use crate::session::Reason;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::Duration;
 
-/// `[cut]`: what clients are told when their session ends, in the app's own words, by the reason of the end.
+/// `[cut]`: what clients receive when their session ends, in the app's own words, by the reason of the end.
 #[derive(Clone, Debug)]
 pub struct Cut {
     /// `[cut.idle]`
@@ -18,7 +18,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// What is said of an end for this reason.
+    /// The words for this reason.
     #[must_use]
     pub fn words(&self, reason: Reason) -> &CutWords {
         match reason {
@@ -30,12 +30,12 @@ impl Cut {
     }
 }
 
-/// What clients are told when their session ends for one reason.
+/// What clients receive when their session ends for one reason.
 #[derive(Clone, Debug)]
 pub struct CutWords {
     /// `ws_message`: the text message a tunnel's client gets before the Close.
     pub ws_message: Option<String>,
-    /// `ws_code`: the Close code, 1000–1014 as far as RFC 6455 §7.4 lets an endpoint send them, or 3000–4999.
+    /// `ws_code`: the Close code, one that an endpoint may send (RFC 6455 §7.4): from 1000 to 1014, or 3000 to 4999.
     pub ws_code: u16,
     /// `ws_reason`: the Close reason, at most 123 bytes (RFC 6455 §5.5).
     pub ws_reason: String,
@@ -47,7 +47,7 @@ pub struct CutWords {
     pub http_headers: HeaderMap,
     /// `login_url`: where a page (not an API call) is redirected instead.
     pub login_url: Option<HeaderValue>,
-    /// `delay`: how long the tunnels of the session stay open after the end, for what the app still says. Only after a
-    /// logout; at most a minute.
+    /// `delay`: how long the session's tunnels stay open after the end, for the app's last messages. Only after a
+    /// logout; up to a minute.
     pub delay: Duration,
 }

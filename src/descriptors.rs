@@ -17,7 +17,7 @@ pub(crate) fn is_kept_back(descriptor: impl AsFd) -> bool {
     number >= limit.saturating_sub(KEPT_BACK.min(limit / 4))
 }
 
-/// That there is none left for clients.
+/// No descriptor is left for clients.
 pub(crate) fn none_left() -> io::Error {
     rustix::io::Errno::MFILE.into()
 }

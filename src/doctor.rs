@@ -41,7 +41,7 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What the running idlegate says about itself, where one runs by this configuration.
+/// What the running idlegate reports about itself, if one runs by this configuration.
 async fn running(admin: &AdminListen) -> Vec<Finding> {
     let modes = match cli::ask_running(admin).await {
         Ok(modes) => modes,

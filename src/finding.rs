@@ -25,7 +25,7 @@ impl Finding {
         Self::Wrong { what: what.into(), fix: fix.into() }
     }
 
-    /// Whether something has to be done.
+    /// Whether it needs fixing.
     #[must_use]
     pub fn is_wrong(&self) -> bool {
         matches!(self, Self::Wrong { .. })

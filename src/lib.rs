@@ -18,7 +18,7 @@ pub mod demo;
 pub mod doctor;
 pub mod reload;
 
-// Accept: the public listener, those beside it, and whoever hands sockets over.
+// Accept: the public listener, the listeners beside it, and sockets passed by the service manager.
 mod accept;
 mod admin;
 pub mod listen;
@@ -31,7 +31,7 @@ mod refusal;
 pub mod shutdown;
 mod stream;
 
-// How all of it is to be.
+// The configuration.
 pub mod config;
 
 // Sessions in memory, and the record of what is decided about them.

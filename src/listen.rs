@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 pub enum StartError {
     /// It cannot listen there.
     Listen {
-        /// The key that says where.
+        /// The configuration key of the address.
         key: &'static str,
         /// Where.
         address: String,
@@ -26,7 +26,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The same, where it was not the configuration that said where to listen.
+    /// The same error, for an address that did not come from the configuration.
     #[must_use]
     pub fn asked_by(self, key: &'static str) -> Self {
         match self {
@@ -86,7 +86,7 @@ pub(crate) async fn clients(
     listening.map_err(StartError::listen("`listen`", config.listen))
 }
 
-/// Opens a listener beside it, where there is to be one.
+/// Opens a listener beside the public one, if one is configured.
 pub(crate) async fn beside(
     key: &'static str,
     configured: Option<&Listen>,

@@ -1,5 +1,5 @@
-//! Every "no" that idlegate itself says over HTTP, with its status and its words, for whoever reads them: users and their
-//! programs in place of the app's answer, and operators.
+//! Every refusal that idlegate sends over HTTP, with its status and its words: for users and their programs in place of
+//! the app's response, and for operators.
 
 use crate::counted::counted;
 use crate::cut::Cut;
@@ -25,7 +25,7 @@ pub(crate) enum ProxyError {
         /// Why its session ended.
         reason: Reason,
     },
-    /// Its body is not JSON, where a rule has to read it.
+    /// Its body is not JSON, and a rule must read it.
     NotJson,
     /// Its body is larger than what is examined.
     TooLarge,
@@ -61,7 +61,9 @@ impl fmt::Display for ProxyError {
             Self::ClientGone => f.write_str("the request broke off"),
             Self::Unreachable(_) => f.write_str("the app behind this proxy cannot be reached"),
             Self::BadAnswer(_) => f.write_str("the app behind this proxy gave no proper answer"),
-            Self::Undecided => f.write_str("it cannot be told whether this session is over; try again in a moment"),
+            Self::Undecided => {
+                f.write_str("whether this session has ended cannot be checked now; try again in a moment")
+            }
             Self::ConnectTimedOut => f.write_str("the app behind this proxy did not accept a connection in time"),
             Self::TimedOut => f.write_str("the app behind this proxy did not answer in time"),
         }
@@ -85,7 +87,7 @@ impl ProxyError {
         }
     }
 
-    /// What somebody in front of a browser reads: what the matter is, and what to do. Nothing of how this site is built.
+    /// What a person in front of a browser reads: what happened, and what to do. Nothing about how this site is built.
     pub(crate) fn for_people(&self) -> (&'static str, &'static str) {
         match self {
             Self::Denied => ("There is nothing here", "Check the address, or go back to where you came from."),
@@ -97,7 +99,7 @@ impl ProxyError {
                 ("This site takes too long to answer", "It may be busy. Try again in a minute.")
             }
             Self::Undecided => {
-                ("Please try again in a moment", "It cannot be told right now whether you are still logged in.")
+                ("Please try again in a moment", "We cannot check right now whether you are still logged in.")
             }
             Self::ClientStalled | Self::ClientGone => {
                 ("Your request did not arrive", "Check your connection, and try again.")
@@ -142,7 +144,7 @@ impl ProxyError {
 /// Why a request of an operator is not answered as it was meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum AdminError {
-    /// The Host is somebody else's name.
+    /// The Host names another site.
     Host,
     /// The page that asks is not ours.
     Origin,
@@ -164,7 +166,8 @@ pub(crate) enum AdminError {
     Ambiguous(Vec<String>),
     /// It has ended already.
     Ended,
-    /// The change would cut so many sessions, and more of as many replicas that did not answer; nobody said yes to that.
+    /// The change would cut this many sessions, and more on this many replicas that did not answer; the operator has
+    /// not confirmed it.
     WouldCut { count: usize, silent: u64 },
     /// The store does not answer.
     Store(String),

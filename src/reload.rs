@@ -1,9 +1,9 @@
-//! Following the file of the configuration: an edit of it is in force within a second, and nobody is dropped for that.
+//! Follows the configuration file: an edit takes effect within a second, and drops no connection.
 //!
-//! The file is looked at three times a second, and not watched through inotify. What Kubernetes changes is a link to a
-//! folder, two links away from the file: every folder on the way would need a watch, each to be set anew after a swap.
-//! Network file systems tell nothing, a node's watches run out, and a look is needed in any case once all is written.
-//! Reading some kilobytes three times a second costs less than knowing whether the watches still hold.
+//! The file is read three times a second, and not watched through inotify. Kubernetes changes a link to a folder, two
+//! links away from the file: every folder in between would need a watch, set again after each swap. Network file
+//! systems send no events, a node's watches run out, and the file must be read anyway once all is written. Reading some
+//! kilobytes three times a second costs less than checking that the watches still hold.
 
 use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables, variable_of};
 use crate::registry::{Registry, Switch};
@@ -20,14 +20,14 @@ use tracing::level_filters::LevelFilter;
 /// How often the file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How long a new text has to stay the same before it counts. An editor may write it in pieces, or move the file away
-/// before it writes another.
+/// How long a new text must stay the same before it counts. An editor may write it in pieces, or move the file away
+/// before it writes the new one.
 const SETTLE: Duration = Duration::from_millis(150);
 
 /// What stands in the file, or why it cannot be read.
 type Text = Result<String, Problems>;
 
-/// Keeps what is reloadable as the file says it.
+/// Keeps the reloadable settings as the file has them.
 pub struct Reload {
     path: PathBuf,
     /// As they were at the start: they cannot change from outside.
@@ -40,7 +40,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Follows the file at `path` for `server`. `config` is what was read there; `manager` is told of each edit.
+    /// Follows the file at `path` for `server`. `config` is what was read there; `manager` is notified of each edit.
     #[must_use]
     pub fn new(path: &Path, config: Config, server: &Server, manager: Manager) -> Self {
         Self {
@@ -63,7 +63,7 @@ impl Reload {
                 () = tokio::time::sleep(pause) => false,
             };
             let path = self.path.clone();
-            // A disk that hangs keeps nobody waiting but this.
+            // A disk that hangs delays only this task.
             let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
             match text {
                 Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level).await,
@@ -73,7 +73,7 @@ impl Reload {
         }
     }
 
-    /// There is no file to be read. It is said when somebody asks, and when there was one before.
+    /// There is no file to read. This is logged on request, and where there was a file before.
     fn cannot_look(&mut self, asked: bool) {
         if asked {
             self.manager.reloading();
@@ -115,10 +115,10 @@ impl Reload {
         let before = self.in_force.reloadable.log;
         let changes = self.in_force.reload(edited);
         let after = self.in_force.reloadable.log;
-        // What is said about the change is to be seen where either level shows it.
+        // The change is logged if either level shows it.
         level(before.max(after));
         if !(first && changes == Changes::default()) {
-            tell(&changes);
+            log(&changes);
         }
         if !changes.applied.is_empty() {
             self.apply(self.in_force.reloadable.clone());
@@ -145,7 +145,7 @@ fn refuse(problems: &Problems) {
     tracing::error!("invalid configuration, the current one stays in force: {}", reasons.join(" | "));
 }
 
-fn tell(changes: &Changes) {
+fn log(changes: &Changes) {
     let Changes { applied, pending, shadowed } = changes;
     if !applied.is_empty() {
         tracing::info!("configuration reloaded: {}", applied.join(", "));
@@ -162,7 +162,7 @@ fn tell(changes: &Changes) {
     }
 }
 
-/// What stands in the file, links followed. `None` where it is none that can be edited: a pipe gives its text only once.
+/// The text of the file, links followed. `None` for one that cannot be edited: a pipe yields its text only once.
 fn look(path: &Path) -> Option<Text> {
     let editable = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
     editable.then(|| Config::read(path))
@@ -171,7 +171,7 @@ fn look(path: &Path) -> Option<Text> {
 /// What was seen of the file.
 #[derive(Default)]
 struct Sight {
-    /// The text that was judged last: it is not judged again, so that a wrong one is told once.
+    /// The text that was checked last: it is not checked again, so that an invalid one is logged once.
     judged: Option<Text>,
     /// Another one, which may still be being written.
     settling: Option<Text>,
@@ -188,7 +188,7 @@ impl Sight {
         self.settling.is_some()
     }
 
-    /// Whether this text is to be judged: it is another one, and was there the last time as well.
+    /// Whether to check this text: it is a new one, and was the same the last time.
     fn has_settled(&mut self, text: &Text) -> bool {
         if self.judged.as_ref() == Some(text) {
             self.settling = None;
@@ -222,6 +222,6 @@ mod tests {
         assert!(!sight.is_settling());
         assert!(!sight.has_settled(&gone()) && sight.is_settling() && sight.has_settled(&gone()));
         assert!(!sight.judge(gone()));
-        assert!(!sight.has_settled(&gone()), "told once");
+        assert!(!sight.has_settled(&gone()), "logged once");
     }
 }

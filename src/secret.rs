@@ -18,10 +18,10 @@ impl Secret {
         Self(text.to_owned())
     }
 
-    /// What stands in a file, but for the white space around it: an editor, or `openssl rand`, ends it with a line break.
+    /// The content of a file without surrounding white space: an editor, or `openssl rand`, ends it with a line break.
     ///
     /// # Errors
-    /// Where the file cannot be read as text. The file's name is not among what is said.
+    /// The file cannot be read as text. The error does not contain the file's name.
     pub(crate) fn in_file(path: &Path) -> io::Result<Self> {
         Ok(Self::new(small_file::read_text(path)?.trim()))
     }
@@ -31,7 +31,7 @@ impl Secret {
         self.0.len() < MIN_BYTES
     }
 
-    /// The text, for whom it is meant.
+    /// The text itself, for its recipient only.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }

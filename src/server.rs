@@ -128,8 +128,8 @@ impl Server {
         &self.current
     }
 
-    /// Serves until it was told to stop, all that was under way has finished or had its time, and the store knows what came
-    /// last. Health and operators are answered until the process ends.
+    /// Serves until it is stopped, all work has finished or used up its time, and the store has the last report. Health
+    /// and the admin API answer until the process ends.
     pub async fn run(self) {
         let Self { listener, health, admin, config, current, registry, shutdown } = self;
         if let Some((listener, access)) = admin {
@@ -142,7 +142,8 @@ impl Server {
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone()));
         // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
         let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
-        // The keeper goes its rounds to the end: sessions are cut in a drain as well, and other replicas wait for its word.
+        // The registry's rounds go on to the end: sessions are cut in a drain too, and other replicas wait for this
+        // one's reports.
         let enough = CancellationToken::new();
         let mut keeping = pin!(registry.keep(&enough));
         let left = tokio::select! {
@@ -213,7 +214,7 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         .preserve_header_case(true)
         .max_header_size(MAX_HEAD_BYTES)
         .max_buf_size(MAX_BUFFERED_BYTES)
-        // A client that has left is noticed all the same, see `Downstream`.
+        // A client that has left is still noticed, see `Downstream`.
         .half_close(true)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -224,8 +225,8 @@ async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdo
         served = &mut connection => served,
         () = kill.cancelled() => return line.reset(),
         () = shutdown.closing() => {
-            // A client sends its request again where a connection that it had used was closed. On a new one it would not:
-            // its first request is waited for, but not for as long as somebody may take who never sends all of it.
+            // A client repeats its request if a reused connection was closed. On a new one it would not: its first
+            // request is waited for, but not as long as a client may take that never sends all of it.
             let new = !used.load(Ordering::Relaxed);
             let first = tokio::time::timeout(if new { FIRST_REQUEST } else { Duration::ZERO }, &mut connection).await;
             match first {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _, Result};
 use std::path::Path;
 
-/// How large such a file may be, in bytes: more than all certificate authorities of a system take.
+/// The largest such file, in bytes: more than all certificate authorities of a system.
 const MAX_BYTES: u64 = 4 << 20;
 
 /// What stands in the file at `path`. Only where it is a regular one: a pipe gives its text once, and may never give it.
@@ -12,7 +12,7 @@ const MAX_BYTES: u64 = 4 << 20;
 /// # Errors
 /// The system's, and where it is no regular file or too large.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    // Before it is opened: to open a pipe is to wait for somebody who writes.
+    // Checked before it is opened: opening a pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
         return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
     }

@@ -11,15 +11,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
 use tokio::net::{TcpStream, UnixStream};
 
-/// How much the system keeps for a peer beyond what is on its way to it, in bytes. Without a bound that grows to megabytes,
-/// and a peer that takes nothing looks like a slow one for as long.
+/// How much the system buffers for a peer beyond what is in flight, in bytes. Without a bound this grows to megabytes,
+/// and for that long a peer that takes nothing looks like a slow one.
 const UNSENT_AT_MOST: u32 = 64 * 1024;
 
 /// How much HTTP reads at once, in bytes. Pieces of it wait while the other side is slow. One less than a power of two, since
 /// hyper doubles its buffer when a read fills it.
 pub(crate) const READ_AT_MOST: u64 = 16 * 1024 - 1;
 
-/// Sets what every TCP connection here is to have.
+/// Sets the options that every TCP connection here has.
 ///
 /// # Errors
 /// The system's.
@@ -37,10 +37,10 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Connects to whoever listens there.
+    /// Connects to the address.
     ///
     /// # Errors
-    /// The system's, or `TimedOut` after `timeout`; and where only those descriptors are left that are kept back.
+    /// The system's, or `TimedOut` after `timeout`; also where only reserved descriptors are left.
     pub(crate) async fn connect(upstream: &Upstream, timeout: Duration) -> io::Result<Self> {
         let connecting = async {
             match upstream {
@@ -92,10 +92,10 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written, without waiting for anything.
+    /// Ends the sending direction, without waiting.
     pub(crate) fn finish(&self) {
         let how = rustix::net::Shutdown::Write;
-        // A peer that has gone already needs no goodbye.
+        // A peer that has already gone needs no such notice.
         let _ = match self {
             Self::Tcp(stream) => rustix::net::shutdown(stream, how),
             Self::Unix(stream) => rustix::net::shutdown(stream, how),

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// After how many requests without a match it is said.
+/// The number of requests without a match after which it is reported.
 const SAID_AFTER: u64 = 20;
 
 /// How many names are kept, and how long they may be. They come from clients.
@@ -78,7 +78,7 @@ impl Unmatched {
         }
     }
 
-    /// A request in which no rule has found a token. Says so once, when there were enough of them.
+    /// A request in which no rule has found a token. Logged once, after enough of them.
     pub(crate) fn request(&self, head: &request::Parts) {
         if self.matched.load(Ordering::Relaxed) {
             return;
@@ -95,14 +95,15 @@ impl Unmatched {
         }
     }
 
-    /// That no rule has matched, where there were enough requests to tell.
+    /// That no rule has matched, after enough requests to tell.
     pub(crate) fn report(&self) -> Option<NoMatch> {
         let requests = self.requests.load(Ordering::Relaxed);
         let is_so = requests >= SAID_AFTER && !self.matched.load(Ordering::Relaxed);
         is_so.then(|| NoMatch { requests, rules: self.rules(), names: self.names() })
     }
 
-    /// JSON in which the rules have found no token. `carrier` says where it came: `request-json` or `ws-client`, for example.
+    /// JSON in which the rules have found no token. `carrier` names where it came: `request-json` or `ws-client`, for
+    /// example.
     pub(crate) fn json(&self, carrier: &str, text: &[u8]) {
         let is_needed = !self.matched.load(Ordering::Relaxed)
             && text.len() <= MAX_JSON_BYTES

@@ -120,7 +120,7 @@ impl http_body::Body for Replay {
     }
 }
 
-/// Whom the movement of a body refreshes.
+/// The sessions that the movement of a body refreshes.
 #[derive(Clone, Debug)]
 pub(super) struct Refresh {
     pub(super) clock: Clock,
@@ -217,12 +217,12 @@ impl Drop for Unsent {
     }
 }
 
-/// The body of a request on its way to the app.
+/// The body of a request, forwarded to the app.
 pub(super) struct Upload {
     pub(super) inner: Body,
     /// Where it goes if it is never asked for.
     pub(super) unsent: Weak<Unsent>,
-    /// Where the client waits for `100 Continue`: until the app says so, the body is not asked for.
+    /// If the client waits for `100 Continue`: the body is not read before the app asks for it.
     pub(super) wait: Option<Wait>,
     pub(super) progress: Arc<Progress>,
     pub(super) refresh: Option<Refresh>,
@@ -290,14 +290,14 @@ impl fmt::Display for SessionCut {
 
 impl std::error::Error for SessionCut {}
 
-/// The body of an answer on its way to the client, for as long as its sessions live.
+/// The body of a response, forwarded to the client for as long as its sessions live.
 pub(super) struct Download {
     pub(super) inner: Body,
     /// Fire when a session of it is cut.
     pub(super) cuts: Vec<Signal>,
-    /// Whom its bytes refresh.
+    /// The sessions that its bytes refresh.
     pub(super) moving: Option<Refresh>,
-    /// Whom its end refreshes.
+    /// The sessions that its end refreshes.
     pub(super) end: Option<Refresh>,
     /// The sessions that this is a connection of.
     pub(super) attached: Vec<Attachment>,

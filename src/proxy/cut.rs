@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::time::timeout;
 
-/// How long a goodbye waits for the message on its way to end, before it goes without its text.
+/// How long a cut waits for the end of the current message before it sends Close without its text.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// What a tunnel says when it is ended from here.
+/// What a tunnel's peers receive when idlegate ends it.
 #[derive(Clone, Debug)]
 pub(super) struct Words<'w> {
     /// A text message for the client.
@@ -29,8 +29,8 @@ impl Words<'_> {
     }
 }
 
-/// Says goodbye to both: to the client the text at a message boundary, then Close at a frame boundary; to the app a
-/// masked Close, or without `to_app` nothing. Then closes.
+/// Ends both directions: the client gets the text at a message boundary and then Close at a frame boundary; the app
+/// gets a masked Close, or nothing without `to_app`. Then closes both connections.
 pub(super) async fn say(
     client: &Stream,
     app: &Stream,
@@ -42,7 +42,7 @@ pub(super) async fn say(
     let text = words.message.map(|message| websocket::text(Side::Server, message));
     let to_client = websocket::close(Side::Server, words.code, words.reason);
     let close_app = websocket::close(Side::Client, words.code, words.reason);
-    let farewell = async {
+    let cut = async {
         // Both at once: a stuck app must not keep the client waiting, nor the other way round.
         tokio::join!(part(down, app, client, text.as_deref(), &to_client), async {
             if to_app {
@@ -52,21 +52,21 @@ pub(super) async fn say(
             }
         });
     };
-    // A peer that is stuck loses its goodbye.
-    let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+    // A peer that is stuck gets no Close.
+    let _ = timeout(CLOSE_TIMEOUT, cut).await;
 }
 
-/// One side has gone: what was read of it is delivered to the `other`, which is told at once that nothing more comes.
-/// It still may have something to say, since who sends no more may listen yet.
+/// One side has gone: what it sent is delivered to the `other`, which then gets the end of the stream at once. The
+/// other may still send: a half-closed peer may still read.
 pub(super) async fn pass_on(gone: &Stream, other: &Stream, there: &mut Relay, back: &mut Relay) {
-    let farewell = async {
+    let cut = async {
         // Where it cannot be written, `other` has gone as well.
         let _ = write_out(&mut there.unsent, other).await;
         other.finish();
         let _ = last_words(other, gone, back).await;
         drain(other).await;
     };
-    let _ = timeout(CLOSE_TIMEOUT, farewell).await;
+    let _ = timeout(CLOSE_TIMEOUT, cut).await;
 }
 
 /// What was read before, and, where it need not be examined, what else comes.
@@ -95,7 +95,7 @@ async fn last_words(from: &Stream, to: &Stream, relay: &mut Relay) -> io::Result
 async fn part(relay: &mut Relay, from: &Stream, to: &Stream, text: Option<&[u8]>, close: &[u8]) {
     let wants_text = text.is_some() && !relay.stays_open();
     let boundary = if wants_text { Relay::at_message_boundary } else { Relay::at_frame_boundary };
-    // If the boundary does not come, what can be said is said without it.
+    // If the boundary does not come, whatever can be sent without it is sent.
     let _ = timeout(SETTLE, settle(relay, from, to, boundary)).await;
     if let Some(text) = text.filter(|_| relay.at_message_boundary()) {
         relay.unsent.extend(text);
@@ -104,11 +104,12 @@ async fn part(relay: &mut Relay, from: &Stream, to: &Stream, text: Option<&[u8]>
         relay.unsent.extend(close);
     }
     let speak = async {
-        // Whether it was written or the peer has gone: nothing more is to be said.
+        // Written, or the peer has gone: nothing remains to send.
         let _ = write_out(&mut relay.unsent, to).await;
         to.finish();
     };
-    // From here on nothing of `from` is relayed, and its own goodbye may not be lost by its bytes being left unread.
+    // From now on nothing from `from` is relayed. Its bytes are still read: a connection closed with unread bytes is
+    // reset, which could destroy the Close sent to it.
     tokio::join!(speak, drain(from));
 }
 
@@ -159,7 +160,7 @@ async fn drain(stream: &Stream) {
     }
 }
 
-/// Whether an error only says that it is not the time.
+/// Whether an error only means that it would block.
 pub(super) fn is_momentary(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

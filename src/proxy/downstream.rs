@@ -25,7 +25,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(5);
 /// may have, and one more piece.
 const UNSENT_AT_MOST: usize = 16 * 1024;
 
-/// What a connection and its exchanges tell each other.
+/// State shared by a connection and its exchanges.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
     /// An answer would seem complete if the connection were closed now.
@@ -48,7 +48,7 @@ impl Line {
         }
     }
 
-    fn tell(&self, more: bool) {
+    fn set_more(&self, more: bool) {
         if !self.more.swap(more, Ordering::AcqRel) && more {
             self.arrived.notify_waiters();
         }
@@ -59,10 +59,10 @@ impl Line {
         self.reset.store(true, Ordering::Release);
     }
 
-    /// The body of an answer, read no faster than the client takes it. Where it ends `with_connection` and breaks off, the
-    /// connection is reset, or the client could not tell that something is missing.
+    /// The body of a response, read no faster than the client takes it. If it ends `with_connection` and breaks off,
+    /// the connection is reset, so that the client can tell that something is missing.
     ///
-    /// Until it is over, `what` is held.
+    /// Holds `what` until it is over.
     pub(crate) fn answer(
         self: Arc<Self>,
         body: Body,
@@ -156,7 +156,7 @@ impl Downstream {
         let mut byte = [0];
         let Poll::Ready(peeked) = self.stream()?.poll_peek(cx, &mut ReadBuf::new(&mut byte)) else { return Ok(()) };
         if peeked? > 0 {
-            self.line.tell(true);
+            self.line.set_more(true);
             return Ok(());
         }
         let patience = self.half_closed.get_or_insert_with(|| Box::pin(sleep(HALF_CLOSED)));
@@ -171,7 +171,7 @@ impl Downstream {
         if let Poll::Ready(written) = &polled {
             self.line.written(written.as_ref().ok().copied(), cx);
             (self.stuck, self.half_closed, self.in_head) = (None, None, true);
-            self.line.tell(false);
+            self.line.set_more(false);
             return polled;
         }
         let current = &self.current;
@@ -206,7 +206,7 @@ impl AsyncRead for Downstream {
             && let Some(end) = memchr::memmem::find(read, b"\r\n\r\n")
         {
             this.in_head = false;
-            this.line.tell(read.len() > end + 4);
+            this.line.set_more(read.len() > end + 4);
         }
         polled
     }

@@ -15,9 +15,9 @@ const WAIT: Duration = Duration::from_secs(1);
 /// A client waits to be asked for its body.
 #[derive(Debug, Default)]
 pub(super) struct Expectation {
-    /// Decided, either way: whoever is first has it.
+    /// Decided, either way: the first caller decides.
     decided: AtomicBool,
-    summary: Notify,
+    asked: Notify,
     /// The app has answered instead, and its answer has been passed on.
     over: CancellationToken,
 }
@@ -26,10 +26,10 @@ impl Expectation {
     /// Of a request that is about to be sent to the app.
     pub(super) fn of(request: &mut Request<Body>) -> Arc<Self> {
         let expectation = Arc::new(Self::default());
-        let told = Arc::clone(&expectation);
+        let waiting = Arc::clone(&expectation);
         hyper::ext::on_informational(request, move |answer| {
             if answer.status() == StatusCode::CONTINUE {
-                told.summary.notify_one();
+                waiting.asked.notify_one();
             }
         });
         expectation
@@ -39,7 +39,7 @@ impl Expectation {
         Box::pin(async move {
             // In each case the body goes, unless the app has answered without it.
             tokio::select! {
-                () = self.summary.notified() => {}
+                () = self.asked.notified() => {}
                 // It sends its body without being asked to.
                 () = client.more() => {}
                 () = tokio::time::sleep(WAIT) => {}

@@ -87,8 +87,8 @@ pub(super) async fn conclude(
     Ok(Response::from_parts(head, pass.follow(body, client)))
 }
 
-/// Whether an answer says that it is short enough to be read before it is passed on. One that does not say may be a
-/// stream, which is never held back; and what is compressed cannot be read.
+/// Whether a response declares that it is short enough to be read before it is passed on. One without a length may be a
+/// stream, which is never held back; a compressed one cannot be read.
 fn is_short(headers: &HeaderMap) -> bool {
     let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     length.is_some_and(|length| length <= MAX_EXAMINED_BYTES) && !headers::is_compressed(headers)
@@ -175,7 +175,7 @@ async fn attempt(
                 return bad("it switched protocols without being asked to");
             }
             if headers::is_coded(answer.headers()) {
-                return bad("it chose a transfer coding that nobody offered");
+                return bad("it chose a transfer coding that was not offered");
             }
             passed_on(answer, expectation.as_deref(), &proxy.aliases).map_err(Attempt::Failed)
         }
@@ -198,7 +198,7 @@ pub(super) fn passed_on(
     let required: Vec<_> = required.into_iter().flatten().cloned().collect();
     headers::strip_hop_by_hop(&mut head.headers);
     if !required.is_empty() {
-        // The one answer that has to name protocols (RFC 9110 §15.5.22).
+        // The only response that must name protocols (RFC 9110 §15.5.22).
         head.headers.append(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         head.headers.extend(required.into_iter().map(|protocol| (header::UPGRADE, protocol)));
     }
@@ -213,7 +213,7 @@ pub(super) fn passed_on(
     let body = framing::with_declared_length(&head, body);
     let Some(expectation) = expectation else { return Ok(Response::from_parts(head, body)) };
     let body = expectation.answered(body).unwrap_or_else(|last| {
-        // The client may send its body all the same, or its next request: nobody could tell which.
+        // The client may still send its body, or its next request: these cannot be told apart.
         head.headers.append(header::CONNECTION, HeaderValue::from_static("close"));
         last
     });

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-/// Says that a body goes in chunks, where its length is not known. hyper would send none with a GET or a HEAD.
+/// Declares a body of unknown length as chunked. hyper would send no body with a GET or a HEAD.
 pub(super) fn announce(headers: &mut HeaderMap) {
     if !headers.contains_key(header::CONTENT_LENGTH) {
         headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -40,7 +40,7 @@ fn no_length() -> String {
     "its Content-Length is not one number".to_owned()
 }
 
-/// The body of an answer that has none and tells how long it would be: hyper drops the length of a 304 that has no body.
+/// The body of a response that has none but declares a length: hyper drops the length of a 304 without a body.
 pub(super) fn with_declared_length(head: &response::Parts, body: Body) -> Body {
     let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     match length {
@@ -49,7 +49,7 @@ pub(super) fn with_declared_length(head: &response::Parts, body: Body) -> Body {
     }
 }
 
-/// Has a length and is never sent: the status says that no body follows.
+/// Has a length and is never sent: the status means that no body follows.
 struct DeclaredLength(u64);
 
 impl http_body::Body for DeclaredLength {

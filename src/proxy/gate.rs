@@ -29,7 +29,7 @@ pub(super) struct Admitted<'p> {
     refreshed: Vec<Arc<TrackedSession>>,
     /// Live sessions that the app's yes ends.
     ending: Vec<(Arc<TrackedSession>, Arc<TokenRule>)>,
-    /// Tokens nobody knows. The app has the say.
+    /// Unknown tokens. The app decides.
     unknown: Vec<TokenMatch>,
     /// Keeps the sessions alive until the answer begins.
     awaited: Vec<AwaitingResponse>,
@@ -62,7 +62,7 @@ pub(super) async fn admit(
     };
     let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
     let matches = pass.bound_lookups(matches)?;
-    // At once: several strangers wait for the store no longer than one.
+    // Concurrently: several unknown tokens wait for the store no longer than one.
     let standings = join_all(matches.iter().map(|token_match| registry.resolve(token_match.id))).await;
     let live: Vec<_> = matches
         .iter()
@@ -94,7 +94,7 @@ pub(super) async fn admit(
                 registry.record_would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
                 tolerated_connections.push(Attachment::tolerated(tolerated));
             }
-            // Whoever else is dead is known for certain, and goes before.
+            // Another token may be dead for certain, which takes precedence.
             Resolved::Undecided => undecided = true,
             Resolved::Live(session) => {
                 session.called_by(&pass.caller);
@@ -131,8 +131,8 @@ pub(super) async fn admit(
 }
 
 impl Admitted<'_> {
-    /// Leaves as many tokens that the store has to be asked about as one request may have. Further cookies are not
-    /// forwarded; where further tokens cannot be taken out, the request is refused.
+    /// Bounds the tokens of one request that need a lookup. Further cookies are not forwarded; with further tokens
+    /// elsewhere, the request is refused.
     fn bound_lookups(&mut self, matches: Vec<TokenMatch>) -> Result<Vec<TokenMatch>, ProxyError> {
         let mut lookups = 0;
         let (few, many): (Vec<_>, Vec<_>) = matches.into_iter().partition(|token_match| {
@@ -179,7 +179,7 @@ impl Admitted<'_> {
         }
     }
 
-    /// Whom the bytes of the request's body refresh.
+    /// The sessions that the bytes of the request's body refresh.
     pub(super) fn uploading(&self) -> Option<Refresh> {
         (self.activity.uploads && !self.refreshed.is_empty()).then(|| self.refresh())
     }
@@ -265,8 +265,8 @@ impl Admitted<'_> {
     }
 }
 
-/// Fires when the connection is to end. Where that was so while its answer was awaited, the answer still gets its moment:
-/// a request is not cut before its answer has begun.
+/// Fires when the connection must close. If that happens while the response is awaited, the response still gets a
+/// moment: a request is not cut before its response has begun.
 fn signal(attached: &Attachment) -> Signal {
     let late = attached.is_cut();
     let cut = attached.cut();

@@ -1,4 +1,4 @@
-//! Header fields that change on the way: those of one hop only, and those that tell the app who the client is.
+//! Header fields that change on the way through: hop-by-hop fields, and those that name the client to the app.
 
 use super::Client;
 use crate::refusal::ProxyError;
@@ -37,8 +37,8 @@ pub(super) fn check(head: &request::Parts) -> Result<(), ProxyError> {
     if is_coded(&head.headers) { Err(ProxyError::Coding) } else { Ok(()) }
 }
 
-/// Whether a body is more than chunked on its way. Taking the chunks off, as this hop does, would leave a body in a
-/// coding that nobody tells of.
+/// Whether a body has codings other than chunked. Removing the chunks, as this hop does, would leave a body in a coding
+/// that is not declared.
 pub(super) fn is_coded(headers: &HeaderMap) -> bool {
     let codings: Vec<_> = elements(headers, &header::TRANSFER_ENCODING).collect();
     !matches!(codings[..], []) && !matches!(codings[..], [one] if one.eq_ignore_ascii_case("chunked"))
@@ -49,8 +49,8 @@ pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     elements(headers, &header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
 }
 
-/// Takes out what was meant for this hop only. `TE: trailers` is said anew, since trailers are passed on, and again for
-/// one hop (RFC 9110 §10.1.4); `Trailer` stays, since it declares them end to end (§6.6.2).
+/// Removes hop-by-hop fields. `TE: trailers` is set again, for the next hop, since trailers are passed on (RFC 9110
+/// §10.1.4); `Trailer` stays, since it declares them end to end (§6.6.2).
 pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let trailers = lists(headers, &header::TE, "trailers");
     let named: Vec<HeaderName> = elements(headers, &header::CONNECTION)
@@ -94,7 +94,7 @@ pub(super) fn lists(headers: &HeaderMap, name: &HeaderName, wanted: &str) -> boo
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(wanted))
 }
 
-/// Tells the app who the client is. What the client itself says of it is believed only where the peer is trusted.
+/// Names the client to the app. What the client says about itself counts only if the peer is trusted.
 pub(super) fn forwarded(headers: &mut HeaderMap, client: &Client, trusted: &[IpNet]) {
     let peer = client.address.ip().to_canonical();
     let trust = trusted.iter().any(|network| network.contains(&peer));
@@ -124,8 +124,8 @@ pub(super) fn forwarded(headers: &mut HeaderMap, client: &Client, trusted: &[IpN
     }
 }
 
-/// Who the client really is, once [`forwarded`] has told the app of it: the last of the chain who is no trusted proxy. What
-/// stands before that one, anybody may have written.
+/// The client's address as [`forwarded`] names it to the app: the last in the chain that is not a trusted proxy. Any
+/// client may have written what stands before it.
 pub(super) fn original_client(headers: &HeaderMap, client: &Client, trusted: &[IpNet]) -> IpAddr {
     let mut nearest = client.address.ip().to_canonical();
     let chain: Vec<_> = elements(headers, &FORWARDED_FOR).collect();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_is_not_believed_who_he_says_he_is() {
+    fn an_untrusted_peer_cannot_name_another_client() {
         let client = Client::at("127.0.0.1:5".parse().unwrap());
         let said = [
             ("host", "app"),

@@ -49,8 +49,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use upgrade::Wanted;
 
-/// How much of what a client or the app sends is kept before it is passed on, in bytes: a head has to fit, and a client
-/// that never ends its head costs no more.
+/// How much of what a client or the app sends is kept before it is passed on, in bytes: room for a head, so that a
+/// client that never ends its head costs no more.
 pub(crate) const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
 /// The connection that a request came on.
@@ -90,7 +90,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// Of what is reloadable `current` has the say, and not `config`.
+    /// Reloadable settings come from `current`, not from `config`.
     pub(crate) fn new(config: Config, current: Current, registry: Arc<Registry>, shutdown: Shutdown) -> Self {
         let Config { upstream, upgrades, activity, keepalive, tokens, ids, drop_underscores, .. } = config;
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
@@ -153,7 +153,7 @@ impl Proxy {
                 if let Some(trouble) = error.upstream_failure() {
                     self.metrics().upstream_failed(trouble);
                 }
-                // A client that waits for `100 Continue` has sent nothing that would have to be read.
+                // A client that waits for `100 Continue` has sent no body, so there is nothing to read.
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
@@ -257,7 +257,7 @@ impl Proxy {
     }
 }
 
-/// Makes the head of a request what the app is to see.
+/// Turns the head of a request into the one for the app.
 fn to_app(head: &mut request::Parts, client: &Client, trusted: &[IpNet], upstream: &Upstream) {
     headers::strip_hop_by_hop(&mut head.headers);
     // The authority of an absolute target replaces Host (RFC 9112 §3.2.2).

@@ -1,5 +1,5 @@
-//! Whether the app answers, as the log tells it: one line when it stops and one when it is back, however many requests
-//! fail in between.
+//! Whether the app responds, for the log: one line when it stops and one when it is back, however many requests fail in
+//! between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

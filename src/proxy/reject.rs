@@ -20,7 +20,8 @@ impl ProxyError {
         }
     }
 
-    /// One line per fault. Only those of the app call for somebody, and not each of them: the first tells it.
+    /// One log line per error. Only errors of the app need a person, and not each of them: the first one is logged as
+    /// WARN.
     fn log(&self, summary: &RequestSummary, status: u16, outage: &Outage) {
         let RequestSummary { method, path, .. } = summary;
         let Some(fix) = self.fix() else {
@@ -42,12 +43,12 @@ impl ProxyError {
         let status = self.status(cut);
         self.log(summary, status.as_u16(), outage);
         if let Self::Ended { cookies, reason } = self {
-            return goodbye(summary, cut.words(*reason), cookies);
+            return ended(summary, cut.words(*reason), cookies);
         }
         let mut answer = match summary.reader {
             Reader::Person => own(status, page(self), "text/html; charset=utf-8"),
             Reader::Program => own(status, json(self), "application/json"),
-            Reader::Anybody => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
+            Reader::Unknown => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
         };
         let headers = answer.headers_mut();
         if matches!(self, Self::Malformed(_) | Self::Coding) {
@@ -65,7 +66,7 @@ impl ProxyError {
 }
 
 /// The answer to a dead token, in the app's own words; for a page the way to the login.
-fn goodbye(summary: &RequestSummary, cut: &CutWords, cookies: &[String]) -> Response<Body> {
+fn ended(summary: &RequestSummary, cut: &CutWords, cookies: &[String]) -> Response<Body> {
     let mut answer = match &cut.login_url {
         Some(login) if summary.is_for_a_page() && !summary.leads_to(login) => {
             let mut answer = own(StatusCode::FOUND, String::new(), "text/plain; charset=utf-8");
@@ -88,12 +89,12 @@ fn goodbye(summary: &RequestSummary, cut: &CutWords, cookies: &[String]) -> Resp
 
 /// Takes a dead cookie away from the browser: it would send it to the login as well, and be refused there.
 fn taken_away(name: &str) -> Option<HeaderValue> {
-    // Browsers take a `__Host-` or `__Secure-` cookie from nobody who does not say Secure.
+    // Browsers accept a `__Host-` or `__Secure-` cookie only with Secure.
     let secure = if name.starts_with("__") { "; Secure" } else { "" };
     HeaderValue::from_str(&format!("{name}=; Path=/; Max-Age=0{secure}")).ok()
 }
 
-/// The answer for somebody in front of a browser. It has nothing in it that a client sent.
+/// The response for a person in front of a browser. It contains nothing that a client sent.
 fn page(error: &ProxyError) -> String {
     let (title, advice) = error.for_people();
     format!(
@@ -127,15 +128,15 @@ pub(super) struct RequestSummary {
     reader: Reader,
 }
 
-/// Who is to read what idlegate says.
+/// Who reads the response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reader {
-    /// Somebody in front of a browser: it navigates, it does not fetch.
+    /// A person in front of a browser: a navigation, not a fetch.
     Person,
     /// A program that takes JSON.
     Program,
-    /// Nobody said.
-    Anybody,
+    /// Unknown.
+    Unknown,
 }
 
 impl RequestSummary {
@@ -151,7 +152,7 @@ impl RequestSummary {
         } else if takes("application/json") {
             Reader::Program
         } else {
-            Reader::Anybody
+            Reader::Unknown
         };
         Self { method: head.method.clone(), path: head.uri.path().to_owned(), reader }
     }

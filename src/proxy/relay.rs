@@ -36,7 +36,7 @@ pub(super) enum Examined {
     Piece,
 }
 
-/// The message that is on its way.
+/// The current message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum MessageState {
     None,
@@ -54,12 +54,12 @@ pub(super) struct Relay {
     pub(super) unsent: Buffer,
     /// Was read and may not go on yet: the beginning of a frame's head, or a last frame to be examined.
     held: Buffer,
-    /// The payload of the message on its way, unmasked.
+    /// The payload of the current message, unmasked.
     pub(super) message: Buffer,
     state: MessageState,
-    /// Whether the frame on its way is held.
+    /// Whether the current frame is held.
     hold: bool,
-    /// Whether earlier frames of the message on its way have gone on.
+    /// Whether earlier frames of the current message have been sent.
     open: bool,
     /// Whether a Close has come: nothing may follow it (RFC 6455 §5.5.1).
     closed: bool,
@@ -84,7 +84,7 @@ impl Relay {
         }
     }
 
-    /// A lane whose bytes mean nothing here.
+    /// A relay that does not examine its bytes.
     pub(super) fn opaque(side: Side) -> Self {
         Self { opaque: true, ..Self::new(side, true, false) }
     }
@@ -97,7 +97,7 @@ impl Relay {
         self.follower.invalid()
     }
 
-    /// Follows the frames in `input`, all of which goes on.
+    /// Follows the frames in `input`, all of which are sent on.
     pub(super) fn follow(&mut self, mut input: &[u8], seen: &mut Seen) {
         if self.opaque {
             seen.data |= !input.is_empty();
@@ -122,7 +122,7 @@ impl Relay {
         }
     }
 
-    /// Keeps what a Close says, at most 125 bytes, for who asks how the tunnel ended.
+    /// Keeps the payload of a Close, up to 125 bytes, to show how the tunnel ended.
     fn keep_close(&mut self, step: &FrameEvent, bytes: &[u8]) {
         if !self.closed {
             return;
@@ -137,7 +137,7 @@ impl Relay {
     /// The code and the reason of the Close that has come, where it has any.
     pub(super) fn close(&self) -> Option<(u16, String)> {
         let (code, reason) = self.close.split_first_chunk()?;
-        // It is shown to operators, and anybody may have written it.
+        // It is shown to operators, and any peer may have written it.
         let reason = String::from_utf8_lossy(reason).chars().filter(|character| !character.is_control()).collect();
         Some((u16::from_be_bytes(*code), reason))
     }
@@ -146,7 +146,7 @@ impl Relay {
         self.follower.frame().is_some_and(Head::is_data)
     }
 
-    /// Takes some of `input`, up to the end of what is to be examined next. What may go on is then in
+    /// Takes some of `input`, up to the end of the next part to examine. What may be sent on is then in
     /// [`Relay::unsent`].
     pub(super) fn examine(&mut self, input: &[u8], seen: &mut Seen) -> (usize, Option<Examined>) {
         let mut at = 0;
@@ -253,13 +253,13 @@ impl Relay {
         }
     }
 
-    /// Whether the message on its way was too long to be examined, and has ended.
+    /// Whether the current message was too long to examine, and has ended.
     pub(super) fn has_ended_long(&self) -> bool {
         self.state == MessageState::None
     }
 
-    /// Makes ready for a goodbye. With `completes`, what is held goes on where the peer has seen the beginning of its
-    /// message; otherwise nothing of it does, and a message that was begun stays open.
+    /// Prepares for the cut. With `completes`, held bytes are sent on if the peer has seen the beginning of their
+    /// message; otherwise none are, and a message that was begun stays open.
     pub(super) fn give_up_examining(&mut self, completes: bool) {
         if completes && self.open {
             self.let_go();
@@ -301,7 +301,7 @@ impl Relay {
         if self.held.is_empty() { self.follower.at_message_boundary() } else { !self.open }
     }
 
-    /// Takes as much of `input` as belongs to the frame, or message, on its way.
+    /// Takes as much of `input` as belongs to the current frame or message.
     pub(super) fn take_until(&mut self, input: &[u8], boundary: fn(&Self) -> bool) {
         let mut rest = input;
         while !rest.is_empty() && !boundary(self) {

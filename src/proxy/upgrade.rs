@@ -82,7 +82,7 @@ pub(super) async fn forward(
     if !rules.is_empty() && answer.headers().contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
         // Its messages cannot be read, and a dead token in them would pass.
         if proxy.registry.mode() == Mode::Enforce {
-            return Err(ProxyError::BadAnswer("it chose a WebSocket extension that nobody offered".to_owned()));
+            return Err(ProxyError::BadAnswer("it chose a WebSocket extension that was not offered".to_owned()));
         }
         rules = InBandRules::default();
     }

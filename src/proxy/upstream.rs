@@ -34,7 +34,7 @@ struct Usage {
     /// Its next write begins a request.
     between: AtomicBool,
     /// Something has come of the answer.
-    heard: AtomicBool,
+    was_read: AtomicBool,
 }
 
 impl Used {
@@ -47,17 +47,17 @@ impl Used {
     /// Whether it broke as one does that the app has closed while it lay idle: it had answered before, and not a byte has
     /// come of this answer.
     pub(super) fn is_stale(&self) -> bool {
-        self.0.answered.load(Ordering::Acquire) && !self.0.heard.load(Ordering::Acquire)
+        self.0.answered.load(Ordering::Acquire) && !self.0.was_read.load(Ordering::Acquire)
     }
 
     fn written(&self) {
         if self.0.between.load(Ordering::Relaxed) && self.0.between.swap(false, Ordering::AcqRel) {
-            self.0.heard.store(false, Ordering::Release);
+            self.0.was_read.store(false, Ordering::Release);
         }
     }
 
     fn read(&self) {
-        self.0.heard.store(true, Ordering::Release);
+        self.0.was_read.store(true, Ordering::Release);
     }
 }
 
@@ -69,9 +69,9 @@ pub(super) struct Pooled {
 }
 
 impl Pooled {
-    /// An app that refuses an upload answers, and closes without reading on. Then its answer is there to be read, but
-    /// writing fails; and hyper, which may meet the failure first, would let it go before the answer. So what cannot be
-    /// written is dropped, and reading tells how the connection ended.
+    /// An app that refuses an upload responds and closes without reading on. Its response is then there to be read, but
+    /// writing fails; hyper, which may meet the failure first, would drop the response. So what cannot be written is
+    /// dropped, and reading shows how the connection ended.
     fn written(&self, polled: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
         self.used.written();
         match polled {
@@ -134,7 +134,7 @@ impl AsyncWrite for Pooled {
     }
 }
 
-/// Makes connections for the pool. The request's URI has no say in where to.
+/// Makes connections for the pool. The request's URI does not choose the address.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     pub(super) upstream: Upstream,

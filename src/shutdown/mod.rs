@@ -1,13 +1,12 @@
-//! Stopping without losing anybody: clients are sent elsewhere by and by, what is under way finishes, the store is told
-//! what came last.
+//! Stops without losing work: tunnels are closed gradually, requests finish, the store gets the last report.
 //!
 //! ```text
 //!  serving ──► draining ──► stopping ──► hurried
 //!     └─── first signal ───────┘ second ────┘
 //! ```
-//! `phase` reckons what is to be done by when. Here it is done: tunnels are told one after another, idle connections are
-//! closed last. A tunnel that waits for its turn costs what waiting for any other signal would: it has its place in a
-//! list, and neither a timer nor a wake-up before its turn comes.
+//! `phase` computes the deadlines. This module acts on them: tunnels are closed one after another, idle connections
+//! last. A tunnel that waits for its turn costs no more than any other waiter: a place in a list, without a timer or a
+//! wake-up before its turn.
 
 mod phase;
 
@@ -29,13 +28,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// How long a connection that is to end may take: to deliver what was read, to say goodbye, to be closed by its peer.
+/// How long a closing connection may take: to deliver what was read, to send its Close, and to be closed by its peer.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the store is still waited for, once idlegate was told to stop again.
+/// How long the store is waited for after the second signal.
 const LAST_TRY: Duration = Duration::from_millis(300);
 
-/// How long nothing has to be under way before idle connections are closed. What was sent just before is read by then.
+/// How long no work may be under way before idle connections are closed. What was sent just before is read by then.
 const QUIET: Duration = Duration::from_millis(250);
 
 /// The drain of this process. Cheap to clone.
@@ -54,16 +53,16 @@ struct Shared {
     /// Those opened before the drain, and those opened since.
     early: Queue,
     late: Queue,
-    /// Whoever is not told yet need not wait any longer.
-    everybody: AtomicBool,
+    /// Tunnels that are still open need not wait for their turn.
+    all_due: AtomicBool,
     /// Connections that speak HTTP.
     connections: TaskTracker,
-    /// What has to finish first: requests, until their answers end, and tunnels.
+    /// Work that must finish first: requests, until their responses end, and tunnels.
     work: TaskTracker,
     closing: CancellationToken,
 }
 
-/// Tunnels that are to be told, in the order in which they were opened.
+/// Tunnels to be closed, in the order in which they were opened.
 #[derive(Debug, Default)]
 struct Queue(Arc<Notify>);
 
@@ -74,14 +73,14 @@ impl Queue {
     }
 }
 
-/// A tunnel's place among those that are told.
+/// A tunnel's place in the queue.
 #[derive(Debug)]
 pub(crate) struct Turn(Pin<Box<OwnedNotified>>);
 
 impl Turn {
-    /// Ready when the tunnel is to end. From the first time on the task is woken when that is so.
+    /// Ready when the tunnel must close. The first poll registers the task for its wake-up.
     pub(crate) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<()> {
-        if shutdown.0.everybody.load(Ordering::Acquire) { Poll::Ready(()) } else { self.0.as_mut().poll(cx) }
+        if shutdown.0.all_due.load(Ordering::Acquire) { Poll::Ready(()) } else { self.0.as_mut().poll(cx) }
     }
 }
 
@@ -100,19 +99,19 @@ impl Shutdown {
             phase: AtomicU8::new(Phase::Serving as u8),
             early: Queue::default(),
             late: Queue::default(),
-            everybody: AtomicBool::new(false),
+            all_due: AtomicBool::new(false),
             connections,
             work,
             closing: CancellationToken::new(),
         }))
     }
 
-    /// Begins to drain: clients are sent elsewhere, while whoever comes is served. Said again, it changes nothing.
+    /// Begins to drain: tunnels are closed gradually, new requests are still served. Repeating it changes nothing.
     pub fn drain(&self) {
         self.order(Order::Drain);
     }
 
-    /// Stops: nobody is accepted any more. Said again, it hurries.
+    /// Stops: no connection is accepted any more. Repeating it hurries.
     pub fn stop(&self) {
         self.order(Order::Stop);
     }
@@ -121,7 +120,7 @@ impl Shutdown {
         let (now, grace) = (self.0.clock.now(), self.0.current.load().grace_period);
         self.0.drain.send_if_modified(|drain| {
             let before = std::mem::replace(drain, drain.ordered(order, now, grace));
-            // Before anybody is woken: who is looks here.
+            // Before any task is woken: they read this.
             self.0.phase.store(drain.phase as u8, Ordering::Release);
             if drain.phase == before.phase {
                 return false;
@@ -151,7 +150,7 @@ impl Shutdown {
         Phase::ALL.into_iter().find(|one| *one as u8 == phase).unwrap_or(Phase::Serving)
     }
 
-    /// Whether clients are sent elsewhere. On the way of every frame.
+    /// Whether a drain is under way. Read for every frame.
     pub(crate) fn is_draining(&self) -> bool {
         self.0.phase.load(Ordering::Acquire) != Phase::Serving as u8
     }
@@ -171,7 +170,7 @@ impl Shutdown {
         Duration::from_millis(self.0.drain.borrow().over_by.since(self.0.clock.now()))
     }
 
-    /// Resolves when nobody is to be accepted any more.
+    /// Resolves when no more connections are accepted.
     pub(crate) async fn stopping(&self) {
         self.reached(Phase::Stopping).await;
     }
@@ -208,19 +207,18 @@ impl Shutdown {
         Turn(Box::pin(Arc::clone(&queue.0).notified_owned()))
     }
 
-    /// Does what a drain has to do, and returns when all connections are closed, or their time is over. Returns how many
-    /// were left.
+    /// Runs the drain, and returns when all connections are closed or their time is over. Returns how many were left.
     pub(crate) async fn conduct(&self) -> usize {
         self.reached(Phase::Draining).await;
         let early = [&self.0.early];
         tokio::select! {
             biased;
             () = self.reached(Phase::Stopping) => {}
-            () = self.tell(&early) => self.reached(Phase::Stopping).await,
+            () = self.close_in_turn(&early) => self.reached(Phase::Stopping).await,
         }
         tokio::select! {
             () = self.finish() => {}
-            never = self.tell_all() => match never {},
+            never = self.close_all() => match never {},
             () = self.closing_time() => {}
             () = self.reached(Phase::Hurried) => {
                 self.need_not_wait();
@@ -246,17 +244,17 @@ impl Shutdown {
         tokio::select! {
             biased;
             done = tokio::time::timeout(self.left(), &mut last) => done,
-            // It was told to stop again: it tries once more, and waits for nobody.
+            // After the second signal: one more try, without waiting.
             () = self.reached(Phase::Hurried) => {
                 tokio::time::timeout(LAST_TRY.min(self.left()), last).await
             }
         }
     }
 
-    /// Tells the tunnels of these queues, one after another, over the time that there is.
-    async fn tell(&self, queues: &[&Queue]) {
+    /// Closes the tunnels of these queues, one after another, spread over the available time.
+    async fn close_in_turn(&self, queues: &[&Queue]) {
         let drain = *self.0.drain.borrow();
-        // Whoever is opened from here on is not among them.
+        // Tunnels opened from now on are not among them.
         let counts: Vec<_> = queues.iter().map(|queue| queue.open()).collect();
         let of = counts.iter().sum();
         let turns = queues.iter().zip(&counts).flat_map(|(queue, count)| std::iter::repeat_n(queue, *count));
@@ -264,21 +262,21 @@ impl Shutdown {
             self.until(drain.turn(number, of)).await;
             queue.0.notify_one();
         }
-        // Somebody may have been about to take a place.
+        // A tunnel may just be taking its place.
         for queue in queues {
             queue.0.notify_waiters();
         }
     }
 
-    /// Tells all tunnels in their time; whoever is opened later need not wait.
-    async fn tell_all(&self) -> Infallible {
-        self.tell(&[&self.0.early, &self.0.late]).await;
+    /// Closes all tunnels within their time; tunnels opened later need not wait.
+    async fn close_all(&self) -> Infallible {
+        self.close_in_turn(&[&self.0.early, &self.0.late]).await;
         self.need_not_wait();
         std::future::pending().await
     }
 
     fn need_not_wait(&self) {
-        self.0.everybody.store(true, Ordering::Release);
+        self.0.all_due.store(true, Ordering::Release);
         self.0.early.0.notify_waiters();
         self.0.late.0.notify_waiters();
     }

@@ -1,4 +1,4 @@
-//! How far a drain has got, and what its times are: reckoned from `now`, which is an argument.
+//! The phase of a drain and its deadlines, computed from `now`, which is an argument.
 
 use super::CLOSE_TIMEOUT;
 use crate::clock::{Moment, milliseconds};
@@ -14,11 +14,11 @@ const HURRIED_END: u64 = 2_000;
 /// How far a drain has got. It only goes on.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Phase {
-    /// There is none.
+    /// No drain.
     Serving,
-    /// Clients are sent elsewhere, by and by. Who comes all the same is served.
+    /// Tunnels are closed gradually. New requests are still served.
     Draining,
-    /// Nobody is accepted any more; what is under way finishes.
+    /// No connection is accepted any more; work under way finishes.
     Stopping,
     /// The same at once.
     Hurried,
@@ -27,7 +27,7 @@ pub enum Phase {
 impl Phase {
     pub(super) const ALL: [Self; 4] = [Self::Serving, Self::Draining, Self::Stopping, Self::Hurried];
 
-    /// As it is said to people.
+    /// Its name for people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,7 +39,7 @@ impl Phase {
     }
 }
 
-/// What idlegate is told to do.
+/// An order to idlegate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Order {
     /// An operator, or the orchestrator, takes it out of service.
@@ -48,15 +48,15 @@ pub(super) enum Order {
     Stop,
 }
 
-/// A drain: its phase, and what has to be done by when.
+/// A drain: its phase and its deadlines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Drain {
     pub(super) phase: Phase,
     /// When the phase began.
     began: Moment,
-    /// All tunnels are told by then, so that each can close properly.
-    told_by: Moment,
-    /// All connections are closed by then, so that the store can be told what came last.
+    /// All tunnels have been sent their Close by then, so that each can close properly.
+    tunnels_by: Moment,
+    /// All connections are closed by then, so that there is time for the last report to the store.
     pub(super) closed_by: Moment,
     /// The grace period is over.
     pub(super) over_by: Moment,
@@ -65,10 +65,10 @@ pub(super) struct Drain {
 impl Drain {
     pub(super) fn none() -> Self {
         let never = Moment::default();
-        Self { phase: Phase::Serving, began: never, told_by: never, closed_by: never, over_by: never }
+        Self { phase: Phase::Serving, began: never, tunnels_by: never, closed_by: never, over_by: never }
     }
 
-    /// How it goes on after an order at `now`, with so long a grace period. An order that says nothing new changes nothing.
+    /// The state after an order at `now`, with this grace period. A repeated order changes nothing.
     pub(super) fn ordered(self, order: Order, now: Moment, grace: Duration) -> Self {
         match (order, self.phase) {
             (Order::Drain, Phase::Serving) => Self::within(Phase::Draining, now, grace),
@@ -78,15 +78,15 @@ impl Drain {
         }
     }
 
-    /// A short grace period is shared out all the same: none of the steps is left without time.
+    /// Even a short grace period is shared out: each step gets some of it.
     fn within(phase: Phase, now: Moment, grace: Duration) -> Self {
         let grace = milliseconds(grace);
         let connections = grace - LAST_ROUND.min(grace / 4);
-        let telling = connections - milliseconds(CLOSE_TIMEOUT).min(connections / 2);
+        let tunnels = connections - milliseconds(CLOSE_TIMEOUT).min(connections / 2);
         Self {
             phase,
             began: now,
-            told_by: now.plus(telling),
+            tunnels_by: now.plus(tunnels),
             closed_by: now.plus(connections),
             over_by: now.plus(grace),
         }
@@ -97,17 +97,17 @@ impl Drain {
         Self {
             phase: Phase::Hurried,
             began: now,
-            told_by: now,
+            tunnels_by: now,
             closed_by: self.closed_by.min(now.plus(HURRIED_CLOSE)),
             over_by: self.over_by.min(now.plus(HURRIED_END)),
         }
     }
 
-    /// When a tunnel is told, by its number among so many: they are spread evenly, so that whoever they connect to next is
-    /// not run over.
+    /// When a tunnel is closed, by its number among all: evenly spread, so that the clients' reconnects do not overload
+    /// another replica.
     pub(super) fn turn(&self, number: usize, of: usize) -> Moment {
         let (number, of) = (u128::try_from(number).unwrap_or(0), u128::try_from(of).unwrap_or(1).max(1));
-        let after = u128::from(self.told_by.since(self.began)) * number / of;
+        let after = u128::from(self.tunnels_by.since(self.began)) * number / of;
         self.began.plus(u64::try_from(after).unwrap_or(u64::MAX))
     }
 }
@@ -119,14 +119,14 @@ mod tests {
     const GRACE: Duration = Duration::from_secs(10);
 
     fn at(drain: &Drain) -> (Phase, [u64; 4]) {
-        (drain.phase, [drain.began, drain.told_by, drain.closed_by, drain.over_by].map(|moment| moment.0))
+        (drain.phase, [drain.began, drain.tunnels_by, drain.closed_by, drain.over_by].map(|moment| moment.0))
     }
 
     #[test]
     fn it_only_goes_on() {
         let drain = Drain::none().ordered(Order::Drain, Moment(1_000), GRACE);
         assert_eq!(at(&drain), (Phase::Draining, [1_000, 8_000, 10_000, 11_000]));
-        // Said again, with another grace period: it goes on as it was.
+        // Repeated, with another grace period: nothing changes.
         assert_eq!(drain.ordered(Order::Drain, Moment(2_000), Duration::from_secs(99)), drain);
         let stopping = drain.ordered(Order::Stop, Moment(3_000), GRACE);
         assert_eq!(at(&stopping), (Phase::Stopping, [3_000, 10_000, 12_000, 13_000]), "it has a time of its own");
@@ -139,7 +139,7 @@ mod tests {
         let hurried = stopping.ordered(Order::Stop, Moment(5_000), GRACE);
         assert_eq!(at(&hurried), (Phase::Hurried, [5_000, 5_000, 6_500, 7_000]));
         for order in [Order::Stop, Order::Drain] {
-            assert_eq!(hurried.ordered(order, Moment(6_000), GRACE), hurried, "the third signal gains nobody anything");
+            assert_eq!(hurried.ordered(order, Moment(6_000), GRACE), hurried, "a third signal changes nothing");
         }
     }
 
@@ -154,15 +154,15 @@ mod tests {
     fn every_grace_period_leaves_time_for_each_step() {
         for milliseconds in [4, 100, 999, 1_000, 2_500, 4_000, 10_000, 3_600_000] {
             let drain = Drain::none().ordered(Order::Stop, Moment(0), Duration::from_millis(milliseconds));
-            let (_, [began, told, closed, over]) = at(&drain);
-            assert!(began < told && told < closed && closed < over && over == milliseconds, "{drain:?}");
+            let (_, [began, tunnels, closed, over]) = at(&drain);
+            assert!(began < tunnels && tunnels < closed && closed < over && over == milliseconds, "{drain:?}");
         }
         let longest = Drain::none().ordered(Order::Stop, Moment(7), Duration::MAX);
         assert!(longest.over_by > longest.closed_by || longest.over_by == Moment(u64::MAX));
     }
 
     #[test]
-    fn tunnels_are_told_evenly_and_in_order() {
+    fn tunnels_are_closed_evenly_and_in_order() {
         let drain = Drain::none().ordered(Order::Drain, Moment(500), GRACE);
         let turns = |of: usize| (0..of).map(move |number| drain.turn(number, of).0).collect::<Vec<_>>();
         assert_eq!(turns(1), [500], "who is alone need not wait");

@@ -1,4 +1,4 @@
-//! What goes into a lane comes out of it, when it may.
+//! What a relay takes in comes out of it, once it may.
 
 use super::*;
 use proptest::prelude::*;
@@ -66,8 +66,8 @@ fn write_frame(into: &mut Vec<u8>, side: Side, first: u8, payload: &[u8], key: [
     }
 }
 
-/// Sends the pieces through a lane that examines, releasing each message. Checks that a whole message is held, is the
-/// one that was sent, and that nothing but it is held. Returns what came out and the messages.
+/// Sends the pieces through a relay that examines, releasing each message. Checks that a whole message is held, that it
+/// is the one sent, and that nothing else is held. Returns the output and the messages.
 fn examine(side: Side, pieces: &[&[u8]], placed: &[Placed]) -> (Vec<u8>, Vec<Vec<u8>>) {
     let mut relay = Relay::new(side, false, true);
     let (mut out, mut messages, mut taken) = (Vec::new(), Vec::new(), 0);
@@ -166,7 +166,7 @@ proptest! {
     }
 }
 
-/// What has gone on of `bytes`, and the lane.
+/// What was sent on of `bytes`, and the relay.
 fn after(bytes: &[u8]) -> Relay {
     let mut relay = Relay::new(Side::Server, false, true);
     let (count, _) = relay.examine(bytes, &mut Seen::default());
@@ -192,7 +192,7 @@ fn a_message_that_may_not_be_seen_is_never_completed() {
 }
 
 #[test]
-fn a_message_nobody_has_seen_the_beginning_of_is_dropped() {
+fn a_message_that_the_peer_has_not_begun_to_see_is_dropped() {
     for begun in [&b"\x81"[..], b"\x81\x03", b"\x81\x03ab", b"\x81\x03abc"] {
         let mut relay = after(begun);
         relay.give_up_examining(true);

@@ -35,7 +35,7 @@ impl AttachedSessions {
         self.bound.is_empty()
     }
 
-    /// The excuses by which the tunnel is there, and which are over.
+    /// The tolerated ends because of which the tunnel is open, where they are over.
     pub(super) fn ended_tolerations(&self) -> impl Iterator<Item = &Tolerated> {
         let cut = self.bound.iter().map(|(attached, _)| attached).filter(|attached| attached.is_cut());
         cut.filter_map(Attachment::as_tolerated)
@@ -50,8 +50,8 @@ impl AttachedSessions {
         self.bound.iter().for_each(|(attached, _)| attached.touch(at, source));
     }
 
-    /// Ready when the tunnel is to end. On the way of every frame, so the signals, each of which takes a lock, are
-    /// polled only until they know whom to wake; whether they have fired is then read from an atomic.
+    /// Ready when the tunnel must close. Called for every frame, so the signals, each of which takes a lock, are polled
+    /// only until they are registered; afterwards one atomic tells whether they have fired.
     pub(super) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<Ending> {
         if !self.listening {
             for (_, cut) in &mut self.bound {
@@ -62,7 +62,7 @@ impl AttachedSessions {
         if let Some(reason) = self.bound.iter().find_map(|(attached, _)| attached.reason()) {
             return Poll::Ready(Ending::Cut(reason));
         }
-        // While nobody drains, its turn cannot have come.
+        // Without a drain its turn cannot have come.
         if (!self.listening || shutdown.is_draining()) && self.turn.poll(shutdown, cx).is_ready() {
             return Poll::Ready(Ending::FleetReply);
         }

@@ -1,4 +1,4 @@
-//! One direction of a tunnel: its lane, and what it waits for.
+//! One direction of a tunnel: its relay, and what it waits for.
 
 use super::TokenVerdict;
 use crate::clock::Moment;
@@ -40,8 +40,8 @@ impl Direction {
         self.relay.unsent.is_empty() && self.verdict.is_none() && !self.is_closed()
     }
 
-    /// Passes on what need not be examined, directly where it can be written at once. What has to wait behind a
-    /// verdict waits in the backlog.
+    /// Passes on what need not be examined, directly if it can be written at once. Bytes that wait for a verdict are
+    /// kept in the backlog.
     pub(super) fn pass(&mut self, rest: &[u8], to: &Stream, seen: &mut Seen) -> io::Result<()> {
         if self.verdict.is_some() {
             self.backlog.extend(rest);
@@ -88,13 +88,13 @@ impl Direction {
         self.relay.silence()
     }
 
-    /// Whether something waits that no event may tell of.
+    /// Whether something waits that no event will report.
     pub(super) fn is_stuck(&self) -> bool {
         !self.relay.unsent.is_empty() || self.is_closed()
     }
 
-    /// Since when the receiver takes nothing more, or is stuck while the sender has gone. Reading stops then, so
-    /// nobody else would notice.
+    /// Since when the receiver takes nothing, or is stuck while the sender has gone. Reading stops then, so nothing
+    /// else would notice.
     pub(super) fn abandoned(&mut self, sender: &Stream, now: Moment) -> Option<Moment> {
         match self.receiver {
             Receiver::Closed(since) => return Some(since),

@@ -6,9 +6,8 @@ use crate::session::Mode;
 use crate::websocket::{self, Side};
 
 impl Tunnel {
-    /// A pong of the client has come: its other end is there, and the app is told so in its own words, where it has waited
-    /// for as long as is configured. There is no timer for it; it is no activity; and it goes between two messages, or
-    /// with a later pong.
+    /// The client sent a pong, so it is there: the app gets the configured message, if the configured time has passed.
+    /// It needs no timer, is no activity, and is sent between two messages, or with a later pong.
     pub(super) fn keep_alive(&mut self) {
         let Some(keepalive) = &self.proxy.keepalive else { return };
         let now = self.proxy.registry.clock().now();

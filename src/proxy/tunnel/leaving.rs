@@ -1,7 +1,7 @@
 //! Between the end of a session and the Close of its tunnels: after a logout the app has the last word.
 //!
-//! The tab that logged out sees what the app says to that, and may close by itself; another one is told, when the delay
-//! is over, that it was logged out. Meanwhile nothing of the client reaches the app.
+//! The tab that logged out sees the app's confirmation, and may close by itself; other tabs learn after the delay that
+//! they were logged out. Meanwhile nothing from the client reaches the app.
 
 use super::{Ending, Tunnel};
 use crate::proxy::relay::Seen;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// A tunnel whose session has ended, and which is about to be closed. Only such a one has this timer.
+/// A tunnel whose session has ended and that is about to be closed. Only such a tunnel has this timer.
 pub(super) struct Leaving {
     over: Pin<Box<Sleep>>,
     reason: Reason,
@@ -40,7 +40,7 @@ impl Tunnel {
         }
     }
 
-    /// What the client still says. Nobody hears it, but for its Close.
+    /// What the client still sends is dropped, except its Close.
     pub(super) fn ignore(&mut self, input: &[u8]) -> Result<(), Ending> {
         let mut seen = Seen::default();
         self.up.relay.follow(input, &mut seen);

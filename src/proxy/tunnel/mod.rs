@@ -42,11 +42,11 @@ const SERVICE_RESTART: Words<'static> = Words { message: None, code: 1012, reaso
 enum Ending {
     ClientGone,
     AppGone,
-    /// One side has gone, and the other takes nothing for as long as a farewell may last.
+    /// One side has gone, and the other takes nothing for longer than [`CLOSE_TIMEOUT`].
     Abandoned,
     /// A session of it has ended, for this reason.
     Cut(Reason),
-    /// The client has closed after its session had ended, and before it was told.
+    /// The client closed after its session had ended, and before it learned of the end.
     Closed,
     /// A dead token was offered on it, whose session ended for this reason; or one that could not be recognised.
     Refused(Reason),
@@ -58,10 +58,10 @@ enum Ending {
     FleetReply,
 }
 
-/// What is said about tokens in the messages of a tunnel.
+/// The state of tokens in the messages of a tunnel.
 pub(super) struct InBandState {
     pub(super) in_band: InBand,
-    /// Who opened the tunnel, and so says it.
+    /// The client that opened the tunnel.
     pub(super) caller: Caller,
 }
 
@@ -142,8 +142,8 @@ impl Tunnel {
         }
     }
 
-    /// One turn for each who has something to do; whether there was anything. Where two fast peers would go on for
-    /// ever, tokio's budget lets their sockets seem not ready after a while, and the thread's other tunnels run.
+    /// One turn for each side with work to do; returns whether there was any. Between two fast peers, tokio's budget
+    /// makes their sockets look not ready after a while, so that the thread's other tunnels run.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
         if self.leaving.is_some() {
             self.poll_leaving(cx)?;
@@ -200,7 +200,7 @@ impl Tunnel {
         Ok(true)
     }
 
-    /// Reads what one side has said, where there is room for it.
+    /// Reads what one side has sent, if there is room for it.
     fn read(&mut self, side: Side, cx: &mut Context<'_>) -> Result<bool, Ending> {
         let direction = if side == Side::Client { &self.up } else { &self.down };
         if !direction.wants_input() {
@@ -253,7 +253,7 @@ impl Tunnel {
             Side::Server => (&mut self.down, &self.client),
         };
         if direction.pass(rest, to, &mut seen).is_err() {
-            // The receiver has gone. It may have said something before it went, which is still to be read.
+            // The receiver has gone. It may have sent something before, which must still be read.
             direction.stop_writing(self.proxy.registry.clock().now());
         }
         self.refresh(side, seen);
@@ -287,8 +287,8 @@ impl Tunnel {
         }
     }
 
-    /// Tells the sessions of the tunnel how it ended.
-    fn tell_sessions(&self, ending: Ending) {
+    /// Notes in the tunnel's sessions how it ended.
+    fn note_in_sessions(&self, ending: Ending) {
         let current = self.proxy.current.load();
         let (by, close) = match (self.closed_first, ending) {
             (Some(Side::Client), _) => ("client", self.up.relay.close()),
@@ -309,7 +309,7 @@ impl Tunnel {
 
     async fn end(mut self, ending: Ending) {
         tracing::debug!(?ending, "a tunnel ended");
-        self.tell_sessions(ending);
+        self.note_in_sessions(ending);
         let Self { proxy, client, app, up, down, attached, in_band_state, leaving, .. } = &mut self;
         for tolerated in attached.ended_tolerations() {
             let caller = in_band_state.as_deref().map(|in_band_state| &in_band_state.caller);
@@ -341,7 +341,7 @@ impl Tunnel {
         let completes = !matches!(ending, Ending::Refused(_) | Ending::Undecided) && down.verdict.is_none();
         down.relay.give_up_examining(completes);
         up.relay.give_up_examining(false);
-        // After a frame that the app has half of, nothing can be said to it.
+        // Within a frame that the app has half of, nothing can be inserted.
         let to_app = leaving.as_ref().is_none_or(|leaving| leaving.whole);
         cut::say(client, app, &mut up.relay, &mut down.relay, &words, to_app).await;
     }

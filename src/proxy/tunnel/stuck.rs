@@ -7,11 +7,11 @@ use std::time::Duration;
 /// How often a tunnel in trouble is looked after.
 const STUCK_CHECK_EVERY: Duration = Duration::from_millis(250);
 
-/// How long a tunnel may stay in trouble, in milliseconds: as long as a farewell.
+/// How long a tunnel may be stuck, in milliseconds.
 const MAX_STUCK: u64 = CLOSE_TIMEOUT.as_secs() * 1000;
 
 impl Tunnel {
-    /// Starts the timer where something is wrong that no event would tell of.
+    /// Starts the timer for a fault that no event will report.
     pub(super) fn arm_stuck_check(&mut self) {
         if self.invalid.is_none()
             && let Some(invalid) = self.up.relay.is_invalid().or(self.down.relay.is_invalid())

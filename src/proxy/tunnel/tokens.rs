@@ -11,16 +11,16 @@ use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
 use crate::websocket::Side;
 use std::sync::Arc;
 
-/// Whose token cannot be told is refused in the words of an idle session: its client is to log in again.
+/// A token that cannot be checked is refused with the words for an idle session: its client should log in again.
 const UNRECOGNISED: Ending = Ending::Refused(Reason::Idle);
 
-/// What becomes of a message that had to wait for somebody's word.
+/// The outcome for a message that had to wait.
 pub(super) enum TokenVerdict {
     /// It offers tokens that are not dead.
     Offer(Offer),
     /// It carries a dead token, whose session ended for this reason.
     Refuse(Reason),
-    /// It carries a token that may be dead, and nobody can tell now.
+    /// It carries a token that may be dead, which cannot be checked now.
     Undecided,
     /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
     Move(Option<Attachment>),
@@ -38,7 +38,7 @@ impl Tunnel {
             let offer = in_band.client_piece(relay.message.as_slice(), last);
             relay.message.keep_last(if last { 0 } else { in_band.overlap() });
             if offer.is_some() && self.attached.is_unattached() && self.enforces() {
-                // Nobody knows whose it is. Were it a dead token's, the app would act on what follows before its answer
+                // Its session is unknown. If the token were dead, the app would act on what follows before its response
                 // could tell.
                 self.proxy.metrics().unrecognised.inc();
                 tracing::warn!(
