@@ -1,4 +1,4 @@
-//! What clients are told when their session ends.
+//! What clients receive when their session ends.
 
 use crate::session::Reason;
 use http::{HeaderMap, HeaderValue, StatusCode};

@@ -48,7 +48,7 @@ struct Configured {
 enum Command {
     /// Run the proxy (the default).
     Run(Configured),
-    /// Check the configuration: all errors at once, each with its cure. Exit code 2 where there are any.
+    /// Check the configuration: prints every error with its fix. Exit code 2 if there are any.
     Check {
         #[command(flatten)]
         configured: Configured,
@@ -85,7 +85,7 @@ fn main() -> ExitCode {
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
                     let (_written, level) = log::begin(config.reloadable.log, config.log_format, &audit);
-                    // Ends before the log: it may have to say there what it could not write.
+                    // Closed before the log, which may need to report what could not be written.
                     let _audit = audit;
                     block_on(run(&path, config, handed_over, level))
                 }
@@ -119,7 +119,7 @@ fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
     let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
         let served = runtime.block_on(serving);
-        // Its tasks clean up after themselves. A disk that hangs under one of its threads keeps nobody from ending.
+        // Its tasks clean up by themselves. A disk that hangs under one of its threads does not delay the exit.
         runtime.shutdown_timeout(Duration::from_millis(200));
         served
     });
@@ -169,7 +169,7 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
     }
 }
 
-/// Prints an answer. Whoever reads it, like `head`, may have read enough.
+/// Prints an answer. The reader, `head` for one, may have closed the pipe.
 fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
@@ -177,7 +177,7 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// What `check` says of a configuration.
+/// `check`: the configuration in one line, or its errors.
 fn check(path: &Path, json: bool) -> ExitCode {
     let loaded = Config::load(path, &Variables::of_this_process());
     let (text, code) = match &loaded {
@@ -261,9 +261,9 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     // The terminal it was tried in is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     // Where nothing can be printed, the demo goes on.
-    let tell = |line| drop(print(&format!("  {line}\n")));
+    let print_line = |line| drop(print(&format!("  {line}\n")));
     tokio::select! {
-        () = demo.run(tell) => {}
+        () = demo.run(print_line) => {}
         () = stop.asked() => {}
         _ = hang_up.recv() => {}
     }

@@ -1,8 +1,8 @@
-//! What is counted: every metric of `/metrics`, with its name and its meaning.
+//! Every metric of `/metrics`, with its name and its meaning.
 //!
-//! The values of labels are words of this program. Nothing that a client sends becomes one: neither their number nor
-//! what they disclose is in anybody's hands. Counting is a relaxed atomic addition; histograms take a lock for a moment,
-//! and are for requests, cuts and round trips, never for the frames of a tunnel.
+//! The values of labels are words of this program, and never come from a client: so clients control neither their
+//! number nor their content. Counting is a relaxed atomic addition; histograms take a lock for a moment, and are for
+//! requests, cuts and round trips, never for the frames of a tunnel.
 
 use crate::clock::microseconds;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
@@ -202,7 +202,7 @@ impl Default for Metrics {
             unrecognised: register(
                 r,
                 "idlegate_tunnels_unrecognised",
-                "Tunnels refused because no rule could tell whose token is on them",
+                "Tunnels refused because no rule could find out whose token is on them",
                 Counter::default(),
             ),
             cut_lateness: register(
@@ -401,7 +401,7 @@ impl Metrics {
         self.tunnels.get()
     }
 
-    /// Says in one log line how it went, when idlegate stops.
+    /// A summary in one log line, when idlegate stops.
     pub fn log_stopped(&self, connections_left: usize) {
         let (tracked, over_capacity) = (self.tracked.get(), self.untracked.get());
         let (ended, would_cut, refused) = (sum(&self.ended), self.would_cuts(), sum(&self.refusals));
@@ -427,7 +427,7 @@ pub struct StoreMetrics {
 }
 
 impl Default for StoreMetrics {
-    /// Metrics that nobody sees.
+    /// Metrics that are not exported.
     fn default() -> Self {
         Self::new(&mut Registry::default())
     }
@@ -445,13 +445,13 @@ impl StoreMetrics {
             pending_sessions: register(
                 r,
                 "idlegate_store_pending_sessions",
-                "Sessions with activity that the last report could not tell the store",
+                "Sessions with activity that the last report could not deliver to the store",
                 Gauge::default(),
             ),
             pending_age: register(
                 r,
                 "idlegate_store_pending_age_seconds",
-                "How long ago the oldest activity was that the last report could not tell",
+                "Age of the oldest activity that the last report could not deliver",
                 Gauge::default(),
             ),
             clock_difference: register(
@@ -514,7 +514,7 @@ impl StoreMetrics {
         self.up.get() == 1
     }
 
-    /// What the store's clock says and what this host's does, in epoch milliseconds.
+    /// The store's clock and this host's, in epoch milliseconds.
     pub(crate) fn clocks(&self, store: u64, host: u64) {
         let difference = seconds(store.abs_diff(host).saturating_mul(1000));
         self.clock_difference.set(if store < host { -difference } else { difference });
@@ -535,7 +535,7 @@ impl RoundTrip<'_> {
     }
 }
 
-/// Dropped without an answer, it was given up: that is an error too, and what it took is told all the same.
+/// Dropped without an answer, it was given up: that counts as an error, and its duration still counts.
 impl Drop for RoundTrip<'_> {
     fn drop(&mut self) {
         self.metrics.round_trip.observe(seconds(microseconds().saturating_sub(self.begun)));
@@ -567,7 +567,7 @@ fn seconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1e6
 }
 
-/// The method, where it is one of those that everybody knows.
+/// The method, if it is a common one.
 fn name_of(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

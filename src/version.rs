@@ -3,9 +3,9 @@
 /// The version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The revision, with `-dirty` where something was edited since; `unknown` where nobody said (`GIT_REVISION`, or a git
-/// repository, when it was built).
+/// The revision, with `-dirty` for uncommitted edits; `unknown` if the build had neither `GIT_REVISION` nor a git
+/// repository.
 pub const REVISION: &str = env!("REVISION");
 
-/// Both, as `--version` says it.
+/// Both, as `--version` prints them.
 pub const BOTH: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("REVISION"), ")");

@@ -1,4 +1,4 @@
-//! Who may come in to the `[admin]` listener: whoever knows the token, and no page that somebody else's site has opened.
+//! Who may use the `[admin]` listener: clients that send the token, and no page that another site has opened.
 
 use crate::refusal::AdminError;
 use crate::secret::Secret;
@@ -42,8 +42,8 @@ impl Access {
         }
     }
 
-    /// Whether the page may be opened, which holds nothing: nobody has to know the token, and another site may have a
-    /// link to it, but not load it into a page of its own.
+    /// Whether the page itself may be opened. It contains nothing secret: no token is needed, and another site may link
+    /// to it, but not load it into a page of its own.
     ///
     /// # Errors
     /// Why not.
@@ -60,17 +60,17 @@ impl Access {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host =
             uri.authority().map(http::uri::Authority::as_str).or(hosts.next().and_then(|host| host.to_str().ok()));
-        // Of two names nobody knows which was meant (RFC 9112 §3.2).
+        // With two Host fields it is unclear which one counts (RFC 9112 §3.2).
         if hosts.next().is_some() {
             return Err(AdminError::Host);
         }
-        // A name that an attacker's server resolves to loopback makes his page one of ours (DNS rebinding). Nobody's
-        // page knows the token.
-        // A socket's file keeps others out, but not a browser that its user has led there (`ssh -L`).
+        // With DNS rebinding, a name that an attacker's server resolves to loopback makes the attacker's page one of
+        // ours. No such page knows the token. A socket's file keeps others out, but not a browser that its user has led
+        // there (`ssh -L`).
         if self.token.is_none() && !host.is_some_and(is_own_name) {
             return Err(AdminError::Host);
         }
-        // Each of them: a browser sends one, and of two nobody knows which was meant.
+        // Each of them: a browser sends one, and with two it is unclear which one counts.
         if !headers.get_all(header::ORIGIN).iter().all(|origin| is_same_origin(origin, host)) {
             return Err(AdminError::Origin);
         }
@@ -144,7 +144,7 @@ mod tests {
             assert_eq!(check(&access, &[("host", host)]), Err(AdminError::Host), "{host}");
         }
         assert_eq!(check(&access, &[]), Err(AdminError::Host));
-        // A name that cannot be read is one all the same.
+        // A value that cannot be read still counts as one.
         let mut two = headers(&[("host", "localhost")]);
         two.append("host", HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(access.check(&Uri::from_static("/"), &two), Err(AdminError::Host));
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_to_know_the_token_has_to_say_it() {
+    fn a_listener_with_a_token_demands_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "0123456789abcdef\n").unwrap();

@@ -88,7 +88,7 @@ impl Api {
         Ok(Modes::of(&self.registry, self.registry.past_the_limit().await))
     }
 
-    /// Takes this replica out of service, or tells what is left of it.
+    /// Drains this replica, or shows what is left.
     fn drain(&self, method: &Method) -> Result<Drained, AdminError> {
         if method == Method::PUT {
             self.shutdown.drain();
@@ -104,7 +104,7 @@ impl Api {
         })
     }
 
-    /// Sets a switch. Where that would cut sessions at once, somebody has to have said yes.
+    /// Sets a switch. Where that would cut sessions at once, the request must confirm it.
     async fn change(&self, body: Incoming) -> Result<(), AdminError> {
         let sent = Limited::new(body, MAX_REQUEST_BYTES)
             .collect()

@@ -1,4 +1,4 @@
-//! `GET /events`: all that the page shows, once a second while somebody looks, as Server-Sent Events.
+//! `GET /events`: everything the page shows, once a second, as Server-Sent Events.
 
 use super::json::{Modes, OneSession};
 use crate::clock::Moment;
@@ -22,24 +22,23 @@ use tokio::time::{Interval, MissedTickBehavior};
 /// How often.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How many times, before whoever looks has to ask again: so that the answer ends well within the life of a connection,
-/// and not in the middle of an event.
+/// The number of events in one response; then the page asks again. So a response ends well within the life of a
+/// connection, and not in the middle of an event.
 const SNAPSHOTS: usize = 20;
 
 /// How many may look at once.
 const SEATS: usize = 8;
 
-/// How many sessions are shown: those with the least time left. More are read by nobody.
+/// The number of sessions shown: those with the least time left.
 const SESSIONS: usize = 200;
 
-/// For how many milliseconds a snapshot is new enough for the next who asks.
+/// How long a snapshot is reused for further pages, in milliseconds.
 const FRESH: u64 = 500;
 
-/// Said to who has to make way; who hears it does not come back by itself.
+/// Sent to a page that must make room; it does not reconnect by itself.
 const REPLACED: &[u8] = b"event: replaced\ndata: {}\n\n";
 
-/// Whoever looks at the moment. When all seats are taken, who has looked longest makes way: nobody can keep an operator
-/// out by leaving pages open.
+/// The open pages. When all seats are taken, the oldest page makes room: open pages cannot keep an operator out.
 #[derive(Debug)]
 pub(super) struct Events {
     registry: Arc<Registry>,
@@ -52,7 +51,7 @@ impl Events {
         Self { registry, seats: Mutex::default(), snapshot: tokio::sync::Mutex::default() }
     }
 
-    /// The body of an answer that shows all there is to see, again and again.
+    /// The body of a response that repeats the current snapshot.
     pub(super) fn stream(self: &Arc<Self>) -> Body {
         let mut tick = tokio::time::interval(EVERY);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -64,7 +63,7 @@ impl Events {
         StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
     }
 
-    /// A seat, which is free again when it is dropped, and is notified when it has to be left.
+    /// A seat. It is free again when dropped, and is notified when it must be left.
     fn seat(&self) -> Arc<Notify> {
         let seat = Arc::new(Notify::new());
         let mut seats = self.seats.lock();
@@ -79,7 +78,7 @@ impl Events {
     }
 }
 
-/// One who looks.
+/// One open page.
 struct Subscriber {
     events: Arc<Events>,
     seat: Arc<Notify>,
@@ -102,7 +101,7 @@ impl Subscriber {
 }
 
 impl Events {
-    /// The event of this moment. Who asks soon after another gets the same, and who asks meanwhile waits for it.
+    /// The event of this moment. Requests in quick succession share one, and concurrent ones wait for it.
     async fn event(&self) -> Bytes {
         let mut last = self.snapshot.lock().await;
         let now = self.registry.clock().now();
@@ -124,7 +123,7 @@ impl Events {
         views.sort_by_key(|view| view.left(&by).0);
         let are_more = views.len() > SESSIONS;
         views.truncate(SESSIONS);
-        let lapsed_anywhere = views.iter().filter(|view| view.state == State::Overdue).count();
+        let overdue_anywhere = views.iter().filter(|view| view.state == State::Overdue).count();
         let Overview { live, overdue } = registry.overview();
         json!(Snapshot {
             modes: Modes::of(registry, overdue),
@@ -133,7 +132,7 @@ impl Events {
             limit: by.limits.timeout,
             lifetime: by.limits.lifetime,
             live,
-            past_the_limit_anywhere: lapsed_anywhere.max(overdue),
+            past_the_limit_anywhere: overdue_anywhere.max(overdue),
             silent,
             sessions: views.into_iter().map(|view| OneSession::of(view, &by)).collect(),
             are_more,
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_looked_longest_makes_way_and_whoever_leaves_leaves_a_seat() {
+    async fn the_oldest_page_makes_room_and_a_closed_page_frees_its_seat() {
         let events = events();
         let mut bodies: Vec<_> = (0..SEATS).map(|_| events.stream()).collect();
         for body in &mut bodies {
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_done_while_nobody_looks_and_what_many_see_is_made_once() {
+    async fn a_snapshot_is_made_on_demand_and_shared() {
         let events = events();
         let (mut one, mut other) = (events.stream(), events.stream());
         assert!(events.snapshot.lock().await.is_none());

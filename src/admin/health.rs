@@ -50,8 +50,8 @@ impl Health {
         answer
     }
 
-    /// Ready as long as clients are taken. The store has no say in it: without it the app is still reachable, and taking
-    /// every replica out of service would be the outage.
+    /// Ready as long as clients are accepted, even without the store: the app is then still reachable, and taking every
+    /// replica out of service would be an outage.
     fn ready(&self) -> Response<Full<Bytes>> {
         if self.shutdown.is_draining() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");

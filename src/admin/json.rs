@@ -16,7 +16,7 @@ pub(crate) struct ModeRequest {
     pub(crate) lasting: Option<String>,
     #[serde(default)]
     pub(crate) fleet: bool,
-    /// Whoever asks knows that sessions are cut by it.
+    /// The caller confirms that sessions may be cut.
     #[serde(default)]
     pub(crate) yes: bool,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Drained {
     pub(crate) replica: String,
 }
 
-/// A session, with what can be reckoned from its account.
+/// A session, with the values computed from its view.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OneSession {
     #[serde(flatten)]
@@ -93,7 +93,7 @@ pub(crate) struct Explained {
     pub(crate) mode: String,
     /// How many replicas did not answer: what they know is missing.
     pub(crate) silent: u64,
-    /// It was ended on this replica only: the others are told when the store answers.
+    /// It has ended on this replica only: the others learn of it when the store answers.
     #[serde(default)]
     pub(crate) unsynced: bool,
 }
@@ -121,10 +121,10 @@ pub(crate) struct ManySessions {
 pub(crate) struct Refused {
     pub(crate) error: String,
     pub(crate) fix: String,
-    /// How many sessions the change would cut, where that is why.
+    /// How many sessions the change would cut, if it was refused for that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) would_cut: Option<usize>,
-    /// How many replicas did not say how many of theirs.
+    /// How many replicas did not report how many of theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) silent: Option<u64>,
 }

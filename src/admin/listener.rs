@@ -54,7 +54,7 @@ impl Drop for UnixSocket {
         if self.handed_over {
             return;
         }
-        // Where it cannot be removed, the next one to listen there finds that nobody answers.
+        // If it cannot be removed, the next listener finds that no process listens on it, and removes it.
         let _ = std::fs::remove_file(&self.file);
     }
 }
@@ -106,8 +106,8 @@ impl Listener {
         }
     }
 
-    /// Has every request answered by `answer`, for ever. Where there are as many connections as there may be, the oldest
-    /// makes way: nobody can keep others out by keeping connections open.
+    /// Answers every request with `answer`, for ever. At the limit of connections the oldest makes room: open
+    /// connections cannot keep other clients out.
     pub(crate) async fn serve<A, F, B>(self, limits: ListenerLimits, answer: A)
     where
         A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -163,7 +163,7 @@ where
     }
 }
 
-/// Whether nobody listens at a socket: who did was killed.
+/// Whether no process listens on a socket: the one that did was killed.
 fn is_left_behind(path: &Path) -> bool {
     UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

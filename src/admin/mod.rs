@@ -1,9 +1,9 @@
-//! The room beside the data path: what operators, orchestrators and monitoring see of a replica, and may change.
+//! Beside the data path: what operators, orchestrators and monitoring can see and change.
 //!
-//! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
-//! `[health]` listener answers. `api` is what the `[admin]` listener answers, behind its `access`. Its `page` is for
-//! people, and `events` tell it what there is to see. `answer` is the form of all that is said there, and what is refused is
-//! said in [`crate::refusal`].
+//! `listener` accepts connections and speaks HTTP, separately from the app's clients. `health` answers on the
+//! `[health]` listener, `api` on the `[admin]` listener, behind `access`. `page` serves the operators' page, and
+//! `events` feeds it. `json` and `response` are the forms of the answers, `view` makes them from the registry; errors
+//! are in [`crate::refusal`].
 
 mod access;
 mod api;

@@ -48,7 +48,7 @@ impl File {
         answer.headers_mut().extend([
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            // Whoever opened it by a link keeps no hand on it.
+            // A site that opened the page by a link gets no handle on its window.
             (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
         ]);
         Ok(answer)

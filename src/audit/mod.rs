@@ -1,7 +1,7 @@
-//! The record of every decision: one JSON line each, for whoever has to answer "why was I logged out?".
+//! Audit events: one JSON line for every decision, to answer "why was I logged out?".
 //!
-//! A record is a tracing event with the target [`TARGET`], whose message is the line. What is unknown is left out of
-//! it. Where the lines go is the [`Sink`]'s affair: nobody who decides ever waits for a disk.
+//! An event is a tracing event with the target [`TARGET`], whose message is the line. Unknown fields are left out. The
+//! [`Sink`] writes the lines: no decision ever waits for a disk.
 
 mod caller;
 mod record;

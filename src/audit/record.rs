@@ -1,4 +1,4 @@
-//! What a record says.
+//! The content of an audit event.
 
 use super::{Caller, Why};
 use crate::counted::counted;
@@ -152,7 +152,7 @@ pub(super) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>, time: u6
             ..record
         },
     };
-    // Only maps with other keys than texts cannot be said in JSON.
+    // Only maps whose keys are not text cannot be written as JSON.
     serde_json::to_string(&record).unwrap_or_default()
 }
 

@@ -1,7 +1,7 @@
-//! Where records go: from the events of all threads, through a queue, to one thread that writes.
+//! Where audit events go: from all threads, through a queue, to one thread that writes.
 //!
-//! A disk that is full, or a pipe that nobody reads, must hold up no request and no cut. So records are lost rather
-//! than waited for; that is said when it begins, and when it ends, with their number.
+//! A full disk, or a pipe without a reader, must delay no request and no cut. So events are lost instead; the log notes
+//! when that begins, and when it ends, with their number.
 
 use super::TARGET;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -56,13 +56,13 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Tally {
     waiting: AtomicUsize,
-    /// Records that were not written, since it was last said.
+    /// The number of events lost since the last log line about it.
     lost: AtomicU64,
 }
 
 enum SinkMessage {
     Line(String),
-    /// All before it is to be written, and this to be told of it.
+    /// Everything before it must be written, and the sender notified.
     Flush(SyncSender<()>),
 }
 
@@ -197,7 +197,7 @@ impl Output {
         // Who came when is for the operator alone to read.
         let options = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
-        // Only opening is not to wait: a pipe that nobody reads is an error, and not the end of all records.
+        // Only opening must not wait: a pipe without a reader is an error, and not the end of all events.
         fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
         let place = Some((path.to_owned(), identity(&file.metadata()?)));
         Ok(Self { file, name: path.display().to_string(), place, torn: false })
@@ -224,8 +224,8 @@ impl Output {
         Ok(())
     }
 
-    /// Whoever rotates logs moves the file away, and expects the next line in a new one. Where there can be none, the old
-    /// one is still good.
+    /// Log rotation moves the file away and expects the next line in a new one. If none can be created, the old one is
+    /// still good.
     fn follow_rotation(&mut self) {
         let Some((path, opened)) = &self.place else { return };
         if std::fs::metadata(path).is_ok_and(|there| identity(&there) == *opened) {
@@ -293,7 +293,7 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
         output.write("four\n").unwrap();
         assert_eq!(read(&path), "four\n");
-        // Nobody can be written to there any more: better the old file than none.
+        // The file can no longer be written to: better the old one than none.
         std::fs::remove_dir_all(folder.path()).unwrap();
         output.write("five\n").unwrap();
     }

@@ -1,4 +1,4 @@
-//! What records say, word for word, and how little a client can make them say.
+//! The content of audit events, word for word, and how little of it a client can influence.
 
 use super::record::line;
 use super::*;
@@ -84,7 +84,7 @@ fn each_decision_has_its_name_and_its_sentence() {
 }
 
 #[test]
-fn a_cut_after_nobody_had_counted_is_reckoned_from_when_somebody_did() {
+fn a_cut_after_a_pause_names_the_start_of_counting() {
     let counting = Some(ENDED.ended - 3601);
     let late = Ended { last_activity: ENDED.last_activity - 7200, counting, ..ENDED };
     let cut = record(Decision::End { ended: &late, done: true, connections: 0 });

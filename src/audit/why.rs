@@ -13,7 +13,7 @@ pub(crate) struct Why<'a> {
     pub(crate) last_activity: EpochSeconds,
     pub(crate) source: &'a str,
     pub(crate) ended: EpochSeconds,
-    /// Since when counting is unbroken, where that is later than its last activity.
+    /// The start of unbroken counting, where it is later than the last activity.
     pub(crate) counting: Option<EpochSeconds>,
     pub(crate) limit: EpochSeconds,
     pub(crate) lifetime: Option<EpochSeconds>,

@@ -19,7 +19,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an answer may take: longer than the listener gives itself.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// More than all replicas of a fleet have to tell.
+/// More than the answer of any fleet.
 const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Asks one listener.
@@ -40,9 +40,9 @@ impl Reply<'_> {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// What it says.
+    /// The answer, parsed.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
-        serde_json::from_slice(&self.body).map_err(|_| CliError::Stranger(self.address.clone()))
+        serde_json::from_slice(&self.body).map_err(|_| CliError::NotIdlegate(self.address.clone()))
     }
 }
 
@@ -62,7 +62,7 @@ impl AdminClient {
             Ok((status, body)) if status.is_success() => Ok(Reply { body, address }),
             Ok((status, body)) => Err(match serde_json::from_slice(&body) {
                 Ok(said) => CliError::Refused(ServerError { status, said }),
-                Err(_) => CliError::Stranger(address.clone()),
+                Err(_) => CliError::NotIdlegate(address.clone()),
             }),
             Err(error) => Err(CliError::Unanswered(address.clone(), error)),
         }

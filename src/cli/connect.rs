@@ -1,4 +1,4 @@
-//! Where the `[admin]` listener is, and what it has to be told.
+//! Where the `[admin]` listener is, and the token for it.
 
 use super::error::CliError;
 use crate::address::{AdminListen, Listen, Upstream};
@@ -38,7 +38,7 @@ pub(super) fn find(at: &At, config: &ForOperators) -> Result<Endpoint, CliError>
     let admin = config.admin();
     let named = at.admin.as_deref().map(|text| upstream(text).map_err(|_| CliError::NoAddress)).transpose()?;
     let (address, configured) = match (named, admin) {
-        // Whoever names it needs no configuration, nor one that is right.
+        // A named listener needs no configuration, nor a valid one.
         (Some(address), admin) => (address, admin.ok().flatten().and_then(|admin| admin.token_file.as_deref())),
         (None, Ok(Some(admin))) => (reached(&admin.listen)?, admin.token_file.as_deref()),
         (None, Ok(None)) => return Err(CliError::NoListener),

@@ -25,7 +25,7 @@ fn is_over(drained: &Drained) -> bool {
     drained.phase == "serving" || drained.tunnels + drained.requests == 0 || drained.seconds_left == 0
 }
 
-/// Begins the drain, or joins one; and waits for its end where that is wanted.
+/// Begins a drain, or joins one; waits for its end if asked to.
 pub(super) async fn drain<'c>(draining: &Draining, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
     let mut answer = client.ask(Method::PUT, "/drain", String::new()).await?;
     while draining.wait && !is_over(&answer.read()?) {

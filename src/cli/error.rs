@@ -1,4 +1,4 @@
-//! What is said where a command is not done: what the matter is, and what to do.
+//! Errors of the commands: what happened, and what to do.
 
 use crate::address::Upstream;
 use crate::admin::json::Refused;
@@ -28,25 +28,25 @@ pub enum CliError {
     NoAddress,
     /// The file with the listener's token cannot be used.
     NoToken(io::Error),
-    /// What should be a session id is none.
+    /// The argument is not a session id.
     NoId,
     /// No token came on standard input.
     Empty,
     /// Standard input cannot be read.
     Input(io::Error),
-    /// Whoever was asked at the terminal did not say yes.
+    /// The question at the terminal was not answered with yes.
     Declined,
-    /// Nobody accepts a connection there.
+    /// No process accepts connections there.
     Unreachable(Upstream, io::Error),
     /// No answer came.
     Unanswered(Upstream, io::Error),
     /// What answers is no `[admin]` listener of this version.
-    Stranger(Upstream),
+    NotIdlegate(Upstream),
     /// The listener refused.
     Refused(ServerError),
     /// The listener knows no such session.
     Unknown(String, ServerError),
-    /// The session is ended on the replica that was asked, and the others could not be told yet.
+    /// The session has ended on the replica that was asked; the others do not know it yet.
     EndedHere(String),
 }
 
@@ -74,7 +74,7 @@ impl CliError {
             | Self::Declined
             | Self::Unreachable(..)
             | Self::Unanswered(..)
-            | Self::Stranger(_)
+            | Self::NotIdlegate(_)
             | Self::Refused(_)
             | Self::Unknown(..)
             | Self::EndedHere(_) => EXIT_NOT_DONE,
@@ -115,12 +115,14 @@ impl CliError {
                 }
             },
             Self::Unanswered(..) => "look at idlegate's log",
-            Self::Stranger(_) => {
+            Self::NotIdlegate(_) => {
                 "name admin.listen with --admin, not listen, upstream or health.listen; and use the version of \
                  idlegate that runs"
             }
             Self::Refused(refusal) | Self::Unknown(_, refusal) => &refusal.said.fix,
-            Self::EndedHere(_) => "they are told as soon as it does: see with idlegate explain, or ask each of them",
+            Self::EndedHere(_) => {
+                "the others learn of it as soon as it answers: see with idlegate explain, or ask each of them"
+            }
         }
     }
 }
@@ -141,9 +143,9 @@ impl fmt::Display for CliError {
             Self::Input(error) if error.kind() == io::ErrorKind::Interrupted => f.write_str("interrupted")?,
             Self::Input(error) => write!(f, "standard input cannot be read: {error}")?,
             Self::Declined => f.write_str("nothing is changed")?,
-            Self::Unreachable(address, error) => write!(f, "nobody answers at {address}: {error}")?,
+            Self::Unreachable(address, error) => write!(f, "no connection to {address}: {error}")?,
             Self::Unanswered(address, error) => write!(f, "no answer came from {address}: {error}")?,
-            Self::Stranger(address) => write!(f, "what listens at {address} does not answer as idlegate's [admin]")?,
+            Self::NotIdlegate(address) => write!(f, "the listener at {address} does not answer as idlegate's [admin]")?,
             Self::Refused(refusal) => f.write_str(&plain(&refusal.said.error))?,
             Self::Unknown(id, refusal) => write!(f, "{} ({id})", plain(&refusal.said.error))?,
             Self::EndedHere(id) => {

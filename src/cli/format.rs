@@ -44,7 +44,7 @@ pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
     let returns =
         |setting: &SwitchSetting| setting.until.as_ref().is_some_and(|until| until.then == Mode::Enforce.name());
     if standing.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
-        lines.say("When that is over, whoever is past the limit by then is cut, and nobody is asked.");
+        lines.say("When that is over, every session past the limit by then is cut without asking again.");
     }
     lines.0
 }
@@ -102,8 +102,8 @@ pub(super) fn view(explained: &Explained) -> String {
 }
 
 /// Many sessions, one a line.
-pub(super) fn table(told: &ManySessions) -> String {
-    let ManySessions { held_since, no_match, changing, mode, sessions, silent, .. } = told;
+pub(super) fn table(listed: &ManySessions) -> String {
+    let ManySessions { held_since, no_match, changing, mode, sessions, silent, .. } = listed;
     let mut lines = Lines::default();
     lines.held(*held_since);
     lines.rules(no_match.as_ref(), changing);

@@ -1,10 +1,10 @@
-//! The operators' commands, as clients of the `[admin]` listener of a running idlegate.
+//! The operators' commands: clients of the `[admin]` listener of a running idlegate.
 //!
 //! ```text
-//!  command ─► place: where is the listener? ─► client: ask it ─► show: for a human, or JSON as it came
+//!  command ─► connect: where is the listener? ─► client: ask it ─► format: for people, or JSON as it came
 //! ```
-//! `mode`, `session` and `drain` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
-//! where a command is not done.
+//! `mode`, `session` and `drain` are the commands; `paste` reads a token from standard input; `error` is what failed
+//! and how to fix it.
 
 mod client;
 mod connect;
@@ -33,7 +33,7 @@ use std::path::Path;
 pub enum OperatorCommand {
     /// Show the mode, or switch it: `enforce`, `observe` (only record) or `off` (pass everything through).
     Mode(Switching),
-    /// Tell why a session lives or ended.
+    /// Explain why a session is live or ended.
     Explain(Explaining),
     /// List the live sessions, the longest idle first.
     Sessions(Listing),
@@ -41,7 +41,7 @@ pub enum OperatorCommand {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
-    /// Take it out of service before it is stopped: clients are sent elsewhere, by and by, and whoever comes is served.
+    /// Drain before a stop: readiness fails, WebSockets are closed gradually, and new requests are still served.
     Drain(Draining),
 }
 
@@ -57,11 +57,11 @@ impl OperatorCommand {
     }
 }
 
-/// Does what a command says. The listener is found by the configuration at `config`, where the command names no other;
-/// `variables` go before it. Returns what to print.
+/// Carries out a command. The configuration at `config` names the listener, unless the command does; `variables`
+/// override the file. Returns the output.
 ///
 /// # Errors
-/// Why it is not done, with what to do.
+/// Why it failed, and what to do.
 pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables) -> Result<String, CliError> {
     let at = command.at();
     let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
@@ -89,7 +89,7 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
     }))
 }
 
-/// What the idlegate that listens by this section of the configuration says about its mode and its rules.
+/// The mode and the rules of the idlegate that listens by this section of the configuration.
 pub(crate) async fn ask_running(admin: &AdminListen) -> Result<Modes, CliError> {
     let client = AdminClient::new(connect::endpoint(admin)?);
     client.ask(Method::GET, "/mode", String::new()).await?.read()

@@ -29,8 +29,8 @@ pub struct Switching {
     pub(super) at: At,
 }
 
-/// Asks how the switches stand, or sets one. Where that would cut sessions at once, whoever sits at the terminal is asked;
-/// where nobody does, it is not done.
+/// Shows the switches, or sets one. Where that would cut sessions at once, it asks at the terminal; without a terminal
+/// it refuses.
 pub(super) async fn mode<'c>(switching: &Switching, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
     let Some(mode) = &switching.mode else { return client.ask(Method::GET, "/mode", String::new()).await };
     let lasting = switching.lasting.map(|lasting| humantime::format_duration(lasting).to_string());

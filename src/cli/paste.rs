@@ -9,14 +9,14 @@ const MAX_LINE_BYTES: u64 = 64 * 1024;
 
 /// The first line of standard input. At a terminal it is asked for, and not shown.
 pub(super) async fn token() -> io::Result<Vec<u8>> {
-    // Before anything is hidden: whoever presses Ctrl-C, or ends it otherwise, has to be shown again what is typed.
+    // Before echo is turned off: Ctrl-C, or any other end, must turn it on again.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let (mut quits, mut terminations) = (signal(SignalKind::quit())?, signal(SignalKind::terminate())?);
     let hidden = Hidden::new(io::stdin())?;
     if hidden.is_some() {
         write!(io::stderr(), "token (it is not shown): ")?;
     }
-    // On a thread of its own, which nobody has to wait for.
+    // On a thread of its own, which the process need not wait for.
     let (sender, line) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || sender.send(first_line()));
     let line = tokio::select! {

@@ -17,9 +17,9 @@ pub struct Explaining {
     /// The session id, as the log shows it, or its first digits (4 or more). Never the token.
     #[arg(required_unless_present = "token_stdin")]
     id: Option<String>,
-    /// Read the token from standard input instead, and explain its session. A token is no argument of any command: it
-    /// would stay in the shell's history, and everybody on this host could read it in the list of processes. It is
-    /// turned into its session id here, with the configuration's `store.secret`; it is not sent anywhere.
+    /// Read the token from standard input, and explain its session. A token is never an argument: it would stay in the
+    /// shell's history, and other users of this host could read it in the list of processes. It is turned into its
+    /// session id here, with the configuration's `store.secret`, and is not sent anywhere.
     #[arg(long, conflicts_with = "id")]
     token_stdin: bool,
     #[command(flatten)]

@@ -30,7 +30,7 @@ pub(super) fn admin(
         && !address.ip().is_loopback()
         && token_file.is_none()
     {
-        let what = "whoever reaches this address could end sessions and switch idlegate off";
+        let what = "any client that reaches this address could end sessions and switch idlegate off";
         let fix = "add token_file, or write \"127.0.0.1:9090\" or \"unix:/run/idlegate/admin.sock\"";
         table.fault("listen", ValueError::new(what, fix));
     }

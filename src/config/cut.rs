@@ -1,4 +1,4 @@
-//! `[cut]`: the goodbye.
+//! `[cut]`: what clients receive when their session ends.
 
 use super::error::{ValueError, echo};
 use super::section::Section;
@@ -13,9 +13,9 @@ use toml::de::DeValue;
 const DEFAULT_CODE: u16 = 1008;
 const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
 
-/// A message longer than this is none that a client waits for.
+/// No client expects a longer message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// What idlegate itself says about the connection and the length of the body.
+/// The fields for the connection and the length of the body, which idlegate sets itself.
 const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -26,7 +26,8 @@ const FRAMING: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// How long after a logout its user's other connections are told: the tab that logged out is to see what the app says first.
+/// How long after a logout the user's other connections are closed: the tab that logged out should see the app's
+/// confirmation first.
 const DEFAULT_LOGOUT_DELAY: Duration = Duration::from_secs(2);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
@@ -66,7 +67,7 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
     }
 }
 
-/// Reads what is said in `table`, over what `words` has already.
+/// Reads the keys of `table`; those that are absent keep the values of `words`.
 fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     fn set<T>(place: &mut T, read: Option<T>) {
         if let Some(value) = read {

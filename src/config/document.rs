@@ -1,6 +1,6 @@
 //! The file and the environment, read as one document.
 //!
-//! The tables of it are [`Section`]s; here is what they share, and what is told of them in the end.
+//! Its tables are [`Section`](super::section::Section)s; here is what they share, and how all problems are collected.
 
 use super::error::{Origin, Problem, Problems};
 use super::fingerprint::Fingerprint;
@@ -50,7 +50,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// All that was wrong, the keys and variables that nobody asked for included.
+    /// Every problem, unknown keys and variables included.
     pub(super) fn finish(mut self) -> Option<Problems> {
         for (origin, path) in std::mem::take(&mut self.unknown) {
             let fault = unknown::unknown_key(&path, &self.known);
@@ -65,8 +65,8 @@ impl<'a> Document<'a> {
         if self.syntax.is_empty() {
             self.problems.append(&mut self.absent);
         } else {
-            // What broken TOML seems to say is no ground for more complaints: not on the same line, and nowhere in
-            // the file once the head of a table is broken, for then keys seem to stand in other tables.
+            // Further problems that follow from broken TOML are dropped: those on the same line, and all of the file
+            // once the head of a table is broken, since its keys then seem to stand in other tables.
             let headless = self.syntax.iter().any(|problem| self.is_head(&problem.origin));
             self.problems.retain(|problem| match &problem.origin {
                 Origin::Variable(_) => true,

@@ -90,7 +90,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// What is wrong with a value, and the cure.
+/// What is wrong with a value, and the fix.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ValueError {
     /// What is wrong.
@@ -100,7 +100,7 @@ pub struct ValueError {
 }
 
 impl ValueError {
-    /// A fault and its cure.
+    /// A problem and its fix.
     pub(super) fn new(what: impl Into<String>, fix: impl Into<String>) -> Self {
         Self { what: what.into(), fix: fix.into() }
     }

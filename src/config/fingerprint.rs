@@ -1,4 +1,4 @@
-//! What stands in a configuration, key by key: to tell what an edit has changed.
+//! The content of a configuration, key by key, to find what an edit has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

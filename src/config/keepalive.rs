@@ -7,7 +7,7 @@ use crate::websocket::Keepalive;
 use std::time::Duration;
 
 const DEFAULT_EVERY: Duration = Duration::from_secs(60);
-/// The app is told something short.
+/// The message is meant to be short.
 const MAX_MESSAGE: usize = 1024;
 
 /// Reads `[keepalive]`; `None` where there is no message.

@@ -72,7 +72,7 @@ pub struct Config {
     pub ids: SessionIds,
     /// `[activity]`, profile and overrides resolved.
     pub activity: ActivitySources,
-    /// `[keepalive]`: what the app is told while a client answers its pings, if anything.
+    /// `[keepalive]`: the message to the app while a client answers its pings, if one is configured.
     pub keepalive: Option<Keepalive>,
     /// `[[token]]`.
     pub tokens: Vec<TokenRule>,

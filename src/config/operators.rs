@@ -1,5 +1,5 @@
-//! What the operators' commands need of the configuration. They have to work while the rest of it is broken: a running
-//! idlegate goes on with what it read when it was right, and the switch is what somebody looks for then.
+//! The parts of the configuration that the operators' commands need. They must work while other parts are invalid: a
+//! running idlegate continues with the last valid configuration, and the operator needs the switch most then.
 
 use super::document::Document;
 use super::section::read_document;
@@ -46,7 +46,7 @@ impl ForOperators {
     /// How tokens become session ids.
     ///
     /// # Errors
-    /// What is wrong with the configuration: a secret that is overlooked makes an id that nobody knows.
+    /// What is wrong with the configuration: with the wrong secret, a token would get an id that no replica knows.
     pub(crate) fn ids(&self) -> Result<&SessionIds, Problems> {
         self.problems.as_ref().map_or(Ok(&self.ids), |problems| Err(problems.clone()))
     }

@@ -23,10 +23,10 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_IDLE: Limits = Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 };
 
 impl Config {
-    /// Reads the file at `path`; `variables` go before it.
+    /// Reads the file at `path`; `variables` override it.
     ///
     /// # Errors
-    /// All that is wrong, each with its place and its cure.
+    /// Everything that is wrong, with its place and its fix.
     pub fn load(path: &Path, variables: &Variables) -> Result<Self, Problems> {
         Self::parse(&Self::read(path)?, &path.display().to_string(), variables)
     }
@@ -46,10 +46,10 @@ impl Config {
         })
     }
 
-    /// Reads `text`, which problems call `name`; `variables` go before it.
+    /// Reads `text`, called `name` in problems; `variables` override it.
     ///
     /// # Errors
-    /// All that is wrong, each with its place and its cure.
+    /// Everything that is wrong, with its place and its fix.
     pub fn parse(text: &str, name: &str, variables: &Variables) -> Result<Self, Problems> {
         let mut document = Document::new(name, text, variables);
         let mut config = read_document(&mut document, config);
@@ -59,7 +59,7 @@ impl Config {
     }
 }
 
-/// How large the file may be, in bytes. Somebody may have put anything there, and it is looked at all the time.
+/// The largest configuration, in bytes: any file may be at its path, and it is read all the time.
 const MAX_BYTES: u64 = 1 << 20;
 
 fn read_text(path: &Path) -> io::Result<String> {
@@ -142,7 +142,7 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
             return Err(ValueError::new(what, "write the name as it stands in the Upgrade header, without a version"));
         }
         if name.starts_with("h2") || name.starts_with("http") || name == "tls" {
-            // Behind such an upgrade requests would pass that no rule has seen.
+            // Requests inside such an upgrade would bypass every rule.
             let what = format!("{} is never forwarded: requests inside it would be unseen", echo(text));
             return Err(ValueError::new(what, "remove it"));
         }

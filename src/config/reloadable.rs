@@ -39,7 +39,7 @@ fn is_reloadable(key: &str) -> bool {
     RELOADABLE.contains(&key) || of_a_reason().is_some_and(|key| RELOADABLE.contains(&key.as_str()))
 }
 
-/// The part of the configuration that is in force as soon as the file says so.
+/// The settings that an edit of the file changes at once.
 #[derive(Clone, Debug)]
 pub struct Reloadable {
     /// `trusted_proxies`: peers whose `X-Forwarded-*` are believed and added to.
@@ -73,7 +73,7 @@ impl Current {
         Self(Arc::new(ArcSwap::from_pointee(reloadable)))
     }
 
-    /// How it stands. Whoever reads it once goes by that to the end.
+    /// The current settings. A request that has read them once uses them to its end.
     #[must_use]
     pub fn load(&self) -> Arc<Reloadable> {
         self.0.load_full()

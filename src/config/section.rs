@@ -1,7 +1,7 @@
 //! One table of the document, whose keys are read one by one.
 //!
-//! Every key is looked up by one function, [`Section::find`], so that each of them has its environment variable,
-//! each is known when the unknown ones are told, and each problem names the place where its value stands.
+//! Every key is looked up by one function, [`Section::find`]: so each has an environment variable, is known when
+//! unknown keys are reported, and is named with its place in each problem.
 
 use super::document::{Document, ValueSource};
 use super::error::{Origin, Problem, ValueError, echo};
@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// How many errors of syntax are told.
+/// How many syntax errors are reported.
 const MAX_SYNTAX_ERRORS: usize = 100;
 
 /// One table of the document.
@@ -44,7 +44,7 @@ pub(super) fn read_document<'a, T>(document: &mut Document<'a>, read: impl FnOnc
         let fault = syntax_fault(error.message());
         document.syntax.push(Problem { origin: document.origin(&ValueSource::File, Some(start)), key: None, fault });
     }
-    // One slip often makes several errors; the first of a line says it best.
+    // One slip often makes several errors; the first of a line is the most accurate.
     document.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
     document.syntax.dedup_by(|next, first| next.origin == first.origin);
     Section::read_with(document, String::new(), table.into_inner(), ValueSource::File, None, read)
@@ -93,7 +93,7 @@ impl<'a> Section<'_, 'a> {
         Some(RawValue { value: value.get_ref().clone(), source: self.source.clone(), start })
     }
 
-    /// The value of `key`, which is more than a table of other keys: it is noted, so that an edit of it can be told.
+    /// The value of `key`, unless it is a table of other keys. It is noted, to find what an edit has changed.
     fn read(&mut self, key: &str, form: Form) -> Option<RawValue<'a>> {
         let found = self.find(key, form)?;
         let path = join(&self.path, key);
@@ -115,7 +115,7 @@ impl<'a> Section<'_, 'a> {
         self.report(origin, key, fault);
     }
 
-    /// Records that `key` should be there; `fix` says how to write it.
+    /// Records that the required `key` is absent; `fix` shows how to write it.
     pub(super) fn absent(&mut self, key: &str, what: &str, fix: &str) {
         let origin = self.origin_of(key);
         let problem = Problem { origin, key: Some(join(&self.path, key)), fault: ValueError::new(what, fix) };
@@ -159,7 +159,7 @@ impl<'a> Section<'_, 'a> {
         })
     }
 
-    /// Reads a key whose value is a duration, which `check` is given as text: a bare number too, to say what it lacks.
+    /// Reads a duration. `check` gets a bare number as text too, so that its error can name the missing unit.
     pub(super) fn duration<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
@@ -235,7 +235,7 @@ impl<'a> Section<'_, 'a> {
         all_right.then_some(right)
     }
 
-    /// Reads the table `key`, an empty one where there is none.
+    /// Reads the table `key`; an empty one if it is absent.
     pub(super) fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
         let path = join(&self.path, key);
         let (table, source, start) = match self.find(key, Form::Toml) {

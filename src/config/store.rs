@@ -70,14 +70,14 @@ fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     Err(ValueError::new(format!("{} is out of range", echo(text)), "write 100ms to 10s; \"1s\" cuts within 2 s"))
 }
 
-/// Whether sessions are ended while the store is out: only where nobody else could know better.
+/// Whether sessions end during an outage of the store: only safe with a single replica.
 fn decides_alone(table: &mut Section<'_, '_>) -> bool {
     let replicas = table.scalar("replicas", |value| integer_in(value, 1..=10_000_u32));
     let local = table.text("on_outage", |text| match text {
         "hold" => Ok(false),
         "local" => Ok(true),
         _ => {
-            let fix = "write \"hold\" (nobody is cut) or \"local\" (the only replica decides by itself)";
+            let fix = "write \"hold\" (no session is cut) or \"local\" (the only replica decides alone)";
             Err(ValueError::new(format!("{} is not a choice", echo(text)), fix))
         }
     });
@@ -153,25 +153,25 @@ fn url(text: &str) -> Result<StoreLocation, ValueError> {
 /// The file can be made, or written where it is there. The rest, such as what stands in it, shows when it is opened.
 fn writable(path: &Path) -> Result<PathBuf, ValueError> {
     let folder = path.parent().unwrap_or(path);
-    let told = |path: &Path| echo(&path.display().to_string());
+    let shown = |path: &Path| echo(&path.display().to_string());
     if path.is_dir() {
-        return Err(ValueError::new(format!("{} is a folder", told(path)), "name a file in it"));
+        return Err(ValueError::new(format!("{} is a folder", shown(path)), "name a file in it"));
     }
     match folder.metadata() {
         Ok(found) if found.is_dir() => {}
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let fix = "let the user that idlegate runs as look into the folders above it";
-            return Err(ValueError::new(format!("{} cannot be reached: {error}", told(folder)), fix));
+            return Err(ValueError::new(format!("{} cannot be reached: {error}", shown(folder)), fix));
         }
         _ => {
             let fix = "make it, or name a file in another one";
-            return Err(ValueError::new(format!("there is no folder {}", told(folder)), fix));
+            return Err(ValueError::new(format!("there is no folder {}", shown(folder)), fix));
         }
     }
     let written = if path.exists() { path } else { folder };
     access(written, Access::WRITE_OK).map(|()| path.to_owned()).map_err(|error| {
         ValueError::new(
-            format!("{} cannot be written: {error}", told(written)),
+            format!("{} cannot be written: {error}", shown(written)),
             "let the user that idlegate runs as write it",
         )
     })

@@ -1,4 +1,4 @@
-//! `[[token]]`: the rules that say where tokens are carried.
+//! `[[token]]`: the rules for where tokens are carried.
 
 use super::error::{ValueError, echo};
 use super::section::Section;
@@ -54,7 +54,7 @@ impl Kind {
         Self::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
-    /// Whether the token comes with a request, and the app's answer says whether it is good.
+    /// Whether the token comes with a request, so that the app's response accepts or rejects it.
     fn is_on_requests(self) -> bool {
         matches!(self, Self::Header | Self::Cookie | Self::Query | Self::Bearer | Self::RequestJson)
     }
@@ -107,7 +107,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     if let Some(kind) = kind {
         check_needs(table, kind);
     }
-    // All keys are read whatever the kind is, so that all that is wrong with them is told.
+    // All keys are read for every kind, so that all their errors are reported.
     let name = table.text("name", |text| name(kind, text));
     let pointer = table.text("pointer", pointer);
     let [when, accept_when, reject_when] = ["when", "accept_when", "reject_when"].map(|key| conditions(table, key));

@@ -1,4 +1,4 @@
-//! Keys and variables that nobody asked for: which are none of ours, and which key was probably meant.
+//! Unknown keys and variables: which belong to other programs, and which key was probably meant.
 
 use super::error::ValueError;
 use super::variables::variable_of;
@@ -30,7 +30,7 @@ pub(super) fn unknown_key(path: &str, known: &BTreeSet<String>) -> ValueError {
     let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
     let moved = known.iter().find(|known| known.rsplit('.').next() == Some(key));
     let fix = match (moved, nearest(path, key.len(), known.iter().map(String::as_str))) {
-        // A rule's keys are meant for a rule, but nobody knows for which.
+        // The key belongs to a rule, but it is unclear which.
         (Some(home), _) if !home.starts_with("token.") => match home.rsplit_once('.') {
             Some((table, _)) => format!("did you mean {home}? Write it below [{table}]"),
             None => format!("did you mean {home}? Write it above the first [table]"),
@@ -71,8 +71,8 @@ fn nearest<'c>(name: &str, length: usize, candidates: impl Iterator<Item = &'c s
         .map(|(_, candidate)| candidate)
 }
 
-/// How many bytes have to be changed, added, removed or swapped with their neighbour to turn one into the other
-/// (optimal string alignment).
+/// The number of bytes to change, insert, remove or swap with their neighbour to turn one into the other (optimal
+/// string alignment).
 fn distance(one: &str, other: &str) -> usize {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut before: Vec<usize> = Vec::new();

@@ -47,7 +47,7 @@ pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, ValueErr
         Form::List | Form::Toml => match DeValue::parse(trimmed) {
             Ok(value) => Ok(value.into_inner()),
             Err(error) if compound => Err(syntax_fault(error.message())),
-            // A word where a number is needed: the check of its type says it better.
+            // A word in place of a number: the type check has the better error.
             Err(_) => Ok(text(raw)),
         },
     }

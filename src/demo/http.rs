@@ -113,7 +113,7 @@ fn open_socket(app: &Arc<App>, mut request: Request<Incoming>) -> AppResponse {
     response
 }
 
-/// The JSON of a request; `null` where there is none.
+/// The JSON of a request; `null` if there is none.
 async fn body_json(request: Request<Incoming>) -> Value {
     let body = Limited::new(request.into_body(), MOST_JSON).collect().await;
     body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Who is logged in, as far as the app is concerned: until they log out, for ever.
+//! The app's logins. They last until a logout.
 
 use crate::session::SessionId;
 use parking_lot::Mutex;

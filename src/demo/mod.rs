@@ -11,13 +11,13 @@
 //! nothing here looks at idle time: whatever ends a session in the demo, it was the proxy.
 
 mod app;
+mod events;
 mod http;
 mod logins;
 mod page;
 mod program;
 mod socket;
 mod start;
-mod tell;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -31,7 +31,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The configuration of the demo. `listen` and `upstream` are for whoever starts it to override.
+/// The configuration of the demo. Its caller overrides `listen` and `upstream`.
 pub const CONFIG: &str = include_str!("demo.toml");
 
 /// What the proxy knows of a session, for the page to show.

@@ -33,13 +33,13 @@ const MAX_SLEEP: f64 = 60.0;
 const MOST_LINES: usize = 500;
 
 impl Program {
-    /// Starts the program that `code` says.
+    /// Starts the program in `code`.
     pub(super) fn start(code: &str) -> Self {
         let lines = code.lines().take(MOST_LINES).filter_map(step_of);
         Self { steps: lines.chain([ProgramStep::Finish]).collect(), asleep: None }
     }
 
-    /// Runs up to the next output; for ever where there is none. Loses nothing when dropped halfway.
+    /// Runs up to the next output; for ever if there is none. Loses nothing when dropped halfway.
     pub(super) async fn run(&mut self) -> Output {
         loop {
             if let Some(sleep) = &mut self.asleep {

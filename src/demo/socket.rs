@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
             tokio::select! {
                 message = self.socket.next() => match message {
                     // Bytes that are no text are ignored like text that is no JSON.
-                    Some(Ok(Message::Text(text))) => self.hear(&text).await?,
+                    Some(Ok(Message::Text(text))) => self.receive(&text).await?,
                     Some(Ok(_)) => {}
                     Some(Err(Error::Capacity(_))) => return self.refuse_size().await,
                     Some(Err(error)) => return Err(error),
@@ -75,7 +75,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    async fn hear(&mut self, text: &str) -> Result<(), Error> {
+    async fn receive(&mut self, text: &str) -> Result<(), Error> {
         let Ok(message) = serde_json::from_str::<Value>(text) else { return Ok(()) };
         let field = |name: &str| message.get(name).and_then(Value::as_str);
         match field("cmd") {
@@ -124,9 +124,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 
     async fn close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Error> {
         self.socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
-        let goodbye = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
         // A client that does not answer is not waited for: the sockets close with the conversation.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
         Ok(())
     }
 }

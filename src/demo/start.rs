@@ -1,6 +1,6 @@
 //! The demo as it is started: the app, and the proxy in front of it.
 
-use super::tell::{LoggedIn, tell_of_sessions};
+use super::events::{LoggedIn, print_sessions};
 use super::{CONFIG, Glance, Watch, serve};
 use crate::config::Config;
 use crate::listen::StartError;
@@ -15,14 +15,14 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// Where the demo listens unless told otherwise, if it is free: the port that the first app's page dials.
+/// The demo's default address, if it is free: the port that the first app's page dials.
 const USUAL: SocketAddr = SocketAddr::new(LOCALHOST, 10086);
 const ANY: SocketAddr = SocketAddr::new(LOCALHOST, 0);
 
 /// How often a free port is looked for: another program may take it before the demo does.
 const ATTEMPTS: usize = 10;
 
-/// How many logins may wait to be told of. Of more nothing is told.
+/// How many logins may wait for their line. Further ones get none.
 const LOGINS_AT_MOST: usize = 1000;
 
 /// A demo that is ready to be served.
@@ -33,11 +33,11 @@ pub struct Demo {
     address: SocketAddr,
 }
 
-/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port where that is taken. The page of operators
-/// is on the next port, or on a free one where that is taken.
+/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port if that is taken. The operators'
+/// page is on the next port, or on a free one if that is taken.
 ///
 /// # Errors
-/// Where no port can be had.
+/// No port can be had.
 pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
     let app = TcpListener::bind(ANY).await?;
     let upstream = app.local_addr()?;
@@ -54,7 +54,7 @@ pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
     Ok(Demo { app, proxy, address })
 }
 
-/// The number of the port has to be known before the proxy starts, so that the page of operators can be next to it.
+/// The port must be known before the proxy starts, so that the operators' page can be next to it.
 async fn proxy_on_a_free_port(any: SocketAddr, upstream: SocketAddr) -> Result<Server, StartError> {
     let mut attempts = 1;
     loop {
@@ -77,7 +77,7 @@ async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<Server, Start
     proxy_and_operators(listen, ANY, upstream).await
 }
 
-/// Where the page of operators is to be. On loopback, wherever the demo listens: it asks for no token.
+/// The address of the operators' page. On loopback, wherever the demo listens: it needs no token.
 fn next_to(address: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(LOCALHOST, address.port().checked_add(1)?))
 }
@@ -134,14 +134,14 @@ impl Demo {
         Ok(lines)
     }
 
-    /// Serves the app and the proxy until dropped, and has each login, and each end of a session, told in a line of words.
-    pub async fn run(self, tell: impl Fn(String)) {
+    /// Serves the app and the proxy until dropped, and prints a line for each login and each end of a session.
+    pub async fn run(self, print: impl Fn(String)) {
         let registry = Arc::clone(self.proxy.registry());
         let (logins, logged_in) = mpsc::channel(LOGINS_AT_MOST);
         let watch = Arc::new(Watched { registry: Arc::clone(&registry), logins });
         tokio::select! {
             never = serve(self.app, watch) => match never {},
-            () = tell_of_sessions(&registry, logged_in, tell) => {}
+            () = print_sessions(&registry, logged_in, print) => {}
             () = self.proxy.run() => {}
         }
     }
@@ -156,21 +156,21 @@ struct Watched {
 impl Watch for Watched {
     fn glance(&self, session: &SessionId) -> Option<Glance> {
         let session = self.registry.known(*session)?;
-        let beat = session.activity_record().last();
+        let latest = session.activity_record().last();
         let (state, source) = match session.ended() {
             Some(ended) => ("ended", ended.source),
-            None => ("live", beat.source),
+            None => ("live", latest.source),
         };
         Some(Glance {
             state,
             source: source.name(),
-            idle_ms: self.registry.clock().now().since(beat.at),
+            idle_ms: self.registry.clock().now().since(latest.at),
             limit_seconds: self.registry.limits().timeout,
             connections: session.connections(),
         })
     }
     fn logged_in(&self, username: &str, session: SessionId) {
-        // Where too many wait, nothing is told of this one.
+        // If too many wait, this one gets no line.
         let _ = self.logins.try_send(LoggedIn { username: username.to_owned(), session });
     }
 }

@@ -1,6 +1,6 @@
-//! `GET /demo/watch`: what idlegate sees of a session, as Server-Sent Events, twice a second.
+//! `GET /demo/watch`: idlegate's view of a session, as Server-Sent Events, twice a second.
 //!
-//! The request carries a session id and no token, so it passes the proxy untracked, and watching keeps nobody alive.
+//! The request carries a session id and no token, so it passes the proxy untracked and refreshes nothing.
 
 use super::app::App;
 use crate::session::SessionId;
@@ -32,7 +32,7 @@ impl WatchBody {
         Self { app, session, tick }
     }
 
-    /// `app_login` says whether the app itself would still take the token.
+    /// `app_login` is whether the app itself would still accept the token.
     fn event(&self) -> Value {
         let app_login = self.session.as_ref().is_some_and(|session| self.app.logins.holds(session));
         match self.session.as_ref().and_then(|session| self.app.watch.glance(session)) {

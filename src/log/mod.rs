@@ -1,4 +1,4 @@
-//! The log on stderr: whoever logs, which may be everybody, does not wait for a pipe that nobody reads.
+//! The log on stderr. Logging never waits for a pipe without a reader.
 
 mod logfmt;
 
@@ -29,11 +29,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs on stderr from now on, and records where `audit` says. Returns what has to live as long as anything is logged, and
-/// what changes the level.
+/// Logs to stderr from now on, and audit events to `audit`. Returns a guard that must live as long as anything is
+/// logged, and a function that changes the level.
 pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
     let (stderr, written) = unhurried(io::stderr(), MAX_LINES, format);
-    // What the libraries say below a warning is about themselves, not about sessions.
+    // Lines of libraries below WARN are about themselves, not about sessions.
     let targets = |level: LevelFilter| {
         Targets::new()
             .with_target("idlegate", level)
@@ -54,14 +54,14 @@ pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuar
     (written, level)
 }
 
-/// Only a terminal has colours, and only where nobody has asked for none (<https://no-color.org>).
+/// Colours only on a terminal, and only without `NO_COLOR` (<https://no-color.org>).
 fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A writer that nobody waits for: a thread of its own writes, and of more than so many lines that wait the rest is lost.
+/// A writer that never blocks: its own thread writes, and lines beyond the queue's limit are lost.
 fn unhurried(to: impl Write + Send + 'static, at_most: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
-    // What counts the lost is made together with the thread that tells of them.
+    // The counter of lost lines is created together with the thread that reports them.
     let lost = Arc::new(OnceLock::new());
     let lines = Lines { to, lost: Arc::clone(&lost), reported: 0, format };
     let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(at_most).finish(lines);
@@ -73,7 +73,7 @@ fn unhurried(to: impl Write + Send + 'static, at_most: usize, format: LogFormat)
 struct Lines<W> {
     to: W,
     lost: Arc<OnceLock<ErrorCounter>>,
-    /// How many lost lines it has told of.
+    /// How many lost lines have been reported.
     reported: usize,
     format: LogFormat,
 }
@@ -91,7 +91,7 @@ impl<W: Write> Write for Lines<W> {
             // Without the time, the line is still true.
             let _ = SystemTime.format_time(&mut Writer::new(&mut time));
             let lines = counted(lost - self.reported, "line");
-            let message = format!("{lines} of the log are lost here: nobody read it as fast as it was written");
+            let message = format!("{lines} of the log are lost here: they came faster than they could be written");
             match self.format {
                 LogFormat::Text => writeln!(self.to, "{time}  WARN {message}"),
                 LogFormat::Json => {
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use parking_lot::Mutex;
 
-    /// A pipe that nobody reads while it is locked.
+    /// A pipe without a reader while it is locked.
     #[derive(Clone, Default)]
     struct Pipe(Arc<Mutex<Vec<u8>>>);
 

@@ -105,7 +105,7 @@ struct SeenFleet {
     /// How it was last seen.
     stands: Option<Fleet>,
     /// The number of notifications about it. A value read meanwhile may be older than the notified one.
-    heard: u64,
+    notified: u64,
 }
 
 impl Registry {

@@ -69,13 +69,13 @@ impl Registry {
             _ => None,
         };
         let fleet = Fleet { mode, until };
-        let heard = self.fleet_notices();
+        let notified = self.fleet_notices();
         self.store.switch_fleet(fleet).await?;
         let mut seen = self.fleet.lock();
         // After another notification the order is unknown: until the switch is read again, the less strict value
         // counts.
-        if seen.heard == heard || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
-            seen.heard += 1;
+        if seen.notified == notified || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
+            seen.notified += 1;
             self.take_over(seen, fleet);
         }
         Ok(self.mode())
@@ -83,21 +83,21 @@ impl Registry {
 
     /// The number of notifications about the fleet's switch so far.
     pub(super) fn fleet_notices(&self) -> u64 {
-        self.fleet.lock().heard
+        self.fleet.lock().notified
     }
 
     /// Some replica has set the switch of all.
     pub(super) fn fleet_switched(&self, fleet: Fleet) {
         let mut seen = self.fleet.lock();
-        seen.heard += 1;
+        seen.notified += 1;
         self.take_over(seen, fleet);
     }
 
-    /// The fleet's switch was read from the store by a request that was sent after `heard` notifications. If more have
+    /// The fleet's switch was read from the store by a request that was sent after `notified` notifications. If more have
     /// come since, they are newer, or a newer one is under way: the mode must not flip between them.
-    pub(super) fn read_fleet(&self, fleet: Fleet, heard: u64) {
+    pub(super) fn read_fleet(&self, fleet: Fleet, notified: u64) {
         let seen = self.fleet.lock();
-        if seen.heard == heard {
+        if seen.notified == notified {
             self.take_over(seen, fleet);
         }
     }

@@ -77,7 +77,7 @@ impl Registry {
         let unsynced = if mode == Mode::Off { Vec::new() } else { self.unsynced(synced_to) };
         let now = self.clock.now();
         let touches: Vec<Touch> = unsynced.iter().map(|(session, _)| session.touch_for_store(now)).collect();
-        let heard = self.fleet_notices();
+        let notified = self.fleet_notices();
         let flushed = self.store.flush(&touches, synced_to, mode).await;
         self.show_store(&touches, flushed.as_ref().ok());
         match flushed {
@@ -97,7 +97,7 @@ impl Registry {
                     self.resync();
                 }
                 match flushed.fleet {
-                    Some(fleet) => self.read_fleet(fleet, heard),
+                    Some(fleet) => self.read_fleet(fleet, notified),
                     None => self.miss_fleet().await,
                 }
                 !flushed.resync

@@ -1,5 +1,4 @@
-//! What the service manager is told (`NOTIFY_SOCKET`): that idlegate is ready, reloads, stops, how it goes, and that it
-//! lives.
+//! Notifies the service manager (`NOTIFY_SOCKET`): ready, reloading, stopping, status and watchdog.
 
 use crate::counted::counted;
 use crate::registry::Registry;
@@ -19,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long after its grace period idlegate may be taken for hung.
 const BEYOND_GRACE: Duration = Duration::from_secs(5);
 
-/// How many messages may wait. A service manager that takes none holds up nobody, and misses some.
+/// How many notifications may wait. A service manager that reads none delays nothing, and misses some.
 const MAX_WAITING: usize = 16;
 
 /// The service manager, where there is one. Cheap to clone.
@@ -30,12 +29,12 @@ pub struct Manager {
     shutdown: Shutdown,
     /// Whether the configuration, as it was last edited, is refused.
     refused: Arc<AtomicBool>,
-    /// The status that it was told last, by whomever: what differs from it is told.
+    /// The last status sent. A status is sent only when it changes.
     status: Arc<Mutex<String>>,
 }
 
 impl Manager {
-    /// The one that started this process, if it wants to be told.
+    /// The service manager that started this process, if it wants notifications.
     #[must_use]
     pub fn of_this_process(registry: Arc<Registry>, shutdown: Shutdown) -> Self {
         let messages = std::env::var_os("NOTIFY_SOCKET").map(|_| {
@@ -49,53 +48,53 @@ impl Manager {
 
     /// idlegate listens everywhere.
     pub fn ready(&self) {
-        self.tell_how_it_goes(&[NotifyState::Ready]);
+        self.notify_with_status(&[NotifyState::Ready]);
     }
 
-    /// The configuration is read again. [`Manager::reloaded`] has to follow.
+    /// The configuration is read again. [`Manager::reloaded`] must follow.
     pub fn reloading(&self) {
         if self.shutdown.phase() >= Phase::Stopping {
             return;
         }
-        // systemd fails a reload whose time it cannot tell; the clock cannot fail.
+        // systemd fails a reload without a time stamp; the clock cannot fail.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.tell(&[NotifyState::Reloading, now]);
+            self.notify(&[NotifyState::Reloading, now]);
         }
     }
 
     /// It was read, and either is in force or was refused.
     pub fn reloaded(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
-        // Whoever stops is not ready any more.
+        // Stopping means not ready any more.
         if self.shutdown.phase() < Phase::Stopping {
             self.ready();
         }
     }
 
-    /// idlegate was told to stop, and has its grace period for that, which the unit need not know.
+    /// idlegate stops, and announces its grace period, which the unit need not know.
     pub fn stopping(&self) {
         let needed = self.shutdown.left() + BEYOND_GRACE;
         let needed = NotifyState::ExtendTimeoutUsec(u32::try_from(needed.as_micros()).unwrap_or(u32::MAX));
-        self.tell_how_it_goes(&[NotifyState::Stopping, needed]);
+        self.notify_with_status(&[NotifyState::Stopping, needed]);
     }
 
-    /// Keeps the status as it is, and says that idlegate lives, for ever. Not from a thread of its own, which would live on
-    /// while the proxy does not: this is a task among those of the tunnels, and speaks only when the keeper has got on,
-    /// which shares its thread with accepting.
+    /// Keeps the status current and feeds the watchdog, for ever. A task among those of the tunnels, not a thread,
+    /// which would live on while the proxy hangs. It feeds the watchdog only when the registry has made progress, which
+    /// shares its thread with accepting.
     pub async fn follow(self) -> Infallible {
         let watched = sd_notify::watchdog_enabled();
-        // Asked for at half of that time, and the keeper may need some of it.
+        // Due at half of that time, of which the registry may need some.
         let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
         let mut steps = self.registry.steps();
         loop {
             tokio::time::sleep(pause).await;
             let now = self.registry.steps();
             if watched.is_some() && now != steps {
-                self.tell(&[NotifyState::Watchdog]);
+                self.notify(&[NotifyState::Watchdog]);
                 steps = now;
             }
             if *self.status.lock() != self.line() {
-                self.tell_how_it_goes(&[]);
+                self.notify_with_status(&[]);
             }
         }
     }
@@ -119,18 +118,18 @@ impl Manager {
         line
     }
 
-    /// Tells it something, and how it goes at the same time.
-    fn tell_how_it_goes(&self, states: &[NotifyState<'_>]) {
-        // Until it is told: of two lines, the later is to be the one that stays.
+    /// Sends a notification together with the current status.
+    fn notify_with_status(&self, states: &[NotifyState<'_>]) {
+        // Held until it is sent: of two concurrent status lines, the later one must be the last.
         let mut status = self.status.lock();
         let line = self.line();
-        if self.tell(&[states, &[NotifyState::Status(&line)]].concat()) {
+        if self.notify(&[states, &[NotifyState::Status(&line)]].concat()) {
             *status = line;
         }
     }
 
-    /// Whether it takes what it is told, where there is one.
-    fn tell(&self, states: &[NotifyState<'_>]) -> bool {
+    /// Whether it accepts notifications, if there is one.
+    fn notify(&self, states: &[NotifyState<'_>]) -> bool {
         let Some(messages) = &self.messages else { return true };
         let message: Vec<_> = states.iter().map(ToString::to_string).collect();
         let taken = messages.try_send(message.join("\n")).is_ok();

@@ -1,7 +1,7 @@
-//! What a service manager hands over, and what it is told: systemd's protocols, which others speak as well.
+//! systemd's protocols for services, which other service managers use as well.
 //!
-//! `sockets` are listened on before idlegate starts, so that a restart refuses nobody. `manager` is told how it goes, and
-//! that idlegate lives. Without a service manager there is neither, and nothing here does anything.
+//! `sockets` takes over sockets that were opened before idlegate starts, so that a restart refuses no connection.
+//! `manager` sends status and watchdog notifications. Without a service manager, nothing here does anything.
 
 mod manager;
 mod sockets;

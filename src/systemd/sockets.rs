@@ -1,5 +1,5 @@
-//! Sockets that were opened by whoever started idlegate (`LISTEN_FDS`): they stay open while it restarts, and clients that
-//! come meanwhile wait in them.
+//! Sockets passed by the service manager (`LISTEN_FDS`): they stay open while idlegate restarts, and new connections
+//! wait in them.
 
 use listenfd::ListenFd;
 use rustix::io::ioctl_fionbio;
@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::{fmt, io};
 
-/// Any other is `listen`, be it called `idlegate` or, as systemd does where nothing is said, after its unit.
+/// Any other socket is `listen`, whether its name is `idlegate` or, as systemd's default, that of its unit.
 const HEALTH: &str = "health";
 const ADMIN: &str = "admin";
 

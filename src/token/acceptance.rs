@@ -2,9 +2,9 @@
 
 use super::conditions::Conditions;
 
-/// What a 2xx answer must be, beside its status, to accept a token. By default any will do.
+/// What a 2xx response must be, beside its status, to accept a token. By default any will do.
 ///
-/// Status alone often says too little: many apps answer index.html with 200 to any path they do not know, or 200 with
+/// The status alone is often not enough: many apps answer index.html with 200 to any unknown path, or 200 with
 /// `{"success": false}` to a token they refuse.
 #[derive(Clone, Debug, Default)]
 pub struct Acceptance {
@@ -17,7 +17,7 @@ pub struct Acceptance {
 }
 
 impl Acceptance {
-    /// Whether the body decides, and so has to be read.
+    /// Whether the body decides, so that it must be read.
     #[must_use]
     pub fn reads_body(&self) -> bool {
         self.accept_when.is_some() || self.reject_when.is_some()

@@ -192,8 +192,8 @@ fn text(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The tokens that somebody may mean by `pasted`: as it stands, and as it is where a browser shows it in a cookie, a
-/// query or `Authorization`, or as `name=value`. Each once, the likeliest first.
+/// The tokens that `pasted` may mean: as it is, as a browser shows it in a cookie, a query or `Authorization`, or as
+/// `name=value`. Each once, the likeliest first.
 #[must_use]
 pub fn pasted(pasted: &[u8]) -> Vec<Token> {
     let pasted = text(pasted);
@@ -230,8 +230,8 @@ fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
     named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
 }
 
-/// What of `Authorization` an app takes for the token that looks at no scheme, or at one word alone. The scheme itself is
-/// none.
+/// The parts of `Authorization` that a careless app may take for the token: one that ignores the scheme, or reads a
+/// single word. The scheme itself is not a token.
 fn words(value: &str) -> Vec<Token> {
     let is_scheme = |word: &str| SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
     let words = || value.split_ascii_whitespace().enumerate().filter(|(at, word)| *at > 0 || !is_scheme(word));
@@ -321,7 +321,7 @@ fn tokens_at(body: &[u8], pointer: &Pointer) -> Result<Vec<Token>, NotJson> {
     Ok(found.into_iter().flatten().filter_map(|value| token_of(&value)).collect())
 }
 
-/// Tokens are strings; any other value is none.
+/// A token is a string; any other value is not.
 pub(super) fn token_of(value: &JsonValue) -> Option<Token> {
     match value {
         JsonValue::Text(text) => Token::new(text),

@@ -36,7 +36,7 @@ struct Prepared {
     reject: Option<Literal>,
 }
 
-/// What the client says in a message.
+/// What a message of the client means.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum ClientMessage {
     /// Nothing about tokens.
@@ -45,7 +45,7 @@ pub enum ClientMessage {
     Offer(Offer),
 }
 
-/// What the app says in a message.
+/// What a message of the app means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServerMessage {
     /// Nothing about tokens.
@@ -97,14 +97,14 @@ impl Prepared {
     }
 }
 
-/// What is said about tokens on one tunnel.
+/// The state of tokens on one tunnel.
 #[derive(Debug)]
 pub struct InBand {
     rules: InBandRules,
     offers: Offers,
-    /// Whether the long message on its way was found to be an offer.
+    /// Whether the current long message was found to be an offer.
     spotted: bool,
-    /// Whether it was told that an answer may have gone by.
+    /// Whether it was reported that an answer may have gone by.
     missed: bool,
 }
 
@@ -149,8 +149,8 @@ impl InBand {
         ClientMessage::Offer(offer)
     }
 
-    /// Examines the next piece of a message too long to be examined as a whole, which gives one offer at most, that
-    /// cannot be read. `last` tells that the message ends with this piece.
+    /// Examines the next piece of a message too long to examine as a whole. It gives up to one offer, whose token
+    /// cannot be read. `last` marks the last piece.
     pub fn client_piece(&mut self, piece: &[u8], last: bool) -> Option<Offer> {
         let mut rules = Vec::new();
         if !self.spotted {
@@ -174,15 +174,14 @@ impl InBand {
         self.rules.0.iter().map(|prepared| prepared.when.length()).max().unwrap_or(0)
     }
 
-    /// The client's offer is passed on to the app. `false` where too many wait for an answer: the tunnel is to be
-    /// refused.
+    /// The client's offer is passed on to the app. `false` if too many wait for an answer: the tunnel must be refused.
     #[must_use]
     pub fn offered(&mut self, offer: Offer) -> bool {
         self.offers.add(offer)
     }
 
-    /// The app sends a message too long to be examined. Whether it is to be told that this may be the answer to an offer,
-    /// whose session is not tracked then; once is enough.
+    /// The app sends a message too long to examine. Returns whether to report that this may be the answer to an offer,
+    /// whose session is then not tracked; once is enough.
     #[must_use]
     pub fn server_piece(&mut self) -> bool {
         self.offers.are_waiting() && !std::mem::replace(&mut self.missed, true)
@@ -211,7 +210,7 @@ impl InBand {
         }
         if !accepting.is_empty() {
             let accepted = self.offers.accepted(&accepting);
-            // Where no single token can have been offered, nobody knows which one the app took.
+            // If more than one token may have been offered, it is unknown which one the app accepted.
             return issued.or(accepted).map_or(ServerMessage::Unrecognised, ServerMessage::Accepted);
         }
         if !rejecting.is_empty() {

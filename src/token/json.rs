@@ -88,7 +88,7 @@ impl From<ValueStart<'_>> for JsonValue {
     }
 }
 
-/// What a text or a number says may be a token, and is not shown.
+/// A text or a number may be a token, and is not shown.
 impl fmt::Debug for JsonValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

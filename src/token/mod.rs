@@ -1,6 +1,6 @@
-//! Tokens: the rules that say where they are carried, and the places they are found in.
+//! Tokens: the rules for where they are carried, and how they are found there.
 //!
-//! A token is turned into its session id where it is found, and dropped: nothing further on could leak it.
+//! A token is turned into its session id where it is found, and dropped: no later stage could leak it.
 
 mod acceptance;
 mod carrier;

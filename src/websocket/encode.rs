@@ -25,7 +25,7 @@ pub fn close(side: Side, code: u16, reason: &str) -> Vec<u8> {
 
 fn encode(side: Side, mut frame: Frame) -> Vec<u8> {
     if side == Side::Client {
-        // A fresh key for every frame, that nobody can foresee (§5.3). tungstenite keeps its own maker of keys private.
+        // An unpredictable key for every frame (§5.3). tungstenite keeps its own generator private.
         frame.header_mut().mask = Some(rand::random());
     }
     let mut bytes = Vec::with_capacity(frame.len());

@@ -25,7 +25,7 @@ enum State {
     Header { bytes: [u8; MAX_HEADER_BYTES], filled: u8 },
     /// After a header. Stays until the first byte after the frame, so that `frame` can be asked after its last step.
     Frame { head: Head, offset: u64 },
-    /// There is no telling where a frame begins.
+    /// The next frame's beginning is unknown.
     Lost,
 }
 
@@ -39,9 +39,9 @@ impl Follower {
         Self { side, extensions, state: BEFORE_HEADER, message: None, invalid: None }
     }
 
-    /// Takes some bytes of `input`, at least one unless it is empty, and says how many and what they were. To be
-    /// called again with the rest until nothing is left. A frame without payload gives a [`FrameEvent::Head`] and no
-    /// [`FrameEvent::Payload`]. From an empty input nothing is taken, and the answer means nothing.
+    /// Takes some bytes of `input`, at least one unless it is empty, and returns how many and what they were. Call it
+    /// again with the rest until nothing is left. A frame without payload gives a [`FrameEvent::Head`] and no
+    /// [`FrameEvent::Payload`]. With an empty input, nothing is taken and the result means nothing.
     pub fn step(&mut self, input: &[u8]) -> (usize, FrameEvent) {
         if input.is_empty() {
             return (0, if matches!(self.state, State::Lost) { FrameEvent::Lost } else { FrameEvent::NeedMore });
@@ -133,7 +133,7 @@ impl Follower {
     }
 }
 
-/// Moves the bytes of a header, and not one more, from `input` to those collected; says how many.
+/// Moves the bytes of a header, and not one more, from `input` to those collected; returns how many.
 fn collect(bytes: &mut [u8; MAX_HEADER_BYTES], filled: &mut u8, input: &[u8]) -> usize {
     let mut taken = 0;
     for &byte in input {

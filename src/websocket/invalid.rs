@@ -1,4 +1,4 @@
-//! The ways a frame breaks the protocol, as far as its header shows them.
+//! The ways in which a frame's header violates the protocol.
 
 use super::{Control, Data, Head, OpCode, Side};
 use std::fmt;

@@ -25,7 +25,7 @@ pub use keepalive::Keepalive;
 pub use mask::unmask;
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-/// Who sends a stream: clients mask their frames, servers must not (RFC 6455 §5.1).
+/// The sender of a stream: clients mask their frames, servers must not (RFC 6455 §5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
     /// The one that opened the connection; towards the app the proxy stands in this role.

@@ -118,7 +118,7 @@ function steps(report, page, user, url) {
     await tabTo(page, mode('observe'));
     await page.keyboard.press('Enter');
     await dialog.waitFor({ state: 'visible' });
-    assert.match(await text('#dialog-text'), /Nobody is cut any more: what would be cut is only recorded/);
+    assert.match(await text('#dialog-text'), /No session is cut any more: cuts are only recorded/);
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'hidden' });
     assert.equal(await mode('observe').evaluate((button) => button === document.activeElement), true, 'the focus is back');

@@ -92,7 +92,7 @@ async fn each_command(proxy: &Idlegate, at: &[(&str, &str)]) {
     let lasting = field(&mode, "replica");
     assert!(lasting.starts_with("observe, ") && lasting.ends_with(" left, then enforce"), "{lasting}");
     assert!(
-        mode.ends_with("\nWhen that is over, whoever is past the limit by then is cut, and nobody is asked.\n"),
+        mode.ends_with("\nWhen that is over, every session past the limit by then is cut without asking again.\n"),
         "{mode}"
     );
     assert_eq!(field(&done(&["mode", "enforce"], at), "mode"), "enforce");
@@ -536,7 +536,7 @@ fn the_calls_in_the_deployments_are_understood() {
         // Who does not read it has ended already.
         let _ = asking.stdin.take().unwrap().write_all(b"a token");
         let ran = ended(asking);
-        assert!(ran.code == 1 && ran.err.starts_with("idlegate: nobody answers at unix:/nowhere"), "{call}: {ran:?}");
+        assert!(ran.code == 1 && ran.err.starts_with("idlegate: no connection to unix:/nowhere"), "{call}: {ran:?}");
     }
     assert_eq!(count, 6);
 }

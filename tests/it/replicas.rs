@@ -93,7 +93,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     busy.cut(seconds(5.0)).await;
     assert!(is_refused(&there, "shared").await);
     for (replica, line, times) in [
-        (&here, "a replica is silent; nobody is cut until", 1),
+        (&here, "a replica is silent; no session will expire until", 1),
         (&here, "is struck off", 1),
         (&here, "until it is back", 0),
         (&there, "until it is back", 1),

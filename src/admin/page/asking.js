@@ -1,4 +1,4 @@
-// The dialog: nothing is cut before somebody has read what will happen. It is said anew with each snapshot.
+// The dialog: no session is cut before the operator has read what will happen. The text follows each snapshot.
 import { byId, node, say } from './parts.js';
 import * as words from './words.js';
 
@@ -35,7 +35,7 @@ export class Asking {
         if (refusal.would_cut === undefined) throw refusal;
         // More than stands here: it is asked once more.
         question.isTold = true;
-        throw { error: refusal.error, cure: `“${question.does}” cuts ${refusal.would_cut === 1 ? 'it' : 'them'}` };
+        throw { error: refusal.error, fix: `“${question.does}” cuts ${refusal.would_cut === 1 ? 'it' : 'them'}` };
       });
     });
   }
@@ -53,8 +53,8 @@ export class Asking {
       done: `Session ${words.short(id)} has ended.`,
     };
     return this.#ask(question, async () => {
-      const { untold } = await this.#act('DELETE', `/sessions/${id}`);
-      if (untold) question.done = `Session ${words.short(id)} has ended on this replica. The store does not answer: the others are told when it does.`;
+      const { unsynced } = await this.#act('DELETE', `/sessions/${id}`);
+      if (unsynced) question.done = `Session ${words.short(id)} has ended on this replica. The store does not answer: the other replicas learn of it when it does.`;
     });
   }
 
@@ -63,12 +63,12 @@ export class Asking {
     try {
       await this.#act('POST', `/sessions/${id}/extend`);
       return { text: `Session ${words.short(id)} counts from now on.` };
-    } catch ({ error, cure }) {
-      return { text: `${error}; ${cure}`, isWrong: true };
+    } catch ({ error, fix }) {
+      return { text: `${error}; ${fix}`, isWrong: true };
     }
   }
 
-  // Says what will happen as it stands now.
+  // Describes what will happen, as of now.
   refresh() {
     if (!this.#says) return;
     const { sentences, isDangerous } = this.#says;
@@ -80,7 +80,7 @@ export class Asking {
     }
   }
 
-  // What there is to say when it is done; nothing where it was called off.
+  // The result to show when it is done; nothing if it was cancelled.
   #ask(question, act) {
     const dialog = byId('dialog');
     this.#says = question;
@@ -100,8 +100,8 @@ export class Asking {
           await act();
           resolve({ text: question.done });
           dialog.close();
-        } catch ({ error, cure }) {
-          say(byId('dialog-wrong'), `${error}; ${cure}`);
+        } catch ({ error, fix }) {
+          say(byId('dialog-wrong'), `${error}; ${fix}`);
         }
         byId('dialog-do').disabled = false;
       };

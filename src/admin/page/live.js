@@ -1,13 +1,13 @@
 // GET /events, by fetch and not by EventSource, which can send no token.
 
-const SILENT = 5_000; // without news for so long, nobody is there any more
+const SILENT = 5_000; // after this long without an event the connection counts as lost
 const PAUSE = 2_000; // before the next try
 const AT_ONCE = 100; // the server ends each answer after a while, and wants to be asked again
 
 export class Refused extends Error {}
 
-// Follows what there is to see, for ever. Calls `show(snapshot)` about once a second, and `lost()` where nothing comes.
-// Returns where another page has taken the place; throws `Refused` where the token is missing or wrong.
+// Follows the events for ever. Calls `show(snapshot)` about once a second, and `lost()` when none come. Returns when
+// another page has taken the seat; throws `Refused` when the token is missing or wrong.
 export async function follow(token, show, lost) {
   for (;;) {
     let pause = PAUSE;
@@ -59,7 +59,7 @@ function parse(block) {
   return Object.fromEntries(fields);
 }
 
-// Does something. Throws what the server says against it: `error`, `cure`, and `would_cut` where it asks for a yes.
+// Sends an order. Throws the server's objection: `error`, `fix`, and `would_cut` where it needs a confirmation.
 export async function act(token, method, path, body) {
   let answer;
   try {
@@ -70,9 +70,9 @@ export async function act(token, method, path, body) {
       signal: AbortSignal.timeout(10_000),
     });
   } catch {
-    throw { error: 'no answer came', cure: 'see whether idlegate runs' };
+    throw { error: 'no answer came', fix: 'see whether idlegate runs' };
   }
-  const said = await answer.json().catch(() => ({ error: `it answered ${answer.status}`, cure: 'reload the page' }));
+  const said = await answer.json().catch(() => ({ error: `it answered ${answer.status}`, fix: 'reload the page' }));
   if (!answer.ok) throw said;
   return said;
 }

@@ -1,5 +1,5 @@
-// The page of operators: shows each snapshot as it comes, and does what its buttons say. Nothing here counts by itself:
-// where no snapshot comes, no number moves.
+// The operators' page: shows each snapshot as it comes, and sends the orders of its buttons. Nothing here counts by
+// itself: without snapshots no number moves.
 import { Refused, act, follow } from './live.js';
 import { Asking } from './asking.js';
 import { arrange, byId, copies, define, piece, say } from './parts.js';
@@ -150,7 +150,7 @@ function showSessions(next, before) {
   byId('sessions-empty').hidden = ids.length > 0;
   const whose = next.store.kind === 'redis' ? 'of all replicas, ' : '';
   const shown = next.are_more ? `the ${ids.length} with the least time left; more are live` : 'the least time left first';
-  const silent = next.unheard ? `${words.counted(next.unheard, 'replica')} did not answer, and may have more. ` : '';
+  const silent = next.silent ? `${words.counted(next.silent, 'replica')} did not answer, and may have more. ` : '';
   say(byId('sessions-note'), silent + (ids.length ? whose + shown : ''));
 }
 
@@ -189,7 +189,7 @@ function newSession(id) {
   return row;
 }
 
-// It is not live any more. Who had the focus on it gets the same button of the next one.
+// The session is not live any more. If its button had the focus, the same button of the next session gets it.
 function leave(id, before) {
   const { element } = sessions.get(id);
   const focused = element.contains(document.activeElement) ? document.activeElement : null;

@@ -1,5 +1,4 @@
-// Pieces of the page that are filled again and again, and never made anew while they are there: whoever has the focus on
-// one keeps it.
+// Pieces of the page that are updated in place and never replaced, so that they keep the focus.
 
 export const byId = (id) => document.getElementById(id);
 
@@ -10,7 +9,7 @@ export function piece(template) {
   return { element, ...Object.fromEntries(named) };
 }
 
-// Says something only where it is new: what is said again would be read out again, and lose the selection.
+// Sets a text only if it differs: setting it again would make screen readers repeat it, and lose the selection.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

@@ -1,4 +1,4 @@
-// What the page says. No word of it comes from a client: those stand beside it, as text.
+// The words of the page. None of them comes from a client: text from clients is shown beside them.
 
 const STRICTNESS = ['off', 'observe', 'enforce'];
 
@@ -50,9 +50,9 @@ export function means({ mode, limit, lifetime, held_since: held, no_match: unmat
   if (changing) return `The app changes its token while users stay logged in: ${changing.join(', ')}. An idle user is not logged out.`;
   if (held && mode === 'enforce') return `No session expires until the store answers: it is out since ${clock(held)}.`;
   const old = lifetime ? `, or older than ${span(lifetime)},` : '';
-  const rule = `Whoever is idle for more than ${span(limit)}${old}`;
+  const rule = `Sessions idle for more than ${span(limit)}${old}`;
   if (mode === 'enforce') return `${rule} is cut.`;
-  if (mode === 'observe') return `${rule} would be cut. It is only recorded: nobody is cut.`;
+  if (mode === 'observe') return `${rule} would be cut. This is only recorded: no session is cut.`;
   return 'Everything passes through. No token is looked for, and no idle time counts.';
 }
 
@@ -62,7 +62,7 @@ export function keptBy({ source, activity, last_activity: last }) {
   const others = Object.entries(activity).filter(([other]) => other !== source);
   const since = Math.max(...others.map(([, at]) => at));
   const name = SOURCES[source] ?? source;
-  // Seconds are floored: one more or less says nothing.
+  // Seconds are floored: one more or less means nothing.
   if (others.length && last - since <= 1) return `Kept alive by ${name}, last at ${clock(last)}`;
   return `Kept alive only by ${name}${others.length ? ` since ${clock(since)}` : ''}, last at ${clock(last)}`;
 }
@@ -75,17 +75,17 @@ export function connections({ connections: all }) {
 
 export function left(session, mode) {
   if (mode === 'off') return { left: '–', note: 'not counted', tone: 'none' };
-  if (session.state === 'lapsed') return { left: `+${countdown(session.now - session.end.at)}`, note: 'past the limit', tone: 'over' };
+  if (session.state === 'overdue') return { left: `+${countdown(session.now - session.end.at)}`, note: 'past the limit', tone: 'over' };
   const { seconds_left: seconds, left_until: until, limit } = session;
   const tone = seconds <= Math.min(limit / 4, 300) ? 'soon' : 'calm';
   return { left: countdown(seconds), note: until === 'lifetime' ? 'of its lifetime' : 'left', tone };
 }
 
-export function storeState({ kind, takes, since, untold }) {
-  if (takes === undefined) return 'not told anything yet';
+export function storeState({ kind, takes, since, unsynced }) {
+  if (takes === undefined) return 'no report yet';
   const kept = { memory: 'a restart forgets', file: 'on disk', redis: 'up' }[kind] ?? kind;
   if (takes) return `${kept}, since ${clock(since)}`;
-  const pending = untold ? `; ${counted(untold, 'session')} pending` : '';
+  const pending = unsynced ? `; ${counted(unsynced, 'session')} pending` : '';
   return `out since ${clock(since)}${pending}`;
 }
 
@@ -99,8 +99,8 @@ const least = (modes) => STRICTNESS.find((mode) => modes.includes(mode));
 
 const others = (snapshot, name) => Object.entries(snapshot.switches).filter(([other]) => other !== name);
 
-// How many sessions a switch to `enforce` would cut at once, as far as is known here. Other replicas may have other
-// switches: what they would cut, the server says when it is asked to switch.
+// How many sessions a switch to `enforce` would cut at once, as known here. Other replicas may have other switches: the
+// server answers with their number when it is asked to switch.
 export function wouldBeCut(snapshot, name) {
   const isInForce = others(snapshot, name).every(([, { mode }]) => mode === 'enforce');
   if (snapshot.mode === 'off' || !isInForce) return 0;
@@ -122,20 +122,20 @@ export function consequences(snapshot, name, mode) {
     const more = name === 'fleet' && snapshot.are_more ? 'at least ' : '';
     const are = count === 1 ? 'is' : 'are';
     if (count) says.push(`${more}${counted(count, 'session')} ${are} past the limit and will be cut.`);
-    else if (after === 'enforce') says.push('No session is past the limit: nobody is cut at once.');
-    if (name === 'fleet' && snapshot.unheard) says.push(`${counted(snapshot.unheard, 'replica')} did not answer, and may have more.`);
-    if (before === 'off' && after !== 'off') says.push('Idle time starts anew for everybody.');
-    if (after === 'enforce') says.push(`From then on, whoever is idle for more than ${span(limit)} is cut.`);
+    else if (after === 'enforce') says.push('No session is past the limit: none is cut at once.');
+    if (name === 'fleet' && snapshot.silent) says.push(`${counted(snapshot.silent, 'replica')} did not answer, and may have more.`);
+    if (before === 'off' && after !== 'off') says.push('Idle time starts again for every session.');
+    if (after === 'enforce') says.push(`From then on, sessions idle for more than ${span(limit)} are cut.`);
   } else if (after !== mode) {
     says.push('Nothing changes at once.');
   } else if (mode === 'observe') {
-    says.push(`Nobody is cut any more: what would be cut is only recorded. ${counted(live, 'live session')} stay${live === 1 ? 's' : ''} counted.`);
+    says.push(`No session is cut any more: cuts are only recorded. ${counted(live, 'live session')} stay${live === 1 ? 's' : ''} counted.`);
     says.push('Tokens of sessions that were cut pass again; those of logouts and of operators do not.');
   } else {
-    says.push(`Everything passes through: nobody is cut, and dead tokens pass. The idle time of ${counted(live, 'live session')} does not count.`);
-    says.push('When it ends, idle time starts anew for everybody, on all replicas.');
+    says.push(`Everything passes through: no session is cut, and dead tokens pass. The idle time of ${counted(live, 'live session')} does not count.`);
+    says.push('When it ends, idle time starts again for every session, on all replicas.');
   }
-  if (mode === 'observe' && after === mode) says.push('When it ends, whoever is past the limit by then is cut, and nobody is asked.');
+  if (mode === 'observe' && after === mode) says.push('When it ends, every session past the limit by then is cut without asking again.');
   if (name === 'fleet') says.push('This holds for all replicas that share the store.');
   if (switches[name].mode === mode && !switches[name].until) says.unshift(`It is set to ${mode} already.`);
   return says.map((text) => text.charAt(0).toUpperCase() + text.slice(1));
@@ -148,7 +148,7 @@ export function endings(session) {
   return [
     `${closed}, and its token is refused from then on, on all replicas.`,
     `${keptBy(session)}.`,
-    'There is no way back: its user has to log in again.',
+    'This cannot be undone: its user must log in again.',
   ];
 }
 

@@ -247,11 +247,11 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
 }
 
 #[test]
-fn an_edit_is_told_by_what_is_in_force() {
+fn an_edit_is_reported_by_what_takes_effect() {
     let file = |more: &str| format!("{more}\n{LEAST}\n[store]\nsecret = \"0123456789abcdef\"\n");
     let mut running = parse(&file("log = \"warn\"\ndeny = [\"/a\"]\nmax_sessions = 9")).unwrap();
     assert!(!format!("{running:?}").contains("0123456789abcdef"));
-    // Said in other words, with other remarks, or in another place.
+    // The same content in other words, with other comments, or in another order.
     let same = file("# Less.\nmax_sessions = 9\ndeny = [ '/a' ]\nlog = 'warn'");
     assert_eq!(running.reload(parse(&same).unwrap()), Changes::default());
     // Taken out, set, and hidden by a variable.
@@ -289,7 +289,7 @@ fn an_empty_variable_of_a_list_means_the_empty_list() {
 }
 
 #[test]
-fn a_wrong_variable_is_told_by_its_name() {
+fn an_invalid_variable_is_named() {
     for (name, value, errors) in [
         (
             "IDLEGATE_IDLE_TIMEOUT",
@@ -315,7 +315,7 @@ fn a_wrong_variable_is_told_by_its_name() {
 }
 
 #[test]
-fn unknown_variables_are_told_and_those_of_others_are_not() {
+fn unknown_variables_are_reported_and_those_of_others_are_not() {
     for (name, fix) in [
         ("IDLEGATE_IDLE_TIMOUT", "did you mean IDLEGATE_IDLE_TIMEOUT?"),
         ("IDLEGATE_LISTN", "did you mean IDLEGATE_LISTEN?"),

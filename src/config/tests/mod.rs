@@ -65,7 +65,7 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let text = r#"listen = "localhost:10086"
 upstrem = "http://127.0.0.1:10087"
 deny = [
@@ -140,7 +140,7 @@ key = 1
 }
 
 #[test]
-fn broken_toml_is_told_beside_wrong_values() {
+fn broken_toml_is_reported_beside_invalid_values() {
     let errors = parse("listen = 127.0.0.1:1\nupstream = \"http://app\n[idle]\ntimeout = \"soon\"\n").unwrap_err();
     assert_eq!(errors.len(), 3, "{errors:#?}");
     for (line, place) in

@@ -6,7 +6,7 @@ use proptest::sample::Index;
 
 const SHIPPED: &str = include_str!("../../../proxy.toml");
 
-/// One slip: cut something out, put something in, or say a line twice.
+/// One slip: remove something, insert something, or repeat a line.
 #[derive(Clone, Debug)]
 enum Slip {
     Remove(Index, usize),

@@ -29,7 +29,7 @@ fn a_replica_decides_alone_only_where_it_is_said_to_be_the_only_one() {
     for lines in ["on_outage = \"local\"", "on_outage = \"local\"\nreplicas = 2"] {
         assert!(problem(lines).contains("add replicas = 1 where there is never a second one"), "{lines}");
     }
-    assert!(problem("on_outage = \"cut\"").contains("write \"hold\" (nobody is cut)"));
+    assert!(problem("on_outage = \"cut\"").contains("write \"hold\" (no session is cut)"));
     assert!(problem("replicas = 0").contains("out of range"));
 }
 

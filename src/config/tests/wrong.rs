@@ -220,7 +220,7 @@ fn single_sources_go_before_the_profile() {
 }
 
 #[test]
-fn the_goodbye_is_one_that_can_be_sent() {
+fn the_words_of_a_cut_can_be_sent() {
     let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().reloadable.cut.idle;
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4002, 4999] {
         assert_eq!(cut(&format!("ws_code = {code}")).ws_code, code);

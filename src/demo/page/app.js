@@ -1,4 +1,4 @@
-// The page: who is logged in, what they do, and what becomes of it.
+// The page: the login, what the user does, and what happens to the session.
 
 import { ReconnectingSocket, post, sessionIdOf, storage, upload } from "./client.js";
 import { Gauge } from "./gauge.js";
@@ -36,11 +36,11 @@ const socket = new ReconnectingSocket({
       socket.say({ cmd: "authenticate", session_id: stored.token });
       log(`${again}; stored token sent`, "client-frame");
     } else {
-      showConnection("closed", "Connected again, as nobody");
+      showConnection("closed", "Connected again, not logged in");
       log(`${again}; no stored token to send, so nothing comes back to life`);
     }
   },
-  heard(message) {
+  received(message) {
     if (message.type === "auth_success") {
       log("The app accepted the token", "server-frame");
     } else if (message.type === "output" || message.type === "finished") {
@@ -136,7 +136,7 @@ async function login(event) {
 }
 
 async function logout() {
-  // The goodbye that idlegate sends to this socket is no news to a page that asked for it.
+  // The page asked for this logout, so the Close that follows is no news to it.
   const { token } = session;
   session = null;
   storage.clear();

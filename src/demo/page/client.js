@@ -56,7 +56,7 @@ export class ReconnectingSocket {
   #stopped = true;
   #firstDelay = 1000 + Math.random() * 4000;
 
-  /// `handlers`: opened(), heard(message), closed(code, reason, delayInMilliseconds).
+  /// `handlers`: opened(), received(message), closed(code, reason, delayInMilliseconds).
   constructor(handlers) {
     this.handlers = handlers;
   }
@@ -97,7 +97,7 @@ export class ReconnectingSocket {
         setTimeout(() => current() && (this.#attempts = 0), 5000);
       }
     };
-    socket.onmessage = (event) => current() && this.handlers.heard(parse(event.data));
+    socket.onmessage = (event) => current() && this.handlers.received(parse(event.data));
     socket.onclose = (event) => {
       clearTimeout(giveUp);
       if (current()) {

@@ -1,4 +1,4 @@
-// The ring: what idlegate says of the session, twice a second, and the time in between.
+// The ring: idlegate's view of the session, twice a second, and the time in between.
 
 const element = (id) => document.getElementById(id);
 
@@ -17,7 +17,7 @@ export class Gauge {
   limit = 30;
   appHolds = false;
   #events = null;
-  #heardAt = 0;
+  #receivedAt = 0;
   #seen = {};
   #known = null;
   #announced = false;
@@ -34,9 +34,9 @@ export class Gauge {
     this.stop();
     this.#known = null;
     this.#seen = {};
-    this.#heardAt = performance.now();
+    this.#receivedAt = performance.now();
     this.#events = new EventSource(`/demo/watch?session=${sessionId}`);
-    this.#events.onmessage = (event) => this.#hear(JSON.parse(event.data));
+    this.#events.onmessage = (event) => this.#receive(JSON.parse(event.data));
     this.#draw();
   }
 
@@ -50,10 +50,10 @@ export class Gauge {
     this.#seen[source] = performance.now();
   }
 
-  #hear(news) {
+  #receive(news) {
     const now = performance.now();
     const before = this.#known;
-    this.#heardAt = now;
+    this.#receivedAt = now;
     this.#known = { ...news, lastAt: now - (news.idle_ms ?? 0) };
     this.appHolds = news.app_login;
     if (news.limit_seconds) {
@@ -76,13 +76,13 @@ export class Gauge {
     }
     const now = performance.now();
     const known = this.#known;
-    const live = known?.state === "live" && now - this.#heardAt < SILENCE;
+    const live = known?.state === "live" && now - this.#receivedAt < SILENCE;
     const left = live ? Math.max(0, this.limit - (now - known.lastAt) / 1000) : 0;
     const seconds = Math.ceil(left);
     element("gauge").dataset.tone = tone(known, live, seconds);
     element("ring").style.strokeDashoffset = 1 - left / this.limit;
     element("seconds-left").textContent = live ? seconds : known?.state === "ended" ? "0" : "–";
-    element("seconds-label").textContent = label(known, live, now - this.#heardAt, seconds);
+    element("seconds-label").textContent = label(known, live, now - this.#receivedAt, seconds);
     element("limit").textContent = `${this.limit} s`;
     element("last-source").textContent = known?.source ? (WORDS[known.source] ?? known.source) : "…";
     element("last-source").dataset.source = known?.source ?? "";

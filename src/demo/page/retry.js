@@ -21,28 +21,28 @@ function httpRow({ status, body }) {
   return { refused: status === 401, text: `${status || "no answer"} ${body.error ?? "accepted"}` };
 }
 
-/// Sends the token in the first message, as a reconnecting client does, and tells what comes back.
+/// Sends the token in the first message, as a reconnecting client does, and reports the answer.
 function authenticate(token) {
   return new Promise((resolve) => {
-    const heard = [];
+    const received = [];
     const socket = newSocket();
     const finish = (end, refused) => {
       clearTimeout(timer);
       socket.onclose = null;
       socket.close();
-      resolve({ refused, text: [...heard, end].join(", then ") });
+      resolve({ refused, text: [...received, end].join(", then ") });
     };
     const timer = setTimeout(() => finish("no Close", false), PATIENCE);
     socket.onopen = () => socket.send(JSON.stringify({ cmd: "authenticate", session_id: token }));
     socket.onmessage = (event) => {
       const message = parse(event.data);
       if (message.type === "session_terminated") {
-        heard.push(`${message.type} (${message.reason})`);
+        received.push(`${message.type} (${message.reason})`);
       } else if (message.type === "auth_success") {
         finish("accepted", false);
       }
     };
-    socket.onclose = (event) => finish(`Close ${event.code}`, heard.length > 0);
+    socket.onclose = (event) => finish(`Close ${event.code}`, received.length > 0);
   });
 }
 
@@ -61,9 +61,9 @@ export function prepare(list) {
   );
 }
 
-/// Tries all three, and tells each outcome to `tell(way, { refused, text })`. `appHolds()` says whether the app itself
-/// still knows the login; the demo's watch reports it.
-export async function retry(list, token, appHolds, tell) {
+/// Tries all three, and calls `report(way, { refused, text })` with each outcome. `appHolds()` returns whether the app
+/// itself still knows the login; the demo's watch reports it.
+export async function retry(list, token, appHolds, report) {
   for (const [way, title] of WAYS) {
     const row = list.querySelector(`[data-way="${way}"]`);
     show(row, "busy", "trying…");
@@ -73,7 +73,7 @@ export async function retry(list, token, appHolds, tell) {
     } else {
       const outcome = await TRIES[way](token);
       show(row, outcome.refused ? "refused" : "accepted", outcome.text);
-      tell(title, outcome);
+      report(title, outcome);
     }
   }
 }

@@ -56,8 +56,8 @@ fn without_nul(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text.iter().copied().filter(|byte| *byte != 0).collect())
 }
 
-/// Whether one of these letters is written as `\u00xx`, which nobody does but to hide it. Of a piece of a message, at
-/// least the first `seen` characters stood in the piece before.
+/// Whether one of these letters is written as `\u00xx`, which only serves to hide it. Of a piece of a message, at least
+/// the first `seen` characters were in the piece before.
 fn escapes_one_of(letters: &[u8], text: &[u8], seen: usize) -> bool {
     memchr::memmem::find_iter(text, b"\\u00").any(|at| {
         let digits = text.get(at + 4..at + ESCAPE).and_then(|digits| std::str::from_utf8(digits).ok());

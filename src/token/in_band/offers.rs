@@ -51,7 +51,7 @@ enum Doubt {
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     waiting: VecDeque<Offer>,
-    /// Whether the client said anything else, which a rejection may have answered.
+    /// Whether the client sent another message, which a rejection may have answered.
     talk: bool,
     doubt: Doubt,
 }
@@ -76,7 +76,7 @@ impl Offers {
         !self.waiting.is_empty()
     }
 
-    /// The client said something else.
+    /// The client sent another message.
     pub(super) fn talked(&mut self) {
         self.talk = true;
     }

@@ -4,8 +4,8 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 use std::collections::HashSet;
 use std::fmt;
 
-/// Whether no JSON parser could read `message` in another way than we do, or fail to: strict JSON (RFC 8259), of which
-/// no object has a key twice, and no number or nesting is beyond what parsers commonly bear.
+/// Whether every JSON parser reads `message` the same way: strict JSON (RFC 8259), no key twice in an object, and no
+/// number or nesting beyond what parsers commonly support.
 pub(super) fn is_plain(message: &[u8]) -> bool {
     std::str::from_utf8(message).is_ok_and(|text| serde_json::from_str::<Plain>(text).is_ok())
 }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_everybody_reads_alike() {
+    fn messages_that_all_parsers_read_alike() {
         for text in [r#"{"a": [1, -2.5e3, null, true, "\u00e4"], "b": {"a": {}}}"#, " 7 ", r#""x""#] {
             assert!(is_plain(text.as_bytes()), "{text}");
         }

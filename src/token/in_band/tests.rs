@@ -38,7 +38,7 @@ fn offer(token: &str) -> String {
     format!(r#"{{"cmd":"authenticate","session_id":"{token}"}}"#)
 }
 
-/// The client says these, and what it offers passes.
+/// The client sends these, and its offers pass.
 fn say<M: AsRef<[u8]>>(tunnel: &mut InBand, messages: impl IntoIterator<Item = M>) {
     for message in messages {
         if let ClientMessage::Offer(offer) = tunnel.client_message(message.as_ref()) {
@@ -197,8 +197,8 @@ fn large_messages_that_look_like_offers_do_not_add_up() {
 }
 
 proptest! {
-    /// Whatever a client says, and whatever of it the app heeds: a token that the app did not accept is never taken
-    /// for the accepted one. The app answers commands it does not know as it rejects tokens.
+    /// Whatever a client sends, and whatever of it the app reads: a token that the app did not accept is never taken
+    /// for the accepted one. The app answers unknown commands as it rejects tokens.
     #[test]
     fn no_token_is_taken_for_another(said in prop::collection::vec(0..5_u8, 1..12), delay in 0..6_usize) {
         let mut tunnel = tunnel();
@@ -209,7 +209,7 @@ proptest! {
                 Some(0) => (offer("good"), Some(GOOD)),
                 Some(1) => (offer("junk"), Some(BAD)),
                 Some(2) => (TALK.to_owned(), Some(BAD)),
-                // Python does not read a raw newline in a string, and this app says nothing to that.
+                // Python rejects a raw newline in a string, and this app does not answer then.
                 Some(3) => ("{\"cmd\":\"authenticate\",\"session_id\":\"junk\",\"x\":\"\n\"}".to_owned(), None),
                 Some(_) => (r#"{"cmd":"authenticate","session_id":"junk","session_id":"good"}"#.to_owned(), Some(GOOD)),
                 None => (String::new(), None),

@@ -1,5 +1,5 @@
-//! Which encoding a document is in, told from its first bytes as Python's `json.loads(bytes)` tells it. A parser behind
-//! the proxy that reads UTF-16 would otherwise find a token that the proxy does not see.
+//! The encoding of a document, detected from its first bytes as Python's `json.loads(bytes)` does. A parser behind the
+//! proxy that reads UTF-16 would otherwise find a token that the proxy does not see.
 
 use std::borrow::Cow;
 

@@ -69,7 +69,7 @@ fn of_equal_keys_every_value() {
 }
 
 #[test]
-fn two_pointers_of_which_one_leads_further() {
+fn one_pointer_may_lead_further_than_another() {
     let places = ["/a", "/a/b", "", "/a"].map(pointer);
     let found = find(br#"{"a": {"b": 1}}"#, &places.each_ref()).unwrap();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What the demo tells in its terminal: a line when a user logs in, and one when the session ends.
+//! The demo's lines in the terminal: one when a user logs in, and one when the session ends.
 
 use crate::registry::Registry;
 use crate::session::{Reason, SessionId};
@@ -21,11 +21,11 @@ pub(super) struct LoggedIn {
     pub(super) session: SessionId,
 }
 
-/// Tells until dropped.
-pub(super) async fn tell_of_sessions(
+/// Runs until dropped.
+pub(super) async fn print_sessions(
     registry: &Registry,
     mut logged_in: mpsc::Receiver<LoggedIn>,
-    tell: impl Fn(String),
+    print: impl Fn(String),
 ) {
     let limit = registry.limits().timeout;
     let mut watched: Vec<LoggedIn> = Vec::new();
@@ -34,7 +34,7 @@ pub(super) async fn tell_of_sessions(
     loop {
         tokio::select! {
             Some(login) = logged_in.recv() => {
-                tell(login_line(&login, limit));
+                print(login_line(&login, limit));
                 if watched.len() < SESSIONS_AT_MOST {
                     watched.push(login);
                 }
@@ -43,7 +43,7 @@ pub(super) async fn tell_of_sessions(
                 let session = registry.known(login.session);
                 let ended = session.as_ref().and_then(|session| session.ended());
                 if let Some(ended) = ended {
-                    tell(end_line(login, ended, limit));
+                    print(end_line(login, ended, limit));
                 }
                 ended.is_none()
             }),
@@ -90,13 +90,13 @@ mod tests {
     use crate::session::Source;
 
     #[test]
-    fn an_end_is_told_by_its_reason() {
+    fn an_end_is_explained_by_its_reason() {
         let login = LoggedIn { username: "ada\u{1b}[2J".to_owned(), session: SessionId::of_token(b"token") };
         assert_eq!(
             login_line(&login, 30).split("  (").next(),
             Some("ada\\u{1b}[2J logged in. idlegate cuts this session after 30 s without activity.")
         );
-        let told = |reason| {
+        let line = |reason| {
             let (source, created, last_activity, ended) = (Source::Request, 0, 100, 131);
             let ended = Ended {
                 last_activity,
@@ -110,9 +110,9 @@ mod tests {
             };
             end_line(&login, &ended, 30)
         };
-        assert!(told(Reason::Idle).contains("was idle for 31 s, more than 30 s: idlegate cut the session."));
-        assert!(told(Reason::Logout).contains("logged out.  (session "));
-        assert!(told(Reason::Operator).starts_with("An operator ended"));
-        assert!(!told(Reason::Lifetime).contains('\u{1b}'));
+        assert!(line(Reason::Idle).contains("was idle for 31 s, more than 30 s: idlegate cut the session."));
+        assert!(line(Reason::Logout).contains("logged out.  (session "));
+        assert!(line(Reason::Operator).starts_with("An operator ended"));
+        assert!(!line(Reason::Lifetime).contains('\u{1b}'));
     }
 }
