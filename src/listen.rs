@@ -92,7 +92,7 @@ pub(crate) async fn beside(
     configured: Option<&Listen>,
     handed_over: Option<Socket>,
 ) -> Result<Option<Listener>, StartError> {
-    let place = configured.map_or_else(|| "what was handed over".to_owned(), Listen::to_string);
+    let place = configured.map_or_else(|| "the passed socket".to_owned(), Listen::to_string);
     let listening = match (handed_over, configured) {
         (Some(socket), _) => {
             let listener = Listener::handed_over(socket);
@@ -119,7 +119,7 @@ pub(crate) async fn operators(
     let Some(listener) = beside("`admin.listen`", configured.map(|admin| &admin.listen), handed_over).await? else {
         return Ok(None);
     };
-    let address = listener.address().map_err(StartError::listen("`admin.listen`", "what was handed over"))?;
+    let address = listener.address().map_err(StartError::listen("`admin.listen`", "the passed socket"))?;
     let is_open = matches!(address, Listen::Tcp(address) if !address.ip().is_loopback());
     if is_open && token_file.is_none() {
         let what = format!("{address} is beyond this host, and needs it; or hand over a socket on loopback");

@@ -43,7 +43,7 @@ pub struct Unusable {
 
 #[derive(Debug)]
 enum SocketError {
-    /// It is no listening socket of this kind.
+    /// It is not a listening socket of this kind.
     Kind(&'static str),
     /// Nothing is left for it to be.
     Surplus,
@@ -54,15 +54,15 @@ enum SocketError {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { descriptor, name, fault } = self;
-        write!(f, "descriptor {descriptor} (\"{name}\"), which was handed over, ")?;
+        write!(f, "descriptor {descriptor} (\"{name}\"), which was passed by the service manager, ")?;
         match fault {
             SocketError::Kind(kind) => write!(
                 f,
-                "is no listening {kind} socket; in the socket unit write ListenStream= with an address and a port, and \
+                "is not a listening {kind} socket; in the socket unit write ListenStream= with an address and a port, and \
                  Accept=no"
             ),
             SocketError::Surplus => f.write_str(
-                "is one too many; hand over one socket for clients, and where wanted one each with \
+                "is one too many; pass one socket for clients, and where wanted one each with \
                  FileDescriptorName=health and FileDescriptorName=admin",
             ),
             SocketError::System(error) => write!(f, "cannot be used: {error}; start idlegate without it"),

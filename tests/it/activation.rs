@@ -23,8 +23,12 @@ async fn a_socket_that_is_handed_over_goes_before_listen_and_outlives_idlegate()
         let mut proxy = Idlegate::handed(&config(&app.upstream()), &[], socket.try_clone().unwrap(), names);
         assert_eq!(proxy.address, address, "{names}");
         assert_eq!(early.message().await.text(), "ok", "{names}");
-        let told = proxy.logged("`listen` was handed over: ");
-        assert!(told.len() == 1 && told[0].ends_with("; 127.0.0.1:0 does not count"), "{}", proxy.whole_log());
+        let told = proxy.logged("`listen` was passed by the service manager: ");
+        assert!(
+            told.len() == 1 && told[0].ends_with("; the configured 127.0.0.1:0 is ignored"),
+            "{}",
+            proxy.whole_log()
+        );
         assert_eq!(proxy.stop().await.code(), Some(0));
         // Nobody listens, and nobody is refused.
         early = Wire::connect(address).await;
@@ -65,15 +69,17 @@ async fn what_cannot_be_used_is_told_with_its_cure() {
     let sockets: [std::os::fd::OwnedFd; 4] = [connected.into(), file.into(), udp.into(), unix.into()];
     for socket in sockets {
         let told = Idlegate::fails_with_socket(socket, "idlegate");
-        let start = "idlegate: descriptor 3 (\"idlegate\"), which was handed over, is no listening TCP socket; in the \
+        let start = "idlegate: descriptor 3 (\"idlegate\"), which was passed by the service manager, is not a listening TCP socket; in the \
                      socket unit write ListenStream=";
         assert!(told.starts_with(start), "{told}");
     }
     let told = Idlegate::fails_with_socket(UdpSocket::bind("127.0.0.1:0").unwrap(), "health");
-    assert!(told.contains("is no listening TCP or Unix socket; "), "{told}");
+    assert!(told.contains("is not a listening TCP or Unix socket; "), "{told}");
     let told = Idlegate::fails_with_socket(TcpListener::bind("127.0.0.1:0").unwrap(), "a.socket:a.socket");
     assert!(
-        told.contains("descriptor 4 (\"a.socket\"), which was handed over, is one too many; hand over one"),
+        told.contains(
+            "descriptor 4 (\"a.socket\"), which was passed by the service manager, is one too many; pass one"
+        ),
         "{told}"
     );
     // Whoever reaches it may end sessions.

@@ -217,7 +217,7 @@ async fn a_full_disk_is_reported_once_and_stops_no_cut() {
         let body = json!({"session_id": token});
         assert_eq!(Request::post(proxy.address, "/api/validate-session").json(&body).send().await.status, 401);
     }
-    let said = proxy.logged("audit records cannot be written to /dev/full and are lost");
+    let said = proxy.logged("audit events cannot be written to /dev/full and are lost");
     assert!(said.len() == 1 && said[0].contains("ERROR") && said[0].contains("No space left"), "{said:?}");
 }
 
@@ -233,7 +233,7 @@ async fn a_line_that_the_disk_cut_off_spoils_no_other() {
     let length = std::fs::metadata(&path).unwrap().len();
     proxy.let_files_grow(Some(length + 20));
     log_in().await;
-    eventually("the failure", async || proxy.logged("audit records cannot be written").len() == 1).await;
+    eventually("the failure", async || proxy.logged("audit events cannot be written").len() == 1).await;
     proxy.let_files_grow(None);
     eventually("two cuts", async || in_file(&path).len() == 4).await;
     let lines = in_file(&path);

@@ -188,7 +188,7 @@ async fn an_answer_too_long_to_be_examined_is_told_once_where_a_token_waits_for_
         }
         app.send(&long).await;
         assert_eq!(client.bytes(long.len()).await, long);
-        ends.proxy.tells("too long to be examined", told).await;
+        ends.proxy.tells("too long to examine", told).await;
     }
 }
 

@@ -156,7 +156,7 @@ async fn a_server_that_comes_later_than_the_proxy() {
     let idle = busy.cut(seconds(9.0)).await - last;
     assert!(cut < last + seconds(1.0));
     assert!(idle > seconds(4.0) && idle < seconds(6.0) + BUSY, "{idle:?}");
-    assert_eq!((proxy.logged("until it is back").len(), proxy.logged("answers again").len()), (1, 1));
+    assert_eq!((proxy.logged("until it is back").len(), proxy.logged("the store is back").len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

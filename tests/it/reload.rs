@@ -368,7 +368,7 @@ async fn a_pipe_is_read_once() {
     let mut proxy = Idlegate::start_at(&path, &[]);
     writing.join().unwrap();
     proxy.hang_up();
-    eventually("an answer", async || proxy.logged("pipe cannot be read again: it is no regular file").len() == 1).await;
+    eventually("an answer", async || proxy.logged("pipe cannot be reloaded: not a regular file").len() == 1).await;
     assert_eq!(proxy.stop().await.code(), Some(0));
     assert!(proxy.logged("ERROR").is_empty());
 }

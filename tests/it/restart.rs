@@ -105,13 +105,15 @@ async fn a_disk_that_takes_nothing_is_reported_once_and_cuts_nobody() {
     let mut last = token.clone();
     eventually("the error", async || {
         last = log_in(proxy.address, "bob", "builder").await;
-        !proxy.logged("the store cannot be written").is_empty()
+        !proxy.logged("the store file cannot be written").is_empty()
     })
     .await;
     assert_eq!(validate(&proxy, &token).await, 200);
     assert_eq!(validate(&proxy, &last).await, 200);
     proxy.let_files_grow(None);
-    eventually("the store to be written again", async || !proxy.logged("the store can be written again").is_empty())
-        .await;
-    assert_eq!(proxy.logged("the store cannot be written").len(), 1, "said once");
+    eventually("the store to be written again", async || {
+        !proxy.logged("the store file can be written again").is_empty()
+    })
+    .await;
+    assert_eq!(proxy.logged("the store file cannot be written").len(), 1, "said once");
 }

@@ -95,7 +95,7 @@ async fn a_password_may_stand_in_a_file() {
     assert!(refused.contains("WRONG  Redis at ") && refused.contains(" refuses: it wants a password"), "{wrong:?}");
     let right = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_PASSWORD_FILE", file.to_str().unwrap())]);
     let said = String::from_utf8_lossy(&right.stdout);
-    assert!(said.contains("good   a session can be begun, told of and ended"), "{said}");
+    assert!(said.contains("good   a session can be begun, reported and ended"), "{said}");
     assert!(!said.contains("sesame"));
 }
 
@@ -173,7 +173,7 @@ async fn doctor_says_which_node_of_a_cluster_keeps_the_sessions() {
     cluster.nodes[Cluster::STAND_IN].ask::<()>("CLUSTER RESET HARD").await;
     eventually("it to be missed", async || {
         let output = doctor(&app, &[("IDLEGATE_STORE_URL", &url)]);
-        String::from_utf8_lossy(&output.stdout).contains("WRONG  nobody would take over")
+        String::from_utf8_lossy(&output.stdout).contains("WRONG  no server would take over")
     })
     .await;
 }
@@ -209,7 +209,7 @@ async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
             let output = doctor(&app, &[("IDLEGATE_STORE_URL", &url), ("IDLEGATE_STORE_CA_FILE", authority)]);
             String::from_utf8(output.stdout).unwrap()
         };
-        eventually("the server", async || said(&ours).contains("good   a session can be begun, told of and ended"))
+        eventually("the server", async || said(&ours).contains("good   a session can be begun, reported and ended"))
             .await;
         let other = said(&other);
         assert!(
