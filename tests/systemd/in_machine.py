@@ -230,7 +230,7 @@ def it_takes_over_the_port_of_the_app():
     app = App(PORT)
     before = files()
     told = install("--config", config, fails=True)
-    assert f"somebody listens on 127.0.0.1:{PORT} already; nothing was changed" in told, told
+    assert f"another process listens on 127.0.0.1:{PORT} already; nothing was changed" in told, told
     same(files(), before)
     told = install("--config", config, "--no-start")
     assert "installed  /usr/local/bin/idlegate" in told and "again without --no-start" in told, told
@@ -443,13 +443,13 @@ def the_socket_follows_listen():
     other = free_port()
     edit(f'listen = "127.0.0.1:{PORT}"', f'listen = "127.0.0.1:{other}"')
     told = install()
-    assert "10-listen.conf" in told and "for a moment nobody listens" in told, told
+    assert "10-listen.conf" in told and "for a moment connections are refused" in told, told
     assert (get("/", other), is_taken(PORT)) == (200, False)
     # Put in place by one run, and in force by the next.
     edit(f'listen = "127.0.0.1:{other}"', f'listen = "127.0.0.1:{PORT}"')
     assert "removed" in install("--no-start")
     assert (get("/", other), is_taken(PORT)) == (200, False)
-    assert "for a moment nobody listens" in install()
+    assert "for a moment connections are refused" in install()
     assert (get("/"), is_taken(other)) == (200, False)
 
 
