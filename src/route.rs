@@ -36,7 +36,7 @@ impl fmt::Debug for NormalPath {
 /// How often a path is decoded at most: `%252e` is `.` to an application that decodes twice.
 const DECODE_ROUNDS: usize = 4;
 
-/// The longest path of which several readings are tried, in bytes.
+/// The longest path that is read in several ways, in bytes.
 const MAX_SEVERAL_BYTES: usize = 8 * 1024;
 
 /// How many bytes all readings of one path may take to read. It bounds the cost of a path before any authentication: 8 KB can

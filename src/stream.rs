@@ -13,11 +13,11 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// How much the system buffers for a peer beyond what is in flight, in bytes. Without a bound this grows to megabytes,
 /// and for that long a peer that takes nothing looks like a slow one.
-const UNSENT_AT_MOST: u32 = 64 * 1024;
+const MAX_UNSENT: u32 = 64 * 1024;
 
 /// How much HTTP reads at once, in bytes. Pieces of it wait while the other side is slow. One less than a power of two, since
 /// hyper doubles its buffer when a read fills it.
-pub(crate) const READ_AT_MOST: u64 = 16 * 1024 - 1;
+pub(crate) const MAX_READ: u64 = 16 * 1024 - 1;
 
 /// Sets the options that every TCP connection here has.
 ///
@@ -26,7 +26,7 @@ pub(crate) const READ_AT_MOST: u64 = 16 * 1024 - 1;
 pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     // A frame is sent when it is there; waiting for more to fill a packet delays it.
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_AT_MOST)
+    SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT)
 }
 
 /// A socket, of either family.

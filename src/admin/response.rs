@@ -1,4 +1,4 @@
-//! Responses of the admin listener: JSON, files and errors, none of which may be cached.
+//! Responses of the admin listener: JSON, files and errors. None may be cached.
 
 use super::json::Refused;
 use crate::proxy::{Body, full};

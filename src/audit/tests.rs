@@ -89,7 +89,7 @@ fn a_cut_after_a_pause_names_the_start_of_counting() {
     let late = Ended { last_activity: ENDED.last_activity - 7200, counting, ..ENDED };
     let cut = record(Decision::End { ended: &late, done: true, connections: 0 });
     assert_eq!((&cut["idle"], &cut["counting"]), (&json!(3601), &json!(1_759_431_600)));
-    let says = "idle 3601 s > 3600 s, counted anew from 1759431600 on, last activity 1759424400 by client-pong";
+    let says = "idle 3601 s > 3600 s, counted again from 1759431600 on, last activity 1759424400 by client-pong";
     assert_eq!(cut["says"], says);
     // And so are all that follow.
     let refused = record(Decision::Refusal { ended: &late, done: true, carrier: Carrier::Request });

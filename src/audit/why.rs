@@ -36,7 +36,7 @@ impl fmt::Display for Why<'_> {
             Reason::Operator => write!(f, "an operator ended it, idle {idle} s"),
         }?;
         if let Some(counting) = self.counting {
-            write!(f, ", counted anew from {} on", at(counting))?;
+            write!(f, ", counted again from {} on", at(counting))?;
         }
         write!(f, ", last activity {} by {}", at(self.last_activity), self.source)
     }

@@ -10,10 +10,10 @@ use tokio::time::MissedTickBehavior;
 const EVERY: Duration = Duration::from_millis(250);
 
 /// How many sessions are watched for their end.
-const SESSIONS_AT_MOST: usize = 1000;
+const MAX_SESSIONS: usize = 1000;
 
 /// How much of a name is shown.
-const NAME_AT_MOST: usize = 40;
+const MAX_NAME_LENGTH: usize = 40;
 
 /// A user has logged in at the app.
 pub(super) struct LoggedIn {
@@ -35,7 +35,7 @@ pub(super) async fn print_sessions(
         tokio::select! {
             Some(login) = logged_in.recv() => {
                 print(login_line(&login, limit));
-                if watched.len() < SESSIONS_AT_MOST {
+                if watched.len() < MAX_SESSIONS {
                     watched.push(login);
                 }
             }
@@ -81,7 +81,7 @@ fn short(login: &LoggedIn) -> String {
 
 /// A name is what a user typed: nothing in it may steer the terminal.
 fn shown(username: &str) -> String {
-    username.escape_debug().take(NAME_AT_MOST).collect()
+    username.escape_debug().take(MAX_NAME_LENGTH).collect()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const ANY: SocketAddr = SocketAddr::new(LOCALHOST, 0);
 const ATTEMPTS: usize = 10;
 
 /// How many logins may wait for their line. Further ones get none.
-const LOGINS_AT_MOST: usize = 1000;
+const MAX_LOGINS: usize = 1000;
 
 /// A demo that is ready to be served.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Demo {
     /// Serves the app and the proxy until dropped, and prints a line for each login and each end of a session.
     pub async fn run(self, print: impl Fn(String)) {
         let registry = Arc::clone(self.proxy.registry());
-        let (logins, logged_in) = mpsc::channel(LOGINS_AT_MOST);
+        let (logins, logged_in) = mpsc::channel(MAX_LOGINS);
         let watch = Arc::new(Watched { registry: Arc::clone(&registry), logins });
         tokio::select! {
             never = serve(self.app, watch) => match never {},

@@ -60,11 +60,11 @@ fn is_coloured() -> bool {
 }
 
 /// A writer that never blocks: its own thread writes, and lines beyond the queue's limit are lost.
-fn unhurried(to: impl Write + Send + 'static, at_most: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
+fn unhurried(to: impl Write + Send + 'static, max: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
     // The counter of lost lines is created together with the thread that reports them.
     let lost = Arc::new(OnceLock::new());
     let lines = Lines { to, lost: Arc::clone(&lost), reported: 0, format };
-    let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(at_most).finish(lines);
+    let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(max).finish(lines);
     let _ = lost.set(writer.error_counter());
     (writer, written)
 }

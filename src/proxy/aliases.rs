@@ -50,7 +50,7 @@ const VARIABLES: [&str; 16] = [
 ];
 
 /// How many names are logged. Later ones are only counted.
-const LOGGED_AT_MOST: usize = 32;
+const MAX_LOGGED: usize = 32;
 
 /// What is dropped from the heads and trailers of all messages.
 #[derive(Debug)]
@@ -92,7 +92,7 @@ impl Aliases {
     fn note(&self, name: &HeaderName) {
         self.metrics.headers_dropped.inc();
         let mut logged = self.logged.lock();
-        if logged.len() < LOGGED_AT_MOST && logged.insert(name.clone()) {
+        if logged.len() < MAX_LOGGED && logged.insert(name.clone()) {
             tracing::warn!(
                 %name,
                 "dropped a header that apps may read as another one (logged once per name)"

@@ -2,7 +2,7 @@
 
 use super::body::{Body, Error, held};
 use crate::config::Current;
-use crate::stream::{READ_AT_MOST, Stream};
+use crate::stream::{MAX_READ, Stream};
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
@@ -23,7 +23,7 @@ const HALF_CLOSED: Duration = Duration::from_secs(5);
 
 /// How many bytes of an answer wait here to be written, before more is asked for. hyper alone would hold as many as a head
 /// may have, and one more piece.
-const UNSENT_AT_MOST: usize = 16 * 1024;
+const MAX_UNSENT: usize = 16 * 1024;
 
 /// State shared by a connection and its exchanges.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Line {
         let left = length.map_or(0, |length| before.saturating_sub(length));
         self.unsent.store(left, Ordering::Relaxed);
         // The same task writes and asks the body for more, but it may have asked already.
-        if left < UNSENT_AT_MOST && self.held_back.swap(false, Ordering::Relaxed) {
+        if left < MAX_UNSENT && self.held_back.swap(false, Ordering::Relaxed) {
             cx.waker().wake_by_ref();
         }
     }
@@ -100,7 +100,7 @@ impl<W: Unpin> http_body::Body for Answer<W> {
     type Error = Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        if self.line.unsent.load(Ordering::Relaxed) >= UNSENT_AT_MOST {
+        if self.line.unsent.load(Ordering::Relaxed) >= MAX_UNSENT {
             self.line.held_back.store(true, Ordering::Relaxed);
             return Poll::Pending;
         }
@@ -138,7 +138,7 @@ pub(crate) struct Downstream {
 
 impl Downstream {
     pub(crate) fn new(stream: TcpStream, current: Current, line: Arc<Line>) -> Self {
-        Self { stream: Some(stream.take(READ_AT_MOST)), current, line, stuck: None, half_closed: None, in_head: true }
+        Self { stream: Some(stream.take(MAX_READ)), current, line, stuck: None, half_closed: None, in_head: true }
     }
 
     /// The connection itself.
@@ -199,7 +199,7 @@ impl AsyncRead for Downstream {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        stream.set_limit(READ_AT_MOST);
+        stream.set_limit(MAX_READ);
         let polled = Pin::new(stream).poll_read(cx, buffer);
         let read = buffer.filled().get(before..).unwrap_or_default();
         if this.in_head

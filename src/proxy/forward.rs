@@ -30,9 +30,9 @@ pub(super) type Pool = legacy::Client<Connector, Body>;
 const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// A pool that keeps as many idle connections.
-pub(super) fn pool(connector: Connector, idle_at_most: usize) -> Pool {
+pub(super) fn pool(connector: Connector, max_idle: usize) -> Pool {
     legacy::Client::builder(TokioExecutor::new())
-        .pool_max_idle_per_host(idle_at_most)
+        .pool_max_idle_per_host(max_idle)
         // What is sent again, and how often, is decided here.
         .retry_canceled_requests(false)
         .pool_idle_timeout(POOL_IDLE)

@@ -17,7 +17,7 @@ use std::sync::Arc;
 const MAX_NEW_SESSIONS: usize = 4;
 
 /// How many tokens of one request are looked up in the store. An honest request has one that is not known here.
-const LOOKUPS_AT_MOST: usize = 8;
+const MAX_LOOKUPS: usize = 8;
 
 /// A request that may pass: whose it is.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ impl Admitted<'_> {
         let mut lookups = 0;
         let (few, many): (Vec<_>, Vec<_>) = matches.into_iter().partition(|token_match| {
             lookups += usize::from(self.registry.known(token_match.id).is_none());
-            lookups <= LOOKUPS_AT_MOST || self.registry.known(token_match.id).is_some()
+            lookups <= MAX_LOOKUPS || self.registry.known(token_match.id).is_some()
         });
         if self.registry.mode() != Mode::Enforce {
             return Ok(few);

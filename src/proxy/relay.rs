@@ -97,7 +97,7 @@ impl Relay {
         self.follower.invalid()
     }
 
-    /// Follows the frames in `input`, all of which are sent on.
+    /// Follows the frames in `input`, which are all sent on.
     pub(super) fn follow(&mut self, mut input: &[u8], seen: &mut Seen) {
         if self.opaque {
             seen.data |= !input.is_empty();

@@ -2,7 +2,7 @@
 
 use crate::address::Upstream;
 use crate::config::Current;
-use crate::stream::{READ_AT_MOST, Stream};
+use crate::stream::{MAX_READ, Stream};
 use http::HeaderValue;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
@@ -95,7 +95,7 @@ impl AsyncRead for Pooled {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let pooled = self.get_mut();
         let before = buffer.filled().len();
-        pooled.stream.set_limit(READ_AT_MOST);
+        pooled.stream.set_limit(MAX_READ);
         let polled = Pin::new(&mut pooled.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             pooled.used.read();
@@ -154,7 +154,7 @@ impl tower_service::Service<http::Uri> for Connector {
         let Self { upstream, current } = self.clone();
         Box::pin(async move {
             let stream = Stream::connect(&upstream, current.load().connect_timeout).await?;
-            Ok(TokioIo::new(Pooled { stream: stream.take(READ_AT_MOST), used: Used::default() }))
+            Ok(TokioIo::new(Pooled { stream: stream.take(MAX_READ), used: Used::default() }))
         })
     }
 }

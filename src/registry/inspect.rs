@@ -55,7 +55,7 @@ enum Ask {
     /// About one session.
     Session(String),
     /// About the live sessions that have been idle for so many seconds: so many of them, those with the least time left.
-    Live { idle_over: u64, at_most: usize },
+    Live { idle_over: u64, max: usize },
     /// Which session ids begin with these digits.
     Beginning(String),
     /// About those that would be cut, were the fleet's switch set to enforce.
@@ -96,10 +96,10 @@ impl Registry {
 
     /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
     /// that have the least time left.
-    pub async fn views(&self, idle_over: u64, at_most: usize) -> FleetReply<Vec<SessionView>> {
+    pub async fn views(&self, idle_over: u64, max: usize) -> FleetReply<Vec<SessionView>> {
         let mut all: BTreeMap<String, SessionView> = BTreeMap::new();
-        let FleetReply { found, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, at_most }).await;
-        for view in found.into_iter().chain(self.live_here(idle_over, at_most)) {
+        let FleetReply { found, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, max }).await;
+        for view in found.into_iter().chain(self.live_here(idle_over, max)) {
             match all.get_mut(&view.session) {
                 Some(known) => known.merge(view),
                 None => drop(all.insert(view.session.clone(), view)),
@@ -134,7 +134,7 @@ impl Registry {
                 let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
                 json!(session.map(|session| self.view_of(&session)).as_slice())
             }
-            Ok(Ask::Live { idle_over, at_most }) => json!(self.live_here(idle_over, at_most)),
+            Ok(Ask::Live { idle_over, max }) => json!(self.live_here(idle_over, max)),
             Ok(Ask::Beginning(digits)) => json!(self.beginning_here(&digits)),
             Ok(Ask::WouldBeCut) => {
                 json!(self.overdue_under(Switch::Fleet).iter().map(SessionId::to_string).collect::<Vec<_>>())
@@ -178,13 +178,13 @@ impl Registry {
     }
 
     /// The live sessions of this replica with the least time left, which have been idle for so many seconds.
-    fn live_here(&self, idle_over: u64, at_most: usize) -> Vec<SessionView> {
-        let at_most = at_most.min(MAX_LISTED);
+    fn live_here(&self, idle_over: u64, max: usize) -> Vec<SessionView> {
+        let max = max.min(MAX_LISTED);
         // Read once: there may be very many of them.
         let (by, now, here) = (self.timing(), self.now(), self.clock.now());
         let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
         // The latest on top, to make way for an earlier one: nothing is copied of all the others.
-        let mut earliest = BinaryHeap::with_capacity(at_most + 1);
+        let mut earliest = BinaryHeap::with_capacity(max + 1);
         let sessions = self.sessions.read();
         for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
             let last = second_of(session.activity_record().last().at);
@@ -192,7 +192,7 @@ impl Registry {
                 continue;
             }
             earliest.push((by.due(second_of(session.created()), last).0, session.id()));
-            if earliest.len() > at_most {
+            if earliest.len() > max {
                 earliest.pop();
             }
         }

@@ -51,7 +51,7 @@ use tokio_util::sync::CancellationToken;
 /// time. An older one existed before, and was only unknown here because the store could not be asked.
 const BEGUN_WITHIN: u64 = 2_000;
 
-/// What a token stands for, as far as this replica can know.
+/// What a token stands for, if this replica can know it.
 #[derive(Clone, Debug)]
 pub enum Resolved {
     /// Nothing is known: the app decides, and nothing is tracked until it accepts the token.

@@ -169,11 +169,11 @@ impl SessionView {
                 let alone = others.map_or(String::new(), |(other, second)| {
                     format!("; before that, by anything else, {} by {other}", at(*second))
                 });
-                let anew = counts_from(by.counting, *last_activity, by.now).map_or(String::new(), |counting| {
+                let again = counts_from(by.counting, *last_activity, by.now).map_or(String::new(), |counting| {
                     format!("; idle time counts from {} on: before that, activity was not counted", at(counting))
                 });
                 format!(
-                    "alive: idle {} s of {} s, last activity {} by {source}{alone}{anew}",
+                    "alive: idle {} s of {} s, last activity {} by {source}{alone}{again}",
                     self.idle(by),
                     by.limits.timeout,
                     at(*last_activity)

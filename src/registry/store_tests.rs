@@ -230,7 +230,7 @@ fn who_was_off_for_a_moment_in_an_outage_is_not_done_before_the_store_knows_it()
         world.store.is_out.store(false, Ordering::Relaxed);
         world.registry.last_round().await;
         let counting = world.store.memory.counting() * 1000;
-        assert_eq!(counting, world.store.memory.now().unwrap() / 1000 * 1000, "idle time does not count anew");
+        assert_eq!(counting, world.store.memory.now().unwrap() / 1000 * 1000, "idle time does not start again");
     });
 }
 

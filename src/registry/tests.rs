@@ -72,7 +72,7 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
 
 /// A suspended machine does not count. Here a minute of suspension still passes for idle time.
 #[test]
-fn a_suspension_of_more_than_a_minute_lets_idle_time_start_anew() {
+fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
     for gap in [59_000, 61_000, 7_200_000] {
         run(async {
             let world = World::new(limits(3600), SPRING);

@@ -47,7 +47,7 @@ pub(super) struct StoredEnd {
 }
 
 impl StoredSession {
-    /// A session of which only `touch` is known.
+    /// A session known only by `touch`.
     fn from_touch(touch: Touch, now: u64) -> Self {
         let last_activity = second_of(now, touch.age);
         let created = second_of(now, touch.created_age).min(last_activity);

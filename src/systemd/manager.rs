@@ -83,7 +83,7 @@ impl Manager {
     /// shares its thread with accepting.
     pub async fn follow(self) -> Infallible {
         let watched = sd_notify::watchdog_enabled();
-        // Due at half of that time, of which the registry may need some.
+        // Due after half of that time, since the registry may need some of it.
         let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
         let mut steps = self.registry.steps();
         loop {

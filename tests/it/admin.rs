@@ -219,7 +219,7 @@ async fn off_passes_everything_through_and_its_time_counts_for_nobody_on_any_rep
     assert!(Tunnel::try_open(two.address, "dead").await.is_err(), "only one of them is off");
     tokio::join!(here.stays_open_for(Duration::from_secs(5)), there.stays_open_for(Duration::from_secs(5)));
     eventually("it to return by itself", async || get(&one, "/mode").await["mode"] == "enforce").await;
-    // From here on it counts anew.
+    // From here on it counts again.
     tokio::join!(here.stays_open_for(Duration::from_secs(2)), there.stays_open_for(Duration::from_secs(2)));
     tokio::join!(here.cut(Duration::from_secs(5)), there.cut(Duration::from_secs(5)));
     assert!(Tunnel::try_open(one.address, "dead").await.is_err(), "dead stays dead");

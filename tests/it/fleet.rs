@@ -110,7 +110,7 @@ async fn a_replica_that_restarts_loses_nothing_and_holds_nobody_up() {
     tunnel.echo().await;
     tokio::time::sleep_until((last + seconds(7.5)).into()).await;
     for token in ["idle", "dead"] {
-        assert!(is_refused(&a, token).await, "{token} began anew with the replica: {:?}", redis.session(token).await);
+        assert!(is_refused(&a, token).await, "{token} began again with the replica: {:?}", redis.session(token).await);
     }
     assert!(a.logged("struck off").is_empty(), "who leaves properly is not missed: {}", a.whole_log());
 }

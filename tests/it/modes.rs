@@ -143,7 +143,7 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
     for replica in [&one, &two] {
         eventually("it to be over again", async || mode_of(replica).await["past_the_limit"] == 1).await;
     }
-    // From `off` on time counts anew, for everybody.
+    // From `off` on time counts again, for everybody.
     is_switched(&one, json!({"mode": "off"})).await;
     is_switched(&one, json!({"mode": "enforce"})).await;
     assert_eq!(mode_of(&one).await["past_the_limit"], 0, "it was off, though but for a moment");

@@ -98,7 +98,7 @@ async fn is_outlived(fault: Fault) {
     fault.end(&mut redis).await;
     let back = Instant::now();
     eventually("the store to answer again", async || !proxy.logged("the store is back").is_empty()).await;
-    // What was seen meanwhile counts; what was not is made up for, or counts anew where the server forgot since when.
+    // What was seen meanwhile counts; what was not is made up for, or counts again where the server forgot since when.
     let idle_until = idle.cut(seconds(9.0));
     let (idle_cut, took) = tokio::join!(idle_until, busy.busy_for(seconds(2.0)));
     is_not_delayed(took, &format!("{fault:?}, when it is over"));

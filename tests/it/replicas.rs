@@ -59,7 +59,7 @@ async fn a_kill_of_the_proxy_moves_no_deadline_by_more_than_a_flush_and_revives_
         sleep(seconds(0.1)).await;
     }
     assert_eq!(second_of(&redis, "left", "last_activity").await, deadline);
-    assert!(is_refused(&proxy, "left").await, "it began anew with the replica: {:?}", redis.session("left").await);
+    assert!(is_refused(&proxy, "left").await, "it began again with the replica: {:?}", redis.session("left").await);
     let idle = used.cut(seconds(14.0)).await - last;
     assert!(idle > seconds(8.0), "cut early, after {idle:?}");
     was_cut_in_time(&redis, "used", 8).await;

@@ -35,7 +35,7 @@ impl AttachedSessions {
         self.bound.is_empty()
     }
 
-    /// The tolerated ends because of which the tunnel is open, where they are over.
+    /// The tolerated ends that keep the tunnel open, where they are over.
     pub(super) fn ended_tolerations(&self) -> impl Iterator<Item = &Tolerated> {
         let cut = self.bound.iter().map(|(attached, _)| attached).filter(|attached| attached.is_cut());
         cut.filter_map(Attachment::as_tolerated)
@@ -50,7 +50,7 @@ impl AttachedSessions {
         self.bound.iter().for_each(|(attached, _)| attached.touch(at, source));
     }
 
-    /// Ready when the tunnel must close. Called for every frame, so the signals, each of which takes a lock, are polled
+    /// Ready when the tunnel must close. Called for every frame, so the signals, which take a lock each, are polled
     /// only until they are registered; afterwards one atomic tells whether they have fired.
     pub(super) fn poll(&mut self, shutdown: &Shutdown, cx: &mut Context<'_>) -> Poll<Ending> {
         if !self.listening {

@@ -1,4 +1,4 @@
-//! Several keepers over one store, by simulated time: random activity and logouts, while replicas are suspended, cut off
+//! Several registries over one store, by simulated time: random activity and logouts, while replicas are suspended, cut off
 //! or killed, and the store is slow, out, or forgets all. Each replica has a clock of its own, and every message takes its time.
 
 mod replica;
@@ -112,7 +112,7 @@ impl Fleet {
         let replica = &self.replicas[number];
         replica.cut_off.store(false, Ordering::Release);
         replica.thaw();
-        // The subscription is made anew.
+        // The subscription is made again.
         self.shared.lock().say(&Notification::Gap);
     }
 

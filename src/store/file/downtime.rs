@@ -39,9 +39,9 @@ pub(super) struct Resumed {
 pub(super) enum Gap {
     /// Short enough for idle time to go on.
     Short,
-    /// For so many milliseconds: idle time starts anew.
+    /// For so many milliseconds: idle time starts again.
     Long(u64),
-    /// It cannot be measured: idle time starts anew.
+    /// It cannot be measured: idle time starts again.
     Unknown,
 }
 
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_time_starts_anew_after_a_long_gap_and_where_it_cannot_be_measured() {
+    fn idle_time_starts_again_after_a_long_gap_and_where_it_cannot_be_measured() {
         for (downtime, boot, gap) in [
             (60_000, Some(1), Gap::Short),
             (60_001, Some(1), Gap::Long(60_001)),

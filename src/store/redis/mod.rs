@@ -78,7 +78,7 @@ pub struct RedisStore {
     /// Whether junk stood where the mode of the fleet stands.
     fleet_is_junk: AtomicBool,
     /// [`MAX_GAP`], but in a test that has no minute to spare.
-    gap_at_most: u64,
+    max_gap: u64,
     /// Since when an end waits for the report of another replica, and whether that was logged.
     waiting: Mutex<Option<(Moment, bool)>>,
 }
@@ -106,7 +106,7 @@ impl RedisStore {
         let connections = Connections::new(&settings)?;
         let replica = replica::new_name();
         let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
-        let (view, waiting, gap_at_most) = (Mutex::default(), Mutex::default(), MAX_GAP);
+        let (view, waiting, max_gap) = (Mutex::default(), Mutex::default(), MAX_GAP);
         Ok(Self {
             connections,
             limits,
@@ -118,7 +118,7 @@ impl RedisStore {
             answers,
             was_off,
             fleet_is_junk,
-            gap_at_most,
+            max_gap,
             waiting,
         })
     }
@@ -191,7 +191,7 @@ impl Store for RedisStore {
 
     fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
         Box::pin(async move {
-            self.view.lock().count(self.clock.now(), self.gap_at_most);
+            self.view.lock().count(self.clock.now(), self.max_gap);
             let reported = self.report(touches, synced_to, mode).await;
             self.note(reported.as_ref().err());
             // A server without memory is still the right one: a new connection would only cause a resync.

@@ -111,7 +111,7 @@ for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
 marks[id] = nil
 
 -- The mark is in this server's own time: its clock at an earlier report, plus the replica's own time since. So it lies
--- one message delay before now, never after. A replica that is unknown here, or of which less is known than it
+-- one message delay before now, never after. A replica that is unknown here, or less known than it
 -- reported, must resync; until then it holds verdicts back, for a limited time.
 local known = measured and not late and before ~= nil and stood >= confirmed
 local mark = before and math.min(before, now) or now - grace + 2000

@@ -148,7 +148,7 @@ impl RedisStore {
         command.arg(&self.replica).arg(mode);
         command.arg(measure.base).arg(measure.synced_to).arg(measure.sent).arg(measure.slack);
         command.arg(view.confirmed).arg(view.steps).arg(view.unreported_step);
-        command.arg(grace).arg(self.gap_at_most).arg(self.limits.timeout);
+        command.arg(grace).arg(self.max_gap).arg(self.limits.timeout);
         command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting);
         command
     }

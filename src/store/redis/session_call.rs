@@ -39,7 +39,7 @@ impl RedisStore {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
         }
         let started = self.clock.now();
-        // Where the script was forgotten, the step is tried again; the ages are taken anew then.
+        // Where the script was forgotten, the step is tried again; the ages are taken again then.
         let run = self.connections.run(|naming| {
             let now = self.clock.now();
             self.command(naming, step, touch, now.since(started), now)

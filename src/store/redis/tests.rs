@@ -153,12 +153,12 @@ async fn no_session_ends_before_every_replica_has_reported() {
     assert!(live.age < 2_000, "{live:?}");
 }
 
-/// A single replica is suspended for three seconds, longer than `gap_at_most` or not, and its session is idle past the
+/// A single replica is suspended for three seconds, longer than `max_gap` or not, and its session is idle past the
 /// timeout then. Returns the outcome; without a server if it is gone meanwhile.
-async fn stood_still(gap_at_most: u64, outage: bool) -> Known {
+async fn stood_still(max_gap: u64, outage: bool) -> Known {
     let server = Server::start();
     let mut store = counting(&server, LIMITS).await;
-    store.gap_at_most = gap_at_most;
+    store.max_gap = max_gap;
     store.settings.decides_alone = true;
     store.begin(touch("ada", 8_500)).await.unwrap();
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
@@ -177,7 +177,7 @@ async fn stood_still(gap_at_most: u64, outage: bool) -> Known {
 }
 
 #[tokio::test]
-async fn a_lone_replica_that_stood_still_for_long_lets_idle_time_start_anew() {
+async fn a_lone_replica_that_stood_still_for_long_restarts_idle_time() {
     for outage in [false, true] {
         let (briefly, long) = tokio::join!(stood_still(60_000, outage), stood_still(2_000, outage));
         assert!(matches!(briefly, Known::Ended(_)), "{briefly:?}");

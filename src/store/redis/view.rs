@@ -114,10 +114,10 @@ pub(super) struct View {
 }
 
 impl View {
-    /// This replica counts. Where it did not for more than `gap_at_most`, idle time starts anew; the server notices that
+    /// This replica counts. Where it did not for more than `max_gap`, idle time starts again; the server notices that
     /// by the marks, but in an outage it cannot.
-    pub(super) fn count(&mut self, now: Moment, gap_at_most: u64) {
-        if now.since(self.counted) > gap_at_most {
+    pub(super) fn count(&mut self, now: Moment, max_gap: u64) {
+        if now.since(self.counted) > max_gap {
             self.counting = self.counting.max(self.server_now(now).unwrap_or(0) / 1000);
         }
         self.counted = now;

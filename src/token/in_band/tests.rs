@@ -169,7 +169,7 @@ fn a_long_message_offers_once_and_what_it_offers_is_not_known() {
     let offer = tunnel.client_piece(br#"{"cmd":"authenticate","session_id":"#, false).unwrap();
     assert!(tunnel.offered(offer));
     assert_eq!(tunnel.client_piece(b"\"authenticate\"", true), None);
-    let again = tunnel.client_piece(b"\"authenticate\"", true).expect("the next message offers anew");
+    let again = tunnel.client_piece(b"\"authenticate\"", true).expect("the next message offers again");
     assert!(tunnel.offered(again));
     assert_eq!(tunnel.client_piece(b"nothing of the kind", true), None);
     assert_eq!(answer(&mut tunnel, GOOD), ServerMessage::Unrecognised);

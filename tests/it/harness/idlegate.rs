@@ -145,7 +145,7 @@ impl Idlegate {
         self.folder.as_ref().expect("it has a configuration of its own").path().join("proxy.toml")
     }
 
-    /// Writes its configuration anew.
+    /// Writes its configuration again.
     pub fn edit(&self, config: &str) {
         std::fs::write(self.file(), config).unwrap();
     }

@@ -157,7 +157,7 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         let said = |line: &String| line.contains("removed=1") && line.contains(field) && line.len() < 500;
         assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
         let hash = server.hash("test:replicas").await;
-        assert_eq!(hash["counting"], "1000000000", "{field} {short} made idle time start anew: {hash:?}");
+        assert_eq!(hash["counting"], "1000000000", "{field} {short} restarted idle time: {hash:?}");
         assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", &store.replica], "{field} {short}");
         // A replica that finds its own mark gone must resync first.
         flush(&store, &[]).await;

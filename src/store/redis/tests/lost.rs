@@ -26,7 +26,7 @@ const LIMIT: u64 = 2;
 const SHORT: Limits = Limits { timeout: LIMIT, lifetime: None, ..LIMITS };
 
 #[tokio::test]
-async fn a_session_that_the_server_lost_counts_anew_for_who_knows_the_least_of_it() {
+async fn a_session_that_the_server_lost_starts_again_for_the_replica_that_knows_least() {
     let server = Server::start();
     let (here, there) = (counting(&server, SHORT).await, counting(&server, SHORT).await);
     here.begin(Touch { created_age: 60_000, ..touch("ada", 10_000) }).await.unwrap();
