@@ -1,10 +1,9 @@
-//! The operators' commands, as clients of the `[admin]` listener of a running idlegate.
+//! The operator commands: clients of the `[admin]` listener of a running idlegate.
 //!
 //! ```text
-//!  command ─► place: where is the listener? ─► client: ask it ─► show: for a human, or JSON as it came
+//!  command ─► connect: find the listener ─► client: send the request ─► format: text, or JSON unchanged
 //! ```
-//! `mode`, `session` and `drain` are the commands; `paste` reads a token that is not to be an argument; `words` is what is said
-//! where a command is not done.
+//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains a failure.
 
 mod client;
 mod connect;
@@ -25,12 +24,12 @@ use crate::config::{ForOperators, Variables};
 use client::AdminClient;
 use std::path::Path;
 
-/// What operators ask for.
+/// The operator commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum OperatorCommand {
-    /// Show the mode, or switch it: `enforce`, `observe` (only record) or `off` (pass everything through).
+    /// Show or set the mode: `enforce`, `observe` (only record) or `off` (pass everything through).
     Mode(Switching),
-    /// Tell why a session lives or ended.
+    /// Explain why a session is live or has ended.
     Explain(Explaining),
     /// List the live sessions, the longest idle first.
     Sessions(Listing),
@@ -38,7 +37,7 @@ pub enum OperatorCommand {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
-    /// Take it out of service before it is stopped: clients are sent elsewhere, by and by, and whoever comes is served.
+    /// Drain before a stop: readiness fails, `WebSockets` are closed gradually, and new requests are still served.
     Drain(Draining),
 }
 
@@ -54,11 +53,11 @@ impl OperatorCommand {
     }
 }
 
-/// Does what a command says. The listener is found by the configuration at `config`, where the command names no other;
-/// `variables` go before it. Returns what to print.
+/// Runs a command and returns the text to print. The configuration at `config` names the listener unless the command does;
+/// `variables` override the file.
 ///
 /// # Errors
-/// Why it is not done, with what to do.
+/// Why the command failed, and how to fix it.
 pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables) -> Result<String, CliError> {
     let at = command.at();
     let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
@@ -73,15 +72,15 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
     };
     if at.json {
         answer.read::<serde::de::IgnoredAny>()?;
-        return Ok(answer.as_it_came());
+        return Ok(answer.raw());
     }
-    // Names of sources and replicas come from all replicas: nothing in them is to steer the terminal.
+    // Names of sources and replicas come from other replicas, so they must not be able to control the terminal.
     Ok(error::plain(&match command {
         OperatorCommand::Mode(switching) => format::mode(&answer.read()?, switching),
         OperatorCommand::Drain(_) => format::drain(&answer.read()?),
         OperatorCommand::Sessions(_) => format::table(&answer.read()?),
         OperatorCommand::Explain(_) | OperatorCommand::End(_) | OperatorCommand::Extend(_) => {
-            format::account(&answer.read()?)
+            format::session(&answer.read()?)
         }
     }))
 }

@@ -221,7 +221,7 @@ async function main() {
   const file = join(folder, 'proxy.toml');
   await writeFile(join(folder, 'token'), TOKEN);
   await writeFile(file, config(upstream));
-  const ready = /operators ask at (http:\S+)[^]*listening on (http:\S+)/;
+  const ready = /admin API and page at (http:\S+)[^]*listening on (http:\S+)/;
   const [, admin, address] = await proxy.start(binary, ['run', '--config', file], ready, { NO_COLOR: '1' });
   browser = await launch(join(folder, 'profile'), 2);
   const [page, user] = browser.pages();

@@ -167,7 +167,7 @@ impl Idlegate {
 
     /// Where operators ask.
     pub fn admin(&self) -> SocketAddr {
-        let line = self.logged("operators ask at http://").pop().expect("it is logged");
+        let line = self.logged("admin API and page at http://").pop().expect("it is logged");
         line.rsplit("http://").next().unwrap().parse().unwrap()
     }
 
