@@ -10,8 +10,8 @@
 //!                                                    cut ◄─────┘            │ flush (ages) / verdicts
 //!                                                                       store: memory | file | Redis
 //! ```
-//! The modules below are grouped by the stages of this picture. A module depends only on its own group and on the groups
-//! below it.
+//! The modules below are grouped by the stages of this picture. A module depends only on its own group and on the
+//! groups below it.
 
 // The process: command line, configuration reload, `doctor` and the demo.
 pub mod cli;

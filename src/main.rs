@@ -66,7 +66,7 @@ enum Command {
     },
     #[command(flatten)]
     Operator(cli::OperatorCommand),
-    /// Watch idlegate cut an idle session: runs the proxy in front of a small bundled app, with an idle timeout of 30 s.
+    /// Watch idlegate cut an idle session: runs it in front of a small bundled app, with an idle timeout of 30 s.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
         #[arg(long, value_parser = address)]
@@ -252,7 +252,7 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
     let elsewhere = demo.elsewhere(listen)?.concat();
     print(&format!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and the admin page  {}\n{elsewhere}\n  Press Ctrl-C to stop.\n\n",
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and the operators' page  {}\n{elsewhere}\n  Press Ctrl-C to stop.\n\n",
         demo.url(),
         demo.operators_url()?
     ))?;

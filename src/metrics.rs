@@ -1,8 +1,8 @@
 //! Every metric of `/metrics`, with its name and help text.
 //!
 //! Label values are fixed words or come from the configuration. Nothing that a client sends becomes a label value, so
-//! clients can neither add time series nor leak data into them. Counting is a relaxed atomic addition. Histograms take a
-//! short lock and are used for requests, cuts and round trips, never for the frames of a tunnel.
+//! clients can neither add time series nor leak data into them. Counting is a relaxed atomic addition. Histograms take
+//! a short lock and are used for requests, cuts and round trips, never for the frames of a tunnel.
 
 use crate::clock::microseconds;
 use crate::session::{EpochSeconds, Mode, Reason, Source};
@@ -28,8 +28,8 @@ const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 /// Store round trips, in seconds. A round trip is abandoned after one second.
 const STORE_BUCKETS: [f64; 10] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0];
 
-/// How late a cut is, in seconds. A session ends when it was idle for *more* than the timeout, so 1 is on time. Up to 2 is
-/// promised.
+/// How late a cut is, in seconds. A session ends when it was idle for *more* than the timeout, so 1 is on time. Up to 2
+/// is promised.
 const LATENESS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];

@@ -1,9 +1,8 @@
-//! The room beside the data path: what operators, orchestrators and monitoring see of a replica, and may change.
+//! The `[admin]` and `[health]` listeners, for operators, orchestrators and monitoring.
 //!
-//! `listener` accepts and speaks HTTP, on a few short connections that the app's clients never feel. `health` is what the
-//! `[health]` listener answers. `api` is what the `[admin]` listener answers, behind its `access`. Its `page` is for
-//! people, and `events` tell it what there is to see. `answer` is the form of all that is said there, and what is refused is
-//! said in [`crate::refusal`].
+//! `listener` accepts connections and speaks HTTP. `health` serves the `[health]` listener. `api` serves the `[admin]`
+//! listener; `access` checks its requests, `page` holds the files of its page, and `events` streams the page's data.
+//! `json`, `view` and `response` define the format of responses. Errors are in [`crate::refusal`].
 
 mod access;
 mod api;

@@ -1,4 +1,4 @@
-//! Responses of the admin listener: JSON, files and errors, none of which may be cached.
+//! Responses of the admin listener: JSON, files and errors. None may be cached.
 
 use super::json::Refused;
 use crate::proxy::{Body, full};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 pub(super) type AdminResponse = Response<Body>;
 
-/// Nothing changes by a GET, and nothing else is asked by another method.
+/// Refuses methods other than these. A GET never changes anything.
 pub(super) fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), AdminError> {
     if these.contains(method) { Ok(()) } else { Err(AdminError::Method(allowed)) }
 }

@@ -91,7 +91,7 @@ impl CliError {
                  IDLEGATE_ADMIN_LISTEN, name it: --admin http://127.0.0.1:9090"
             }
             Self::AnyPort => {
-                "set a fixed port in the configuration; for now, take it from the log line \"admin API and page at …\": \
+                "set a fixed port in the configuration; for now, see the log line \"admin API and page at …\": \
                  --admin http://127.0.0.1:PORT"
             }
             Self::NoAddress => {
@@ -99,8 +99,8 @@ impl CliError {
             }
             Self::NoToken(_) => "run the command as a user that may read it, or name another file with --token-file",
             Self::NoId => {
-                "give the 32 hexadecimal digits that the log shows, or a prefix: at least 4 digits, or 8 to end or extend. \
-                 If you passed a token, it is now in your shell's history: use idlegate explain --token-stdin for tokens"
+                "give the 32 hexadecimal digits that the log shows, or a prefix: 4 or more digits, 8 to end or extend. \
+                 If it was a token, it is now in your shell's history: for tokens, use idlegate explain --token-stdin"
             }
             Self::Empty => "type it when asked, or send it: printf %s \"$TOKEN\" | idlegate explain --token-stdin",
             Self::Input(_) => "try again",
@@ -114,8 +114,8 @@ impl CliError {
             },
             Self::Unanswered(..) => "see idlegate's log",
             Self::NotIdlegate(_) => {
-                "--admin takes the address of admin.listen, not of listen, upstream or health.listen; also use the same \
-                 version as the running idlegate"
+                "--admin takes the address of admin.listen, not of listen, upstream or health.listen; also use the \
+                 same version as the running idlegate"
             }
             Self::Refused(refusal) | Self::Unknown(_, refusal) => &refusal.said.fix,
             Self::EndedHere(_) => {

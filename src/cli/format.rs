@@ -159,7 +159,7 @@ impl Lines {
         if let Some(since) = since {
             let since = when(since, epoch_milliseconds() / 1000);
             self.say(&format!(
-                "No session expires: the store has been unavailable since {since}. See the log, or run idlegate doctor.\n"
+                "No session expires: the store has been unavailable since {since}. See the log, or idlegate doctor.\n"
             ));
         }
     }

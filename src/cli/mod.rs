@@ -3,7 +3,7 @@
 //! ```text
 //!  command ─► connect: find the listener ─► client: send the request ─► format: text, or JSON unchanged
 //! ```
-//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains a failure.
+//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains failures.
 
 mod client;
 mod connect;
@@ -53,8 +53,8 @@ impl OperatorCommand {
     }
 }
 
-/// Runs a command and returns the text to print. The configuration at `config` names the listener unless the command does;
-/// `variables` override the file.
+/// Runs a command and returns the text to print. The configuration at `config` names the listener unless the command
+/// does; `variables` override the file.
 ///
 /// # Errors
 /// Why the command failed, and how to fix it.

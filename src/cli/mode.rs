@@ -29,8 +29,8 @@ pub struct Switching {
     pub(super) at: At,
 }
 
-/// Shows the switches, or sets one. If that would cut sessions at once, it asks for confirmation at the terminal. Without a
-/// terminal it is refused.
+/// Shows the switches, or sets one. If that would cut sessions at once, it asks for confirmation at the terminal.
+/// Without a terminal it is refused.
 pub(super) async fn mode<'c>(switching: &Switching, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
     let Some(mode) = &switching.mode else { return client.send(Method::GET, "/mode", String::new()).await };
     let lasting = switching.lasting.map(|lasting| humantime::format_duration(lasting).to_string());

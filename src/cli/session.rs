@@ -17,9 +17,9 @@ pub struct Explaining {
     /// The session id, as the log shows it, or its first 4 or more digits. Never the token.
     #[arg(required_unless_present = "token_stdin")]
     id: Option<String>,
-    /// Read a token from standard input and explain its session. No command takes a token as an argument, because it would
-    /// stay in the shell's history and be visible in the process list. The session id is computed locally with the
-    /// configuration's `store.secret`; the token is not sent anywhere.
+    /// Read a token from standard input and explain its session. No command takes a token as an argument, because it
+    /// would stay in the shell's history and be visible in the process list. The session id is computed locally with
+    /// the configuration's `store.secret`; the token is not sent anywhere.
     #[arg(long, conflicts_with = "id")]
     token_stdin: bool,
     #[command(flatten)]
