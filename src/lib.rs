@@ -1,7 +1,7 @@
-//! idlegate: a reverse proxy that gives a web app the idle timeout it gets wrong.
+//! idlegate: a reverse proxy that enforces an idle timeout in front of a web app.
 //!
 //! ```text
-//!  accept ─► HTTP ─► route ─► find tokens ─► gate: may it pass? ─► forward ───────────► upstream
+//!  accept ─► HTTP ─► route ─► find tokens ─► gate: is it live? ──► forward ───────────► upstream
 //!                                               │ no                └─► upgrade ─► tunnel ⇄ upstream
 //!                                               ▼                                    │ frames, pongs
 //!                                             reject                                 ▼
@@ -10,22 +10,23 @@
 //!                                                    cut ◄─────┘            │ flush (ages) / verdicts
 //!                                                                       store: memory | file | Redis
 //! ```
-//! The modules stand in groups, by the stages of this picture. Each depends on others of its group, and of those below it.
+//! The modules below are grouped by the stages of this picture. A module depends only on its own group and on the
+//! groups below it.
 
-// The process: what is done about a configuration, from the command line, or to be seen.
+// The process: command line, configuration reload, `doctor` and the demo.
 pub mod cli;
 pub mod demo;
 pub mod doctor;
 pub mod reload;
 
-// Accept: the public listener, the listeners beside it, and sockets passed by the service manager.
+// Accept: the public listener, the admin and health listeners, and sockets passed in by systemd.
 mod accept;
 mod admin;
 pub mod listen;
 pub mod server;
 pub mod systemd;
 
-// An exchange: gate, forward, upgrade, tunnel, cut, reject; and its end in a drain.
+// One exchange: gate, forward, upgrade, tunnel, cut, reject; and drain.
 mod proxy;
 mod refusal;
 pub mod shutdown;
@@ -34,12 +35,12 @@ mod stream;
 // The configuration.
 pub mod config;
 
-// Sessions in memory, and the record of what is decided about them.
+// Sessions in memory, and the audit events and log lines about them.
 pub mod audit;
 pub mod log;
 pub mod registry;
 
-// What outlives the process, and what is counted.
+// State that outlives the process, and metrics.
 pub mod cut;
 mod finding;
 pub mod metrics;
@@ -47,13 +48,13 @@ pub mod store;
 mod token_changes;
 mod unmatched;
 
-// Whose it is: the path, the tokens, the frames that carry them, and the rule of sessions, which is pure.
+// Paths, tokens, the WebSocket frames that carry them, and the session rule, which does no I/O.
 pub mod route;
 pub mod session;
 pub mod token;
 pub mod websocket;
 
-// What all of them stand on.
+// Shared foundations.
 pub mod address;
 pub mod clock;
 pub mod counted;

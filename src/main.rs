@@ -25,21 +25,21 @@ use tracing::level_filters::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Gives a web app the idle timeout it gets wrong, without a change to the app.
+/// Enforces an idle timeout in front of a web app, without changing the app.
 #[derive(Debug, Parser)]
 #[command(version = version::BOTH)]
 struct Arguments {
-    /// The configuration. Each of its keys is also an environment variable: `IDLEGATE_IDLE_TIMEOUT=30m`.
+    /// The configuration file. An environment variable can set each of its keys: `IDLEGATE_IDLE_TIMEOUT=30m`.
     #[arg(long, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Command>,
 }
 
-/// The same behind a command. Not one option for all: the demo has a configuration of its own.
+/// `--config` after a subcommand. It is not a global option because the demo has its own configuration.
 #[derive(Debug, Default, Args)]
 struct Configured {
-    /// The configuration [default: proxy.toml, or what `IDLEGATE_CONFIG` names].
+    /// The configuration file [default: `IDLEGATE_CONFIG`, or proxy.toml].
     #[arg(long)]
     config: Option<PathBuf>,
 }
@@ -48,7 +48,7 @@ struct Configured {
 enum Command {
     /// Run the proxy (the default).
     Run(Configured),
-    /// Check the configuration: prints every error with its fix. Exit code 2 if there are any.
+    /// Check the configuration and print all errors, each with its fix. Exit code 2 if there are errors.
     Check {
         #[command(flatten)]
         configured: Configured,
@@ -56,7 +56,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Examine what idlegate stands on: the app and the store. Exit code 1 where something is wrong.
+    /// Check what idlegate depends on: the app and the store. Exit code 1 if a check fails.
     Doctor {
         #[command(flatten)]
         configured: Configured,
@@ -66,7 +66,7 @@ enum Command {
     },
     #[command(flatten)]
     Operator(cli::OperatorCommand),
-    /// See an idle session being cut: the proxy in front of a small bundled app, with a limit of 30 seconds.
+    /// Watch idlegate cut an idle session: runs it in front of a small bundled app, with an idle timeout of 30 s.
     Demo {
         /// Where to listen [default: 127.0.0.1:10086, or a free port].
         #[arg(long, value_parser = address)]
@@ -80,12 +80,12 @@ fn main() -> ExitCode {
     match arguments.command.unwrap_or(Command::Run(Configured::default())) {
         Command::Run(configured) => {
             let path = path(configured);
-            // While there is but this thread.
+            // This changes the environment, so no other thread may run yet.
             let handed_over = HandedOver::take();
             with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
                 (Ok(audit), Ok(handed_over)) => {
                     let (_written, level) = log::begin(config.reloadable.log, config.log_format, &audit);
-                    // Closed before the log, which may need to report what could not be written.
+                    // Dropped before the log guard, because it logs the records that it could not write.
                     let _audit = audit;
                     block_on(run(&path, config, handed_over, level))
                 }
@@ -119,7 +119,7 @@ fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
     let served = tokio::runtime::Builder::new_multi_thread().enable_all().build().and_then(|runtime| {
         let served = runtime.block_on(serving);
-        // Its tasks clean up by themselves. A disk that hangs under one of its threads does not delay the exit.
+        // Tasks clean up after themselves. A blocking thread that hangs on a disk must not delay the exit.
         runtime.shutdown_timeout(Duration::from_millis(200));
         served
     });
@@ -135,7 +135,7 @@ fn failed(error: &io::Error) -> ExitCode {
 }
 
 async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
-    // From here on they do not end the process.
+    // From here on these signals no longer kill the process.
     let (hang_up, stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     let (summary, upstream) = (config.summary(), config.upstream.to_string());
     let server = Server::bind(config.clone(), handed_over).await.map_err(io::Error::other)?;
@@ -164,12 +164,12 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
     tokio::spawn(manager.clone().follow());
     tokio::select! {
         () = server.run() => Ok(()),
-        never = stop_when_asked(stop, shutdown, &manager) => match never {},
+        never = stop_on_signal(stop, shutdown, &manager) => match never {},
         never = reload.follow(hang_up, level) => match never {},
     }
 }
 
-/// Prints an answer. The reader, `head` for one, may have closed the pipe.
+/// Prints to stdout. A closed pipe is not an error: a reader such as `head` may stop early.
 fn print(text: &str) -> io::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error),
@@ -177,7 +177,7 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// `check`: the configuration in one line, or its errors.
+/// Prints the result of `check`.
 fn check(path: &Path, json: bool) -> ExitCode {
     let loaded = Config::load(path, &Variables::of_this_process());
     let (text, code) = match &loaded {
@@ -253,34 +253,33 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
     let elsewhere = demo.elsewhere(listen)?.concat();
     print(&format!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and, as its operator,  \
-        {}\n{elsewhere}\n  Ctrl-C ends it.\n\n",
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and the operators' page  {}\n{elsewhere}\n  Press Ctrl-C to stop.\n\n",
         demo.url(),
         demo.operators_url()?
     ))?;
-    // The terminal it was tried in is closed.
+    // SIGHUP comes when the terminal is closed.
     let (mut hang_up, mut stop) = (signal(SignalKind::hangup())?, Stop::new()?);
-    // Where nothing can be printed, the demo goes on.
+    // The demo goes on even if nothing can be printed.
     let print_line = |line| drop(print(&format!("  {line}\n")));
     tokio::select! {
         () = demo.run(print_line) => {}
-        () = stop.asked() => {}
+        () = stop.requested() => {}
         _ = hang_up.recv() => {}
     }
     Ok(())
 }
 
-/// Hands on each signal, for ever.
-async fn stop_when_asked(mut asked: Stop, shutdown: Shutdown, manager: &Manager) -> Infallible {
+/// Passes each stop signal on, forever: the second one hurries the shutdown.
+async fn stop_on_signal(mut signals: Stop, shutdown: Shutdown, manager: &Manager) -> Infallible {
     manager.ready();
     loop {
-        asked.asked().await;
+        signals.requested().await;
         shutdown.stop();
         manager.stopping();
     }
 }
 
-/// SIGTERM and SIGINT: either lets connections end properly. From when it is made on they do not end the process.
+/// SIGTERM and SIGINT, which both start a graceful stop. Once this exists they no longer kill the process.
 struct Stop {
     terminate: Signal,
     interrupt: Signal,
@@ -291,7 +290,7 @@ impl Stop {
         Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn asked(&mut self) {
+    async fn requested(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

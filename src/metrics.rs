@@ -1,8 +1,8 @@
-//! Every metric of `/metrics`, with its name and its meaning.
+//! Every metric of `/metrics`, with its name and help text.
 //!
-//! The values of labels are words of this program, and never come from a client: so clients control neither their
-//! number nor their content. Counting is a relaxed atomic addition; histograms take a lock for a moment, and are for
-//! requests, cuts and round trips, never for the frames of a tunnel.
+//! Label values are fixed words or come from the configuration. Nothing that a client sends becomes a label value, so
+//! clients can neither add time series nor leak data into them. Counting is a relaxed atomic addition. Histograms take
+//! a short lock and are used for requests, cuts and round trips, never for the frames of a tunnel.
 
 use crate::clock::microseconds;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
@@ -23,19 +23,20 @@ use std::fmt::Debug;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How long a request waits for the head of its answer, in seconds.
+/// Time from a request's head to the response's head, in seconds.
 const REQUEST_BUCKETS: [f64; 12] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
-/// How long the store takes, in seconds. A round trip is given up after one.
+/// Store round trips, in seconds. A round trip is abandoned after one second.
 const STORE_BUCKETS: [f64; 10] = [0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.25, 1.0];
 
-/// How late a cut is, in seconds. The rule asks for *more* than the limit, so that 1 is on time, and 2 is promised.
+/// How late a cut is, in seconds. A session ends when it was idle for *more* than the timeout, so 1 is on time. Up to 2
+/// is promised.
 const LATENESS_BUCKETS: [f64; 8] = [1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0];
 
 type Labels<const N: usize> = [(&'static str, &'static str); N];
 type Durations = Family<Labels<2>, Histogram, fn() -> Histogram>;
 
-/// Why the app gave no answer.
+/// Why the app gave no proper response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum UpstreamFailure {
     Unreachable = 0,
@@ -45,9 +46,9 @@ pub(crate) enum UpstreamFailure {
 }
 
 /// In the order of [`UpstreamFailure`].
-const TROUBLES: [&str; 4] = ["unreachable", "connect-timeout", "bad-answer", "response-timeout"];
+const UPSTREAM_FAILURES: [&str; 4] = ["unreachable", "connect-timeout", "bad-answer", "response-timeout"];
 
-/// Why a token was taken out of a request.
+/// Why a token was removed from a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Dropped {
     BesideLive = 0,
@@ -57,8 +58,7 @@ pub(crate) enum Dropped {
 /// In the order of [`Dropped`].
 const DROPPED: [&str; 2] = ["beside-live", "too-many"];
 
-/// A counter that every frame comes by. It has cache lines of its own, so that processors that count other things do
-/// not wait for it.
+/// A counter that every frame increments. It has its own cache lines, to avoid false sharing with other counters.
 type HotCounter = Counter<u64, OwnLine>;
 
 #[derive(Debug, Default)]
@@ -86,7 +86,7 @@ pub struct Metrics {
     /// By [`Mode`].
     mode: [Gauge; Mode::ALL.len()],
     pub(crate) draining: Gauge,
-    /// What the store's connection counts.
+    /// Metrics of the store connection.
     pub(crate) store: StoreMetrics,
     pub(crate) sessions: Gauge,
     pub(crate) sessions_max: Gauge,
@@ -105,7 +105,7 @@ pub struct Metrics {
     matches: OnceLock<Box<[Counter]>>,
     rule_changes: Family<Vec<(&'static str, String)>, Counter>,
     changes: OnceLock<Box<[Counter]>>,
-    /// Whether any rule matches.
+    /// Detects that no token rule matches any request.
     pub(crate) unmatched: Unmatched,
     /// Whether the app changes a token while its user stays logged in.
     pub(crate) token_changes: TokenChanges,
@@ -123,7 +123,7 @@ pub struct Metrics {
     bytes: [HotCounter; 2],
     requests: Durations,
     /// By [`UpstreamFailure`].
-    upstream_errors: [Counter; TROUBLES.len()],
+    upstream_errors: [Counter; UPSTREAM_FAILURES.len()],
 }
 
 impl Default for Metrics {
@@ -136,41 +136,41 @@ impl Default for Metrics {
         register(r, "idlegate_mode", "1 for the mode in force, 0 for the others", modes.clone());
         let mut metrics = Self {
             mode: Mode::ALL.map(|mode| modes.get_or_create_owned(&[("mode", mode.name())])),
-            draining: register(r, "idlegate_draining", "1 from the beginning of a drain on", Gauge::default()),
+            draining: register(r, "idlegate_draining", "1 once a drain has begun", Gauge::default()),
             store: StoreMetrics::new(r),
-            sessions: register(r, "idlegate_sessions", "Live sessions that are tracked", Gauge::default()),
-            sessions_max: register(r, "idlegate_sessions_max", "As many may be tracked", Gauge::default()),
+            sessions: register(r, "idlegate_sessions", "Live sessions tracked by this replica", Gauge::default()),
+            sessions_max: register(
+                r,
+                "idlegate_sessions_max",
+                "The limit max_sessions on tracked sessions",
+                Gauge::default(),
+            ),
             tracked: register(
                 r,
                 "idlegate_sessions_tracked",
-                "Sessions begun, or learned of from the store",
+                "Sessions that began here or were loaded from the store",
                 Counter::default(),
             ),
             untracked: register(
                 r,
                 "idlegate_sessions_untracked",
-                "Tokens that the app accepted and that are not tracked, because max_sessions are",
+                "Tokens that the app accepted but that are not tracked, because max_sessions was reached",
                 Counter::default(),
             ),
             ended: each(
                 r,
                 "idlegate_sessions_ended",
-                "Sessions of this replica that were ended, by it or by another; those of idle and lifetime were cut",
+                "Sessions known to this replica that ended, by this or another replica; idle and lifetime mean cut",
                 ("reason", Reason::ALL.map(Reason::name)),
             ),
             would_cut: each(
                 r,
                 "idlegate_would_cuts",
-                "Sessions that would have been ended, had the mode been enforce",
+                "Sessions that would have ended in mode enforce",
                 ("reason", Reason::ALL.map(Reason::name)),
             ),
-            refusals: each(
-                r,
-                "idlegate_refusals",
-                "Dead tokens that were refused",
-                ("carrier", Carrier::ALL.map(Carrier::name)),
-            ),
-            rule_matches: register(r, "idlegate_rule_matches", "Tokens that each rule found", Family::default()),
+            refusals: each(r, "idlegate_refusals", "Dead tokens refused", ("carrier", Carrier::ALL.map(Carrier::name))),
+            rule_matches: register(r, "idlegate_rule_matches", "Tokens found by each rule", Family::default()),
             matches: OnceLock::new(),
             unmatched: Unmatched::default(),
             token_changes: TokenChanges::default(),
@@ -184,13 +184,13 @@ impl Default for Metrics {
             headers_dropped: register(
                 r,
                 "idlegate_headers_dropped",
-                "Header fields not forwarded because apps may take them for others",
+                "Header fields not forwarded, because an app may read their names as those of other fields",
                 Counter::default(),
             ),
             dropped: each(
                 r,
                 "idlegate_cookies_dropped",
-                "Cookies of unknown or dead tokens that were not forwarded",
+                "Cookies with unknown or dead tokens that were not forwarded",
                 ("reason", DROPPED),
             ),
             keepalives: register(
@@ -202,31 +202,31 @@ impl Default for Metrics {
             unrecognised: register(
                 r,
                 "idlegate_tunnels_unrecognised",
-                "Tunnels refused because no rule could find out whose token is on them",
+                "Tunnels refused because no rule found their token",
                 Counter::default(),
             ),
             cut_lateness: register(
                 r,
                 "idlegate_cut_lateness_seconds",
-                "From the last second that was allowed to the one in which a session was cut",
+                "Seconds from the last allowed second to the cut; 1 is on time",
                 Histogram::new(LATENESS_BUCKETS),
             ),
             activity: each(
                 r,
                 "idlegate_activity",
-                "How often something refreshed a session; the frames of one read are one",
+                "Activity that refreshed a session; all frames of one read count once",
                 ("source", Source::ALL.map(Source::name)),
             ),
             connections: register(
                 r,
                 "idlegate_connections",
-                "Connections of clients that speak HTTP",
+                "Open client connections that speak HTTP",
                 Gauge::default(),
             ),
             connections_accepted: register(
                 r,
                 "idlegate_connections_accepted",
-                "Connections of clients accepted",
+                "Client connections accepted",
                 Counter::default(),
             ),
             tunnels: register(r, "idlegate_tunnels", "Open tunnels", Gauge::default()),
@@ -234,21 +234,21 @@ impl Default for Metrics {
             frames: each(
                 r,
                 "idlegate_tunnel_frames",
-                "Frames that came on tunnels, control frames included",
+                "Frames received on tunnels, including control frames",
                 DIRECTIONS,
             ),
-            bytes: each(r, "idlegate_tunnel_bytes", "Bytes that came on tunnels, heads of frames included", DIRECTIONS),
+            bytes: each(r, "idlegate_tunnel_bytes", "Bytes received on tunnels, including frame headers", DIRECTIONS),
             requests: register(
                 r,
                 "idlegate_request_duration_seconds",
-                "From the head of a request to the head of its answer",
+                "Time from a request's head to its response's head",
                 Durations::new_with_constructor(|| Histogram::new(REQUEST_BUCKETS)),
             ),
             upstream_errors: each(
                 r,
                 "idlegate_upstream_errors",
-                "Requests that the app gave no proper answer",
-                ("cause", TROUBLES),
+                "Requests without a proper response from the app",
+                ("cause", UPSTREAM_FAILURES),
             ),
             registry: Registry::default(),
         };
@@ -261,7 +261,7 @@ impl Default for Metrics {
 fn build_info(r: &mut Registry) {
     let build = Family::<Labels<2>, Gauge>::default();
     build.get_or_create(&[("version", VERSION), ("revision", REVISION)]).set(1);
-    register(r, "idlegate_build_info", "Always 1; version and revision are its labels", build);
+    register(r, "idlegate_build_info", "Always 1, with the version and revision as labels", build);
 }
 
 const DIRECTIONS: (&str, [&str; 2]) = ("direction", ["up", "down"]);
@@ -274,8 +274,8 @@ where
     metric
 }
 
-/// A counter for each value of a label. All are there from the start: each is found by its place, without a look-up, and
-/// shows 0 before anything has happened, or a rate would miss the first time.
+/// A counter for each value of a label. All exist from the start: they are found by index, without a lookup, and export
+/// 0 before the first event. Otherwise a rate would miss that event.
 fn each<A, const N: usize>(
     registry: &mut Registry,
     name: &str,
@@ -290,35 +290,35 @@ where
 }
 
 impl Metrics {
-    /// All of it, in the text format of `OpenMetrics` 1.0.
+    /// All metrics, in the text format of `OpenMetrics` 1.0.
     #[must_use]
     pub fn text(&self) -> String {
         let mut text = String::new();
         if text::encode(&mut text, &self.registry).is_err() {
-            // A `String` takes everything.
+            // Writing to a `String` does not fail.
             text.clear();
         }
         text
     }
 
-    /// The mode in force.
+    /// Sets the mode in force.
     pub(crate) fn mode(&self, mode: Mode) {
         for (gauge, one) in self.mode.iter().zip(Mode::ALL) {
             gauge.set(i64::from(one == mode));
         }
     }
 
-    /// A session would have been ended.
+    /// Counts a session that would have ended in mode `enforce`.
     pub(crate) fn would_cut(&self, reason: Reason) {
         self.would_cut[reason as usize].inc();
     }
 
-    /// How many would have been.
+    /// How many sessions would have ended in mode `enforce`.
     pub(crate) fn would_cuts(&self) -> u64 {
         sum(&self.would_cut)
     }
 
-    /// A session ended here, for the first time; a cut so many seconds after the last that was allowed.
+    /// Counts the end of a session, once per session. `late`: for a cut, the seconds since the last allowed second.
     pub(crate) fn ended(&self, reason: Reason, late: Option<EpochSeconds>) {
         self.ended[reason as usize].inc();
         if let Some(late) = late {
@@ -330,7 +330,7 @@ impl Metrics {
         self.refusals[carrier as usize].inc();
     }
 
-    /// These rules look for tokens: each is counted, from 0 on.
+    /// Registers a match counter for each of these token rules, starting at 0.
     pub(crate) fn count_rules(&self, rules: &[TokenRule]) {
         let labels = |rule: &TokenRule| vec![("rule", rule.number.to_string()), ("from", rule.kind().to_owned())];
         let counters =
@@ -340,7 +340,7 @@ impl Metrics {
         self.unmatched.look_for(rules.iter().map(TokenRule::label).collect());
     }
 
-    /// A rule has found a token.
+    /// Counts a token found by this rule.
     pub(crate) fn matched(&self, rule: usize) {
         self.unmatched.matched();
         if let Some(counter) = self.matches.get().and_then(|matches| matches.get(rule)) {
@@ -364,33 +364,33 @@ impl Metrics {
         self.activity[source as usize].inc();
     }
 
-    /// Bytes came from this side of a tunnel.
+    /// Counts bytes received from this side of a tunnel.
     pub(crate) fn bytes(&self, from: Side, count: usize) {
         self.bytes[from as usize].inc_by(count as u64);
     }
 
-    /// Frames began on this side of a tunnel.
+    /// Counts frames that began on this side of a tunnel.
     pub(crate) fn frames(&self, from: Side, count: u64) {
         self.frames[from as usize].inc_by(count);
     }
 
-    /// A request of `begun` (see [`microseconds`]) has its answer.
+    /// Counts a response. Its request began at `begun` (see [`microseconds`]).
     pub(crate) fn answered(&self, method: &Method, status: StatusCode, begun: u64) {
         let labels = [("method", name_of(method)), ("status", class_of(status))];
         self.requests.get_or_create(&labels).observe(seconds(microseconds().saturating_sub(begun)));
     }
 
-    pub(crate) fn upstream_failed(&self, trouble: UpstreamFailure) {
-        self.upstream_errors[trouble as usize].inc();
+    pub(crate) fn upstream_failed(&self, failure: UpstreamFailure) {
+        self.upstream_errors[failure as usize].inc();
     }
 
-    /// A connection of a client, counted while what this returns lives.
+    /// Counts a client connection until the returned guard is dropped.
     pub(crate) fn connection(&self) -> Counted {
         self.connections_accepted.inc();
         Counted::new(&self.connections)
     }
 
-    /// A tunnel, counted while what this returns lives.
+    /// Counts a tunnel until the returned guard is dropped.
     pub(crate) fn tunnel(&self) -> Counted {
         self.tunnels_opened.inc();
         Counted::new(&self.tunnels)
@@ -401,7 +401,7 @@ impl Metrics {
         self.tunnels.get()
     }
 
-    /// A summary in one log line, when idlegate stops.
+    /// Logs the totals in one line when idlegate stops.
     pub fn log_stopped(&self, connections_left: usize) {
         let (tracked, over_capacity) = (self.tracked.get(), self.untracked.get());
         let (ended, would_cut, refused) = (sum(&self.ended), self.would_cuts(), sum(&self.refusals));
@@ -413,7 +413,7 @@ fn sum(counters: &[Counter]) -> u64 {
     counters.iter().map(Counter::get).sum()
 }
 
-/// What is counted of the store. Cheap to clone: clones count together.
+/// Metrics of the store. Cheap to clone; clones share their values.
 #[derive(Clone, Debug)]
 pub struct StoreMetrics {
     up: Gauge,
@@ -439,7 +439,7 @@ impl StoreMetrics {
             up: register(
                 r,
                 "idlegate_store_up",
-                "1 where the store took the last report, 0 where it did not answer or could not keep it",
+                "1 if the store accepted and kept the last report, 0 if it did not answer or could not keep it",
                 Gauge::default(),
             ),
             pending_sessions: register(
@@ -451,37 +451,37 @@ impl StoreMetrics {
             pending_age: register(
                 r,
                 "idlegate_store_pending_age_seconds",
-                "Age of the oldest activity that the last report could not deliver",
+                "Age of the oldest activity that the last report could not deliver to the store",
                 Gauge::default(),
             ),
             clock_difference: register(
                 r,
                 "idlegate_store_clock_difference_seconds",
-                "The store's clock less this host's, which nothing depends on; NaN where it is not known",
+                "Store clock minus host clock, for information only; NaN if unknown",
                 Gauge::default(),
             ),
             round_trip: register(
                 r,
                 "idlegate_store_round_trip_seconds",
-                "Round trips to Redis, until answered or given up",
+                "Duration of round trips to Redis, including abandoned ones",
                 Histogram::new(STORE_BUCKETS),
             ),
             errors: register(
                 r,
                 "idlegate_store_errors",
-                "Round trips to Redis that brought an error, or nothing in time",
+                "Round trips to Redis that failed or timed out",
                 Counter::default(),
             ),
             clock_steps: register(
                 r,
                 "idlegate_store_clock_steps",
-                "Steps of the store's clock that were seen",
+                "Steps of the store's clock that this replica observed",
                 Counter::default(),
             ),
             struck_off: register(
                 r,
                 "idlegate_replicas_struck_off",
-                "Replicas that this one struck off, silent for longer than replica_grace",
+                "Replicas struck off by this one because they were silent for longer than replica_grace",
                 Counter::default(),
             ),
         };
@@ -489,32 +489,31 @@ impl StoreMetrics {
         metrics
     }
 
-    /// A round trip begins, which is counted when what this returns is dropped.
+    /// Starts a round trip. It is counted when the returned guard is dropped.
     pub(crate) fn round_trip(&self) -> RoundTrip<'_> {
         RoundTrip { metrics: self, begun: microseconds(), answered: false }
     }
 
-    /// The store took a report; `kept` where it also could keep it.
-    pub(crate) fn reported(&self, kept: bool) {
+    /// The store accepted a report. `kept`: it could also persist it.
+    pub(crate) fn synced(&self, kept: bool) {
         self.up.set(i64::from(kept));
         self.pending_sessions.set(0);
         self.pending_age.set(0.0);
     }
 
-    /// The store took no report: activity of so many sessions waits, the oldest from so many
-    /// milliseconds ago.
+    /// The store accepted no report: activity of `sessions` sessions is unsynced, the oldest `age` milliseconds old.
     pub(crate) fn unsynced(&self, sessions: usize, age: u64) {
         self.up.set(0);
         self.pending_sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
         self.pending_age.set(seconds(age.saturating_mul(1000)));
     }
 
-    /// Whether the store took the last report.
+    /// Whether the store accepted and kept the last report.
     pub(crate) fn is_up(&self) -> bool {
         self.up.get() == 1
     }
 
-    /// The store's clock and this host's, in epoch milliseconds.
+    /// Records the store's clock and this host's clock, in epoch milliseconds.
     pub(crate) fn clocks(&self, store: u64, host: u64) {
         let difference = seconds(store.abs_diff(host).saturating_mul(1000));
         self.clock_difference.set(if store < host { -difference } else { difference });
@@ -535,7 +534,7 @@ impl RoundTrip<'_> {
     }
 }
 
-/// Dropped without an answer, it was given up: that counts as an error, and its duration still counts.
+/// A round trip dropped without an answer was abandoned. It counts as an error, and its duration is still recorded.
 impl Drop for RoundTrip<'_> {
     fn drop(&mut self) {
         self.metrics.round_trip.observe(seconds(microseconds().saturating_sub(self.begun)));
@@ -545,7 +544,7 @@ impl Drop for RoundTrip<'_> {
     }
 }
 
-/// One of what a gauge shows, for as long as this lives.
+/// A guard that counts as one on a gauge until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counted(Gauge);
 
@@ -567,7 +566,7 @@ fn seconds(microseconds: u64) -> f64 {
     microseconds as f64 / 1e6
 }
 
-/// The method, if it is a common one.
+/// The name of a standard method, or `other`: a client must not choose label values.
 fn name_of(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

@@ -58,7 +58,7 @@ impl fmt::Display for NoMatch {
         let came =
             if self.names.is_empty() { "nothing that looks like a token".to_owned() } else { self.names.join(", ") };
         let (requests, rules) = (counted(self.requests, "request"), self.rules.join(", "));
-        write!(f, "No rule has matched in {requests}, and no session will end. Rules: {rules}. What came: {came}.")
+        write!(f, "No rule has matched in {requests}, so no session will end. Rules: {rules}. Seen: {came}.")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may use the `[admin]` listener: clients that send the token, and no page that another site has opened.
+//! Access control of the `[admin]` listener: clients with the token, and no pages of other sites.
 
 use crate::refusal::AdminError;
 use crate::secret::Secret;
@@ -9,29 +9,29 @@ use std::net::IpAddr;
 use std::path::Path;
 use subtle::ConstantTimeEq;
 
-/// The door of a listener.
+/// The access rule of a listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// The hash of the token, so that comparing takes as long whatever its length.
+    /// The hash of the token, so that the comparison time does not depend on the token's length.
     token: Option<[u8; 32]>,
 }
 
 impl Access {
-    /// The door with the token in `file`, or the one of loopback or a Unix socket, which needs none.
+    /// Requires the token in `file`. Loopback and Unix sockets need no token.
     ///
     /// # Errors
-    /// Where the file cannot be read, or what is in it could be guessed.
+    /// If the file cannot be read or its token is too easy to guess.
     pub(crate) fn new(file: Option<&Path>) -> io::Result<Self> {
         Ok(Self { token: file.map(read).transpose()?.map(|token| hash(token.reveal())) })
     }
 
-    /// Whether this request may come in.
+    /// Checks an API request.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it is refused.
     pub(crate) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AdminError> {
         self.check_names(uri, headers)?;
-        if headers.get("sec-fetch-site").is_some_and(is_foreign) {
+        if headers.get("sec-fetch-site").is_some_and(is_cross_site) {
             return Err(AdminError::Origin);
         }
         match self.token {
@@ -42,15 +42,15 @@ impl Access {
         }
     }
 
-    /// Whether the page itself may be opened. It contains nothing secret: no token is needed, and another site may link
-    /// to it, but not load it into a page of its own.
+    /// Checks a request for a file of the page. The files hold no data, so they need no token. Another site may link to
+    /// the page, but may not load it into its own page.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it is refused.
     pub(crate) fn check_page(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), AdminError> {
         self.check_names(uri, headers)?;
-        let is_opened = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
-        if !is_opened && headers.get("sec-fetch-site").is_some_and(is_foreign) {
+        let is_navigation = headers.get("sec-fetch-mode").is_some_and(|mode| mode == "navigate");
+        if !is_navigation && headers.get("sec-fetch-site").is_some_and(is_cross_site) {
             return Err(AdminError::Origin);
         }
         Ok(())
@@ -60,17 +60,16 @@ impl Access {
         let mut hosts = headers.get_all(header::HOST).iter();
         let host =
             uri.authority().map(http::uri::Authority::as_str).or(hosts.next().and_then(|host| host.to_str().ok()));
-        // With two Host fields it is unclear which one counts (RFC 9112 §3.2).
+        // More than one Host is ambiguous (RFC 9112 §3.2).
         if hosts.next().is_some() {
             return Err(AdminError::Host);
         }
-        // With DNS rebinding, a name that an attacker's server resolves to loopback makes the attacker's page one of
-        // ours. No such page knows the token. A socket's file keeps others out, but not a browser that its user has led
-        // there (`ssh -L`).
+        // DNS rebinding: a name that an attacker resolves to loopback makes the attacker's page same-origin. With a token
+        // this is harmless, because no page knows it. Unix sockets are checked too: `ssh -L` can lead a browser there.
         if self.token.is_none() && !host.is_some_and(is_own_name) {
             return Err(AdminError::Host);
         }
-        // Each of them: a browser sends one, and with two it is unclear which one counts.
+        // Check every Origin: browsers send one, and several are ambiguous.
         if !headers.get_all(header::ORIGIN).iter().all(|origin| is_same_origin(origin, host)) {
             return Err(AdminError::Origin);
         }
@@ -78,7 +77,7 @@ impl Access {
     }
 }
 
-/// The token in a file: as it stands there, but for white space around it.
+/// Reads the token in a file, without the white space around it.
 pub(crate) fn read(file: &Path) -> io::Result<Secret> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
     let token = Secret::in_file(file).map_err(named)?;
@@ -102,7 +101,7 @@ fn offered(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Whether a Host is an address, or a name that only this machine gives itself.
+/// Whether a Host is an IP address or `localhost`, which DNS rebinding cannot use.
 fn is_own_name(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
@@ -112,7 +111,7 @@ fn is_own_name(host: &str) -> bool {
     bare.parse::<IpAddr>().is_ok() || name.eq_ignore_ascii_case("localhost")
 }
 
-fn is_foreign(site: &HeaderValue) -> bool {
+fn is_cross_site(site: &HeaderValue) -> bool {
     site != "same-origin" && site != "none"
 }
 
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn only_an_address_or_localhost_is_ours() {
+    fn without_a_token_only_an_address_or_localhost_is_accepted_as_host() {
         let access = Access::new(None).unwrap();
         for host in ["127.0.0.1:9090", "[::1]:9090", "localhost:9090", "localhost", "LOCALHOST:1", "10.0.0.7"] {
             assert_eq!(check(&access, &[("host", host)]), Ok(()), "{host}");
@@ -144,14 +143,14 @@ mod tests {
             assert_eq!(check(&access, &[("host", host)]), Err(AdminError::Host), "{host}");
         }
         assert_eq!(check(&access, &[]), Err(AdminError::Host));
-        // A value that cannot be read still counts as one.
+        // An unreadable second Host still counts.
         let mut two = headers(&[("host", "localhost")]);
         two.append("host", HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(access.check(&Uri::from_static("/"), &two), Err(AdminError::Host));
     }
 
     #[test]
-    fn no_other_page_may_ask() {
+    fn pages_of_other_origins_are_refused() {
         let access = Access::new(None).unwrap();
         let host = ("host", "127.0.0.1:9090");
         assert_eq!(check(&access, &[host, ("origin", "http://127.0.0.1:9090")]), Ok(()));
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_may_lead_to_the_page_and_no_other_page_may_load_it() {
+    fn another_site_may_link_to_the_page_but_not_load_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "0123456789abcdef").unwrap();
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_with_a_token_demands_it() {
+    fn a_listener_with_a_token_requires_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "0123456789abcdef\n").unwrap();

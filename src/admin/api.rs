@@ -1,4 +1,4 @@
-//! What the `[admin]` listener answers: how sessions stand and why, the switch of the mode, and the drain.
+//! The API of the `[admin]` listener: sessions, mode switches and drain.
 
 use super::access::Access;
 use super::events::Events;
@@ -22,10 +22,10 @@ use std::time::Duration;
 
 pub(super) const LIMITS: ListenerLimits = ListenerLimits { connections: 64, life: Duration::from_secs(30) };
 
-/// How much may be sent.
+/// The largest request body.
 const MAX_REQUEST_BYTES: usize = 4096;
 
-/// Sessions and switches, for operators.
+/// The admin API.
 #[derive(Debug)]
 pub(crate) struct Api {
     registry: Arc<Registry>,
@@ -40,7 +40,7 @@ impl Api {
         Self { registry, access, shutdown, events }
     }
 
-    /// Answers on `listener`, for ever.
+    /// Serves `listener` forever.
     pub(crate) async fn serve(self, listener: Listener) {
         let api = Arc::new(self);
         let answer = move |request| {
@@ -61,10 +61,10 @@ impl Api {
             only(&head.method, "GET", &[Method::GET])?;
             return Ok(respond(StatusCode::OK, "text/event-stream", self.events.stream()));
         }
-        self.ask(&head, body).await
+        self.route(&head, body).await
     }
 
-    async fn ask(&self, head: &request::Parts, body: Incoming) -> Result<AdminResponse, AdminError> {
+    async fn route(&self, head: &request::Parts, body: Incoming) -> Result<AdminResponse, AdminError> {
         let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
         match path[..] {
             ["mode"] => self.mode(&head.method, body).await.map(|modes| json_of(StatusCode::OK, &modes)),
@@ -88,7 +88,7 @@ impl Api {
         Ok(Modes::of(&self.registry, self.registry.past_the_limit().await))
     }
 
-    /// Drains this replica, or shows what is left.
+    /// Starts a drain of this replica, or reports its progress.
     fn drain(&self, method: &Method) -> Result<Drained, AdminError> {
         if method == Method::PUT {
             self.shutdown.drain();
@@ -104,16 +104,16 @@ impl Api {
         })
     }
 
-    /// Sets a switch. Where that would cut sessions at once, the request must confirm it.
+    /// Sets a switch. If that would cut sessions at once, the request must confirm it with `yes`.
     async fn change(&self, body: Incoming) -> Result<(), AdminError> {
         let sent = Limited::new(body, MAX_REQUEST_BYTES)
             .collect()
             .await
             .map_err(|error| AdminError::Malformed(error.to_string()))?;
         let sent = sent.to_bytes();
-        // A list of the values alone would do for serde, and hide which is which.
+        // serde would also accept an array of the values without their names.
         if !sent.trim_ascii_start().starts_with(b"{") {
-            return Err(AdminError::Malformed("it is no JSON object".to_owned()));
+            return Err(AdminError::Malformed("not a JSON object".to_owned()));
         }
         let change: ModeRequest =
             serde_json::from_slice(&sent).map_err(|error| AdminError::Malformed(error.to_string()))?;
@@ -178,7 +178,7 @@ impl Api {
         self.explain(id, unsynced).await
     }
 
-    /// The session id in `text`, or the only one that is known and begins with it, where it has so many digits.
+    /// The session id in `text`, or the only known id with that prefix. A prefix must have at least `digits` digits.
     async fn id_beginning(&self, text: &str, digits: usize) -> Result<SessionId, AdminError> {
         if let Some(id) = SessionId::from_hex(text) {
             return Ok(id);
@@ -195,7 +195,7 @@ impl Api {
         }
     }
 
-    /// There is no such session; a store in memory knows of none from before it began.
+    /// The session is unknown. A memory store knows no session from before the start, so the error says when that was.
     fn unknown(&self) -> AdminError {
         let now = self.registry.now() / 1000;
         let since = (self.registry.store_kind() == "memory").then(|| when(self.registry.started(), now));
@@ -211,7 +211,7 @@ impl Api {
         self.explain(id, false).await
     }
 
-    /// What is known of a session. Where its end is still `unsynced` to other replicas, the order is not carried out yet.
+    /// Explains a session. The status is 202 if its end is still unsynced, so that other replicas still admit it.
     async fn explain(&self, id: SessionId, unsynced: bool) -> Result<AdminResponse, AdminError> {
         let FleetReply { found: view, silent } = self.registry.view(id).await?;
         let session = OneSession::of(view.ok_or_else(|| self.unknown())?, &self.registry.timing());
@@ -220,7 +220,7 @@ impl Api {
         Ok(json_of(status, &Explained { session, mode, silent, unsynced }))
     }
 
-    /// Why there is no session to end or to extend.
+    /// Why a session cannot be ended or extended.
     async fn gone(&self, id: SessionId) -> AdminError {
         match self.registry.view(id).await {
             Ok(FleetReply { found: Some(_), .. }) => AdminError::Ended,

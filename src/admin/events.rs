@@ -19,43 +19,44 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// How often.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two snapshots.
+const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The number of events in one response; then the page asks again. So a response ends well within the life of a
-/// connection, and not in the middle of an event.
+/// Snapshots per response. The page then asks again, so a response ends well within the lifetime of its connection, and
+/// not in the middle of an event.
 const SNAPSHOTS: usize = 20;
 
-/// How many may look at once.
-const SEATS: usize = 8;
+/// How many pages can subscribe at once.
+const MAX_SUBSCRIBERS: usize = 8;
 
-/// The number of sessions shown: those with the least time left.
+/// How many sessions are shown: those with the least time left.
 const SESSIONS: usize = 200;
 
-/// How long a snapshot is reused for further pages, in milliseconds.
-const FRESH: u64 = 500;
+/// For how many milliseconds a snapshot is shared with other subscribers.
+const SNAPSHOT_TTL: u64 = 500;
 
-/// Sent to a page that must make room; it does not reconnect by itself.
+/// Sent to a subscriber that is replaced. Its page does not reconnect by itself.
 const REPLACED: &[u8] = b"event: replaced\ndata: {}\n\n";
 
-/// The open pages. When all seats are taken, the oldest page makes room: open pages cannot keep an operator out.
+/// The current subscribers. A new one replaces the oldest if there are too many, so forgotten open pages cannot lock an
+/// operator out.
 #[derive(Debug)]
 pub(super) struct Events {
     registry: Arc<Registry>,
-    seats: Mutex<VecDeque<Weak<Notify>>>,
+    subscribers: Mutex<VecDeque<Weak<Notify>>>,
     snapshot: tokio::sync::Mutex<Option<(Moment, Bytes)>>,
 }
 
 impl Events {
     pub(super) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry, seats: Mutex::default(), snapshot: tokio::sync::Mutex::default() }
+        Self { registry, subscribers: Mutex::default(), snapshot: tokio::sync::Mutex::default() }
     }
 
-    /// The body of a response that repeats the current snapshot.
+    /// The body of a response: a stream of snapshots.
     pub(super) fn stream(self: &Arc<Self>) -> Body {
-        let mut tick = tokio::time::interval(EVERY);
+        let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let subscriber = Subscriber { events: Arc::clone(self), seat: self.seat(), tick, left: SNAPSHOTS };
+        let subscriber = Subscriber { events: Arc::clone(self), replaced: self.subscribe(), tick, left: SNAPSHOTS };
         let events = stream::unfold(subscriber, async |mut subscriber| {
             let event = subscriber.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(event)), subscriber))
@@ -63,25 +64,25 @@ impl Events {
         StreamBody::new(events).map_err(|never| match never {}).boxed_unsync()
     }
 
-    /// A seat. It is free again when dropped, and is notified when it must be left.
-    fn seat(&self) -> Arc<Notify> {
-        let seat = Arc::new(Notify::new());
-        let mut seats = self.seats.lock();
-        seats.retain(|taken| taken.strong_count() > 0);
-        if seats.len() >= SEATS
-            && let Some(longest) = seats.pop_front().and_then(|taken| taken.upgrade())
+    /// Adds a subscriber. Dropping the returned handle removes it; the handle is notified when it is replaced.
+    fn subscribe(&self) -> Arc<Notify> {
+        let replaced = Arc::new(Notify::new());
+        let mut subscribers = self.subscribers.lock();
+        subscribers.retain(|subscriber| subscriber.strong_count() > 0);
+        if subscribers.len() >= MAX_SUBSCRIBERS
+            && let Some(oldest) = subscribers.pop_front().and_then(|subscriber| subscriber.upgrade())
         {
-            longest.notify_one();
+            oldest.notify_one();
         }
-        seats.push_back(Arc::downgrade(&seat));
-        seat
+        subscribers.push_back(Arc::downgrade(&replaced));
+        replaced
     }
 }
 
-/// One open page.
+/// A page that receives snapshots.
 struct Subscriber {
     events: Arc<Events>,
-    seat: Arc<Notify>,
+    replaced: Arc<Notify>,
     tick: Interval,
     left: usize,
 }
@@ -91,7 +92,7 @@ impl Subscriber {
         self.left = self.left.checked_sub(1)?;
         tokio::select! {
             biased;
-            () = self.seat.notified() => {
+            () = self.replaced.notified() => {
                 self.left = 0;
                 Some(Bytes::from_static(REPLACED))
             }
@@ -101,12 +102,12 @@ impl Subscriber {
 }
 
 impl Events {
-    /// The event of this moment. Requests in quick succession share one, and concurrent ones wait for it.
+    /// The current event. Concurrent subscribers share one snapshot, which is made once.
     async fn event(&self) -> Bytes {
         let mut last = self.snapshot.lock().await;
         let now = self.registry.clock().now();
         match &*last {
-            Some((then, event)) if now.since(*then) < FRESH => event.clone(),
+            Some((then, event)) if now.since(*then) < SNAPSHOT_TTL => event.clone(),
             _ => {
                 let event = Bytes::from(format!("data: {}\n\n", self.read().await));
                 *last = Some((self.registry.clock().now(), event.clone()));
@@ -117,7 +118,7 @@ impl Events {
 
     async fn read(&self) -> Value {
         let registry = &self.registry;
-        // One more, to know whether that is all of them.
+        // One more than shown, to know whether there are more.
         let FleetReply { found: mut views, silent } = registry.views(0, SESSIONS + 1).await;
         let by = registry.timing();
         views.sort_by_key(|view| view.left(&by).0);
@@ -142,7 +143,7 @@ impl Events {
     }
 }
 
-/// All that the page shows.
+/// Everything the page shows.
 #[derive(Serialize)]
 struct Snapshot {
     #[serde(flatten)]
@@ -161,7 +162,7 @@ struct Snapshot {
     store: Value,
 }
 
-/// A record, with how many it stands for.
+/// An audit event. `times` is how many equal refusals it stands for.
 fn record(past: &Past) -> Value {
     let mut record: Value = serde_json::from_str(&past.line).unwrap_or_default();
     if let Some(fields) = record.as_object_mut().filter(|_| past.refusals > 0) {
@@ -170,9 +171,9 @@ fn record(past: &Past) -> Value {
     record
 }
 
-/// Nothing stands there until the first report was made.
-fn store(kind: &str, standing: Option<StoreStatus>) -> Value {
-    match standing {
+/// The store's state. Before the first report only its kind is known.
+fn store(kind: &str, status: Option<StoreStatus>) -> Value {
+    match status {
         Some(StoreStatus { takes, since, unsynced, .. }) => {
             json!({"kind": kind, "takes": takes, "since": since, "unsynced": unsynced})
         }
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_answer_ends_by_itself_well_within_the_life_of_its_connection() {
+    async fn a_response_ends_well_within_the_lifetime_of_its_connection() {
         let mut body = events().stream();
         let shown = async {
             let mut count = 0;
@@ -216,15 +217,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_oldest_page_makes_room_and_a_closed_page_frees_its_seat() {
+    async fn a_new_subscriber_replaces_the_oldest_only_if_no_place_is_free() {
         let events = events();
-        let mut bodies: Vec<_> = (0..SEATS).map(|_| events.stream()).collect();
+        let mut bodies: Vec<_> = (0..MAX_SUBSCRIBERS).map(|_| events.stream()).collect();
         for body in &mut bodies {
             assert!(next(body).await.unwrap().starts_with(b"data: "));
         }
         bodies.remove(3);
         bodies.push(events.stream());
-        assert!(next(&mut bodies[0]).await.unwrap().starts_with(b"data: "), "there was a seat");
+        assert!(next(&mut bodies[0]).await.unwrap().starts_with(b"data: "), "a place was free");
         bodies.push(events.stream());
         assert_eq!(next(&mut bodies[0]).await.unwrap(), REPLACED);
         assert_eq!(next(&mut bodies[0]).await, None);
@@ -234,14 +235,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_snapshot_is_made_on_demand_and_shared() {
+    async fn a_snapshot_is_made_only_on_demand_and_shared_by_subscribers() {
         let events = events();
         let (mut one, mut other) = (events.stream(), events.stream());
         assert!(events.snapshot.lock().await.is_none());
         let (seen, too) = (next(&mut one).await.unwrap(), next(&mut other).await.unwrap());
         assert_eq!(seen.as_ptr(), too.as_ptr());
         drop((one, other));
-        tokio::time::sleep(EVERY * 5).await;
+        tokio::time::sleep(INTERVAL * 5).await;
         let last = events.snapshot.lock().await.clone();
         assert_eq!(last.unwrap().1.as_ptr(), seen.as_ptr());
     }

@@ -1,6 +1,6 @@
-//! What the `[health]` listener answers: whether the process lives, whether it takes clients, and what it counts.
+//! The `[health]` listener: liveness, readiness and metrics.
 //!
-//! Nothing here is secret, and nothing can be changed: it may be open to the kubelet and to Prometheus.
+//! It is read-only and exposes no secrets, so the kubelet and Prometheus may reach it without a token.
 
 use super::{Listener, ListenerLimits};
 use crate::metrics::Metrics;
@@ -16,7 +16,7 @@ const LIMITS: ListenerLimits = ListenerLimits { connections: 64, life: Duration:
 const PLAIN: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What is looked at.
+/// What the endpoints report on.
 #[derive(Clone, Debug)]
 pub(crate) struct Health {
     metrics: Arc<Metrics>,
@@ -28,7 +28,7 @@ impl Health {
         Self { metrics, shutdown }
     }
 
-    /// Answers on `listener`, for ever.
+    /// Serves `listener` forever.
     pub(crate) async fn serve(self, listener: Listener) {
         let answer =
             move |request: http::Request<_>| std::future::ready(self.answer(request.method(), request.uri().path()));
@@ -40,7 +40,7 @@ impl Health {
             "/healthz" => |_| text(StatusCode::OK, "alive\n"),
             "/readyz" => Self::ready,
             "/metrics" => Self::metrics,
-            _ => return text(StatusCode::NOT_FOUND, "not found; there are /healthz, /readyz and /metrics\n"),
+            _ => return text(StatusCode::NOT_FOUND, "not found; use /healthz, /readyz or /metrics\n"),
         };
         if matches!(*method, Method::GET | Method::HEAD) {
             return page(self);
@@ -50,8 +50,8 @@ impl Health {
         answer
     }
 
-    /// Ready as long as clients are accepted, even without the store: the app is then still reachable, and taking every
-    /// replica out of service would be an outage.
+    /// Ready unless draining. The store does not affect readiness: the app is reachable without it, and taking every
+    /// replica out of service would turn a store outage into an app outage.
     fn ready(&self) -> Response<Full<Bytes>> {
         if self.shutdown.is_draining() {
             return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");

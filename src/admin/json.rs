@@ -1,4 +1,4 @@
-//! What the `[admin]` listener is sent and answers, in JSON: one form of it for the listener and for the commands that ask.
+//! JSON requests and responses of the `[admin]` listener, shared by the listener and the operator commands.
 
 use crate::registry::SessionView;
 use crate::session::EpochSeconds;
@@ -16,24 +16,24 @@ pub(crate) struct ModeRequest {
     pub(crate) lasting: Option<String>,
     #[serde(default)]
     pub(crate) fleet: bool,
-    /// The caller confirms that sessions may be cut.
+    /// Confirms that sessions may be cut at once.
     #[serde(default)]
     pub(crate) yes: bool,
 }
 
-/// How the switches stand.
+/// The mode in force and the switches.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Modes {
     /// The rules whose token the app changes while its user stays logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changing: Vec<String>,
-    /// That no rule has matched, after enough requests to tell.
+    /// Set if no token rule has matched after enough requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) no_match: Option<NoMatch>,
-    /// Since when no session ends because the store is out, if that is so.
+    /// Since when no session expires because the store is unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_since: Option<EpochSeconds>,
-    /// The kind of the store: with another than `redis` there is no switch of a fleet.
+    /// The kind of store. Only `redis` has a fleet switch.
     #[serde(default)]
     pub(crate) store: Option<String>,
     /// The mode in force.
@@ -43,21 +43,21 @@ pub(crate) struct Modes {
     pub(crate) replica: String,
 }
 
-/// How a switch stands.
+/// The setting of a switch.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SwitchSetting {
     pub(crate) mode: String,
     pub(crate) until: Option<Until>,
 }
 
-/// For how long, and where it returns to then.
+/// When a temporary setting ends, and the mode it then reverts to.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Until {
     pub(crate) seconds_left: u64,
     pub(crate) then: String,
 }
 
-/// How a drain stands.
+/// The progress of a drain.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Drained {
     pub(crate) phase: String,
@@ -67,7 +67,7 @@ pub(crate) struct Drained {
     pub(crate) replica: String,
 }
 
-/// A session, with the values computed from its view.
+/// A session, with values computed from its times.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct OneSession {
     #[serde(flatten)]
@@ -75,39 +75,39 @@ pub(crate) struct OneSession {
     pub(crate) now: EpochSeconds,
     pub(crate) idle: u64,
     pub(crate) limit: u64,
-    /// Of a live one.
+    /// Only for a live session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seconds_left: Option<u64>,
-    /// What ends it then.
+    /// What ends it then: `idle` or `lifetime`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) left_until: Option<String>,
     pub(crate) says: String,
 }
 
-/// The answer about one session.
+/// The response for one session.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Explained {
     #[serde(flatten)]
     pub(crate) session: OneSession,
     /// The mode in force.
     pub(crate) mode: String,
-    /// How many replicas did not answer: what they know is missing.
+    /// How many replicas did not respond. Their data is missing.
     pub(crate) silent: u64,
-    /// It has ended on this replica only: the others learn of it when the store answers.
+    /// It ended on this replica only. The end is sent to the others when the store answers.
     #[serde(default)]
     pub(crate) unsynced: bool,
 }
 
-/// The answer about many.
+/// The response for a list of sessions.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManySessions {
     /// The rules whose token the app changes while its user stays logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changing: Vec<String>,
-    /// That no rule has matched, after enough requests to tell.
+    /// Set if no token rule has matched after enough requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) no_match: Option<NoMatch>,
-    /// Since when no session ends because the store is out, if that is so.
+    /// Since when no session expires because the store is unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_since: Option<EpochSeconds>,
     pub(crate) now: EpochSeconds,
@@ -116,15 +116,15 @@ pub(crate) struct ManySessions {
     pub(crate) sessions: Vec<OneSession>,
 }
 
-/// Why it is not done.
+/// An error response.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Refused {
     pub(crate) error: String,
     pub(crate) fix: String,
-    /// How many sessions the change would cut, if it was refused for that.
+    /// How many sessions the change would cut, if it was refused for that reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) would_cut: Option<usize>,
-    /// How many replicas did not report how many of theirs.
+    /// How many replicas did not report theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) silent: Option<u64>,
 }

@@ -1,5 +1,5 @@
-//! A small server beside the public one, on TCP or a Unix socket: one request a connection, and everything about it
-//! bounded, so that whatever happens here is not felt by the app's clients.
+//! A small HTTP server for the `[admin]` and `[health]` listeners, on TCP or a Unix socket. It serves one request per
+//! connection and bounds everything, so that load here cannot affect the app's clients.
 
 use crate::accept::Accepting;
 use crate::address::Listen;
@@ -18,30 +18,30 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 
-/// How long the head of a request may take to arrive.
+/// How long a request's head may take to arrive.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How large it may be, in bytes and in fields.
+/// The largest request head, in bytes and in fields.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 
-/// What a listener grants.
+/// The limits of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ListenerLimits {
-    /// How many connections there are at most.
+    /// The largest number of connections.
     pub(crate) connections: usize,
-    /// How long one may take, from its beginning to the last byte of its answer.
+    /// How long a connection may last, up to the last byte of its response.
     pub(crate) life: Duration,
 }
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(crate) enum Listener {
     Tcp(TcpListener),
     Unix(UnixSocket),
 }
 
-/// A listening socket in the file system, which is removed with it where idlegate made it.
+/// A listening Unix socket. Its file is removed on drop, unless the service manager made it.
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     listener: UnixListener,
@@ -54,22 +54,22 @@ impl Drop for UnixSocket {
         if self.handed_over {
             return;
         }
-        // If it cannot be removed, the next listener finds that no process listens on it, and removes it.
+        // If this fails, the next bind finds a dead socket and removes it.
         let _ = std::fs::remove_file(&self.file);
     }
 }
 
 impl Listener {
-    /// Begins to listen. Connections wait until [`Listener::serve`].
+    /// Binds and listens. Connections queue until [`Listener::serve`].
     ///
     /// # Errors
-    /// Where the address cannot be had.
+    /// If the address cannot be bound.
     pub(crate) async fn bind(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
                 let listener = match UnixListener::bind(path) {
-                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_dead(path) => {
                         std::fs::remove_file(path)?;
                         UnixListener::bind(path)?
                     }
@@ -80,7 +80,7 @@ impl Listener {
         }
     }
 
-    /// One that listens already.
+    /// A socket that the service manager passed in.
     ///
     /// # Errors
     /// The system's.
@@ -95,7 +95,7 @@ impl Listener {
         }
     }
 
-    /// Where it listens; where the port was 0, with the one that the system chose.
+    /// The address. If the configured port was 0, it has the port that the system chose.
     ///
     /// # Errors
     /// The system's.
@@ -106,8 +106,8 @@ impl Listener {
         }
     }
 
-    /// Answers every request with `answer`, for ever. At the limit of connections the oldest makes room: open
-    /// connections cannot keep other clients out.
+    /// Serves every request with `answer`, forever. At the connection limit the oldest connection is closed, so idle
+    /// connections cannot lock others out.
     pub(crate) async fn serve<A, F, B>(self, limits: ListenerLimits, answer: A)
     where
         A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
@@ -126,7 +126,11 @@ impl Listener {
                 oldest.abort();
             }
             let connection = tokio::time::timeout(limits.life, connection(stream, answer.clone()));
-            let task = tokio::spawn(async { connection.await.unwrap_or_else(|_| tracing::debug!("it took too long")) });
+            let task = tokio::spawn(async {
+                if connection.await.is_err() {
+                    tracing::debug!("an admin or health connection took too long");
+                }
+            });
             connections.push_back(task.abort_handle());
         }
     }
@@ -139,7 +143,7 @@ impl Listener {
     }
 }
 
-/// Speaks HTTP on one connection, for one request.
+/// Serves one HTTP request on one connection.
 async fn connection<A, F, B>(stream: Stream, answer: A)
 where
     A: Fn(Request<Incoming>) -> F,
@@ -159,11 +163,11 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection beside the public ones ended");
+        tracing::debug!(%error, "an admin or health connection failed");
     }
 }
 
-/// Whether no process listens on a socket: the one that did was killed.
-fn is_left_behind(path: &Path) -> bool {
+/// Whether no process listens on a socket file: it is left over from a process that was killed.
+fn is_dead(path: &Path) -> bool {
     UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -1,9 +1,8 @@
-//! Beside the data path: what operators, orchestrators and monitoring can see and change.
+//! The `[admin]` and `[health]` listeners, for operators, orchestrators and monitoring.
 //!
-//! `listener` accepts connections and speaks HTTP, separately from the app's clients. `health` answers on the
-//! `[health]` listener, `api` on the `[admin]` listener, behind `access`. `page` serves the operators' page, and
-//! `events` feeds it. `json` and `response` are the forms of the answers, `view` makes them from the registry; errors
-//! are in [`crate::refusal`].
+//! `listener` accepts connections and speaks HTTP. `health` serves the `[health]` listener. `api` serves the `[admin]`
+//! listener; `access` checks its requests, `page` holds the files of its page, and `events` streams the page's data.
+//! `json`, `view` and `response` define the format of responses. Errors are in [`crate::refusal`].
 
 mod access;
 mod api;

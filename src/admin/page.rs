@@ -1,5 +1,4 @@
-//! The page for people: its files, which hold nothing. What it shows comes by `GET /events`, what it does goes to the
-//! pages that `idlegate mode` and the others ask as well.
+//! The operators' page: static files without data. The page reads `GET /events` and uses the same API as the commands.
 
 use super::response::respond;
 use crate::proxy::{Body, full};
@@ -11,14 +10,14 @@ const FILES: [(&str, &str, &str); 8] = [
     ("/", "text/html; charset=utf-8", include_str!("page/page.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
-    ("/asking.js", "text/javascript; charset=utf-8", include_str!("page/asking.js")),
+    ("/dialog.js", "text/javascript; charset=utf-8", include_str!("page/dialog.js")),
     ("/live.js", "text/javascript; charset=utf-8", include_str!("page/live.js")),
     ("/parts.js", "text/javascript; charset=utf-8", include_str!("page/parts.js")),
     ("/words.js", "text/javascript; charset=utf-8", include_str!("page/words.js")),
     ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
 ];
 
-/// Nothing but the files above runs or is loaded, whatever a client may have smuggled into a name that is shown.
+/// Only the files above may load or run, even if a client manages to inject markup into a name that the page shows.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -30,16 +29,16 @@ pub(super) struct File {
 }
 
 impl File {
-    /// The file at `path`, where there is one.
+    /// The file at `path`, if it exists.
     pub(super) fn at(path: &str) -> Option<Self> {
         let found = FILES.iter().find(|(name, _, _)| *name == path);
         found.map(|(_, kind, content)| Self { kind, content })
     }
 
-    /// The answer that it is.
+    /// The response with this file.
     ///
     /// # Errors
-    /// Where it is not asked for by GET or HEAD.
+    /// If the method is neither GET nor HEAD.
     pub(super) fn answer(self, method: &Method) -> Result<Response<Body>, AdminError> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(AdminError::Method("GET, HEAD"));
@@ -48,7 +47,7 @@ impl File {
         answer.headers_mut().extend([
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            // A site that opened the page by a link gets no handle on its window.
+            // A page that opened this one by a link gets no reference to its window.
             (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
         ]);
         Ok(answer)

@@ -9,7 +9,7 @@ use serde_json::json;
 
 pub(super) type AdminResponse = Response<Body>;
 
-/// Nothing changes by a GET, and nothing else is asked by another method.
+/// Refuses methods other than these. A GET never changes anything.
 pub(super) fn only(method: &Method, allowed: &'static str, these: &[Method]) -> Result<(), AdminError> {
     if these.contains(method) { Ok(()) } else { Err(AdminError::Method(allowed)) }
 }

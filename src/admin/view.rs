@@ -1,4 +1,4 @@
-//! What the registry knows, as the admin API shows it.
+//! Converts the registry's data to the admin API's JSON.
 
 use super::json::{Modes, OneSession, SwitchSetting, Until};
 use crate::registry::{Registry, SessionView, Setting, Switch, Timing};
@@ -13,7 +13,7 @@ impl Modes {
             });
             (switch.name().to_owned(), SwitchSetting { mode: mode.name().to_owned(), until })
         });
-        // Without a store that replicas share there is no fleet.
+        // Only a shared store has a fleet.
         let store = registry.store_kind();
         let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
         Self {

@@ -1,4 +1,4 @@
-//! Asks the `[admin]` listener: one request a connection, as it wants it.
+//! HTTP client of the `[admin]` listener, which serves one request per connection.
 
 use super::connect::Endpoint;
 use super::error::{CliError, ServerError};
@@ -13,22 +13,22 @@ use serde::de::DeserializeOwned;
 use std::io;
 use std::time::Duration;
 
-/// How long a connection may take. The listener is near.
+/// How long connecting may take. The listener is usually on the same host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an answer may take: longer than the listener gives itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(35);
+/// How long a response may take: longer than the listener's own limit.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(35);
 
-/// More than the answer of any fleet.
-const MAX_ANSWER_BYTES: usize = 64 * 1024 * 1024;
+/// More than the data of a whole fleet.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024 * 1024;
 
-/// Asks one listener.
+/// A client of one listener.
 #[derive(Debug)]
 pub(super) struct AdminClient {
     endpoint: Endpoint,
 }
 
-/// What the listener answered, where it did what was asked.
+/// The body of a successful response.
 #[derive(Debug)]
 pub(super) struct Reply<'c> {
     body: Bytes,
@@ -36,11 +36,11 @@ pub(super) struct Reply<'c> {
 }
 
 impl Reply<'_> {
-    pub(super) fn as_it_came(&self) -> String {
+    pub(super) fn raw(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The answer, parsed.
+    /// Parses the body.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, CliError> {
         serde_json::from_slice(&self.body).map_err(|_| CliError::NotIdlegate(self.address.clone()))
     }
@@ -51,14 +51,14 @@ impl AdminClient {
         Self { endpoint }
     }
 
-    /// Asks. `body` is JSON.
-    pub(super) async fn ask(&self, method: Method, path: &str, body: String) -> Result<Reply<'_>, CliError> {
+    /// Sends a request. `body` is JSON.
+    pub(super) async fn send(&self, method: Method, path: &str, body: String) -> Result<Reply<'_>, CliError> {
         let address = &self.endpoint.address;
         let stream = Stream::connect(address, CONNECT_TIMEOUT)
             .await
             .map_err(|error| CliError::Unreachable(address.clone(), error))?;
-        let asking = tokio::time::timeout(ANSWER_TIMEOUT, self.ask_on(stream, method, path, body));
-        match asking.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        let exchange = tokio::time::timeout(RESPONSE_TIMEOUT, self.send_on(stream, method, path, body));
+        match exchange.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok((status, body)) if status.is_success() => Ok(Reply { body, address }),
             Ok((status, body)) => Err(match serde_json::from_slice(&body) {
                 Ok(said) => CliError::Refused(ServerError { status, said }),
@@ -68,7 +68,7 @@ impl AdminClient {
         }
     }
 
-    async fn ask_on(
+    async fn send_on(
         &self,
         stream: Stream,
         method: Method,
@@ -79,7 +79,7 @@ impl AdminClient {
         tokio::spawn(connection);
         let request = self.request(method, path, body).map_err(io::Error::other)?;
         let (head, body) = sender.send_request(request).await.map_err(io::Error::other)?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(io::Error::other)?;
+        let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(io::Error::other)?;
         Ok((head.status, body.to_bytes()))
     }
 

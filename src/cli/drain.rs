@@ -1,4 +1,4 @@
-//! `idlegate drain`: takes a running idlegate out of service, before it is stopped.
+//! `idlegate drain`: takes a running idlegate out of service before a stop.
 
 use super::client::{AdminClient, Reply};
 use super::connect::At;
@@ -7,13 +7,13 @@ use crate::admin::json::Drained;
 use http::Method;
 use std::time::Duration;
 
-/// How often it is asked what is left.
-const ASKED_EVERY: Duration = Duration::from_millis(200);
+/// How often `--wait` polls the progress.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What to wait for.
+/// Arguments of `idlegate drain`.
 #[derive(Debug, clap::Args)]
 pub struct Draining {
-    /// Return only when no tunnel and no request is left, or `grace_period` is over.
+    /// Wait until all tunnels and requests have ended, or `grace_period` is over.
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -21,19 +21,19 @@ pub struct Draining {
 }
 
 fn is_over(drained: &Drained) -> bool {
-    // Another one, started meanwhile, drains nothing.
+    // `serving`: idlegate was restarted meanwhile, so there is nothing left to drain.
     drained.phase == "serving" || drained.tunnels + drained.requests == 0 || drained.seconds_left == 0
 }
 
-/// Begins a drain, or joins one; waits for its end if asked to.
+/// Begins a drain, or joins one that is running. With `--wait`, returns at its end.
 pub(super) async fn drain<'c>(draining: &Draining, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
-    let mut answer = client.ask(Method::PUT, "/drain", String::new()).await?;
+    let mut answer = client.send(Method::PUT, "/drain", String::new()).await?;
     while draining.wait && !is_over(&answer.read()?) {
-        tokio::time::sleep(ASKED_EVERY).await;
-        answer = match client.ask(Method::GET, "/drain", String::new()).await {
-            // It was stopped meanwhile, and nothing is left of it.
+        tokio::time::sleep(POLL_INTERVAL).await;
+        answer = match client.send(Method::GET, "/drain", String::new()).await {
+            // The process was stopped meanwhile, so the drain is over.
             Err(CliError::Unreachable(..) | CliError::Unanswered(..)) => break,
-            asked => asked?,
+            response => response?,
         };
     }
     Ok(answer)

@@ -1,4 +1,4 @@
-//! Errors of the commands: what happened, and what to do.
+//! Errors of the operator commands: what went wrong and how to fix it.
 
 use crate::address::Upstream;
 use crate::admin::json::Refused;
@@ -7,50 +7,50 @@ use crate::counted::counted;
 use http::StatusCode;
 use std::{fmt, io};
 
-/// The command was not done: refused, not reachable, unknown.
-const EXIT_NOT_DONE: u8 = 1;
+/// The command failed: refused, unreachable, or session unknown.
+const EXIT_FAILED: u8 = 1;
 
 /// The arguments or the configuration are wrong.
 pub const EXIT_CONFIG: u8 = 2;
 
-/// Why a command was not done.
+/// Why a command failed.
 #[derive(Debug)]
 pub enum CliError {
     /// The configuration is wrong.
     Config(Problems),
-    /// So `store.secret` is not known, without which a token has no session id.
+    /// The configuration is wrong, so `store.secret` is unknown and no session id can be computed.
     NoSecret(Problems),
-    /// The configuration names no listener.
+    /// The configuration has no `[admin]` listener.
     NoListener,
     /// The configuration lets the system choose the listener's port.
     AnyPort,
-    /// `--admin` is no address.
+    /// `--admin` is not an address.
     NoAddress,
     /// The file with the listener's token cannot be used.
     NoToken(io::Error),
     /// The argument is not a session id.
     NoId,
-    /// No token came on standard input.
+    /// Standard input had no token.
     Empty,
     /// Standard input cannot be read.
     Input(io::Error),
-    /// The question at the terminal was not answered with yes.
+    /// The operator did not confirm the change at the terminal.
     Declined,
-    /// No process accepts connections there.
+    /// The connection failed.
     Unreachable(Upstream, io::Error),
-    /// No answer came.
+    /// The listener did not respond.
     Unanswered(Upstream, io::Error),
-    /// What answers is no `[admin]` listener of this version.
+    /// The response is not from an `[admin]` listener of this version.
     NotIdlegate(Upstream),
     /// The listener refused.
     Refused(ServerError),
-    /// The listener knows no such session.
+    /// The listener does not know the session.
     Unknown(String, ServerError),
-    /// The session has ended on the replica that was asked; the others do not know it yet.
+    /// The session ended on this replica, but the end is not synced to the others yet.
     EndedHere(String),
 }
 
-/// That the listener refuses.
+/// An error response of the listener.
 #[derive(Debug)]
 pub struct ServerError {
     pub(super) status: StatusCode,
@@ -77,51 +77,49 @@ impl CliError {
             | Self::NotIdlegate(_)
             | Self::Refused(_)
             | Self::Unknown(..)
-            | Self::EndedHere(_) => EXIT_NOT_DONE,
+            | Self::EndedHere(_) => EXIT_FAILED,
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     fn fix(&self) -> &str {
         match self {
-            Self::Config(_) => "mend that, or name the listener yourself: --admin http://127.0.0.1:9090",
-            Self::NoSecret(_) => "mend that, or name the right one with --config: store.secret makes the session id",
+            Self::Config(_) => "fix it, or name the listener: --admin http://127.0.0.1:9090",
+            Self::NoSecret(_) => "fix it, or name the right file with --config: the session id depends on store.secret",
             Self::NoListener => {
-                "add [admin] listen = \"127.0.0.1:9090\" to it and restart idlegate; if it has one in the environment \
-                 of idlegate (IDLEGATE_ADMIN_LISTEN), name that: --admin http://127.0.0.1:9090"
+                "add [admin] listen = \"127.0.0.1:9090\" to it and restart idlegate; if idlegate gets the address from \
+                 IDLEGATE_ADMIN_LISTEN, name it: --admin http://127.0.0.1:9090"
             }
             Self::AnyPort => {
-                "write a port into the configuration; for now name the one that its log tells (\"admin API and page \
-                at …\"): \
+                "set a fixed port in the configuration; for now, see the log line \"admin API and page at …\": \
                  --admin http://127.0.0.1:PORT"
             }
             Self::NoAddress => {
-                "write it like http://127.0.0.1:9090 or unix:/run/idlegate/admin.sock; there is no https, and no path"
+                "write it like http://127.0.0.1:9090 or unix:/run/idlegate/admin.sock, without https and without a path"
             }
-            Self::NoToken(_) => "be who may read it, or name another file with --token-file",
+            Self::NoToken(_) => "run the command as a user that may read it, or name another file with --token-file",
             Self::NoId => {
-                "write the 32 hexadecimal digits that the log shows, or their beginning: 4 digits or more, 8 to end \
-                or extend. If it was a token: it is in your shell's history \
-                 now; for tokens there is idlegate explain --token-stdin"
+                "give the 32 hexadecimal digits that the log shows, or a prefix: 4 or more digits, 8 to end or extend. \
+                 If it was a token, it is now in your shell's history: for tokens, use idlegate explain --token-stdin"
             }
             Self::Empty => "type it when asked, or send it: printf %s \"$TOKEN\" | idlegate explain --token-stdin",
             Self::Input(_) => "try again",
-            Self::Declined => "extend those that should live on, or say y",
+            Self::Declined => "extend the sessions that should stay, or answer y",
             Self::Unreachable(_, error) => match error.kind() {
-                io::ErrorKind::PermissionDenied => "be the user that idlegate runs as, or root",
+                io::ErrorKind::PermissionDenied => "run the command as the user of idlegate, or as root",
                 _ => {
-                    "see whether idlegate runs, and since when: it listens there only if it was started with that \
-                     configuration. If it listens elsewhere: --admin http://127.0.0.1:9090"
+                    "check that idlegate runs and was started with this configuration. If it listens elsewhere: \
+                     --admin http://127.0.0.1:9090"
                 }
             },
-            Self::Unanswered(..) => "look at idlegate's log",
+            Self::Unanswered(..) => "see idlegate's log",
             Self::NotIdlegate(_) => {
-                "name admin.listen with --admin, not listen, upstream or health.listen; and use the version of \
-                 idlegate that runs"
+                "--admin takes the address of admin.listen, not of listen, upstream or health.listen; also use the \
+                 same version as the running idlegate"
             }
             Self::Refused(refusal) | Self::Unknown(_, refusal) => &refusal.said.fix,
             Self::EndedHere(_) => {
-                "the others learn of it as soon as it answers: see with idlegate explain, or ask each of them"
+                "the end reaches them when the store answers: check with idlegate explain, or end it on each replica"
             }
         }
     }
@@ -130,28 +128,30 @@ impl CliError {
 impl fmt::Display for CliError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // A line each.
+            // One line per problem.
             Self::Config(problems) | Self::NoSecret(problems) => {
                 return write!(f, "the configuration is wrong:\n{problems}\n{}", self.fix());
             }
-            Self::NoListener => f.write_str("the configuration has no listener for operators")?,
-            Self::AnyPort => f.write_str("the port is not known: admin.listen lets the system choose it")?,
-            Self::NoAddress => f.write_str("--admin is no address")?,
-            Self::NoToken(error) => write!(f, "the listener's token cannot be read: {error}")?,
-            Self::NoId => f.write_str("this is no session id")?,
-            Self::Empty => f.write_str("no token came on standard input")?,
+            Self::NoListener => f.write_str("the configuration has no [admin] listener")?,
+            Self::AnyPort => f.write_str("the port is unknown: admin.listen lets the system choose it")?,
+            Self::NoAddress => f.write_str("--admin is not an address")?,
+            Self::NoToken(error) => write!(f, "cannot read the admin token: {error}")?,
+            Self::NoId => f.write_str("not a session id")?,
+            Self::Empty => f.write_str("standard input has no token")?,
             Self::Input(error) if error.kind() == io::ErrorKind::Interrupted => f.write_str("interrupted")?,
-            Self::Input(error) => write!(f, "standard input cannot be read: {error}")?,
-            Self::Declined => f.write_str("nothing is changed")?,
-            Self::Unreachable(address, error) => write!(f, "no connection to {address}: {error}")?,
-            Self::Unanswered(address, error) => write!(f, "no answer came from {address}: {error}")?,
-            Self::NotIdlegate(address) => write!(f, "the listener at {address} does not answer as idlegate's [admin]")?,
+            Self::Input(error) => write!(f, "cannot read standard input: {error}")?,
+            Self::Declined => f.write_str("nothing was changed")?,
+            Self::Unreachable(address, error) => write!(f, "cannot connect to {address}: {error}")?,
+            Self::Unanswered(address, error) => write!(f, "no response from {address}: {error}")?,
+            Self::NotIdlegate(address) => {
+                write!(f, "{address} is not the [admin] listener of this version of idlegate")?;
+            }
             Self::Refused(refusal) => f.write_str(&plain(&refusal.said.error))?,
             Self::Unknown(id, refusal) => write!(f, "{} ({id})", plain(&refusal.said.error))?,
             Self::EndedHere(id) => {
                 write!(
                     f,
-                    "{id} has ended on this replica, but the store does not answer, and the others go on with it"
+                    "{id} ended on this replica, but the store is unavailable and other replicas still admit it"
                 )?;
             }
         }
@@ -161,8 +161,8 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
-/// What is asked before sessions are cut.
-pub(super) fn cut_now(count: usize, silent: u64) -> String {
+/// The confirmation question before sessions are cut.
+pub(super) fn cut_question(count: usize, silent: u64) -> String {
     let sessions = counted(count, "session");
     match silent {
         0 => format!("cut {sessions} now? [y/N]"),
@@ -170,7 +170,7 @@ pub(super) fn cut_now(count: usize, silent: u64) -> String {
     }
 }
 
-/// A text without what steers a terminal.
+/// Replaces control characters, so that text from elsewhere cannot control the terminal.
 pub(super) fn plain(text: &str) -> String {
     let visible = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
     text.chars().map(visible).collect()

@@ -1,4 +1,4 @@
-//! Answers as a person reads them: the sentence first, then one thing a line.
+//! Formats responses for people: a sentence first, then one fact per line.
 
 use super::mode::Switching;
 use crate::admin::json::{Drained, Explained, ManySessions, Modes, OneSession, SwitchSetting};
@@ -9,61 +9,61 @@ use crate::session::{Mode, Reason};
 use crate::token_changes::changing_tokens;
 use crate::unmatched::NoMatch;
 
-/// How the switches stand; and where the mode is another than asked for, whose doing that is.
-pub(super) fn mode(standing: &Modes, switching: &Switching) -> String {
+/// The state of the switches. If the mode in force is less strict than requested, names the switch that decides it.
+pub(super) fn mode(modes: &Modes, switching: &Switching) -> String {
     let mut lines = Lines::default();
-    lines.held(standing.held_since);
-    lines.rules(standing.no_match.as_ref(), &standing.changing);
-    lines.add("mode", &standing.mode);
-    for (switch, setting) in &standing.switches {
-        lines.add(&format!("  {switch}"), &lasting(setting));
+    lines.held(modes.held_since);
+    lines.rules(modes.no_match.as_ref(), &modes.changing);
+    lines.add("mode", &modes.mode);
+    for (switch, setting) in &modes.switches {
+        lines.add(&format!("  {switch}"), &setting_text(setting));
     }
-    if !standing.switches.contains_key(Switch::Fleet.name())
-        && let Some(store) = &standing.store
+    if !modes.switches.contains_key(Switch::Fleet.name())
+        && let Some(store) = &modes.store
     {
-        lines.add("  fleet", &format!("none: no other replica shares the store ({store})"));
+        lines.add("  fleet", &format!("none: a {store} store is not shared with other replicas"));
     }
-    lines.add("past the limit", &format!("{}, known to this replica", counted(standing.past_the_limit, "session")));
-    lines.add("replica", &standing.replica);
-    if let Some(asked) = switching.mode.as_deref().and_then(Mode::from_name)
-        && Mode::from_name(&standing.mode).is_some_and(|mode| mode < asked)
+    lines.add("past the limit", &format!("{} known to this replica", counted(modes.past_the_limit, "session")));
+    lines.add("replica", &modes.replica);
+    if let Some(requested) = switching.mode.as_deref().and_then(Mode::from_name)
+        && Mode::from_name(&modes.mode).is_some_and(|mode| mode < requested)
     {
-        let others = standing.switches.iter().filter(|(_, setting)| setting.mode == standing.mode);
+        let others = modes.switches.iter().filter(|(_, setting)| setting.mode == modes.mode);
         for (switch, _) in others {
             let how = match switch.as_str() {
-                "file" => format!("idle.mode = \"{asked}\" in the configuration"),
-                "fleet" => format!("idlegate mode {asked} --fleet"),
-                _ => format!("idlegate mode {asked}"),
+                "file" => format!("idle.mode = \"{requested}\" in the configuration"),
+                "fleet" => format!("idlegate mode {requested} --fleet"),
+                _ => format!("idlegate mode {requested}"),
             };
             lines.say(&format!(
-                "The mode stays {}: the switch {switch} is less strict. To set it: {how}",
-                standing.mode
+                "The mode stays {}, because the switch {switch} is less strict. To change it: {how}",
+                modes.mode
             ));
         }
     }
     let returns =
         |setting: &SwitchSetting| setting.until.as_ref().is_some_and(|until| until.then == Mode::Enforce.name());
-    if standing.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
-        lines.say("When that is over, every session past the limit by then is cut without asking again.");
+    if modes.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
+        lines.say("After that, sessions past the limit are cut without confirmation.");
     }
     lines.0
 }
 
-fn lasting(SwitchSetting { mode, until }: &SwitchSetting) -> String {
+fn setting_text(SwitchSetting { mode, until }: &SwitchSetting) -> String {
     until
         .as_ref()
         .map_or_else(|| mode.clone(), |until| format!("{mode}, {} left, then {}", span(until.seconds_left), until.then))
 }
 
-/// How a drain stands.
+/// The progress of a drain.
 pub(super) fn drain(drained: &Drained) -> String {
     let Drained { phase, tunnels, requests, seconds_left, .. } = drained;
     let (tunnels, requests) = (counted(*tunnels, "tunnel"), counted(*requests, "request"));
-    format!("{phase}: {tunnels} and {requests} left, for which there are {}\n", span(*seconds_left))
+    format!("{phase}: {tunnels} and {requests} left, up to {} to finish\n", span(*seconds_left))
 }
 
-/// Why a session lives or ended.
-pub(super) fn view(explained: &Explained) -> String {
+/// Why a session is live or has ended.
+pub(super) fn session(explained: &Explained) -> String {
     let Explained { session, mode, silent, .. } = explained;
     let OneSession { view, now, idle, limit, seconds_left, left_until, says } = session;
     let when = |at: u64| when(at, *now);
@@ -74,7 +74,7 @@ pub(super) fn view(explained: &Explained) -> String {
     lines.add("state", state(view.state));
     lines.add("idle", &format!("{} of {}", span(*idle), span(*limit)));
     if seconds_left.is_some() && mode == Mode::Off.name() {
-        lines.add("left", "the mode is off: no time counts");
+        lines.add("left", "idle time does not count in mode off");
     } else if let Some(left) = seconds_left {
         let is_old = left_until.as_deref() == Some(Reason::Lifetime.name());
         lines.add("left", &format!("{}{}", span(*left), if is_old { " of its lifetime" } else { "" }));
@@ -96,12 +96,12 @@ pub(super) fn view(explained: &Explained) -> String {
         lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
     }
     if *silent > 0 {
-        lines.say(&format!("{} did not answer: what it knows is missing.", counted(silent, "replica")));
+        lines.say(&format!("{} did not respond: their data is missing.", counted(silent, "replica")));
     }
     lines.0
 }
 
-/// Many sessions, one a line.
+/// A table of sessions, one per line.
 pub(super) fn table(listed: &ManySessions) -> String {
     let ManySessions { held_since, no_match, changing, mode, sessions, silent, .. } = listed;
     let mut lines = Lines::default();
@@ -114,7 +114,7 @@ pub(super) fn table(listed: &ManySessions) -> String {
     lines.say(&row("SESSION", "STATE", "IDLE", "LEFT", "KEPT BY", "CONNECTIONS", "CLIENT, PATH"));
     for OneSession { view, idle, seconds_left, .. } in sessions {
         let connections = view.connections.values().sum::<usize>().to_string();
-        // Time that does not count has no end.
+        // In mode `off` idle time does not count, so no time is left or used up.
         let left = seconds_left.filter(|_| mode != Mode::Off.name()).map_or_else(String::new, span);
         let client = view
             .last_request
@@ -124,10 +124,10 @@ pub(super) fn table(listed: &ManySessions) -> String {
         lines.say(&row(&view.session, state, &span(*idle), &left, &view.source, &connections, &client));
     }
     lines.0.push('\n');
-    let more = if sessions.len() >= MAX_LISTED { "; there may be more, of less idle ones" } else { "" };
+    let more = if sessions.len() >= MAX_LISTED { "; there may be more that were idle for less time" } else { "" };
     let silent = match silent {
         0 => String::new(),
-        _ => format!("; {} did not answer: its sessions are missing", counted(silent, "replica")),
+        _ => format!("; {} did not respond: their sessions are missing", counted(silent, "replica")),
     };
     lines.say(&format!("{}, mode {mode}{more}{silent}", counted(sessions.len(), "session")));
     lines.0
@@ -141,12 +141,12 @@ fn state(state: State) -> &'static str {
     }
 }
 
-/// Lines of a label and a text, aligned.
+/// Aligned lines of a label and a text.
 #[derive(Default)]
 struct Lines(String);
 
 impl Lines {
-    /// Rules that find no token, or one that does not stay the same.
+    /// Warns of rules that find no token, or one that does not stay the same.
     fn rules(&mut self, no_match: Option<&NoMatch>, changing: &[String]) {
         if let Some(no_match) = no_match {
             self.say(&format!("{no_match}\n"));
@@ -156,12 +156,12 @@ impl Lines {
         }
     }
 
-    /// What comes before all else: that no session ends.
+    /// Warns that no session expires while the store is unavailable.
     fn held(&mut self, since: Option<u64>) {
         if let Some(since) = since {
             let since = when(since, epoch_milliseconds() / 1000);
             self.say(&format!(
-                "No session expires: the store does not answer, since {since}. See the log, or idlegate doctor.\n"
+                "No session expires: the store has been unavailable since {since}. See the log, or idlegate doctor.\n"
             ));
         }
     }
@@ -172,12 +172,12 @@ impl Lines {
     }
 
     fn add(&mut self, label: &str, text: &str) {
-        // Wide enough for the longest label there is, but for a long name of a replica, which stands out.
+        // Fits the longest label. Long replica names may exceed it.
         let line = format!("{label:<18}  {text}");
         self.say(line.trim_end());
     }
 
-    /// Several below one label, or that there are none.
+    /// Several entries under one label, or `none`.
     fn all<'a>(&mut self, label: &str, entries: impl Iterator<Item = (&'a str, String)>) {
         let mut entries = entries.peekable();
         self.add(label, if entries.peek().is_none() { "none" } else { "" });

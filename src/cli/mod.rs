@@ -1,10 +1,9 @@
-//! The operators' commands: clients of the `[admin]` listener of a running idlegate.
+//! The operator commands: clients of the `[admin]` listener of a running idlegate.
 //!
 //! ```text
-//!  command ─► connect: where is the listener? ─► client: ask it ─► format: for people, or JSON as it came
+//!  command ─► connect: find the listener ─► client: send the request ─► format: text, or JSON unchanged
 //! ```
-//! `mode`, `session` and `drain` are the commands; `paste` reads a token from standard input; `error` is what failed
-//! and how to fix it.
+//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains failures.
 
 mod client;
 mod connect;
@@ -28,12 +27,12 @@ use client::AdminClient;
 use http::Method;
 use std::path::Path;
 
-/// What operators ask for.
+/// The operator commands.
 #[derive(Debug, clap::Subcommand)]
 pub enum OperatorCommand {
-    /// Show the mode, or switch it: `enforce`, `observe` (only record) or `off` (pass everything through).
+    /// Show or set the mode: `enforce`, `observe` (only record) or `off` (pass everything through).
     Mode(Switching),
-    /// Explain why a session is live or ended.
+    /// Explain why a session is live or has ended.
     Explain(Explaining),
     /// List the live sessions, the longest idle first.
     Sessions(Listing),
@@ -41,7 +40,7 @@ pub enum OperatorCommand {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
-    /// Drain before a stop: readiness fails, WebSockets are closed gradually, and new requests are still served.
+    /// Drain before a stop: readiness fails, `WebSockets` are closed gradually, and new requests are still served.
     Drain(Draining),
 }
 
@@ -57,11 +56,11 @@ impl OperatorCommand {
     }
 }
 
-/// Carries out a command. The configuration at `config` names the listener, unless the command does; `variables`
-/// override the file. Returns the output.
+/// Runs a command and returns the text to print. The configuration at `config` names the listener unless the command
+/// does; `variables` override the file.
 ///
 /// # Errors
-/// Why it failed, and what to do.
+/// Why the command failed, and how to fix it.
 pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables) -> Result<String, CliError> {
     let at = command.at();
     let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
@@ -76,15 +75,15 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
     };
     if at.json {
         answer.read::<serde::de::IgnoredAny>()?;
-        return Ok(answer.as_it_came());
+        return Ok(answer.raw());
     }
-    // Names of sources and replicas come from all replicas: nothing in them is to steer the terminal.
+    // Names of sources and replicas come from other replicas, so they must not be able to control the terminal.
     Ok(error::plain(&match command {
         OperatorCommand::Mode(switching) => format::mode(&answer.read()?, switching),
         OperatorCommand::Drain(_) => format::drain(&answer.read()?),
         OperatorCommand::Sessions(_) => format::table(&answer.read()?),
         OperatorCommand::Explain(_) | OperatorCommand::End(_) | OperatorCommand::Extend(_) => {
-            format::view(&answer.read()?)
+            format::session(&answer.read()?)
         }
     }))
 }
@@ -92,5 +91,5 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
 /// The mode and the rules of the idlegate that listens by this section of the configuration.
 pub(crate) async fn ask_running(admin: &AdminListen) -> Result<Modes, CliError> {
     let client = AdminClient::new(connect::endpoint(admin)?);
-    client.ask(Method::GET, "/mode", String::new()).await?.read()
+    client.send(Method::GET, "/mode", String::new()).await?.read()
 }

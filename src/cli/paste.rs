@@ -1,22 +1,22 @@
-//! Reads a token from standard input, where neither a shell's history nor the list of processes sees it.
+//! Reads a token from standard input, so that it appears neither in the shell's history nor in the process list.
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{self, BufRead, IsTerminal, Read, Stdin, Write};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Longer than any token: what is longer is something else.
+/// Longer than any token.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 
-/// The first line of standard input. At a terminal it is asked for, and not shown.
+/// Reads the first line of standard input. At a terminal it prompts and does not echo the input.
 pub(super) async fn token() -> io::Result<Vec<u8>> {
-    // Before echo is turned off: Ctrl-C, or any other end, must turn it on again.
+    // Before echo is turned off: these signals must end the prompt, not the process, so that echo is restored.
     let mut interrupts = signal(SignalKind::interrupt())?;
     let (mut quits, mut terminations) = (signal(SignalKind::quit())?, signal(SignalKind::terminate())?);
     let hidden = Hidden::new(io::stdin())?;
     if hidden.is_some() {
-        write!(io::stderr(), "token (it is not shown): ")?;
+        write!(io::stderr(), "token (not shown): ")?;
     }
-    // On a thread of its own, which the process need not wait for.
+    // On its own thread: the process does not wait for it at exit.
     let (sender, line) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || sender.send(first_line()));
     let line = tokio::select! {
@@ -37,14 +37,14 @@ fn first_line() -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A terminal that does not show what is typed, until this is dropped.
+/// Turns off a terminal's echo until dropped.
 struct Hidden {
     terminal: Stdin,
     before: Termios,
 }
 
 impl Hidden {
-    /// Hides what is typed, where `input` is a terminal.
+    /// Turns off echo if `input` is a terminal.
     fn new(input: Stdin) -> io::Result<Option<Self>> {
         if !input.is_terminal() {
             return Ok(None);
@@ -59,7 +59,7 @@ impl Hidden {
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        // A terminal that has gone shows nothing anyway.
+        // An error means that the terminal is gone.
         let _ = tcsetattr(&self.terminal, OptionalActions::Now, &self.before);
     }
 }

@@ -11,35 +11,35 @@ use crate::token;
 use http::{Method, StatusCode};
 use std::time::Duration;
 
-/// Which session is explained.
+/// Arguments of `idlegate explain`.
 #[derive(Debug, clap::Args)]
 pub struct Explaining {
-    /// The session id, as the log shows it, or its first digits (4 or more). Never the token.
+    /// The session id, as the log shows it, or its first 4 or more digits. Never the token.
     #[arg(required_unless_present = "token_stdin")]
     id: Option<String>,
-    /// Read the token from standard input, and explain its session. A token is never an argument: it would stay in the
-    /// shell's history, and other users of this host could read it in the list of processes. It is turned into its
-    /// session id here, with the configuration's `store.secret`, and is not sent anywhere.
+    /// Read a token from standard input and explain its session. No command takes a token as an argument, because it
+    /// would stay in the shell's history and be visible in the process list. The session id is computed locally with
+    /// the configuration's `store.secret`; the token is not sent anywhere.
     #[arg(long, conflicts_with = "id")]
     token_stdin: bool,
     #[command(flatten)]
     pub(super) at: At,
 }
 
-/// Which sessions are listed.
+/// Arguments of `idlegate sessions`.
 #[derive(Debug, clap::Args)]
 pub struct Listing {
-    /// Only those that have been idle for so long, like `30m`.
+    /// Only sessions that have been idle for at least this time, such as `30m`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     idle_over: Option<Duration>,
     #[command(flatten)]
     pub(super) at: At,
 }
 
-/// Which session it is about.
+/// Arguments of `idlegate end` and `idlegate extend`.
 #[derive(Debug, clap::Args)]
 pub struct One {
-    /// The session id, as the log shows it, or its first digits (8 or more). Never the token.
+    /// The session id, as the log shows it, or its first 8 or more digits. Never the token.
     id: String,
     #[command(flatten)]
     pub(super) at: At,
@@ -55,7 +55,7 @@ pub(super) async fn explain<'c>(
     }
     let ids = config.ids().map_err(CliError::NoSecret)?;
     let pasted = paste::token().await.map_err(CliError::Input)?;
-    // A browser shows tokens as they travel, which may be in percent-encoding or quotes.
+    // Browsers show a token as it is sent, which may be percent-encoded or quoted.
     let mut answered = Err(CliError::Empty);
     for token in token::pasted(&pasted) {
         answered = ask(Method::GET, &token.session_id(ids).to_string(), "", client).await;
@@ -68,7 +68,7 @@ pub(super) async fn explain<'c>(
 
 pub(super) async fn list<'c>(listing: &Listing, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
     let idle_over = listing.idle_over.map_or(0, |idle| idle.as_secs());
-    client.ask(Method::GET, &format!("/sessions?idle_over={idle_over}"), String::new()).await
+    client.send(Method::GET, &format!("/sessions?idle_over={idle_over}"), String::new()).await
 }
 
 pub(super) async fn end<'c>(one: &One, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
@@ -82,14 +82,14 @@ pub(super) async fn extend<'c>(one: &One, client: &'c AdminClient) -> Result<Rep
     ask(Method::POST, &id_in(&one.id, CERTAIN_DIGITS)?, "/extend", client).await
 }
 
-/// A session id, or its first digits. What is neither may be a token: it is not repeated, nor sent.
+/// A session id or a prefix of one. Anything else may be a token, so it is neither printed nor sent.
 fn id_in(text: &str, digits: usize) -> Result<String, CliError> {
     let is_id = (digits..=ID_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_id { Ok(text.to_ascii_lowercase()) } else { Err(CliError::NoId) }
 }
 
 async fn ask<'c>(method: Method, id: &str, more: &str, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
-    let answered = client.ask(method, &format!("/sessions/{id}{more}"), String::new()).await;
+    let answered = client.send(method, &format!("/sessions/{id}{more}"), String::new()).await;
     answered.map_err(|error| match error {
         CliError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => {
             CliError::Unknown(id.to_owned(), refusal)

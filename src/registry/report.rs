@@ -125,7 +125,7 @@ impl Registry {
         drop(standing);
         let metrics = &self.metrics.store;
         match flushed {
-            Some(flushed) => metrics.reported(!flushed.unkept),
+            Some(flushed) => metrics.synced(!flushed.unkept),
             None => metrics.unsynced(touches.len(), touches.iter().map(|touch| touch.age).max().unwrap_or(0)),
         }
         if let Some(now) = self.store.now() {

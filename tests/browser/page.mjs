@@ -102,7 +102,7 @@ function steps(report, page, user, url) {
     await page.locator('#token').waitFor({ state: 'visible' });
     await page.keyboard.type('not the token');
     await page.keyboard.press('Enter');
-    await eventually('it is refused', 5, () => text('#token-wrong'), (said) => said === 'This is not the token.');
+    await eventually('it is refused', 5, () => text('#token-wrong'), (said) => said === 'Wrong token.');
     assert.equal(await page.locator('#room').isVisible(), false);
     await page.keyboard.type(TOKEN);
     await page.keyboard.press('Enter');
@@ -118,7 +118,7 @@ function steps(report, page, user, url) {
     await tabTo(page, mode('observe'));
     await page.keyboard.press('Enter');
     await dialog.waitFor({ state: 'visible' });
-    assert.match(await text('#dialog-text'), /No session is cut any more: cuts are only recorded/);
+    assert.match(await text('#dialog-text'), /No session is cut any more; what would be cut is only recorded/);
     await page.keyboard.press('Escape');
     await dialog.waitFor({ state: 'hidden' });
     assert.equal(await mode('observe').evaluate((button) => button === document.activeElement), true, 'the focus is back');
@@ -175,7 +175,7 @@ function steps(report, page, user, url) {
   report.step('an operator extends a session and ends one, which closes its tunnel', async () => {
     await connect(user, 'bob');
     await eventually('both are shown', 5, () => rows.count(), (count) => count === 2);
-    const bob = rows.filter({ hasText: 'Nothing since the app accepted its token' });
+    const bob = rows.filter({ hasText: 'No activity since the app accepted its token' });
     await bob.locator('[data-act="extend"]').press('Enter');
     const extended = page.locator('#sessions > li', { hasText: 'Extended by an operator' });
     await eventually('it is extended', 5, () => extended.count(), (count) => count === 1);
@@ -210,7 +210,7 @@ function steps(report, page, user, url) {
 
   report.step('what is old does not look live', async () => {
     await proxy.stop();
-    await eventually('it says so', 15, () => text('#banner'), (said) => /Not live.*counts no more/.test(said));
+    await eventually('it says so', 15, () => text('#banner'), (said) => /Not live.*no longer current/.test(said));
     assert.equal(await page.locator('body').getAttribute('data-live'), 'no');
     await wholePicture(page, 'page-4-not-live');
   });

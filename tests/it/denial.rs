@@ -65,7 +65,7 @@ async fn while_the_store_is_out_operators_read_first_that_no_session_expires() {
     eventually("the outage to be known", async || held().await.is_some()).await;
     for command in ["mode", "sessions"] {
         let said = said(&[command], &at);
-        assert!(said.starts_with("No session expires: the store does not answer, since "), "{command}: {said}");
+        assert!(said.starts_with("No session expires: the store has been unavailable since "), "{command}: {said}");
     }
     redis.start_again();
     eventually("its return", async || held().await.is_none()).await;

@@ -331,7 +331,7 @@ async fn the_command_drains_at_once_or_waits_for_the_end() {
     let output = command(&["drain", "--admin", &admin]).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(
-        output.status.success() && said == "draining: 0 tunnels and 1 request left, for which there are 1h\n",
+        output.status.success() && said == "draining: 0 tunnels and 1 request left, up to 1h to finish\n",
         "{said}"
     );
     assert_eq!(ready(&proxy).await.0, 503);

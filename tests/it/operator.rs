@@ -83,18 +83,12 @@ async fn each_command(proxy: &Idlegate, at: &[(&str, &str)]) {
     let id = id("somebody's");
 
     let mode = done(&["mode"], at);
-    assert_eq!(
-        (field(&mode, "mode"), field(&mode, "past the limit")),
-        ("enforce", "0 sessions, known to this replica")
-    );
+    assert_eq!((field(&mode, "mode"), field(&mode, "past the limit")), ("enforce", "0 sessions known to this replica"));
     let mode = done(&["mode", "observe", "--for", "30m"], at);
     assert_eq!((field(&mode, "mode"), field(&mode, "file")), ("observe", "enforce"), "{mode}");
     let lasting = field(&mode, "replica");
     assert!(lasting.starts_with("observe, ") && lasting.ends_with(" left, then enforce"), "{lasting}");
-    assert!(
-        mode.ends_with("\nWhen that is over, every session past the limit by then is cut without asking again.\n"),
-        "{mode}"
-    );
+    assert!(mode.ends_with("\nAfter that, sessions past the limit are cut without confirmation.\n"), "{mode}");
     assert_eq!(field(&done(&["mode", "enforce"], at), "mode"), "enforce");
 
     let listed = done(&["sessions"], at);
@@ -181,7 +175,7 @@ async fn whoever_enforces_is_asked_where_that_would_cut_and_without_a_terminal_i
         person.types(answer);
         let ran = ended(asking);
         assert_eq!(ran.code, 1, "{answer:?}: {ran:?}");
-        assert!(ran.err.starts_with("cut 2 sessions now? [y/N] idlegate: nothing is changed; "), "{ran:?}");
+        assert!(ran.err.starts_with("cut 2 sessions now? [y/N] idlegate: nothing was changed; "), "{ran:?}");
     }
     assert_eq!(field(&done(&["mode"], &at), "mode"), "observe");
     for tunnel in &mut tunnels {
@@ -206,13 +200,13 @@ async fn whoever_enforces_is_asked_where_that_would_cut_and_without_a_terminal_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_switch_that_does_not_win_is_told() {
+async fn a_switch_that_does_not_win_is_reported() {
     let app = App::start(QUIET);
     let proxy = replica(&app, "memory", "1h", &[("IDLEGATE_IDLE_MODE", "observe")]);
     let address = proxy.admin().to_string();
     let said = done(&["mode", "enforce"], &[("IDLEGATE_ADMIN_LISTEN", &address)]);
-    let told = "The mode stays observe: the switch file is less strict. \
-                To set it: idle.mode = \"enforce\" in the configuration\n";
+    let told = "The mode stays observe, because the switch file is less strict. \
+                To change it: idle.mode = \"enforce\" in the configuration\n";
     assert!(said.ends_with(told), "{said}");
 }
 
@@ -243,7 +237,7 @@ async fn a_token_is_read_from_standard_input_and_goes_nowhere() {
         let (mut person, terminal) = Terminal::open();
         let mut asking = command(&["explain", "--token-stdin"], &at).stdin(terminal).spawn().unwrap();
         let asked = until(asking.stderr.as_mut().unwrap(), ": ");
-        assert_eq!(asked, "token (it is not shown): ");
+        assert_eq!(asked, "token (not shown): ");
         person.types("a%20token\n");
         let ran = ended(asking);
         assert_eq!((ran.code, field(&ran.out, "state")), (0, "live"), "{ran:?}");
@@ -288,7 +282,7 @@ async fn a_token_is_found_as_a_browser_shows_it_and_an_unknown_one_is_told_by_it
     assert!(ran.err.contains("forgets all sessions at a restart") && !ran.err.contains("never accepted"), "{ran:?}");
     for nothing in ["", "\n", "  \n"] {
         let ran = explain(nothing, &at);
-        assert!(ran.code == 2 && ran.err.contains("no token came on standard input; "), "{ran:?}");
+        assert!(ran.code == 2 && ran.err.contains("standard input has no token; "), "{ran:?}");
     }
 }
 
@@ -311,8 +305,9 @@ async fn what_is_sent_has_the_token_of_operators_and_never_that_of_a_user() {
     let mut asking = asking.stdin(Stdio::piped()).spawn().unwrap();
     asking.stdin.take().unwrap().write_all(b"somebody's").unwrap();
     let ran = tokio::task::spawn_blocking(|| ended(asking)).await.unwrap();
-    let stranger =
-        format!("idlegate: what listens at {listen} does not answer as idlegate's [admin]; name admin.listen");
+    let stranger = format!(
+        "idlegate: {listen} is not the [admin] listener of this version of idlegate; --admin takes the address of admin.listen"
+    );
     assert!(ran.code == 1 && ran.err.starts_with(&stranger), "{ran:?}");
     let in_json = command(&[&["sessions", "--json"], &at[..]].concat(), &[]).spawn().unwrap();
     let ran = tokio::task::spawn_blocking(|| ended(in_json)).await.unwrap();
@@ -352,7 +347,7 @@ async fn nothing_that_is_answered_steers_the_terminal() {
 fn an_argument_that_may_be_a_token_is_neither_repeated_nor_sent() {
     for arguments in [["explain", "a-secret-token"], ["end", "a-secret-token"], ["extend", "a-secret-token"]] {
         let said = not_done(2, &arguments, &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:1")]);
-        assert!(said.contains("this is no session id; ") && said.contains("--token-stdin"), "{said}");
+        assert!(said.contains("not a session id; ") && said.contains("--token-stdin"), "{said}");
         assert!(!said.contains("a-secret-token"), "{said}");
     }
     let help = done(&["explain", "--help"], &[]);
@@ -360,7 +355,7 @@ fn an_argument_that_may_be_a_token_is_neither_repeated_nor_sent() {
 }
 
 #[test]
-fn who_cannot_be_reached_is_told_with_a_cure() {
+fn an_unreachable_listener_is_reported_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("unix:{}/nobody.sock", folder.path().display());
     // Taken, so that no other test is given it, and nobody listens.
@@ -368,12 +363,12 @@ fn who_cannot_be_reached_is_told_with_a_cure() {
     net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let port = SocketAddr::try_from(net::getsockname(&taken).unwrap()).unwrap().to_string();
     for (arguments, environment, code, what, fix) in [
-        (&["mode"][..], &[][..], 2, "no listener for operators", "add [admin] listen = \"127.0.0.1:9090\""),
-        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")], 2, "the port is not known", "admin API and page at"),
+        (&["mode"][..], &[][..], 2, "no [admin] listener", "add [admin] listen = \"127.0.0.1:9090\""),
+        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "127.0.0.1:0")], 2, "the port is unknown", "admin API and page at"),
         (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", "0.0.0.0:9")], 2, "IDLEGATE_ADMIN_LISTEN", "--admin http://"),
-        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", &port)], 1, &port, "see whether idlegate runs"),
-        (&["mode", "--admin", &nowhere], &[], 1, &nowhere, "see whether idlegate runs"),
-        (&["mode", "--admin", "https://127.0.0.1:9"], &[], 2, "--admin is no address", "there is no https"),
+        (&["mode"], &[("IDLEGATE_ADMIN_LISTEN", &port)], 1, &port, "check that idlegate runs"),
+        (&["mode", "--admin", &nowhere], &[], 1, &nowhere, "check that idlegate runs"),
+        (&["mode", "--admin", "https://127.0.0.1:9"], &[], 2, "--admin is not an address", "without https"),
         (&["mode", "--admin", &nowhere, "--token-file", "/nowhere"], &[], 2, "/nowhere", "--token-file"),
         (&["mode", "--config", "/nowhere.toml"], &[], 2, "/nowhere.toml: cannot be read", "--admin http://"),
         (&["mode", "on"], &[], 2, "possible values: enforce, observe, off", "--help"),
@@ -536,7 +531,7 @@ fn the_calls_in_the_deployments_are_understood() {
         // Who does not read it has ended already.
         let _ = asking.stdin.take().unwrap().write_all(b"a token");
         let ran = ended(asking);
-        assert!(ran.code == 1 && ran.err.starts_with("idlegate: no connection to unix:/nowhere"), "{call}: {ran:?}");
+        assert!(ran.code == 1 && ran.err.starts_with("idlegate: cannot connect to unix:/nowhere"), "{call}: {ran:?}");
     }
     assert_eq!(count, 6);
 }

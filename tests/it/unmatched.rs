@@ -40,10 +40,7 @@ async fn from_the_twentieth_request_on_it_is_said_that_no_rule_has_matched() {
         let output = run.arg(command).env("IDLEGATE_ADMIN_LISTEN", &address).output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(
-            said.starts_with(
-                "No rule has matched in 40 requests, and no session will end. Rules: token.0 (cookie wrong), token.1 (bearer). \
-                 What came: cookie sid, "
-            ),
+            said.starts_with("No rule has matched in 40 requests, so no session will end. Rules: token.0 (cookie wrong), token.1 (bearer). Seen: cookie sid, "),
             "{said}"
         );
     }

@@ -1,13 +1,13 @@
-// GET /events, by fetch and not by EventSource, which can send no token.
+// Reads GET /events with fetch, because EventSource cannot send the token.
 
-const SILENT = 5_000; // after this long without an event the connection counts as lost
-const PAUSE = 2_000; // before the next try
-const AT_ONCE = 100; // the server ends each answer after a while, and wants to be asked again
+const SILENT = 5_000; // without data for this long, the connection counts as lost
+const PAUSE = 2_000; // before the next attempt after an error
+const AT_ONCE = 100; // before the next request after a normal end: the server ends each response after a while
 
 export class Refused extends Error {}
 
-// Follows the events for ever. Calls `show(snapshot)` about once a second, and `lost()` when none come. Returns when
-// another page has taken the seat; throws `Refused` when the token is missing or wrong.
+// Follows the events forever. Calls `show(snapshot)` about once a second, and `lost()` when the connection is lost.
+// Returns if another page has replaced this one. Throws `Refused` if the token is missing or wrong.
 export async function follow(token, show, lost) {
   for (;;) {
     let pause = PAUSE;
@@ -59,7 +59,7 @@ function parse(block) {
   return Object.fromEntries(fields);
 }
 
-// Sends an order. Throws the server's objection: `error`, `fix`, and `would_cut` where it needs a confirmation.
+// Sends a change. Throws the server's error: `error`, `fix`, and `would_cut` if the change needs confirmation.
 export async function act(token, method, path, body) {
   let answer;
   try {
@@ -70,9 +70,9 @@ export async function act(token, method, path, body) {
       signal: AbortSignal.timeout(10_000),
     });
   } catch {
-    throw { error: 'no answer came', fix: 'see whether idlegate runs' };
+    throw { error: 'no response', fix: 'check that idlegate runs' };
   }
-  const said = await answer.json().catch(() => ({ error: `it answered ${answer.status}`, fix: 'reload the page' }));
+  const said = await answer.json().catch(() => ({ error: `unexpected response ${answer.status}`, fix: 'reload the page' }));
   if (!answer.ok) throw said;
   return said;
 }

@@ -1,13 +1,12 @@
-// The operators' page: shows each snapshot as it comes, and sends the orders of its buttons. Nothing here counts by
-// itself: without snapshots no number moves.
+// The operators' page: shows each snapshot and carries out the operator's changes. No number changes without a new snapshot.
 import { Refused, act, follow } from './live.js';
-import { Asking } from './asking.js';
+import { Dialog } from './dialog.js';
 import { arrange, byId, copies, define, piece, say } from './parts.js';
 import * as words from './words.js';
 
 let token = null;
 let snapshot = null;
-const asking = new Asking(() => snapshot, (...what) => act(token, ...what));
+const dialog = new Dialog(() => snapshot, (...what) => act(token, ...what));
 const switches = new Map();
 const sessions = new Map();
 
@@ -16,8 +15,8 @@ const sessions = new Map();
 async function watch() {
   byId('banner-button').hidden = true;
   try {
-    await follow(token, show, () => notLive('trying again'));
-    notLive('another page has taken its place (eight at most are served at once)');
+    await follow(token, show, () => notLive('reconnecting'));
+    notLive('replaced by another open page (up to eight are served at once)');
     byId('banner-button').hidden = false;
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -29,8 +28,8 @@ function notLive(why) {
   document.body.dataset.live = 'no';
   document.title = 'not live · idlegate';
   say(byId('live'), 'Not live');
-  const from = snapshot ? `What stands here is from ${words.clock(snapshot.now)}, and counts no more` : 'Nothing is known yet';
-  say(byId('banner-text'), `Not live, ${why}. ${from}.`);
+  const from = snapshot ? `This data is from ${words.clock(snapshot.now)} and no longer current` : 'There is no data yet';
+  say(byId('banner-text'), `Not live: ${why}. ${from}.`);
   byId('banner').hidden = false;
   announce(`Not live. ${from}.`);
 }
@@ -46,7 +45,7 @@ function askForToken() {
   byId('door').hidden = false;
   byId('banner').hidden = true;
   say(byId('live'), 'Locked');
-  say(byId('token-wrong'), token ? 'This is not the token.' : '');
+  say(byId('token-wrong'), token ? 'Wrong token.' : '');
   token = null;
   byId('token').value = '';
   byId('token').focus();
@@ -78,13 +77,13 @@ function show(next) {
   showSwitches(next);
   showSessions(next, before);
   showRecent(next);
-  say(byId('foot'), `Times of the day are in ${words.zone()}. Seconds of the epoch are by the store's clock.`);
-  asking.refresh();
+  say(byId('foot'), `Times of day are in ${words.zone()}. Epoch seconds are from the store's clock.`);
+  dialog.refresh();
   if (wasLocked) byId('sessions-title').focus();
-  tellChanges(before, next);
+  announceChanges(before, next);
 }
 
-function tellChanges(before, now) {
+function announceChanges(before, now) {
   if (!before) return announce(`Live. The mode is ${now.mode}.`);
   if (before.mode !== now.mode) announce(`The mode is ${now.mode} now. ${words.means(now)}`);
   else if (before.store.takes !== now.store.takes) announce(`Store: ${words.storeState(now.store)}`);
@@ -122,7 +121,7 @@ function showSwitches(next) {
   }
   const shown = ['replica', 'fleet', 'file'].filter((name) => next.switches[name]);
   arrange(byId('switches'), shown.map((name) => switches.get(name).element));
-  say(byId('no-fleet'), next.switches.fleet ? '' : `There is no fleet: no other replica shares the store (${next.store.kind}).`);
+  say(byId('no-fleet'), next.switches.fleet ? '' : `No fleet switch: a ${next.store.kind} store is not shared with other replicas.`);
 }
 
 function newSwitch(name) {
@@ -132,7 +131,7 @@ function newSwitch(name) {
   made.choice.setAttribute('aria-label', words.SWITCHES[name]);
   made.choice.addEventListener('click', async ({ target }) => {
     if (!target.value) return;
-    notice(await asking.mode(name, target.value));
+    notice(await dialog.mode(name, target.value));
   });
   return made;
 }
@@ -145,12 +144,12 @@ function showSessions(next, before) {
     if (!sessions.has(session.session)) sessions.set(session.session, newSession(session.session));
     fill(sessions.get(session.session), session, next);
   }
-  for (const id of [...sessions.keys()].filter((id) => !ids.includes(id))) leave(id, before);
+  for (const id of [...sessions.keys()].filter((id) => !ids.includes(id))) remove(id, before);
   arrange(byId('sessions'), ids.map((id) => sessions.get(id).element));
   byId('sessions-empty').hidden = ids.length > 0;
   const whose = next.store.kind === 'redis' ? 'of all replicas, ' : '';
-  const shown = next.are_more ? `the ${ids.length} with the least time left; more are live` : 'the least time left first';
-  const silent = next.silent ? `${words.counted(next.silent, 'replica')} did not answer, and may have more. ` : '';
+  const shown = next.are_more ? `the ${ids.length} with the least time left; there are more` : 'least time left first';
+  const silent = next.silent ? `${words.counted(next.silent, 'replica')} did not respond and may have more. ` : '';
   say(byId('sessions-note'), silent + (ids.length ? whose + shown : ''));
 }
 
@@ -183,14 +182,14 @@ function newSession(id) {
   const name = `session ${words.short(id)}`;
   for (const button of row.element.querySelectorAll('button')) button.setAttribute('aria-label', `${button.textContent} ${name}`);
   row.element.addEventListener('click', async ({ target }) => {
-    if (target.dataset.act === 'end') notice(await asking.end(snapshot.sessions.find(({ session }) => session === id)));
-    if (target.dataset.act === 'extend') notice(await asking.extend(id));
+    if (target.dataset.act === 'end') notice(await dialog.end(snapshot.sessions.find(({ session }) => session === id)));
+    if (target.dataset.act === 'extend') notice(await dialog.extend(id));
   });
   return row;
 }
 
-// The session is not live any more. If its button had the focus, the same button of the next session gets it.
-function leave(id, before) {
+// Removes a session that is no longer live. If it had the focus, the same button of the next session gets it.
+function remove(id, before) {
   const { element } = sessions.get(id);
   const focused = element.contains(document.activeElement) ? document.activeElement : null;
   const next = element.nextElementSibling ?? element.previousElementSibling;
@@ -200,13 +199,13 @@ function leave(id, before) {
   (next?.querySelector(`[data-act="${focused.dataset.act ?? 'end'}"]`) ?? byId('sessions-title')).focus();
 }
 
-function notice(said) {
-  if (!said) return;
-  say(byId('notice'), said.text);
-  byId('notice').dataset.wrong = Boolean(said.isWrong);
+function notice(result) {
+  if (!result) return;
+  say(byId('notice'), result.text);
+  byId('notice').dataset.wrong = Boolean(result.isWrong);
 }
 
-// --- what was decided ------------------------------------------------------------------------------------------------
+// --- recent decisions ------------------------------------------------------------------------------------------------
 
 function showRecent({ recent }) {
   const list = byId('recent');

@@ -1,20 +1,20 @@
-// Pieces of the page that are updated in place and never replaced, so that they keep the focus.
+// Parts of the page. They are updated in place and never recreated, so that focus and selection are kept.
 
 export const byId = (id) => document.getElementById(id);
 
-// A piece from its template, with its parts by name.
+// Clones a template. Returns the element and its parts by name.
 export function piece(template) {
   const element = byId(template).content.firstElementChild.cloneNode(true);
   const named = [...element.querySelectorAll('[data-is]')].map((part) => [part.dataset.is, part]);
   return { element, ...Object.fromEntries(named) };
 }
 
-// Sets a text only if it differs: setting it again would make screen readers repeat it, and lose the selection.
+// Sets a text only if it changed. Otherwise screen readers would repeat it and the selection would be lost.
 export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// Shows the whole of an id where only its beginning stands, and copies it on a click.
+// Shows the full id as a tooltip, and copies it on a click.
 export function copies(element, id) {
   element.title = `${id} (click to copy)`;
   element.onclick = () => navigator.clipboard?.writeText(id);
@@ -34,8 +34,8 @@ export function node(tag, text) {
   return element;
 }
 
-// Brings the children of a list into this order. The one that has the focus is not moved, which would take it away: the
-// others are moved around it.
+// Puts the children of a list into this order. Moving the focused child would take its focus away, so the others are
+// moved around it.
 export function arrange(list, wanted) {
   const held = wanted.findIndex((element) => element.contains(document.activeElement));
   const before = wanted.slice(0, Math.max(held, 0));

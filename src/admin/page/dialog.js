@@ -1,19 +1,19 @@
-// The dialog: no session is cut before the operator has read what will happen. The text follows each snapshot.
+// The confirmation dialog. Before a change that cuts sessions it shows what will happen, updated with each snapshot.
 import { byId, node, say } from './parts.js';
 import * as words from './words.js';
 
-export class Asking {
+export class Dialog {
   #snapshot;
   #act;
-  #says = null; // the sentences, while it is open
-  #answered;
+  #question = null; // the current question while the dialog is open
+  #confirm;
 
   constructor(snapshot, act) {
     this.#snapshot = snapshot;
     this.#act = act;
     byId('dialog-cancel').addEventListener('click', () => byId('dialog').close());
-    byId('dialog-do').addEventListener('click', () => this.#answered());
-    byId('dialog').addEventListener('close', () => (this.#says = null));
+    byId('dialog-do').addEventListener('click', () => this.#confirm());
+    byId('dialog').addEventListener('close', () => (this.#question = null));
   }
 
   // Sets a switch.
@@ -22,7 +22,7 @@ export class Asking {
     const question = {
       title: `Switch ${name === 'fleet' ? 'the fleet' : 'this replica'} to ${mode}?`,
       does: `Switch to ${mode}`,
-      isDangerous: () => question.isTold || (mode === 'enforce' && words.wouldBeCut(this.#snapshot(), name) > 0),
+      isDangerous: () => question.isRefused || (mode === 'enforce' && words.wouldBeCut(this.#snapshot(), name) > 0),
       isLasting: true,
       sentences,
       done: `The switch “${words.SWITCHES[name]}” is set to ${mode}.`,
@@ -33,8 +33,8 @@ export class Asking {
       const change = { mode, fleet: name === 'fleet', yes, ...(lasting && { for: lasting }) };
       return this.#act('PUT', '/mode', change).catch((refusal) => {
         if (refusal.would_cut === undefined) throw refusal;
-        // More than stands here: it is asked once more.
-        question.isTold = true;
+        // The server would cut more than the dialog shows, so ask again.
+        question.isRefused = true;
         throw { error: refusal.error, fix: `“${question.does}” cuts ${refusal.would_cut === 1 ? 'it' : 'them'}` };
       });
     });
@@ -54,36 +54,36 @@ export class Asking {
     };
     return this.#ask(question, async () => {
       const { unsynced } = await this.#act('DELETE', `/sessions/${id}`);
-      if (unsynced) question.done = `Session ${words.short(id)} has ended on this replica. The store does not answer: the other replicas learn of it when it does.`;
+      if (unsynced) question.done = `Session ${words.short(id)} has ended on this replica. The store is unavailable; other replicas follow when it is back.`;
     });
   }
 
-  // Refreshes a session, which needs no question.
+  // Refreshes a session. This needs no confirmation.
   async extend(id) {
     try {
       await this.#act('POST', `/sessions/${id}/extend`);
-      return { text: `Session ${words.short(id)} counts from now on.` };
+      return { text: `Session ${words.short(id)} was extended: its idle time starts again now.` };
     } catch ({ error, fix }) {
       return { text: `${error}; ${fix}`, isWrong: true };
     }
   }
 
-  // Describes what will happen, as of now.
+  // Updates the text from the latest snapshot.
   refresh() {
-    if (!this.#says) return;
-    const { sentences, isDangerous } = this.#says;
-    const says = sentences();
+    if (!this.#question) return;
+    const { sentences, isDangerous } = this.#question;
+    const texts = sentences();
     byId('dialog').dataset.danger = isDangerous();
     const list = byId('dialog-text');
-    if (says.join('\n') !== [...list.children].map(({ textContent }) => textContent).join('\n')) {
-      list.replaceChildren(...says.map((text) => node('li', text)));
+    if (texts.join('\n') !== [...list.children].map(({ textContent }) => textContent).join('\n')) {
+      list.replaceChildren(...texts.map((text) => node('li', text)));
     }
   }
 
-  // The result to show when it is done; nothing if it was cancelled.
+  // Resolves to the notice to show, or to null if cancelled.
   #ask(question, act) {
     const dialog = byId('dialog');
-    this.#says = question;
+    this.#question = question;
     say(byId('dialog-title'), question.title);
     say(byId('dialog-do'), question.does);
     say(byId('dialog-wrong'), '');
@@ -94,7 +94,7 @@ export class Asking {
     dialog.showModal();
     return new Promise((resolve) => {
       dialog.addEventListener('close', () => resolve(null), { once: true });
-      this.#answered = async () => {
+      this.#confirm = async () => {
         byId('dialog-do').disabled = true;
         try {
           await act();
