@@ -97,7 +97,7 @@ pub(crate) async fn beside(
         (Some(socket), _) => {
             let listener = Listener::handed_over(socket);
             listener.inspect(|listener| {
-                tracing::info!("{key} was passed by the service manager: {}", shown(listener.address()))
+                tracing::info!("{key} was passed by the service manager: {}", shown(listener.address()));
             })
         }
         (None, Some(listen)) => Listener::bind(listen).await,
