@@ -1,11 +1,11 @@
-//! What a service manager hands over, and what it is told: systemd's protocols, which others speak as well.
+//! Socket activation and notification, in the protocols of systemd, which other service managers support too.
 //!
-//! `sockets` are listened on before idlegate starts, so that a restart refuses nobody. `manager` is told how it goes, and
-//! that idlegate lives. Without a service manager there is neither, and nothing here does anything.
+//! `sockets` takes sockets that the service manager opened, so that a restart refuses no connection. `manager` sends
+//! the status and watchdog messages. Without a service manager this module does nothing.
 
 mod manager;
 mod sockets;
 
 pub use manager::Manager;
 pub(crate) use sockets::Socket;
-pub use sockets::{HandedOver, Unusable};
+pub use sockets::{HandedOver, UnusableSocket};

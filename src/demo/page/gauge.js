@@ -1,14 +1,14 @@
-// The ring: what idlegate says of the session, twice a second, and the time in between.
+// The ring: the session's state from idlegate, twice a second, and the countdown in between.
 
 const element = (id) => document.getElementById(id);
 
-/// [source, its plain words, what it is]
+/// [source, noun phrase, sentence]
 const SOURCES = [
   ["client-frame", "a message you sent", "You send a message"],
   ["server-frame", "a message from the app", "The app sends a message"],
   ["client-pong", "your browser's answer to a ping", "Your browser answers a ping"],
   ["request", "a request", "A request begins or ends"],
-  ["transfer", "bytes of a file or an answer", "A file or an answer moves"],
+  ["transfer", "bytes of a file or a response", "A file or a response is transferred"],
 ];
 const WORDS = { accepted: "your login", ...Object.fromEntries(SOURCES.map(([source, words]) => [source, words])) };
 const SILENCE = 3500;
@@ -17,26 +17,26 @@ export class Gauge {
   limit = 30;
   appHolds = false;
   #events = null;
-  #heardAt = 0;
+  #receivedAt = 0;
   #seen = {};
   #known = null;
   #announced = false;
 
-  /// `refreshed(source)` is called when idlegate saw an activity.
+  /// `refreshed(source)` is called when idlegate saw activity.
   constructor(refreshed) {
     this.refreshed = refreshed;
     element("sources").replaceChildren(...SOURCES.map(([source, , title]) => row(source, title)));
     setInterval(() => this.#draw(), 200);
   }
 
-  /// Begins to watch a session. The request carries the session id, no token, and so refreshes nothing.
+  /// Watches a session. The request carries the session id and no token, so it does not refresh the session.
   watch(sessionId) {
     this.stop();
     this.#known = null;
     this.#seen = {};
-    this.#heardAt = performance.now();
+    this.#receivedAt = performance.now();
     this.#events = new EventSource(`/demo/watch?session=${sessionId}`);
-    this.#events.onmessage = (event) => this.#hear(JSON.parse(event.data));
+    this.#events.onmessage = (event) => this.#receive(JSON.parse(event.data));
     this.#draw();
   }
 
@@ -45,21 +45,21 @@ export class Gauge {
     this.#events = null;
   }
 
-  /// The page itself saw this activity.
+  /// Notes activity that the page caused itself.
   note(source) {
     this.#seen[source] = performance.now();
   }
 
-  #hear(news) {
+  #receive(news) {
     const now = performance.now();
     const before = this.#known;
-    this.#heardAt = now;
+    this.#receivedAt = now;
     this.#known = { ...news, lastAt: now - (news.idle_ms ?? 0) };
     this.appHolds = news.app_login;
     if (news.limit_seconds) {
       this.limit = news.limit_seconds;
     }
-    // Without an activity the idle time grows from one event to the next.
+    // Without activity, the idle time grows from one event to the next.
     if (news.state === "live" && (before?.state !== "live" || news.idle_ms < before.idle_ms + 150)) {
       this.#seen[news.source] = Math.max(this.#seen[news.source] ?? 0, this.#known.lastAt);
       this.#announced = false;
@@ -76,13 +76,13 @@ export class Gauge {
     }
     const now = performance.now();
     const known = this.#known;
-    const live = known?.state === "live" && now - this.#heardAt < SILENCE;
+    const live = known?.state === "live" && now - this.#receivedAt < SILENCE;
     const left = live ? Math.max(0, this.limit - (now - known.lastAt) / 1000) : 0;
     const seconds = Math.ceil(left);
     element("gauge").dataset.tone = tone(known, live, seconds);
     element("ring").style.strokeDashoffset = 1 - left / this.limit;
     element("seconds-left").textContent = live ? seconds : known?.state === "ended" ? "0" : "–";
-    element("seconds-label").textContent = label(known, live, now - this.#heardAt, seconds);
+    element("seconds-label").textContent = label(known, live, now - this.#receivedAt, seconds);
     element("limit").textContent = `${this.limit} s`;
     element("last-source").textContent = known?.source ? (WORDS[known.source] ?? known.source) : "…";
     element("last-source").dataset.source = known?.source ?? "";
@@ -109,10 +109,10 @@ function tone(known, live, seconds) {
 
 function label(known, live, silence, seconds) {
   if (silence >= SILENCE) {
-    return "no word from idlegate";
+    return "no data from idlegate";
   }
   if (!known) {
-    return "asking idlegate…";
+    return "connecting to idlegate…";
   }
   if (!live) {
     return known.state === "ended" ? "session ended" : "not tracked";

@@ -1,4 +1,4 @@
-// The old token once more, in each of the three ways it travels.
+// Tries the old token again, in each of the three places where a client sends it.
 
 import { newSocket, parse, post, upload } from "./client.js";
 
@@ -8,7 +8,7 @@ const WAYS = [
   ["http-json", "HTTP, JSON body", "POST /api/validate-session"],
   ["http-header", "HTTP, header", "POST /api/upload-file"],
   ["websocket", "WebSocket message", "authenticate on /ws"],
-  ["app", "The app itself", "would it still take the token?"],
+  ["app", "The app itself", "would it still accept the token?"],
 ];
 
 const TRIES = {
@@ -18,35 +18,35 @@ const TRIES = {
 };
 
 function httpRow({ status, body }) {
-  return { refused: status === 401, text: `${status || "no answer"} ${body.error ?? "accepted"}` };
+  return { refused: status === 401, text: `${status || "no response"} ${body.error ?? "accepted"}` };
 }
 
-/// Sends the token in the first message, as a reconnecting client does, and tells what comes back.
+/// Sends the token in the first message, as a reconnecting client does, and reports the response.
 function authenticate(token) {
   return new Promise((resolve) => {
-    const heard = [];
+    const received = [];
     const socket = newSocket();
     const finish = (end, refused) => {
       clearTimeout(timer);
       socket.onclose = null;
       socket.close();
-      resolve({ refused, text: [...heard, end].join(", then ") });
+      resolve({ refused, text: [...received, end].join(", then ") });
     };
     const timer = setTimeout(() => finish("no Close", false), PATIENCE);
     socket.onopen = () => socket.send(JSON.stringify({ cmd: "authenticate", session_id: token }));
     socket.onmessage = (event) => {
       const message = parse(event.data);
       if (message.type === "session_terminated") {
-        heard.push(`${message.type} (${message.reason})`);
+        received.push(`${message.type} (${message.reason})`);
       } else if (message.type === "auth_success") {
         finish("accepted", false);
       }
     };
-    socket.onclose = (event) => finish(`Close ${event.code}`, heard.length > 0);
+    socket.onclose = (event) => finish(`Close ${event.code}`, received.length > 0);
   });
 }
 
-/// The rows as they stand before anything was tried: the list keeps its height.
+/// Fills in the rows before the first try, so that the list keeps its height.
 export function prepare(list) {
   list.replaceChildren(
     ...WAYS.map(([way, title, how]) => {
@@ -61,19 +61,19 @@ export function prepare(list) {
   );
 }
 
-/// Tries all three, and tells each outcome to `tell(way, { refused, text })`. `appHolds()` says whether the app itself
-/// still knows the login; the demo's watch reports it.
-export async function retry(list, token, appHolds, tell) {
+/// Tries all three and passes each outcome to `report(title, { refused, text })`. `appHolds()` says whether the app itself
+/// still has the login; the demo's watch reports it.
+export async function retry(list, token, appHolds, report) {
   for (const [way, title] of WAYS) {
     const row = list.querySelector(`[data-way="${way}"]`);
     show(row, "busy", "trying…");
     if (way === "app") {
       const holds = appHolds();
-      show(row, holds ? "held" : "refused", holds ? "yes: it has no idle timeout" : "no: it forgot the login");
+      show(row, holds ? "held" : "refused", holds ? "yes: it has no idle timeout" : "no: the login has ended");
     } else {
       const outcome = await TRIES[way](token);
       show(row, outcome.refused ? "refused" : "accepted", outcome.text);
-      tell(title, outcome);
+      report(title, outcome);
     }
   }
 }
