@@ -253,7 +253,8 @@ async fn demo(listen: Option<SocketAddr>) -> io::Result<()> {
     let demo = idlegate::demo::start(listen).await?;
     let elsewhere = demo.elsewhere(listen)?.concat();
     print(&format!(
-        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  and the operators' page  {}\n{elsewhere}\n  Press Ctrl-C to stop.\n\n",
+        "\n  idlegate demo: an idle session is cut after 30 seconds.\n  Open  {}\n  \
+         and the operators' page  {}\n{elsewhere}\n  Press Ctrl-C to stop.\n\n",
         demo.url(),
         demo.operators_url()?
     ))?;

@@ -64,8 +64,9 @@ impl Access {
         if hosts.next().is_some() {
             return Err(AdminError::Host);
         }
-        // DNS rebinding: a name that an attacker resolves to loopback makes the attacker's page same-origin. With a token
-        // this is harmless, because no page knows it. Unix sockets are checked too: `ssh -L` can lead a browser there.
+        // DNS rebinding: a name that an attacker resolves to loopback makes the attacker's page same-origin. With a
+        // token this is harmless, because no page knows it. Unix sockets are checked too: `ssh -L` can lead a browser
+        // there.
         if self.token.is_none() && !host.is_some_and(is_own_name) {
             return Err(AdminError::Host);
         }

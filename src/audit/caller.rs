@@ -1,36 +1,36 @@
-//! Who came, and where to.
+//! The client and the route of a request.
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How long a route may be that is remembered and shown, in bytes.
+/// The longest part of a route that is kept and shown, in bytes.
 const MAX_ROUTE_BYTES: usize = 100;
 
-/// What a route that was cut off ends with.
-const CUT_OFF: &str = "...";
+/// The end of a truncated route.
+const ELLIPSIS: &str = "...";
 
-/// What does not stand in a route as it is: control characters, spaces, `%` itself, and all that is not ASCII.
-const NOT_SHOWN: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
+/// Percent-encoded in a route: control characters, spaces, `%` and everything that is not ASCII.
+const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// The client of a request or of a tunnel, and its route. Each session remembers one, so it is small, and shared: both in
-/// one text, `192.0.2.7 /api/renew`.
+/// The client and route of a request or tunnel. Every session keeps one, so both share one reference-counted string:
+/// `192.0.2.7 /api/renew`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller(Arc<str>);
 
 impl Caller {
-    /// A client at this address that asks for this path.
+    /// A client at this address that requests this path.
     #[must_use]
     pub fn new(client: IpAddr, path: &[u8]) -> Self {
         let mut text = format!("{client} ");
-        let most = text.len() + MAX_ROUTE_BYTES;
-        for piece in percent_encode(path, NOT_SHOWN) {
-            let room = most - text.len();
+        let limit = text.len() + MAX_ROUTE_BYTES;
+        for piece in percent_encode(path, ENCODED) {
+            let room = limit - text.len();
             if piece.len() > room {
-                // What is encoded is not cut in two.
+                // An encoded byte is kept whole or dropped.
                 let fits = if piece.starts_with('%') { "" } else { piece.get(..room).unwrap_or_default() };
                 text.push_str(fits);
-                text.push_str(CUT_OFF);
+                text.push_str(ELLIPSIS);
                 break;
             }
             text.push_str(piece);
@@ -44,8 +44,7 @@ impl Caller {
         self.0.split(' ').next().unwrap_or_default()
     }
 
-    /// The path in its normal form, in printable ASCII; of a long one the first 100 bytes. A client chooses what stands
-    /// in it.
+    /// The normalised path in printable ASCII, truncated to 100 bytes. The client controls its content.
     #[must_use]
     pub fn route(&self) -> &str {
         self.0.split(' ').next_back().unwrap_or_default()

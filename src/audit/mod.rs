@@ -1,7 +1,7 @@
-//! Audit events: one JSON line for every decision, to answer "why was I logged out?".
+//! Audit events: one JSON line per decision, to answer "why was I logged out?".
 //!
-//! An event is a tracing event with the target [`TARGET`], whose message is the line. Unknown fields are left out. The
-//! [`Sink`] writes the lines: no decision ever waits for a disk.
+//! An audit event is a tracing event with the target [`TARGET`], and the line is its message. Unknown values are left
+//! out. The [`Sink`] writes the lines, so that no decision ever waits for a disk.
 
 mod caller;
 mod record;
@@ -17,15 +17,15 @@ pub(crate) use why::Why;
 
 use crate::clock::epoch_milliseconds;
 
-/// The target of the events that are records.
+/// The tracing target of audit events.
 pub const TARGET: &str = "audit";
 
-/// The record of a decision that is made now.
-pub(crate) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
-    record::line(decision, scene, epoch_milliseconds())
+/// The audit line of a decision made now.
+pub(crate) fn line(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
+    record::line(decision, context, epoch_milliseconds())
 }
 
-/// Writes a record, which is made only where it is written anywhere.
+/// Writes an audit event. The line is built only if audit events are written.
 pub(crate) fn write<L: std::fmt::Display>(line: impl FnOnce() -> L) {
     if tracing::enabled!(target: TARGET, tracing::Level::INFO) {
         tracing::info!(target: TARGET, "{}", line());

@@ -8,22 +8,22 @@ use crate::token::Carrier;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// What was decided. Each has a name, under which it is found.
+/// A decision. Its name is the `event` of the line.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decision<'a> {
-    /// The app has accepted a token: a session begins.
+    /// The app accepted a token, and a session begins.
     Start {
-        /// When it began.
+        /// When the session began.
         created: Option<EpochSeconds>,
     },
-    /// A session ends; or would end, had the mode been `enforce`.
+    /// A session ends, or would end in mode `enforce`.
     End {
         ended: &'a Ended,
         done: bool,
-        /// How many connections it has on this replica.
+        /// How many connections the session has on this replica.
         connections: usize,
     },
-    /// A dead token is refused; or would be.
+    /// A dead token is refused, or would be in mode `enforce`.
     Refusal { ended: &'a Ended, done: bool, carrier: Carrier },
     /// The mode changes.
     Mode {
@@ -31,27 +31,27 @@ pub(crate) enum Decision<'a> {
         after: Mode,
         /// The switch, or `time`.
         by: &'a str,
-        /// What the switch was set to, where the mode in force is the same as before.
+        /// What the switch was set to, if the mode in force did not change.
         set: Option<Mode>,
-        /// How many live sessions are over.
+        /// How many live sessions are overdue.
         past_the_limit: usize,
     },
 }
 
-/// What a decision is made in.
+/// The context of a decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecisionContext<'a> {
     pub(crate) replica: &'a str,
     pub(crate) mode: Mode,
     pub(crate) limit: EpochSeconds,
     pub(crate) lifetime: Option<EpochSeconds>,
-    /// The store's time, where it is known.
+    /// The store's time, if known.
     pub(crate) now: Option<EpochSeconds>,
     pub(crate) session: Option<SessionId>,
     pub(crate) caller: Option<&'a Caller>,
 }
 
-/// The fields, in the order in which they stand in a line.
+/// The fields, in the order of the line.
 #[derive(Default, Debug, Serialize)]
 struct AuditEvent<'a> {
     time: String,
@@ -97,7 +97,7 @@ struct End {
     reason: &'static str,
     last_activity: EpochSeconds,
     source: &'static str,
-    /// For how long it had been idle when it ended.
+    /// The idle time at its end.
     idle: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<EpochSeconds>,
@@ -111,22 +111,22 @@ struct ModeChange<'a> {
     past_the_limit: usize,
 }
 
-/// The line of a record that is written at `time`, in milliseconds since the epoch, by this host's clock.
-pub(super) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>, time: u64) -> String {
+/// The audit line written at `time`, in milliseconds since the epoch by this host's clock.
+pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: u64) -> String {
     let record = AuditEvent {
         time: humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(time)).to_string(),
         event: name(decision),
-        says: says(decision, scene),
-        session: scene.session.map(|session| Session {
+        says: says(decision, context),
+        session: context.session.map(|session| Session {
             id: session.to_string(),
-            limit: scene.limit,
-            lifetime: scene.lifetime,
+            limit: context.limit,
+            lifetime: context.lifetime,
         }),
-        now: scene.now,
-        mode: scene.mode.name(),
-        client: scene.caller.map(Caller::client),
-        route: scene.caller.map(Caller::route),
-        replica: scene.replica,
+        now: context.now,
+        mode: context.mode.name(),
+        client: context.caller.map(Caller::client),
+        route: context.caller.map(Caller::route),
+        replica: context.replica,
         ..AuditEvent::default()
     };
     let record = match decision {
@@ -152,7 +152,7 @@ pub(super) fn line(decision: Decision<'_>, scene: &DecisionContext<'_>, time: u6
             ..record
         },
     };
-    // Only maps whose keys are not text cannot be written as JSON.
+    // Serializing fails only for maps whose keys are not strings. There are none here.
     serde_json::to_string(&record).unwrap_or_default()
 }
 
@@ -183,8 +183,8 @@ fn name(decision: Decision<'_>) -> &'static str {
     }
 }
 
-/// The sentence that explains it.
-fn says(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
+/// The sentence that explains the decision.
+fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
     match decision {
         Decision::Start { .. } => "the app accepted its token".to_owned(),
         Decision::End { ended, done, .. } => {
@@ -193,11 +193,11 @@ fn says(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}", why(ended, scene))
+            format!("{would}{}", why(ended, context))
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
-            format!("{refused}, dead since {}: {}", ended.ended, why(ended, scene))
+            format!("{refused}, dead since {}: {}", ended.ended, why(ended, context))
         }
         Decision::Mode { after, by, set: Some(set), .. } => format!("{after} stays: {by} was set to {set}"),
         Decision::Mode { before, after, by, past_the_limit, set: None } => {
@@ -206,7 +206,7 @@ fn says(decision: Decision<'_>, scene: &DecisionContext<'_>) -> String {
     }
 }
 
-fn why<'e>(ended: &'e Ended, scene: &DecisionContext<'_>) -> Why<'e> {
+fn why<'e>(ended: &'e Ended, context: &DecisionContext<'_>) -> Why<'e> {
     Why {
         reason: ended.reason,
         created: ended.created,
@@ -215,7 +215,7 @@ fn why<'e>(ended: &'e Ended, scene: &DecisionContext<'_>) -> Why<'e> {
         ended: ended.ended,
         counting: ended.counting,
         now: None,
-        limit: scene.limit,
-        lifetime: scene.lifetime,
+        limit: context.limit,
+        lifetime: context.lifetime,
     }
 }

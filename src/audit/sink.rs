@@ -1,7 +1,7 @@
-//! Where audit events go: from all threads, through a queue, to one thread that writes.
+//! Writes audit records: all threads put them into a queue, and one thread writes.
 //!
-//! A full disk, or a pipe without a reader, must delay no request and no cut. So events are lost instead; the log notes
-//! when that begins, and when it ends, with their number.
+//! A full disk or a pipe that is not read must not delay a request or a cut. So if the queue is full or a write fails,
+//! records are lost. The log says when that begins, and when it ends and how many were lost.
 
 use super::TARGET;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -22,26 +22,26 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where the record of every decision goes.
+/// Where audit records are written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// Nowhere.
     None,
-    /// Standard output, apart from the log.
+    /// Standard output, separate from the log.
     Stdout,
-    /// Standard error, among the lines of the log.
+    /// Standard error, mixed with the log.
     Stderr,
-    /// A file, to whose end it is added.
+    /// Appended to a file.
     File(PathBuf),
 }
 
-/// How many records may wait to be written. As many sessions may be cut at once.
+/// The capacity of the queue. A mass cut may write this many records at once.
 const MAX_WAITING: usize = 100_000;
 
-/// How long what waits may take to be written when idlegate stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long writing the queue may take when idlegate stops.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes records while it lives; those that wait when it is dropped are written first.
+/// Writes audit records. Dropping it writes the queued records first.
 #[derive(Debug)]
 pub struct Sink {
     queue: Option<Queue>,
@@ -56,13 +56,13 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Tally {
     waiting: AtomicUsize,
-    /// The number of events lost since the last log line about it.
+    /// Records lost since the last report of losses.
     lost: AtomicU64,
 }
 
 enum SinkMessage {
     Line(String),
-    /// Everything before it must be written, and the sender notified.
+    /// Signals when everything queued before it is written.
     Flush(SyncSender<()>),
 }
 
@@ -73,17 +73,17 @@ impl Sink {
         Self { queue: None }
     }
 
-    /// Opens what records are written to, and begins to write.
+    /// Opens the destination and starts the writer thread.
     ///
     /// # Errors
-    /// Where a file cannot be opened, or there can be no more threads.
+    /// If the file cannot be opened or the thread cannot be started.
     pub fn open(audit: &Destination) -> io::Result<Self> {
         let output = match audit {
             Destination::None => return Ok(Self::none()),
             Destination::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
             Destination::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
             Destination::File(path) => Output::open(path).map_err(|error| {
-                let fix = "make its folder, and let the user that idlegate runs as write there";
+                let fix = "create its folder, and let the user that idlegate runs as write there";
                 io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {fix}", path.display()))
             })?,
         };
@@ -94,7 +94,7 @@ impl Sink {
         Ok(Self { queue: Some(queue) })
     }
 
-    /// What takes records out of the events of this process, and nothing else.
+    /// A tracing layer that takes only audit events.
     #[must_use]
     pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(&self) -> Option<impl Layer<S> + use<S>> {
         let records = Targets::new().with_target(TARGET, LevelFilter::INFO);
@@ -106,8 +106,8 @@ impl Drop for Sink {
     fn drop(&mut self) {
         let Some(Queue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
-        if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(LAST_WORDS).is_err() {
-            tracing::error!("the last audit events could not be written");
+        if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(FLUSH_TIMEOUT).is_err() {
+            tracing::error!("the last audit records could not be written before the exit");
         }
     }
 }
@@ -119,15 +119,15 @@ impl<S: Subscriber> Layer<S> for Queue {
         line.0.push('\n');
         let Self { sender, tally } = self;
         if tally.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
-            // It fails where the thread has panicked; then nothing can be done here.
+            // This fails only if the writer thread has panicked.
             let _ = sender.send(SinkMessage::Line(line.0));
             return;
         }
         tally.waiting.fetch_sub(1, Ordering::Relaxed);
         if tally.lost.fetch_add(1, Ordering::Relaxed) == 0 {
-            // From a thread of its own: an event within an event would come in the way of its filters.
+            // From another thread: an event inside an event would disturb its filters.
             let _ = std::thread::Builder::new().spawn(|| {
-                tracing::error!("audit events are lost: they come faster than they can be written");
+                tracing::error!("audit records are lost: the destination is too slow or blocked");
             });
         }
     }
@@ -139,13 +139,13 @@ struct Line(String);
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
-            // A `String` takes everything.
+            // Writing to a `String` does not fail.
             let _ = write!(self.0, "{value:?}");
         }
     }
 }
 
-/// What the thread does, for ever.
+/// The writer thread.
 fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
     let mut failing = false;
     while let Ok(message) = queue.recv() {
@@ -162,7 +162,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
             if !std::mem::replace(&mut failing, true) {
                 tracing::error!(
                     %error,
-                    "audit events cannot be written to {output} and are lost; sessions still expire"
+                    "audit records cannot be written to {output} and are lost; sessions are still cut"
                 );
             }
             continue;
@@ -170,7 +170,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
         failing = false;
         let lost = tally.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "audit events are written again");
+            tracing::warn!(lost, "audit records are written again; some were lost");
         }
     }
 }
@@ -179,9 +179,9 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
 struct Output {
     file: File,
     name: String,
-    /// Where a file was opened, and which one that was.
+    /// The path and identity of an opened file.
     place: Option<(PathBuf, Identity)>,
-    /// The last line was begun and could not be ended.
+    /// The last line was written only in part.
     torn: bool,
 }
 
@@ -194,10 +194,10 @@ impl Output {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        // Who came when is for the operator alone to read.
+        // The records name clients, so only the owner may read them.
         let options = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
-        // Only opening must not wait: a pipe without a reader is an error, and not the end of all events.
+        // Only the open is non-blocking, so that a FIFO without a reader is an error. Writes block.
         fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
         let place = Some((path.to_owned(), identity(&file.metadata()?)));
         Ok(Self { file, name: path.display().to_string(), place, torn: false })
@@ -224,8 +224,8 @@ impl Output {
         Ok(())
     }
 
-    /// Log rotation moves the file away and expects the next line in a new one. If none can be created, the old one is
-    /// still good.
+    /// Reopens the file after a log rotation has moved it away. If a new file cannot be opened, the old one stays in
+    /// use.
     fn follow_rotation(&mut self) {
         let Some((path, opened)) = &self.place else { return };
         if std::fs::metadata(path).is_ok_and(|there| identity(&there) == *opened) {
@@ -252,13 +252,13 @@ mod tests {
     use super::*;
     use tracing_subscriber::layer::SubscriberExt;
 
-    fn said(line: usize, queue: &Queue) {
+    fn send(line: usize, queue: &Queue) {
         let subscriber = tracing_subscriber::registry().with(queue.clone());
         tracing::subscriber::with_default(subscriber, || tracing::info!(target: TARGET, "{line}"));
     }
 
     #[test]
-    fn only_records_are_written_and_all_of_them_before_the_end() {
+    fn only_audit_events_are_written_and_all_before_the_exit() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
         std::fs::write(&path, "before\n").unwrap();
@@ -274,11 +274,11 @@ mod tests {
         drop(sink);
         let expected = (0..1000).map(|number| format!("{{\"number\":{number}}}\n")).collect::<Vec<_>>().concat();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("before\n{expected}"));
-        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o644, "whose it was before");
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o644, "the mode of an existing file is kept");
     }
 
     #[test]
-    fn who_rotates_the_file_away_finds_the_next_record_in_a_new_one() {
+    fn after_a_rotation_the_next_record_is_in_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let [path, rotated] = ["audit.jsonl", "audit.jsonl.1"].map(|name| folder.path().join(name));
         let mut output = Output::open(&path).unwrap();
@@ -289,22 +289,22 @@ mod tests {
         let read = |path| std::fs::read_to_string(path).unwrap();
         assert_eq!([read(&rotated), read(&path)], ["one\n", "two\nthree\n"]);
         assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        // By copying it, and cutting it off.
+        // Rotation by copy and truncate.
         File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
         output.write("four\n").unwrap();
         assert_eq!(read(&path), "four\n");
-        // The file can no longer be written to: better the old one than none.
+        // No new file can be opened, so the old one is kept.
         std::fs::remove_dir_all(folder.path()).unwrap();
         output.write("five\n").unwrap();
     }
 
     #[test]
-    fn records_are_lost_rather_than_kept_without_end_and_their_number_is_known() {
+    fn records_beyond_the_queue_are_lost_and_counted() {
         let (sender, receiver) = channel();
         let queue = Queue { sender, tally: Arc::default() };
         queue.tally.waiting.store(MAX_WAITING - 1, Ordering::Relaxed);
         for line in 0..4 {
-            said(line, &queue);
+            send(line, &queue);
         }
         assert_eq!(queue.tally.lost.load(Ordering::Relaxed), 3);
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -312,7 +312,7 @@ mod tests {
         drop(queue);
         write_all(&receiver, Output::open(file.path()).unwrap(), &tally);
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "0\n");
-        assert_eq!(tally.lost.load(Ordering::Relaxed), 0, "it was not said");
+        assert_eq!(tally.lost.load(Ordering::Relaxed), 0, "the loss was not reported");
         assert_eq!(tally.waiting.load(Ordering::Relaxed), MAX_WAITING - 1);
     }
 }

@@ -1,4 +1,4 @@
-//! The content of audit events, word for word, and how little of it a client can influence.
+//! The exact text of audit events, and how clients cannot corrupt it.
 
 use super::record::line;
 use super::*;
@@ -23,15 +23,15 @@ fn caller(path: &[u8]) -> Caller {
     Caller::new(IpAddr::from([192, 0, 2, 7]), path)
 }
 
-fn scene(session: Option<SessionId>, caller: Option<&Caller>) -> DecisionContext<'_> {
+fn context(session: Option<SessionId>, caller: Option<&Caller>) -> DecisionContext<'_> {
     let (limit, lifetime, now) = (3600, None, Some(1_759_435_999));
     DecisionContext { replica: "web-1-0000abcd", mode: Mode::Enforce, limit, lifetime, now, session, caller }
 }
 
-/// The record of a session's decision, by a caller at `/api/x`.
+/// The audit event of a decision about a session, for a caller at `/api/x`.
 fn record(decision: Decision<'_>) -> Value {
     let caller = caller(b"/api/x");
-    let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_999_042);
+    let line = line(decision, &context(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_999_042);
     serde_json::from_str(&line).unwrap()
 }
 
@@ -40,10 +40,10 @@ fn end(ended: &Ended, done: bool) -> Value {
 }
 
 #[test]
-fn a_cut_is_one_line_that_explains_itself() {
+fn a_cut_is_one_line_with_its_arithmetic() {
     let caller = caller(b"/ws");
     let decision = Decision::End { ended: &ENDED, done: true, connections: 2 };
-    let line = line(decision, &scene(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
+    let line = line(decision, &context(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
     let expected = concat!(
         r#"{"time":"2025-10-02T20:00:01.042Z","event":"cut","#,
         r#""says":"idle 3601 s > 3600 s, last activity 1759431600 by client-pong","#,
@@ -56,7 +56,7 @@ fn a_cut_is_one_line_that_explains_itself() {
 }
 
 #[test]
-fn each_decision_has_its_name_and_its_sentence() {
+fn each_decision_has_a_name_and_a_sentence() {
     let by = |reason| Ended { reason, ..ENDED };
     let idle = "idle 3601 s > 3600 s, last activity 1759431600 by client-pong";
     let by_hand = "idle 3601 s, last activity 1759431600 by client-pong";
@@ -69,7 +69,7 @@ fn each_decision_has_its_name_and_its_sentence() {
         (record(Decision::Start { created: Some(7) }), "start", "the app accepted its token".to_owned()),
         (end(&ENDED, true), "cut", idle.to_owned()),
         (end(&ENDED, false), "would-cut", format!("would be cut: {idle}")),
-        // Older than a lifetime that is not known here.
+        // The lifetime that it exceeded is unknown here.
         (end(&by(Reason::Lifetime), true), "cut", format!("7201 s old, {by_hand}")),
         (end(&by(Reason::Logout), true), "end", format!("its user logged out, {by_hand}")),
         (end(&by(Reason::Logout), false), "would-end", format!("would be ended: its user logged out, {by_hand}")),
@@ -84,65 +84,65 @@ fn each_decision_has_its_name_and_its_sentence() {
 }
 
 #[test]
-fn a_cut_after_a_pause_names_the_start_of_counting() {
+fn idle_time_of_a_cut_counts_from_the_start_of_unbroken_counting() {
     let counting = Some(ENDED.ended - 3601);
     let late = Ended { last_activity: ENDED.last_activity - 7200, counting, ..ENDED };
     let cut = record(Decision::End { ended: &late, done: true, connections: 0 });
     assert_eq!((&cut["idle"], &cut["counting"]), (&json!(3601), &json!(1_759_431_600)));
-    let says = "idle 3601 s > 3600 s, counted again from 1759431600 on, last activity 1759424400 by client-pong";
+    let says = "idle 3601 s > 3600 s, counted since 1759431600, last activity 1759424400 by client-pong";
     assert_eq!(cut["says"], says);
-    // And so are all that follow.
+    // The same for refusals that follow.
     let refused = record(Decision::Refusal { ended: &late, done: true, carrier: Carrier::Request });
     assert_eq!((&refused["idle"], &refused["counting"]), (&cut["idle"], &cut["counting"]));
     assert_eq!(refused["says"], format!("refused, dead since 1759435201: {says}"));
 }
 
 #[test]
-fn what_a_limit_was_is_said_only_where_it_is_known() {
-    // Ended under a shorter limit than that of today.
+fn a_limit_is_named_only_if_it_was_exceeded() {
+    // It ended under a shorter limit than the current one.
     let early = Ended { ended: ENDED.last_activity + 901, ..ENDED };
     let refused = record(Decision::Refusal { ended: &early, done: true, carrier: Carrier::Request });
     let says = "refused, dead since 1759432501: idle 901 s, last activity 1759431600 by client-pong";
     assert_eq!(refused["says"], says);
     let old = Ended { reason: Reason::Lifetime, ..ENDED };
     let decision = Decision::End { ended: &old, done: true, connections: 0 };
-    let line = line(decision, &DecisionContext { lifetime: Some(7200), ..scene(None, None) }, 0);
+    let line = line(decision, &DecisionContext { lifetime: Some(7200), ..context(None, None) }, 0);
     assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
 }
 
 #[test]
-fn what_is_not_known_or_is_nobodys_is_left_out() {
-    let names = |decision, scene: &DecisionContext<'_>| -> Vec<String> {
-        let record: Value = serde_json::from_str(&line(decision, scene, 0)).unwrap();
+fn unknown_values_are_left_out() {
+    let names = |decision, context: &DecisionContext<'_>| -> Vec<String> {
+        let record: Value = serde_json::from_str(&line(decision, context, 0)).unwrap();
         record.as_object().unwrap().keys().cloned().collect()
     };
-    let unknown = DecisionContext { now: None, ..scene(Some(SessionId::of_token(b"abc")), None) };
+    let unknown = DecisionContext { now: None, ..context(Some(SessionId::of_token(b"abc")), None) };
     let start = names(Decision::Start { created: None }, &unknown);
     assert_eq!(start, ["event", "limit", "mode", "replica", "says", "session", "time"]);
     let mode = Decision::Mode { before: Mode::Off, after: Mode::Enforce, by: "time", set: None, past_the_limit: 0 };
-    let mode = names(mode, &scene(None, None));
+    let mode = names(mode, &context(None, None));
     let expected = ["after", "before", "by", "event", "mode", "now", "past_the_limit", "replica", "says", "time"];
     assert_eq!(mode, expected);
-    // The watermark of a decision that was made elsewhere, or long ago, is not known any more.
+    // A refusal does not know the watermark of a decision that was made elsewhere or long ago.
     let refusal = Decision::Refusal { ended: &ENDED, done: true, carrier: Carrier::Request };
-    let refusal = names(refusal, &scene(Some(SessionId::of_token(b"abc")), None));
+    let refusal = names(refusal, &context(Some(SessionId::of_token(b"abc")), None));
     assert!(refusal.contains(&"ended".to_owned()) && !refusal.contains(&"watermark".to_owned()), "{refusal:?}");
 }
 
 #[test]
-fn a_route_is_short_and_printable_whatever_a_client_asks_for() {
+fn any_requested_route_is_shown_short_and_printable() {
     let nasty = "/a\"b\\c\nd\r\u{1b}[31m\u{9b}\u{202e}\0 e%41/{}<script>";
     let shown = caller(nasty.as_bytes());
     assert_eq!(shown.route(), "/a\"b\\c%0Ad%0D%1B[31m%C2%9B%E2%80%AE%00%20e%2541/{}<script>");
     assert_eq!(shown.client(), "192.0.2.7");
     let long = caller(&[b"/".as_slice(), &[b'x'; 10_240]].concat());
     assert_eq!((long.route().len(), long.route().ends_with("xxx...")), (103, true), "{}", long.route());
-    // A letter that is encoded stays whole.
+    // An encoded character stays whole.
     let encoded = caller("/é".repeat(10_240).as_bytes());
     assert_eq!(encoded.route(), format!("{}/...", "/%C3%A9".repeat(14)));
     assert_eq!(caller(b"").route(), "");
     let decision = Decision::Start { created: None };
-    let line = line(decision, &scene(None, Some(&shown)), 0);
+    let line = line(decision, &context(None, Some(&shown)), 0);
     assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line}");
     let record: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(record["route"], shown.route());

@@ -1,11 +1,11 @@
-//! Why a session ended, in the one sentence that its record, `explain` and the page have of it.
+//! Why a session ended, as one sentence for audit events, `explain` and the page.
 
 use crate::counted::when;
 use crate::session::{EpochSeconds, Reason, idle_at};
 use std::fmt;
 
-/// The arithmetic of an end. A limit is named only where it is exceeded: what is explained today may have ended under
-/// another one.
+/// The arithmetic of an end. A limit is named only if it was exceeded, because the session may have ended under an
+/// older limit than the current one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Why<'a> {
     pub(crate) reason: Reason,
@@ -13,11 +13,11 @@ pub(crate) struct Why<'a> {
     pub(crate) last_activity: EpochSeconds,
     pub(crate) source: &'a str,
     pub(crate) ended: EpochSeconds,
-    /// The start of unbroken counting, where it is later than the last activity.
+    /// When unbroken counting began, if that is later than the last activity.
     pub(crate) counting: Option<EpochSeconds>,
     pub(crate) limit: EpochSeconds,
     pub(crate) lifetime: Option<EpochSeconds>,
-    /// Where people read it: the second that it is. Records have epoch seconds.
+    /// The current second, for output to people. Audit events use epoch seconds.
     pub(crate) now: Option<EpochSeconds>,
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Why<'_> {
             Reason::Operator => write!(f, "an operator ended it, idle {idle} s"),
         }?;
         if let Some(counting) = self.counting {
-            write!(f, ", counted again from {} on", at(counting))?;
+            write!(f, ", counted since {}", at(counting))?;
         }
         write!(f, ", last activity {} by {}", at(self.last_activity), self.source)
     }

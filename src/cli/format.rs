@@ -92,7 +92,7 @@ pub(super) fn session(explained: &Explained) -> String {
         lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.by_whom()));
     }
     if let Some(end) = &view.end {
-        let label = if view.state == State::Ended { "ended" } else { "over since" };
+        let label = if view.state == State::Ended { "ended" } else { "overdue since" };
         lines.add(label, &format!("{}  by {}", when(end.at), end.reason));
     }
     if *silent > 0 {

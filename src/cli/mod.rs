@@ -3,7 +3,8 @@
 //! ```text
 //!  command ─► connect: find the listener ─► client: send the request ─► format: text, or JSON unchanged
 //! ```
-//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains failures.
+//! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains
+//! failures.
 
 mod client;
 mod connect;

@@ -1,4 +1,4 @@
-//! The app: what all its connections share.
+//! The state shared by all connections of the app.
 
 use super::Watch;
 use super::logins::Logins;
@@ -6,7 +6,7 @@ use crate::session::SessionId;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// What all connections share.
+/// The app.
 pub(super) struct App {
     pub(super) logins: Logins,
     pub(super) watch: Arc<dyn Watch>,
@@ -18,8 +18,8 @@ impl App {
         Self { logins: Logins::default(), watch, stop }
     }
 
-    /// Lets a user in, and issues a token.
-    pub(super) fn let_in(&self, username: &str) -> String {
+    /// Logs a user in and issues a token.
+    pub(super) fn log_in(&self, username: &str) -> String {
         let token = self.logins.begin(username);
         self.watch.logged_in(username, SessionId::of_token(token.as_bytes()));
         token

@@ -1,4 +1,4 @@
-//! The app: its HTTP side.
+//! The HTTP side of the app.
 
 use super::app::App;
 use super::watch::WatchBody;
@@ -15,9 +15,9 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-/// How much a file may weigh.
-pub(super) const MOST_UPLOAD: usize = 10 * 1024 * 1024;
-const MOST_JSON: usize = 64 * 1024;
+/// The largest upload, in bytes.
+pub(super) const MAX_UPLOAD_BYTES: usize = 10 * 1024 * 1024;
+const MAX_JSON_BYTES: usize = 64 * 1024;
 
 type AppResponse = Response<Either<Full<Bytes>, WatchBody>>;
 
@@ -52,7 +52,7 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> AppResponse {
         (&Method::GET, "/health") => done(&json!({ "status": "ok" })),
         (&Method::GET, "/demo/watch") => {
             let body = WatchBody::new(Arc::clone(app), request.uri().query().unwrap_or_default());
-            page::answer(StatusCode::OK, "text/event-stream", Either::Right(body))
+            page::respond(StatusCode::OK, "text/event-stream", Either::Right(body))
         }
         (&Method::GET, "/ws") => open_socket(app, request),
         (&Method::GET, path) => page::file(path).map(Either::Left),
@@ -66,7 +66,7 @@ async fn login(app: &App, request: Request<Incoming>) -> AppResponse {
     let (Some(username), Some(_)) = (given("username"), given("password")) else {
         return failed(StatusCode::UNAUTHORIZED, "Invalid username or password");
     };
-    done(&json!({ "success": true, "session_id": app.let_in(username), "username": username }))
+    done(&json!({ "success": true, "session_id": app.log_in(username), "username": username }))
 }
 
 async fn upload(app: &App, request: Request<Incoming>) -> AppResponse {
@@ -76,10 +76,10 @@ async fn upload(app: &App, request: Request<Incoming>) -> AppResponse {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            return failed(StatusCode::BAD_REQUEST, "The upload broke off");
+            return failed(StatusCode::BAD_REQUEST, "The upload was interrupted");
         };
         bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > MOST_UPLOAD {
+        if bytes > MAX_UPLOAD_BYTES {
             return failed(StatusCode::PAYLOAD_TOO_LARGE, "The file is too large");
         }
     }
@@ -113,9 +113,9 @@ fn open_socket(app: &Arc<App>, mut request: Request<Incoming>) -> AppResponse {
     response
 }
 
-/// The JSON of a request; `null` if there is none.
+/// The JSON body of a request, or `null`.
 async fn body_json(request: Request<Incoming>) -> Value {
-    let body = Limited::new(request.into_body(), MOST_JSON).collect().await;
+    let body = Limited::new(request.into_body(), MAX_JSON_BYTES).collect().await;
     body.ok().and_then(|body| serde_json::from_slice(&body.to_bytes()).ok()).unwrap_or_default()
 }
 
@@ -124,17 +124,17 @@ fn token_in(body: &Value) -> Option<String> {
 }
 
 fn done(body: &Value) -> AppResponse {
-    json_answer(StatusCode::OK, body)
+    json_response(StatusCode::OK, body)
 }
 
 fn failed(status: StatusCode, error: &str) -> AppResponse {
-    json_answer(status, &json!({ "success": false, "error": error }))
+    json_response(status, &json!({ "success": false, "error": error }))
 }
 
 fn no_such_session() -> AppResponse {
     failed(StatusCode::UNAUTHORIZED, "Invalid or expired session")
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> AppResponse {
-    page::answer(status, "application/json", Either::Left(Full::new(Bytes::from(body.to_string()))))
+fn json_response(status: StatusCode, body: &Value) -> AppResponse {
+    page::respond(status, "application/json", Either::Left(Full::new(Bytes::from(body.to_string()))))
 }

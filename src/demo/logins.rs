@@ -1,4 +1,4 @@
-//! The app's logins. They last until a logout.
+//! The app's logins. They last until logout.
 
 use crate::session::SessionId;
 use parking_lot::Mutex;
@@ -6,18 +6,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// The logins of the app. They do not expire: the app has no idle timeout.
+/// The logins of the app. They never expire, because the app has no idle timeout.
 #[derive(Default)]
 pub(super) struct Logins(Mutex<HashMap<SessionId, Login>>);
 
 struct Login {
     username: String,
-    /// Wakes the socket that is authenticated with this token: another one has taken its place.
+    /// Wakes the socket authenticated with this token when another one replaces it.
     socket: Option<Arc<Notify>>,
 }
 
 impl Logins {
-    /// Lets a user in, and issues a token: 32 random bytes in base64url, as Python's `secrets.token_urlsafe(32)`.
+    /// Logs a user in and issues a token: 32 random bytes in base64url, like Python's `secrets.token_urlsafe(32)`.
     pub(super) fn begin(&self, username: &str) -> String {
         let token = base64url(&rand::random::<[u8; 32]>());
         let login = Login { username: username.to_owned(), socket: None };
@@ -25,7 +25,7 @@ impl Logins {
         token
     }
 
-    /// Whose token this is.
+    /// The username of a token.
     pub(super) fn username(&self, token: &str) -> Option<String> {
         self.0.lock().get(&SessionId::of_token(token.as_bytes())).map(|login| login.username.clone())
     }
@@ -35,7 +35,7 @@ impl Logins {
         self.0.lock().contains_key(session)
     }
 
-    /// Makes `socket` the one socket of the token, and wakes the one before it. Gives the username.
+    /// Makes `socket` the only socket of the token and wakes the previous one. Returns the username.
     pub(super) fn take_socket(&self, token: &str, socket: &Arc<Notify>) -> Option<String> {
         let mut logins = self.0.lock();
         let login = logins.get_mut(&SessionId::of_token(token.as_bytes()))?;
@@ -47,14 +47,14 @@ impl Logins {
         Some(login.username.clone())
     }
 
-    /// Forgets `socket`, where it is still the one socket of some token.
+    /// Forgets `socket` if it is still the socket of a token.
     pub(super) fn leave_socket(&self, socket: &Arc<Notify>) {
         for login in self.0.lock().values_mut() {
             login.socket.take_if(|current| Arc::ptr_eq(current, socket));
         }
     }
 
-    /// Ends a login. An open socket stays, as it does in the app that is imitated.
+    /// Ends a login. An open socket stays open, as in the real app.
     pub(super) fn end(&self, token: &str) -> bool {
         self.0.lock().remove(&SessionId::of_token(token.as_bytes())).is_some()
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn base64url_is_that_of_rfc_4648() {
+    fn base64url_matches_rfc_4648() {
         for (bytes, text) in
             [("", ""), ("f", "Zg"), ("fo", "Zm8"), ("foo", "Zm9v"), ("foob", "Zm9vYg"), ("\u{7ff}", "378")]
         {

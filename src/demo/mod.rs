@@ -1,21 +1,21 @@
-//! The demo: a small app that has no idle timeout at all, and a page that shows what idlegate makes of it.
+//! The demo: a small app without an idle timeout, and a page that shows idlegate enforcing one.
 //!
 //! ```text
 //!  browser ──► idlegate ──► this app
 //!    page        │           /api/…        logins, uploads          (http.rs, logins.rs)
 //!                │           /ws           in-band token, programs  (socket.rs, program.rs)
-//!                │           /demo/watch   what idlegate sees       (watch.rs)
+//!                │           /demo/watch   what idlegate knows      (watch.rs)
 //!                └─ Watch ─► (same process)
 //! ```
-//! The app speaks the wire of the classroom app that idlegate was written for. A login lasts until its logout, and
-//! nothing here looks at idle time: whatever ends a session in the demo, it was the proxy.
+//! The app speaks the protocol of the classroom app that idlegate was written for. A login lasts until its logout.
+//! Nothing in the app looks at idle time, so every idle end in the demo comes from the proxy.
 
 mod app;
-mod events;
 mod http;
 mod logins;
 mod page;
 mod program;
+mod report;
 mod socket;
 mod start;
 #[cfg(test)]
@@ -31,10 +31,10 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-/// The configuration of the demo. Its caller overrides `listen` and `upstream`.
+/// The configuration of the demo. `start` overrides `listen` and `upstream`.
 pub const CONFIG: &str = include_str!("demo.toml");
 
-/// What the proxy knows of a session, for the page to show.
+/// What the proxy knows of a session, for the page.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Glance {
     /// `live` or `ended`.
@@ -43,18 +43,18 @@ pub struct Glance {
     pub source: &'static str,
     /// Milliseconds since the last activity.
     pub idle_ms: u64,
-    /// How many idle seconds are allowed.
+    /// The idle timeout in seconds.
     pub limit_seconds: u64,
     /// Open connections of the session.
     pub connections: usize,
 }
 
-/// Looks a session up by its session id, without touching it.
+/// Looks up a session by its id, without refreshing it.
 pub trait Watch: Send + Sync + 'static {
-    /// What is known of `session`; `None` where nothing is.
+    /// What is known of `session`, or `None` if it is unknown.
     fn glance(&self, session: &SessionId) -> Option<Glance>;
 
-    /// The app has let a user in, by a session id of its own.
+    /// The app has logged a user in.
     fn logged_in(&self, _username: &str, _session: SessionId) {}
 }
 

@@ -1,4 +1,4 @@
-//! The page: its files, and the headers every answer of the app carries.
+//! The files of the page, and the headers of every response of the app.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -18,16 +18,16 @@ const FILES: [(&str, &str, &str); 6] = [
 
 const POLICY: &str = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The file at `path`. As in the app that is imitated, every path that is not known is the page.
+/// The file at `path`. As in the real app, every unknown path is the page.
 pub(super) fn file(path: &str) -> http::Response<Full<Bytes>> {
     let known = FILES.iter().find(|(name, _, _)| *name == path);
     let (media_type, content) =
         known.map_or(("text/html; charset=utf-8", HTML), |(_, kind, content)| (*kind, *content));
-    answer(StatusCode::OK, media_type, Full::new(Bytes::from_static(content.as_bytes())))
+    respond(StatusCode::OK, media_type, Full::new(Bytes::from_static(content.as_bytes())))
 }
 
-/// An answer with the headers that all of them carry.
-pub(super) fn answer<B>(status: StatusCode, media_type: &'static str, body: B) -> http::Response<B> {
+/// A response with the common headers.
+pub(super) fn respond<B>(status: StatusCode, media_type: &'static str, body: B) -> http::Response<B> {
     let mut response = http::Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = HeaderMap::from_iter([

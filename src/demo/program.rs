@@ -1,20 +1,20 @@
-//! Programs, as the app runs them: it knows `print("…")` and `time.sleep(…)`, and passes over the rest.
+//! Programs that the app runs. It understands `print("…")` and `time.sleep(…)` and ignores everything else.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// What a running program sends.
+/// The output of a running program.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum Output {
-    /// It printed this.
+    /// A printed line.
     Text(String),
-    /// It came to its end.
+    /// The program has ended.
     Finished,
 }
 
-/// The program a socket runs; there may be none.
+/// The program that a socket runs, if any.
 #[derive(Default)]
 pub(super) struct Program {
     steps: VecDeque<ProgramStep>,
@@ -27,19 +27,19 @@ enum ProgramStep {
     Finish,
 }
 
-/// How long one `time.sleep` lasts at most.
+/// The longest `time.sleep`, in seconds.
 const MAX_SLEEP: f64 = 60.0;
-/// How many lines of a program are run.
-const MOST_LINES: usize = 500;
+/// The longest program, in lines.
+const MAX_LINES: usize = 500;
 
 impl Program {
     /// Starts the program in `code`.
     pub(super) fn start(code: &str) -> Self {
-        let lines = code.lines().take(MOST_LINES).filter_map(step_of);
+        let lines = code.lines().take(MAX_LINES).filter_map(step_of);
         Self { steps: lines.chain([ProgramStep::Finish]).collect(), asleep: None }
     }
 
-    /// Runs up to the next output; for ever if there is none. Loses nothing when dropped halfway.
+    /// Runs until the next output, or forever if there is none. Cancel safe.
     pub(super) async fn run(&mut self) -> Output {
         loop {
             if let Some(sleep) = &mut self.asleep {
@@ -80,7 +80,7 @@ mod tests {
         let code = "# a comment\nprint(\"one\")\ntime.sleep(0.02)\n  print( 'two' )\nprint(6 * 7)\ntime.sleep(-1)";
         let mut program = Program::start(code);
         assert_eq!(program.run().await, Output::Text("one".into()));
-        // Dropped in its sleep, it goes on from there.
+        // Dropping the future during a sleep does not restart the sleep.
         assert_eq!(program.run().now_or_never(), None);
         assert_eq!(program.run().await, Output::Text("two".into()));
         assert_eq!(program.run().await, Output::Text("6 * 7".into()));

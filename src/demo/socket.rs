@@ -1,4 +1,4 @@
-//! The app: its WebSocket.
+//! The WebSocket side of the app.
 
 use super::app::App;
 use super::program::{Output, Program};
@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 const PING_EVERY: Duration = Duration::from_secs(45);
-const MOST_MESSAGE: usize = 10 * 1024 * 1024;
+const MAX_MESSAGE_BYTES: usize = 10 * 1024 * 1024;
 /// How long a client may take to answer a Close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const LOGGED_IN_ELSEWHERE: u16 = 4001;
@@ -29,9 +29,10 @@ struct Conversation<'a, S> {
     program: Program,
 }
 
-/// Speaks on one WebSocket whose handshake is done, until it ends.
+/// Serves one WebSocket after its handshake, until it ends.
 pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(stream: S, app: &App) {
-    let config = WebSocketConfig::default().max_message_size(Some(MOST_MESSAGE)).max_frame_size(Some(MOST_MESSAGE));
+    let config =
+        WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE_BYTES)).max_frame_size(Some(MAX_MESSAGE_BYTES));
     let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
     let replaced = Arc::new(Notify::new());
     let mut conversation =
@@ -53,8 +54,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         loop {
             tokio::select! {
                 message = self.socket.next() => match message {
-                    // Bytes that are no text are ignored like text that is no JSON.
-                    Some(Ok(Message::Text(text))) => self.receive(&text).await?,
+                    // Binary messages are ignored, like text that is not JSON.
+                    Some(Ok(Message::Text(text))) => self.handle(&text).await?,
                     Some(Ok(_)) => {}
                     Some(Err(Error::Capacity(_))) => return self.refuse_size().await,
                     Some(Err(error)) => return Err(error),
@@ -75,15 +76,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         }
     }
 
-    async fn receive(&mut self, text: &str) -> Result<(), Error> {
+    async fn handle(&mut self, text: &str) -> Result<(), Error> {
         let Ok(message) = serde_json::from_str::<Value>(text) else { return Ok(()) };
         let field = |name: &str| message.get(name).and_then(Value::as_str);
         match field("cmd") {
             Some("authenticate") => {
-                // With a username and a password on the socket, the app issues the token here.
+                // A username and password on the socket are a login: the app issues a token here.
                 let issued = match (field("username"), field("password")) {
                     (Some(username), Some(password)) if !username.is_empty() && !password.is_empty() => {
-                        Some(self.app.let_in(username))
+                        Some(self.app.log_in(username))
                     }
                     _ => None,
                 };
@@ -111,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
         self.socket.send(Message::text(message.to_string())).await
     }
 
-    /// The rest of a message that is too big is read past, or the reset of the connection would swallow the Close.
+    /// Discards the rest of a message that is too big. Otherwise a connection reset could discard the Close.
     async fn refuse_size(&mut self) -> Result<(), Error> {
         self.socket
             .send(Message::Close(Some(CloseFrame { code: CloseCode::Size, reason: "message too big".into() })))
@@ -124,9 +125,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
 
     async fn close(&mut self, code: CloseCode, reason: &'static str) -> Result<(), Error> {
         self.socket.close(Some(CloseFrame { code, reason: reason.into() })).await?;
-        let rest = async { while let Some(Ok(_)) = self.socket.next().await {} };
-        // A client that does not answer is not waited for: the sockets close with the conversation.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, rest).await;
+        let closing = async { while let Some(Ok(_)) = self.socket.next().await {} };
+        // After the timeout the connection is dropped without the client's Close.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
-//! The demo as it is started: the app, and the proxy in front of it.
+//! Starts the demo: the app, and the proxy in front of it.
 
-use super::events::{LoggedIn, print_sessions};
+use super::report::{LoggedIn, report_sessions};
 use super::{CONFIG, Glance, Watch, serve};
 use crate::config::Config;
 use crate::listen::StartError;
@@ -15,15 +15,15 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// The demo's default address, if it is free: the port that the first app's page dials.
-const USUAL: SocketAddr = SocketAddr::new(LOCALHOST, 10086);
+/// The default address, if it is free. It has the port that the page of the real app uses.
+const DEFAULT: SocketAddr = SocketAddr::new(LOCALHOST, 10086);
 const ANY: SocketAddr = SocketAddr::new(LOCALHOST, 0);
 
-/// How often a free port is looked for: another program may take it before the demo does.
+/// How many free ports are tried, because another program may take one before the demo does.
 const ATTEMPTS: usize = 10;
 
-/// How many logins may wait for their line. Further ones get none.
-const MAX_LOGINS: usize = 1000;
+/// The capacity of the login queue. Further logins are not printed.
+const MAX_QUEUED_LOGINS: usize = 1000;
 
 /// A demo that is ready to be served.
 #[derive(Debug)]
@@ -33,18 +33,18 @@ pub struct Demo {
     address: SocketAddr,
 }
 
-/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port if that is taken. The operators'
-/// page is on the next port, or on a free one if that is taken.
+/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port where that is taken. The page of
+/// operators is on the next port, or on a free one where that is taken.
 ///
 /// # Errors
-/// No port can be had.
+/// If no port is available.
 pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
     let app = TcpListener::bind(ANY).await?;
     let upstream = app.local_addr()?;
     let proxy = match listen {
         Some(listen) if listen.port() != 0 => proxy(listen, upstream).await,
         Some(any) => proxy_on_a_free_port(any, upstream).await,
-        None => match proxy(USUAL, upstream).await {
+        None => match proxy(DEFAULT, upstream).await {
             Err(StartError::Listen { .. }) => proxy_on_a_free_port(ANY, upstream).await,
             started => started,
         },
@@ -54,7 +54,7 @@ pub async fn start(listen: Option<SocketAddr>) -> io::Result<Demo> {
     Ok(Demo { app, proxy, address })
 }
 
-/// The port must be known before the proxy starts, so that the operators' page can be next to it.
+/// Chooses the port before the proxy starts, so that the operators' page can use the next one.
 async fn proxy_on_a_free_port(any: SocketAddr, upstream: SocketAddr) -> Result<Server, StartError> {
     let mut attempts = 1;
     loop {
@@ -69,7 +69,7 @@ async fn proxy_on_a_free_port(any: SocketAddr, upstream: SocketAddr) -> Result<S
 async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<Server, StartError> {
     if let Some(next) = next_to(listen) {
         match proxy_and_operators(listen, next, upstream).await {
-            // The other listener: `listen` itself could be had.
+            // Only the operators' port is taken.
             Err(StartError::Listen { key, .. }) if key != "`listen`" => {}
             started => return started,
         }
@@ -77,7 +77,7 @@ async fn proxy(listen: SocketAddr, upstream: SocketAddr) -> Result<Server, Start
     proxy_and_operators(listen, ANY, upstream).await
 }
 
-/// The address of the operators' page. On loopback, wherever the demo listens: it needs no token.
+/// The address of the operators' page: the next port. Always on loopback, because the page requires no token.
 fn next_to(address: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(LOCALHOST, address.port().checked_add(1)?))
 }
@@ -98,56 +98,53 @@ async fn proxy_and_operators(
 }
 
 impl Demo {
-    /// Where the page is.
+    /// The URL of the app's page.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
-    /// Where the page of operators is.
+    /// The URL of the operators' page.
     ///
     /// # Errors
     /// The system's.
     pub fn operators_url(&self) -> io::Result<String> {
         let admin = self.proxy.admin_address()?;
-        admin.map(|admin| format!("{admin}/")).ok_or_else(|| io::Error::other("the demo has no page of operators"))
+        admin.map(|admin| format!("{admin}/")).ok_or_else(|| io::Error::other("the demo has no operators' page"))
     }
 
-    /// What is not where one would look for it, and why; lines for the terminal.
+    /// Lines for the terminal about ports that are not the default ones, and why.
     ///
     /// # Errors
     /// The system's.
     pub fn elsewhere(&self, asked: Option<SocketAddr>) -> io::Result<Vec<String>> {
         let mut lines = Vec::new();
-        if asked.is_none() && self.address != USUAL {
-            lines.push(format!("  Port {} is taken by another program, so the demo has another one.\n", USUAL.port()));
+        if asked.is_none() && self.address != DEFAULT {
+            lines.push(format!("  Port {} is in use, so the demo uses another port.\n", DEFAULT.port()));
         }
         let operators = self.operators_url()?;
         if let Some(next) = next_to(self.address)
             && operators != format!("http://{next}/")
         {
-            lines.push(format!(
-                "  Port {} is taken by another program, so the operators' page has another one.\n",
-                next.port()
-            ));
+            lines.push(format!("  Port {} is in use, so the operators' page uses another port.\n", next.port()));
         }
         Ok(lines)
     }
 
-    /// Serves the app and the proxy until dropped, and prints a line for each login and each end of a session.
+    /// Serves the app and the proxy until dropped. Prints a line for each login and for each end of a session.
     pub async fn run(self, print: impl Fn(String)) {
         let registry = Arc::clone(self.proxy.registry());
-        let (logins, logged_in) = mpsc::channel(MAX_LOGINS);
+        let (logins, logged_in) = mpsc::channel(MAX_QUEUED_LOGINS);
         let watch = Arc::new(Watched { registry: Arc::clone(&registry), logins });
         tokio::select! {
             never = serve(self.app, watch) => match never {},
-            () = print_sessions(&registry, logged_in, print) => {}
+            () = report_sessions(&registry, logged_in, print) => {}
             () = self.proxy.run() => {}
         }
     }
 }
 
-/// The proxy's sessions, for the page to look at.
+/// Gives the page access to the proxy's sessions.
 struct Watched {
     registry: Arc<Registry>,
     logins: mpsc::Sender<LoggedIn>,
@@ -156,21 +153,21 @@ struct Watched {
 impl Watch for Watched {
     fn glance(&self, session: &SessionId) -> Option<Glance> {
         let session = self.registry.known(*session)?;
-        let latest = session.activity_record().last();
+        let last = session.activity_record().last();
         let (state, source) = match session.ended() {
             Some(ended) => ("ended", ended.source),
-            None => ("live", latest.source),
+            None => ("live", last.source),
         };
         Some(Glance {
             state,
             source: source.name(),
-            idle_ms: self.registry.clock().now().since(latest.at),
+            idle_ms: self.registry.clock().now().since(last.at),
             limit_seconds: self.registry.limits().timeout,
             connections: session.connections(),
         })
     }
     fn logged_in(&self, username: &str, session: SessionId) {
-        // If too many wait, this one gets no line.
+        // If the queue is full, this login is not printed.
         let _ = self.logins.try_send(LoggedIn { username: username.to_owned(), session });
     }
 }

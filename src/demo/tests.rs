@@ -1,4 +1,4 @@
-//! The app's wire, as a client meets it: real sockets on a port of the system's choice.
+//! The app's protocol as a client sees it, over real sockets on a free port.
 
 use super::{Glance, Watch, serve};
 use crate::session::SessionId;
@@ -124,7 +124,7 @@ async fn json_of(response: http::Response<Incoming>) -> (StatusCode, Value) {
 }
 
 #[test]
-fn the_configuration_is_toml() {
+fn the_demo_configuration_is_valid_toml() {
     let table: toml::Table = toml::from_str(super::CONFIG).unwrap();
     assert_eq!(table["idle"]["timeout"].as_str(), Some("30s"));
     assert_eq!(table["token"].as_array().map(Vec::len), Some(6));
@@ -153,7 +153,7 @@ async fn bad_requests_are_refused() {
     for body in [json!(null), json!({ "username": "ada" }), json!({ "username": " ", "password": "x" })] {
         assert_eq!(demo.post("/api/login", &body).await.0, StatusCode::UNAUTHORIZED);
     }
-    let too_much = demo.upload(&demo.login().await, super::http::MOST_UPLOAD + 1).await;
+    let too_much = demo.upload(&demo.login().await, super::http::MAX_UPLOAD_BYTES + 1).await;
     assert_eq!(too_much.0, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(json_of(demo.get("/ws").await).await.0, StatusCode::BAD_REQUEST);
     let head = demo.send(Request::head("/health").body(Full::default()).unwrap()).await;
@@ -165,7 +165,7 @@ async fn a_socket_authenticates_in_band_and_runs_programs() {
     let demo = Demo::start().await;
     let mut socket = demo.open().await;
     let refusal = json!({ "type": "error", "message": "Invalid or expired session" });
-    // A bad token leaves the socket open, and so does text that is no JSON.
+    // A bad token or invalid JSON leaves the socket open.
     assert_eq!(socket.authenticate("no such token").await, refusal);
     socket.0.send(Message::text("{")).await.unwrap();
     let welcome = socket.authenticate(&demo.login().await).await;
@@ -196,8 +196,8 @@ async fn a_second_socket_replaces_the_first() {
         assert_eq!(first.authenticate(&token).await["type"], "auth_success");
     }
     assert_eq!(second.authenticate(&token).await["type"], "auth_success");
-    let last = first.receive().await;
-    assert_eq!((&last["type"], &last["reason"]), (&json!("session_terminated"), &json!("logged_in_elsewhere")));
+    let message = first.receive().await;
+    assert_eq!((&message["type"], &message["reason"]), (&json!("session_terminated"), &json!("logged_in_elsewhere")));
     assert_eq!(first.close_code().await, 4001);
     second.say(&json!({ "cmd": "run", "code": "" })).await;
     assert_eq!(second.receive().await["type"], "finished");
@@ -212,7 +212,7 @@ async fn a_message_that_is_too_big_closes_with_1009() {
 }
 
 #[tokio::test]
-async fn the_watch_shows_what_the_proxy_knows() {
+async fn the_watch_reports_what_the_proxy_knows() {
     let glance = Glance { state: "live", source: "client-pong", idle_ms: 4210, limit_seconds: 30, connections: 1 };
     let demo = Demo::knowing(Some(glance)).await;
     let token = demo.login().await;
@@ -243,7 +243,7 @@ async fn the_watch_shows_what_the_proxy_knows() {
 }
 
 #[tokio::test]
-async fn every_unknown_path_is_the_page_and_it_loads_nothing_foreign() {
+async fn every_unknown_path_is_the_page_and_it_loads_nothing_from_other_hosts() {
     let demo = Demo::start().await;
     for (path, media_type) in [
         ("/", "text/html"),

@@ -1,6 +1,6 @@
-//! `GET /demo/watch`: idlegate's view of a session, as Server-Sent Events, twice a second.
+//! `GET /demo/watch`: what idlegate knows of a session, twice a second, as Server-Sent Events.
 //!
-//! The request carries a session id and no token, so it passes the proxy untracked and refreshes nothing.
+//! The request carries a session id and no token, so watching does not refresh the session.
 
 use super::app::App;
 use crate::session::SessionId;
@@ -14,9 +14,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::Interval;
 
-const EVERY: Duration = Duration::from_millis(500);
+const INTERVAL: Duration = Duration::from_millis(500);
 
-/// A body without end: one event at once, then one at every tick.
+/// An endless body: one event at once, then one per interval.
 pub(super) struct WatchBody {
     app: Arc<App>,
     session: Option<SessionId>,
@@ -24,15 +24,15 @@ pub(super) struct WatchBody {
 }
 
 impl WatchBody {
-    /// Watches the session that the `query` names by its session id.
+    /// Watches the session whose id is in `query`.
     pub(super) fn new(app: Arc<App>, query: &str) -> Self {
         let session = query.split('&').find_map(|pair| pair.strip_prefix("session=")).and_then(SessionId::from_hex);
-        let mut tick = tokio::time::interval(EVERY);
+        let mut tick = tokio::time::interval(INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         Self { app, session, tick }
     }
 
-    /// `app_login` is whether the app itself would still accept the token.
+    /// `app_login`: whether the app itself would still accept the token.
     fn event(&self) -> Value {
         let app_login = self.session.as_ref().is_some_and(|session| self.app.logins.holds(session));
         match self.session.as_ref().and_then(|session| self.app.watch.glance(session)) {

@@ -1,4 +1,4 @@
-//! The fields of a line, as readers of logfmt take them: `key=value`, and the value in quotes where it needs them.
+//! Formats the fields of a line as logfmt: `key=value`, with quotes around the value if it needs them.
 
 use std::fmt::{self, Debug};
 use tracing::field::{Field, Visit};
@@ -29,7 +29,7 @@ impl Fields<'_> {
     fn write(&mut self, field: &Field, value: &str) {
         let space = if std::mem::take(&mut self.is_first) { "" } else { " " };
         let written = if field.name() == "message" {
-            // A line is a line, whatever stands in its sentence.
+            // A message must not break the line.
             write!(self.target, "{space}{}", value.replace('\n', "; "))
         } else {
             write!(self.target, "{space}{}={}", field.name(), Value(value))
@@ -60,7 +60,8 @@ impl VisitFmt for Fields<'_> {
     }
 }
 
-/// A value, in quotes where it has spaces, quotes, `=` or characters of control; those are escaped as in JSON.
+/// A value. It is quoted if it is empty or has spaces, quotes, backslashes, `=` or control characters, and escaped as
+/// in JSON.
 struct Value<'v>(&'v str);
 
 impl fmt::Display for Value<'_> {
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_quoted_where_a_reader_would_stop() {
+    fn a_value_is_quoted_only_if_it_needs_quotes() {
         for (value, written) in [
             ("plain", "plain"),
             ("http://127.0.0.1:1/a?b", "http://127.0.0.1:1/a?b"),

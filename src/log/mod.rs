@@ -1,4 +1,4 @@
-//! The log on stderr. Logging never waits for a pipe without a reader.
+//! The log on stderr. Logging never blocks, even if stderr is a pipe that is not read.
 
 mod logfmt;
 
@@ -16,24 +16,24 @@ use tracing_subscriber::layer::{Layer, SubscriberExt as _};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// How many lines may wait to be written. More are lost.
+/// How many lines may be queued. Further lines are lost.
 const MAX_LINES: usize = 10_000;
 
-/// How the lines of the log are written.
+/// The format of log lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum LogFormat {
-    /// For people, and readers of logfmt: a sentence, and `key=value`.
+    /// A sentence and `key=value` fields, for people and logfmt parsers.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Logs to stderr from now on, and audit events to `audit`. Returns a guard that must live as long as anything is
+/// Starts the log on stderr, and the audit events to `audit`. Returns a guard that must live as long as anything is
 /// logged, and a function that changes the level.
 pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuard, impl Fn(LevelFilter) + use<>) {
-    let (stderr, written) = unhurried(io::stderr(), MAX_LINES, format);
-    // Lines of libraries below WARN are about themselves, not about sessions.
+    let (stderr, written) = non_blocking(io::stderr(), MAX_LINES, format);
+    // Libraries log only warnings and errors: the rest is not about sessions.
     let targets = |level: LevelFilter| {
         Targets::new()
             .with_target("idlegate", level)
@@ -48,32 +48,32 @@ pub fn begin(level: LevelFilter, format: LogFormat, audit: &Sink) -> (WorkerGuar
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(audit.layer()).init();
     let level = move |level| {
-        // It fails where nothing is logged any more.
+        // This fails only after the log has stopped.
         let _ = handle.reload(targets(level));
     };
     (written, level)
 }
 
-/// Colours only on a terminal, and only without `NO_COLOR` (<https://no-color.org>).
+/// Only a terminal gets colours, unless `NO_COLOR` is set (<https://no-color.org>).
 fn is_coloured() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// A writer that never blocks: its own thread writes, and lines beyond the queue's limit are lost.
-fn unhurried(to: impl Write + Send + 'static, max: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
-    // The counter of lost lines is created together with the thread that reports them.
+/// A writer that never blocks: a separate thread writes. Up to `capacity` lines are queued, and further lines are lost.
+fn non_blocking(to: impl Write + Send + 'static, capacity: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
+    // The counter of lost lines is made together with the thread that reports them.
     let lost = Arc::new(OnceLock::new());
     let lines = Lines { to, lost: Arc::clone(&lost), reported: 0, format };
-    let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(max).finish(lines);
+    let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(capacity).finish(lines);
     let _ = lost.set(writer.error_counter());
     (writer, written)
 }
 
-/// Where the thread writes.
+/// The output of the writer thread.
 struct Lines<W> {
     to: W,
     lost: Arc<OnceLock<ErrorCounter>>,
-    /// How many lost lines have been reported.
+    /// How many lost lines were reported.
     reported: usize,
     format: LogFormat,
 }
@@ -83,15 +83,16 @@ impl<W: Write> Write for Lines<W> {
         self.to.write(bytes)
     }
 
-    /// Called when no line waits any more: those that were lost would stand here.
+    /// Called when the queue is empty. Lost lines would have come next, so they are reported here.
     fn flush(&mut self) -> io::Result<()> {
         let lost = self.lost.get().map_or(0, ErrorCounter::dropped_lines);
         if lost > self.reported {
             let mut time = String::new();
-            // Without the time, the line is still true.
+            // If the time cannot be formatted, the line is written without it.
             let _ = SystemTime.format_time(&mut Writer::new(&mut time));
             let lines = counted(lost - self.reported, "line");
-            let message = format!("{lines} of the log are lost here: they came faster than they could be written");
+            let message =
+                format!("{lines} of the log are missing here: stderr was not read as fast as lines were written");
             match self.format {
                 LogFormat::Text => writeln!(self.to, "{time}  WARN {message}"),
                 LogFormat::Json => {
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
     use parking_lot::Mutex;
 
-    /// A pipe without a reader while it is locked.
+    /// A pipe that is not read while it is locked.
     #[derive(Clone, Default)]
     struct Pipe(Arc<Mutex<Vec<u8>>>);
 
@@ -125,12 +126,12 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_lost_are_counted_where_they_are_missing() {
+    fn lost_lines_are_counted_where_they_are_missing() {
         let pipe = Pipe::default();
-        let (mut log, written) = unhurried(pipe.clone(), 3, LogFormat::Text);
+        let (mut log, written) = non_blocking(pipe.clone(), 3, LogFormat::Text);
         let unread = pipe.0.lock();
         for number in 0..20 {
-            // At once, as a line of the log is: each write counts as one.
+            // In one write, like a log line: each write counts as one line.
             log.write_all(format!("line {number}\n").as_bytes()).unwrap();
         }
         let lost = log.error_counter().dropped_lines();
@@ -139,11 +140,11 @@ mod tests {
         let text = String::from_utf8(pipe.0.lock().clone()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         let (last, whole) = lines.split_last().unwrap();
-        // One may be in the thread's hand.
+        // The writer thread may hold one line.
         assert!((16..=17).contains(&lost), "{lost} lost: {text}");
         let kept: Vec<_> = (0..20 - lost).map(|number| format!("line {number}")).collect();
         assert_eq!(whole, kept);
-        let said = format!("  WARN {lost} lines of the log are lost here: ");
+        let said = format!("  WARN {lost} lines of the log are missing here: ");
         assert!(last.contains(&said) && last.starts_with("20"), "{last}");
     }
 }

@@ -1,4 +1,4 @@
-//! Notifies the service manager (`NOTIFY_SOCKET`): ready, reloading, stopping, status and watchdog.
+//! Notifications to the service manager (`NOTIFY_SOCKET`): ready, reloading, stopping, status and watchdog.
 
 use crate::counted::counted;
 use crate::registry::Registry;
@@ -12,95 +12,95 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// How often the line of the status is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often the status line is checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long after its grace period idlegate may be taken for hung.
+/// How long after its grace period the service manager may treat idlegate as hung.
 const BEYOND_GRACE: Duration = Duration::from_secs(5);
 
-/// How many notifications may wait. A service manager that reads none delays nothing, and misses some.
-const MAX_WAITING: usize = 16;
+/// The capacity of the message queue. If the service manager does not read, further messages are dropped.
+const MAX_QUEUED: usize = 16;
 
-/// The service manager, where there is one. Cheap to clone.
+/// The service manager, if there is one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Manager {
     messages: Option<SyncSender<String>>,
     registry: Arc<Registry>,
     shutdown: Shutdown,
-    /// Whether the configuration, as it was last edited, is refused.
+    /// Whether the last reload was refused.
     refused: Arc<AtomicBool>,
-    /// The last status sent. A status is sent only when it changes.
+    /// The last status line sent. A new one is sent when it differs.
     status: Arc<Mutex<String>>,
 }
 
 impl Manager {
-    /// The service manager that started this process, if it wants notifications.
+    /// The service manager of this process, if it expects notifications.
     #[must_use]
     pub fn of_this_process(registry: Arc<Registry>, shutdown: Shutdown) -> Self {
         let messages = std::env::var_os("NOTIFY_SOCKET").map(|_| {
-            let (messages, waiting) = sync_channel(MAX_WAITING);
-            // Sending may block, which no thread of the proxy may.
+            let (messages, waiting) = sync_channel(MAX_QUEUED);
+            // Sending may block, so it has its own thread.
             std::thread::spawn(move || deliver(&waiting));
             messages
         });
         Self { messages, registry, shutdown, refused: Arc::default(), status: Arc::default() }
     }
 
-    /// idlegate listens everywhere.
+    /// All listeners are open.
     pub fn ready(&self) {
-        self.notify_with_status(&[NotifyState::Ready]);
+        self.send_with_status(&[NotifyState::Ready]);
     }
 
-    /// The configuration is read again. [`Manager::reloaded`] must follow.
+    /// A reload begins. [`Manager::reloaded`] must follow.
     pub fn reloading(&self) {
         if self.shutdown.phase() >= Phase::Stopping {
             return;
         }
-        // systemd fails a reload without a time stamp; the clock cannot fail.
+        // systemd requires a timestamp for a reload. Reading this clock cannot fail.
         if let Ok(now) = NotifyState::monotonic_usec_now() {
-            self.notify(&[NotifyState::Reloading, now]);
+            self.send(&[NotifyState::Reloading, now]);
         }
     }
 
-    /// It was read, and either is in force or was refused.
+    /// The reload is done. The new configuration is in force, or it was refused.
     pub fn reloaded(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);
-        // Stopping means not ready any more.
+        // A stopping process must not report ready again.
         if self.shutdown.phase() < Phase::Stopping {
             self.ready();
         }
     }
 
-    /// idlegate stops, and announces its grace period, which the unit need not know.
+    /// idlegate is stopping. It asks for its grace period, so the unit need not configure it.
     pub fn stopping(&self) {
         let needed = self.shutdown.left() + BEYOND_GRACE;
         let needed = NotifyState::ExtendTimeoutUsec(u32::try_from(needed.as_micros()).unwrap_or(u32::MAX));
-        self.notify_with_status(&[NotifyState::Stopping, needed]);
+        self.send_with_status(&[NotifyState::Stopping, needed]);
     }
 
-    /// Keeps the status current and feeds the watchdog, for ever. A task among those of the tunnels, not a thread,
-    /// which would live on while the proxy hangs. It feeds the watchdog only when the registry has made progress, which
-    /// shares its thread with accepting.
+    /// Keeps the status line up to date and feeds the watchdog, forever. It is a task on the runtime of the tunnels,
+    /// because a separate thread could go on while the proxy hangs. It feeds the watchdog only if the registry's task
+    /// has made progress, which shares its thread with accepting.
     pub async fn follow(self) -> Infallible {
         let watched = sd_notify::watchdog_enabled();
-        // Due after half of that time, since the registry may need some of it.
-        let pause = watched.map_or(LOOK_EVERY, |most| LOOK_EVERY.min(most / 4));
+        // systemd recommends half of the timeout. A quarter leaves time for the registry's task.
+        let pause = watched.map_or(CHECK_INTERVAL, |timeout| CHECK_INTERVAL.min(timeout / 4));
         let mut steps = self.registry.steps();
         loop {
             tokio::time::sleep(pause).await;
             let now = self.registry.steps();
             if watched.is_some() && now != steps {
-                self.notify(&[NotifyState::Watchdog]);
+                self.send(&[NotifyState::Watchdog]);
                 steps = now;
             }
-            if *self.status.lock() != self.line() {
-                self.notify_with_status(&[]);
+            if *self.status.lock() != self.status_line() {
+                self.send_with_status(&[]);
             }
         }
     }
 
-    /// How it goes, in one line.
-    fn line(&self) -> String {
+    /// The status line.
+    fn status_line(&self) -> String {
         let metrics = self.registry.metrics();
         let store = if metrics.store.is_up() { "up" } else { "out" };
         let mut line = format!(
@@ -113,28 +113,28 @@ impl Manager {
             line = format!("{}; {line}", self.shutdown.phase().name());
         }
         if self.refused.load(Ordering::Relaxed) {
-            let _ = write!(line, "; the edited configuration is refused, see the log");
+            let _ = write!(line, "; the edited configuration was refused, see the log");
         }
         line
     }
 
-    /// Sends a notification together with the current status.
-    fn notify_with_status(&self, states: &[NotifyState<'_>]) {
-        // Held until it is sent: of two concurrent status lines, the later one must be the last.
+    /// Sends notifications together with the status line.
+    fn send_with_status(&self, states: &[NotifyState<'_>]) {
+        // Locked until sent, so that an older line cannot overwrite a newer one.
         let mut status = self.status.lock();
-        let line = self.line();
-        if self.notify(&[states, &[NotifyState::Status(&line)]].concat()) {
+        let line = self.status_line();
+        if self.send(&[states, &[NotifyState::Status(&line)]].concat()) {
             *status = line;
         }
     }
 
-    /// Whether it accepts notifications, if there is one.
-    fn notify(&self, states: &[NotifyState<'_>]) -> bool {
+    /// Queues notifications. Returns false if the queue is full.
+    fn send(&self, states: &[NotifyState<'_>]) -> bool {
         let Some(messages) = &self.messages else { return true };
         let message: Vec<_> = states.iter().map(ToString::to_string).collect();
         let taken = messages.try_send(message.join("\n")).is_ok();
         if !taken {
-            tracing::debug!("the service manager accepts no notifications");
+            tracing::debug!("the service manager does not read its notifications; some were dropped");
         }
         taken
     }

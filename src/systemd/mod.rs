@@ -1,11 +1,11 @@
-//! systemd's protocols for services, which other service managers use as well.
+//! Socket activation and notification, in the protocols of systemd, which other service managers support too.
 //!
-//! `sockets` takes over sockets that were opened before idlegate starts, so that a restart refuses no connection.
-//! `manager` sends status and watchdog notifications. Without a service manager, nothing here does anything.
+//! `sockets` takes sockets that the service manager opened, so that a restart refuses no connection. `manager` sends
+//! the status and watchdog messages. Without a service manager this module does nothing.
 
 mod manager;
 mod sockets;
 
 pub use manager::Manager;
 pub(crate) use sockets::Socket;
-pub use sockets::{HandedOver, Unusable};
+pub use sockets::{HandedOver, UnusableSocket};

@@ -1,5 +1,5 @@
-//! Sockets passed by the service manager (`LISTEN_FDS`): they stay open while idlegate restarts, and new connections
-//! wait in them.
+//! Sockets opened by the service manager (`LISTEN_FDS`). They stay open during a restart, so new connections wait in
+//! their backlog.
 
 use listenfd::ListenFd;
 use rustix::io::ioctl_fionbio;
@@ -9,11 +9,11 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::{fmt, io};
 
-/// Any other socket is `listen`, whether its name is `idlegate` or, as systemd's default, that of its unit.
+/// A socket with any other name is `listen`. By default systemd names a socket after its unit.
 const HEALTH: &str = "health";
 const ADMIN: &str = "admin";
 
-/// The sockets that were handed over.
+/// The sockets passed in.
 #[derive(Debug, Default)]
 pub struct HandedOver {
     /// For clients.
@@ -31,12 +31,12 @@ pub(crate) enum Socket {
     Unix(UnixListener),
 }
 
-/// A descriptor that was handed over cannot be used.
+/// A passed-in file descriptor cannot be used.
 #[derive(Debug)]
-pub struct Unusable {
+pub struct UnusableSocket {
     /// Its number.
     descriptor: usize,
-    /// Its name; empty where it has none.
+    /// Its name, or empty.
     name: String,
     fault: SocketError,
 }
@@ -45,24 +45,24 @@ pub struct Unusable {
 enum SocketError {
     /// It is not a listening socket of this kind.
     Kind(&'static str),
-    /// Nothing is left for it to be.
+    /// There already is a socket for this purpose.
     Surplus,
     /// It cannot be set up.
     System(io::Error),
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for UnusableSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { descriptor, name, fault } = self;
-        write!(f, "descriptor {descriptor} (\"{name}\"), which was passed by the service manager, ")?;
+        write!(f, "socket activation: descriptor {descriptor} (\"{name}\") ")?;
         match fault {
             SocketError::Kind(kind) => write!(
                 f,
-                "is not a listening {kind} socket; in the socket unit write ListenStream= with an address and a port, and \
+                "is not a listening {kind} socket; in the socket unit, set ListenStream= to an address and a port, and \
                  Accept=no"
             ),
             SocketError::Surplus => f.write_str(
-                "is one too many; pass one socket for clients, and where wanted one each with \
+                "is one too many; pass one socket for clients, and optionally one each with \
                  FileDescriptorName=health and FileDescriptorName=admin",
             ),
             SocketError::System(error) => write!(f, "cannot be used: {error}; start idlegate without it"),
@@ -70,17 +70,18 @@ impl fmt::Display for Unusable {
     }
 }
 
-impl std::error::Error for Unusable {}
+impl std::error::Error for UnusableSocket {}
 
-/// The first of them is at 3 (`sd_listen_fds(3)`).
+/// The first passed-in descriptor (`sd_listen_fds(3)`).
 const FIRST: usize = 3;
 
 impl HandedOver {
-    /// Takes what was handed over to this process; once, and before any thread is started, since the variables are removed.
+    /// Takes the sockets passed to this process. Call it once, before any thread starts, because it removes the
+    /// variables from the environment.
     ///
     /// # Errors
     /// Which descriptor cannot be used, and why.
-    pub fn take() -> Result<Self, Unusable> {
+    pub fn take() -> Result<Self, UnusableSocket> {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut names = names.split(':').map(str::to_owned);
         let mut descriptors = ListenFd::from_env();
@@ -88,7 +89,7 @@ impl HandedOver {
         for index in 0..descriptors.len() {
             let name = names.next().unwrap_or_default();
             let used = taken.give(&mut descriptors, index, &name);
-            used.map_err(|fault| Unusable { descriptor: FIRST + index, name, fault })?;
+            used.map_err(|fault| UnusableSocket { descriptor: FIRST + index, name, fault })?;
         }
         Ok(taken)
     }
@@ -117,8 +118,8 @@ fn unix(descriptors: &mut ListenFd, index: usize) -> Result<UnixListener, Socket
     listening(descriptors.take_unix_listener(index), SocketError::Kind("TCP or Unix"))
 }
 
-/// Ready to be accepted from without blocking. A connection that inetd's way (`Accept=yes`) hands over is a socket of the
-/// same kind, and not one to accept from.
+/// Makes the socket non-blocking and checks that it listens. With `Accept=yes` (inetd style) the descriptor is a
+/// connection of the same socket type.
 fn listening<L: AsFd>(taken: io::Result<Option<L>>, kind: SocketError) -> Result<L, SocketError> {
     let Ok(Some(listener)) = taken else { return Err(kind) };
     ioctl_fionbio(&listener, true).map_err(|error| SocketError::System(error.into()))?;

@@ -69,19 +69,14 @@ async fn what_cannot_be_used_is_told_with_its_cure() {
     let sockets: [std::os::fd::OwnedFd; 4] = [connected.into(), file.into(), udp.into(), unix.into()];
     for socket in sockets {
         let told = Idlegate::fails_with_socket(socket, "idlegate");
-        let start = "idlegate: descriptor 3 (\"idlegate\"), which was passed by the service manager, is not a listening TCP socket; in the \
-                     socket unit write ListenStream=";
+        let start = "idlegate: socket activation: descriptor 3 (\"idlegate\") is not a listening TCP socket; in the \
+                     socket unit, set ListenStream=";
         assert!(told.starts_with(start), "{told}");
     }
     let told = Idlegate::fails_with_socket(UdpSocket::bind("127.0.0.1:0").unwrap(), "health");
     assert!(told.contains("is not a listening TCP or Unix socket; "), "{told}");
     let told = Idlegate::fails_with_socket(TcpListener::bind("127.0.0.1:0").unwrap(), "a.socket:a.socket");
-    assert!(
-        told.contains(
-            "descriptor 4 (\"a.socket\"), which was passed by the service manager, is one too many; pass one"
-        ),
-        "{told}"
-    );
+    assert!(told.contains("descriptor 4 (\"a.socket\") is one too many; pass one"), "{told}");
     // Whoever reaches it may end sessions.
     let told = Idlegate::fails_with_socket(TcpListener::bind("0.0.0.0:0").unwrap(), "admin");
     assert!(told.contains("`admin.token_file`: http://0.0.0.0:") && told.contains("beyond this host"), "{told}");
@@ -150,7 +145,7 @@ async fn the_service_manager_is_told_how_it_goes() {
     let good = std::fs::read_to_string(proxy.file()).unwrap();
     told.forget();
     proxy.edit("upstream = 7");
-    let refused = "STATUS=enforce; 1 session, 2 tunnels; store up; the edited configuration is refused, see the log";
+    let refused = "STATUS=enforce; 1 session, 2 tunnels; store up; the edited configuration was refused, see the log";
     told.hears(refused).await;
     let lines = told.lines();
     let at = lines.iter().position(|line| line == refused).unwrap();

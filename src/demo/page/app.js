@@ -1,4 +1,4 @@
-// The page: the login, what the user does, and what happens to the session.
+// The page: login, the user's actions, and the log of what happened.
 
 import { ReconnectingSocket, post, sessionIdOf, storage, upload } from "./client.js";
 import { Gauge } from "./gauge.js";
@@ -13,16 +13,16 @@ const MOST_LOG_LINES = 200;
 
 /// The session of this tab: { token, username }; null when logged out.
 let session = null;
-/// Kept aside only to show that the old token is refused.
+/// Kept only to show that the old token is refused.
 let endedToken = null;
 let opened = 0;
 const notedAt = {};
 
 const gauge = new Gauge((source) => {
-  // What this page did itself is in the log already. A ping is answered by the browser alone.
+  // The log already has what this page did itself. The browser answers pings on its own.
   if (source === "client-pong" || performance.now() - (notedAt[source] ?? -Infinity) > 3000) {
-    const words = { "client-pong": "The app pinged, and your browser answered by itself" };
-    log(words[source] ?? "idlegate saw an activity", source);
+    const words = { "client-pong": "The app sent a ping, and your browser answered it" };
+    log(words[source] ?? "idlegate saw activity", source);
   }
 });
 
@@ -37,7 +37,7 @@ const socket = new ReconnectingSocket({
       log(`${again}; stored token sent`, "client-frame");
     } else {
       showConnection("closed", "Connected again, not logged in");
-      log(`${again}; no stored token to send, so nothing comes back to life`);
+      log(`${again}; no stored token, so there is no session`);
     }
   },
   received(message) {
@@ -60,13 +60,13 @@ const socket = new ReconnectingSocket({
   },
 });
 
-/// As the real front end does: this message, and nothing else, logs the user out.
+/// As in the real front end, only this message logs the user out.
 function terminated(reason) {
   const elsewhere = reason === "logged_in_elsewhere";
   if (elsewhere) {
-    // The token is alive, in another tab that shares this storage. Two tabs would throw each other out for ever.
+    // The token is live in another tab that shares this storage. Reconnecting would make the tabs replace each other forever.
     socket.stop();
-    log("The app closed this tab's WebSocket: you continued elsewhere", "cut");
+    log("The app closed this tab's WebSocket because you continued in another tab", "cut");
     showConnection("closed", "WebSocket closed");
   } else {
     storage.clear();
@@ -81,8 +81,8 @@ function terminated(reason) {
     ? "You continued in another tab."
     : `Your session expired due to inactivity (${limit}).`;
   element("expired-text").textContent = elsewhere
-    ? "The app allows one connection per login, so it closed this one. That did not end the session."
-    : "idlegate sent the app's own message for this and closed the WebSocket; so the page forgot its token. It has kept one copy for you, to try whether the old login still opens anything.";
+    ? "The app allows one connection per login, so it closed this one. The session has not ended."
+    : "idlegate sent the app's own logout message and closed the WebSocket, and the page deleted its token. It kept a copy so that you can test whether the old token still works.";
   element("login-again").textContent = elsewhere ? "Continue here" : "Log in again";
   element("retry").hidden = elsewhere;
   element("retry-old-token").hidden = elsewhere;
@@ -107,7 +107,7 @@ async function enter(entered) {
   element("run-button").focus({ preventScroll: true });
 }
 
-/// Back to the login, with a word why.
+/// Back to the login, with the reason.
 function leave(notice) {
   session = null;
   endedToken = null;
@@ -127,7 +127,7 @@ async function login(event) {
   const { username, password } = Object.fromEntries(new FormData(element("login-form")));
   const { status, body } = await post("/api/login", { username, password });
   if (!body.session_id) {
-    element("login-notice").textContent = `${status || "No answer"}: ${body.error ?? "the login failed"}.`;
+    element("login-notice").textContent = `${status || "No response"}: ${body.error ?? "the login failed"}.`;
     return;
   }
   storage.save({ token: body.session_id, username: body.username });
@@ -136,13 +136,13 @@ async function login(event) {
 }
 
 async function logout() {
-  // The page asked for this logout, so the Close that follows is no news to it.
+  // Clear the session first: the page must not react to the message that idlegate sends for this logout.
   const { token } = session;
   session = null;
   storage.clear();
   socket.stop();
   const { status } = await post("/api/logout", { session_id: token });
-  leave(status === 200 ? "You logged out, and idlegate ended the session with you." : "You logged out.");
+  leave(status === 200 ? "You logged out, and idlegate ended the session." : "You logged out.");
 }
 
 function run() {
@@ -152,7 +152,7 @@ function run() {
     const lines = code.split("\n").length;
     log(`You ran code (${lines} ${lines === 1 ? "line" : "lines"})`, "client-frame");
   } else {
-    log("The WebSocket is not open: the code was not sent");
+    log("The WebSocket is not open, so the code was not sent");
   }
 }
 
@@ -161,7 +161,7 @@ async function uploadFile() {
   element("upload-result").textContent = "Sending…";
   log(`You upload ${size(file.size)}`, "request", "transfer");
   const { status, body } = await upload(session.token, file);
-  const text = status === 200 ? `The app received ${size(body.bytes)}` : `${status || "No answer"}: ${body.error ?? "refused"}`;
+  const text = status === 200 ? `The app received ${size(body.bytes)}` : `${status || "No response"}: ${body.error ?? "refused"}`;
   element("upload-result").textContent = `${text}.`;
   log(text, ...(status === 200 ? ["request"] : ["refused"]));
 }
@@ -179,17 +179,17 @@ async function afterDialog() {
   await (stored && !endedToken ? resume(stored) : leave());
 }
 
-/// With a stored token: asks whether it is still good, as the real front end does when a page is loaded.
+/// Checks whether a stored token is still valid, as the real front end does when the page loads.
 async function resume(stored) {
   const { status } = await post("/api/validate-session", { session_id: stored.token });
   if (status === 200) {
-    log("Stored token found and still good", "request");
+    log("The stored token is still valid", "request");
     await enter(stored);
   } else if (status === 401) {
     storage.clear();
-    leave("401: your stored session had ended, so this page forgot it.");
+    leave("401: your stored session has ended, so this page deleted its token.");
   } else {
-    leave("The app gave no answer.");
+    leave("The app did not respond.");
   }
 }
 
@@ -242,7 +242,7 @@ element("file").addEventListener("change", () => {
 });
 element("retry-old-token").addEventListener("click", retryOldToken);
 element("login-again").addEventListener("click", () => element("expired-dialog").close());
-// By its button or by Escape: either way no logged-out page is left standing.
+// The button and Escape both leave the logged-out page.
 element("expired-dialog").addEventListener("close", afterDialog);
 
 const stored = storage.load();

@@ -1,4 +1,4 @@
-// What the front end of the real app does on the wire: calls, storage, and a socket that always comes back.
+// The client of the real app's front end: HTTP calls, storage, and a reconnecting WebSocket.
 
 const STORED = "idlegate-demo-session";
 
@@ -18,20 +18,20 @@ export const storage = {
   },
 };
 
-/// The session id of a token: the first 32 hex digits of its SHA-256. This much may be shown.
+/// The session id of a token: the first 32 hex digits of its SHA-256. It is not secret.
 export async function sessionIdOf(token) {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(token));
   return [...new Uint8Array(digest)].slice(0, 16).map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/// Gives { status, body }; status 0 where no answer came.
+/// Returns { status, body }. Status 0 means no response.
 async function send(path, options) {
   try {
     const response = await fetch(path, { method: "POST", ...options });
     const body = await response.json().catch(() => ({}));
     return { status: response.status, body };
   } catch {
-    return { status: 0, body: { error: "no answer" } };
+    return { status: 0, body: { error: "no response" } };
   }
 }
 
@@ -47,8 +47,8 @@ export function newSocket() {
   return new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/ws`);
 }
 
-/// As reconnecting-websocket 4.4: it reconnects after every close, 1–5 s later at first and 10 s at the most, for
-/// ever, and gives up an attempt after 4 s.
+/// Works like reconnecting-websocket 4.4: it reconnects after every close, forever. The delay starts at 1–5 s and grows up
+/// to 10 s. An attempt times out after 4 s.
 export class ReconnectingSocket {
   #socket = null;
   #timer = 0;
@@ -76,7 +76,7 @@ export class ReconnectingSocket {
     this.#socket = null;
   }
 
-  /// Whether it could be sent.
+  /// Sends a message. Returns false if the socket is not open.
   say(message) {
     const open = this.#socket?.readyState === WebSocket.OPEN;
     if (open) {

@@ -1,14 +1,14 @@
-// The ring: idlegate's view of the session, twice a second, and the time in between.
+// The ring: the session's state from idlegate, twice a second, and the countdown in between.
 
 const element = (id) => document.getElementById(id);
 
-/// [source, its plain words, what it is]
+/// [source, noun phrase, sentence]
 const SOURCES = [
   ["client-frame", "a message you sent", "You send a message"],
   ["server-frame", "a message from the app", "The app sends a message"],
   ["client-pong", "your browser's answer to a ping", "Your browser answers a ping"],
   ["request", "a request", "A request begins or ends"],
-  ["transfer", "bytes of a file or an answer", "A file or an answer moves"],
+  ["transfer", "bytes of a file or a response", "A file or a response is transferred"],
 ];
 const WORDS = { accepted: "your login", ...Object.fromEntries(SOURCES.map(([source, words]) => [source, words])) };
 const SILENCE = 3500;
@@ -22,14 +22,14 @@ export class Gauge {
   #known = null;
   #announced = false;
 
-  /// `refreshed(source)` is called when idlegate saw an activity.
+  /// `refreshed(source)` is called when idlegate saw activity.
   constructor(refreshed) {
     this.refreshed = refreshed;
     element("sources").replaceChildren(...SOURCES.map(([source, , title]) => row(source, title)));
     setInterval(() => this.#draw(), 200);
   }
 
-  /// Begins to watch a session. The request carries the session id, no token, and so refreshes nothing.
+  /// Watches a session. The request carries the session id and no token, so it does not refresh the session.
   watch(sessionId) {
     this.stop();
     this.#known = null;
@@ -45,7 +45,7 @@ export class Gauge {
     this.#events = null;
   }
 
-  /// The page itself saw this activity.
+  /// Notes activity that the page caused itself.
   note(source) {
     this.#seen[source] = performance.now();
   }
@@ -59,7 +59,7 @@ export class Gauge {
     if (news.limit_seconds) {
       this.limit = news.limit_seconds;
     }
-    // Without an activity the idle time grows from one event to the next.
+    // Without activity, the idle time grows from one event to the next.
     if (news.state === "live" && (before?.state !== "live" || news.idle_ms < before.idle_ms + 150)) {
       this.#seen[news.source] = Math.max(this.#seen[news.source] ?? 0, this.#known.lastAt);
       this.#announced = false;
@@ -109,10 +109,10 @@ function tone(known, live, seconds) {
 
 function label(known, live, silence, seconds) {
   if (silence >= SILENCE) {
-    return "no word from idlegate";
+    return "no data from idlegate";
   }
   if (!known) {
-    return "asking idlegate…";
+    return "connecting to idlegate…";
   }
   if (!live) {
     return known.state === "ended" ? "session ended" : "not tracked";

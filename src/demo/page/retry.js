@@ -1,4 +1,4 @@
-// The old token once more, in each of the three ways it travels.
+// Tries the old token again, in each of the three places where a client sends it.
 
 import { newSocket, parse, post, upload } from "./client.js";
 
@@ -8,7 +8,7 @@ const WAYS = [
   ["http-json", "HTTP, JSON body", "POST /api/validate-session"],
   ["http-header", "HTTP, header", "POST /api/upload-file"],
   ["websocket", "WebSocket message", "authenticate on /ws"],
-  ["app", "The app itself", "would it still take the token?"],
+  ["app", "The app itself", "would it still accept the token?"],
 ];
 
 const TRIES = {
@@ -18,10 +18,10 @@ const TRIES = {
 };
 
 function httpRow({ status, body }) {
-  return { refused: status === 401, text: `${status || "no answer"} ${body.error ?? "accepted"}` };
+  return { refused: status === 401, text: `${status || "no response"} ${body.error ?? "accepted"}` };
 }
 
-/// Sends the token in the first message, as a reconnecting client does, and reports the answer.
+/// Sends the token in the first message, as a reconnecting client does, and reports the response.
 function authenticate(token) {
   return new Promise((resolve) => {
     const received = [];
@@ -46,7 +46,7 @@ function authenticate(token) {
   });
 }
 
-/// The rows as they stand before anything was tried: the list keeps its height.
+/// Fills in the rows before the first try, so that the list keeps its height.
 export function prepare(list) {
   list.replaceChildren(
     ...WAYS.map(([way, title, how]) => {
@@ -61,15 +61,15 @@ export function prepare(list) {
   );
 }
 
-/// Tries all three, and calls `report(way, { refused, text })` with each outcome. `appHolds()` returns whether the app
-/// itself still knows the login; the demo's watch reports it.
+/// Tries all three and passes each outcome to `report(title, { refused, text })`. `appHolds()` says whether the app itself
+/// still has the login; the demo's watch reports it.
 export async function retry(list, token, appHolds, report) {
   for (const [way, title] of WAYS) {
     const row = list.querySelector(`[data-way="${way}"]`);
     show(row, "busy", "trying…");
     if (way === "app") {
       const holds = appHolds();
-      show(row, holds ? "held" : "refused", holds ? "yes: it has no idle timeout" : "no: it forgot the login");
+      show(row, holds ? "held" : "refused", holds ? "yes: it has no idle timeout" : "no: the login has ended");
     } else {
       const outcome = await TRIES[way](token);
       show(row, outcome.refused ? "refused" : "accepted", outcome.text);

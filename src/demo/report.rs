@@ -1,4 +1,4 @@
-//! The demo's lines in the terminal: one when a user logs in, and one when the session ends.
+//! The demo's terminal output: a line for each login and for each end of a session.
 
 use crate::registry::Registry;
 use crate::session::{Reason, SessionId};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-const EVERY: Duration = Duration::from_millis(250);
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How many sessions are watched for their end.
-const MAX_SESSIONS: usize = 1000;
+/// The largest number of sessions watched for their end.
+const MAX_WATCHED: usize = 1000;
 
-/// How much of a name is shown.
-const MAX_NAME_LENGTH: usize = 40;
+/// How many characters of a name are shown.
+const MAX_NAME_CHARS: usize = 40;
 
 /// A user has logged in at the app.
 pub(super) struct LoggedIn {
@@ -21,21 +21,21 @@ pub(super) struct LoggedIn {
     pub(super) session: SessionId,
 }
 
-/// Runs until dropped.
-pub(super) async fn print_sessions(
+/// Prints logins and ends until dropped.
+pub(super) async fn report_sessions(
     registry: &Registry,
     mut logged_in: mpsc::Receiver<LoggedIn>,
     print: impl Fn(String),
 ) {
     let limit = registry.limits().timeout;
     let mut watched: Vec<LoggedIn> = Vec::new();
-    let mut tick = tokio::time::interval(EVERY);
+    let mut tick = tokio::time::interval(CHECK_INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             Some(login) = logged_in.recv() => {
                 print(login_line(&login, limit));
-                if watched.len() < MAX_SESSIONS {
+                if watched.len() < MAX_WATCHED {
                     watched.push(login);
                 }
             }
@@ -74,14 +74,14 @@ fn end_line(login: &LoggedIn, ended: &Ended, limit: u64) -> String {
     format!("{what}  (session {})", short(login))
 }
 
-/// As the page shows it.
+/// The session id as the page shows it.
 fn short(login: &LoggedIn) -> String {
     login.session.to_string().chars().take(8).collect()
 }
 
-/// A name is what a user typed: nothing in it may steer the terminal.
+/// Users choose their names, so control characters are escaped.
 fn shown(username: &str) -> String {
-    username.escape_debug().take(MAX_NAME_LENGTH).collect()
+    username.escape_debug().take(MAX_NAME_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
     use crate::session::Source;
 
     #[test]
-    fn an_end_is_explained_by_its_reason() {
+    fn each_reason_has_its_own_end_line() {
         let login = LoggedIn { username: "ada\u{1b}[2J".to_owned(), session: SessionId::of_token(b"token") };
         assert_eq!(
             login_line(&login, 30).split("  (").next(),
