@@ -1,4 +1,4 @@
-//! Writes audit records: all threads put them into a queue, and one thread writes.
+//! Writes audit events: all threads put them into a queue, and one thread writes.
 //!
 //! A full disk or a pipe that is not read must not delay a request or a cut. So if the queue is full or a write fails,
 //! records are lost. The log says when that begins, and when it ends and how many were lost.
@@ -22,7 +22,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where audit records are written.
+/// Where audit events are written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// Nowhere.
@@ -41,7 +41,7 @@ const MAX_WAITING: usize = 100_000;
 /// How long writing the queue may take when idlegate stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes audit records. Dropping it writes the queued records first.
+/// Writes audit events. Dropping it writes the queued records first.
 #[derive(Debug)]
 pub struct Sink {
     queue: Option<Queue>,
@@ -107,7 +107,7 @@ impl Drop for Sink {
         let Some(Queue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
         if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(FLUSH_TIMEOUT).is_err() {
-            tracing::error!("the last audit records could not be written before the exit");
+            tracing::error!("the last audit events could not be written before the exit");
         }
     }
 }
@@ -127,7 +127,7 @@ impl<S: Subscriber> Layer<S> for Queue {
         if tally.lost.fetch_add(1, Ordering::Relaxed) == 0 {
             // From another thread: an event inside an event would disturb its filters.
             let _ = std::thread::Builder::new().spawn(|| {
-                tracing::error!("audit records are lost: the destination is too slow or blocked");
+                tracing::error!("audit events are lost: the destination is too slow or blocked");
             });
         }
     }
@@ -162,7 +162,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
             if !std::mem::replace(&mut failing, true) {
                 tracing::error!(
                     %error,
-                    "audit records cannot be written to {output} and are lost; sessions are still cut"
+                    "audit events cannot be written to {output} and are lost; sessions are still cut"
                 );
             }
             continue;
@@ -170,7 +170,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
         failing = false;
         let lost = tally.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "audit records are written again; some were lost");
+            tracing::warn!(lost, "audit events are written again; some were lost");
         }
     }
 }

@@ -59,7 +59,7 @@ async fn health_and_admin_may_be_handed_over_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_used_is_told_with_its_cure() {
+async fn an_unusable_socket_is_named_with_its_fix() {
     let folder = tempfile::tempdir().unwrap();
     let bound = TcpListener::bind("127.0.0.1:0").unwrap();
     let connected = std::net::TcpStream::connect(bound.local_addr().unwrap()).unwrap();
@@ -126,7 +126,7 @@ impl FleetReply {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_manager_is_told_how_it_goes() {
+async fn the_service_manager_gets_ready_status_and_stopping() {
     let mut told = FleetReply::new();
     let app = App::start(&["--ping", "600"]);
     let mut proxy = replica(&app, "memory", "1h", &[("NOTIFY_SOCKET", &told.path())]);

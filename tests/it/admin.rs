@@ -127,7 +127,7 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
 /// Each way that `idlegate mode` and `PUT /mode` have, while sessions are in use through both replicas. The file's ways
 /// are in `reload`.
 #[tokio::test(flavor = "multi_thread")]
-async fn switching_a_replica_or_the_fleet_under_traffic_drops_nobody_and_cuts_nobody_early() {
+async fn switching_under_traffic_drops_no_connection_and_cuts_no_session_early() {
     const LIMIT: u64 = 3;
     let (app, redis) = (App::start(QUIET), Redis::start());
     let replicas: [_; 2] = std::array::from_fn(|_| replica(&app, &redis.url(), &format!("{LIMIT}s"), &[]));
@@ -152,7 +152,7 @@ async fn switching_a_replica_or_the_fleet_under_traffic_drops_nobody_and_cuts_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_has_to_say_yes_where_another_switch_lets_nobody_be_cut() {
+async fn no_confirmation_where_another_switch_prevents_cuts() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let observing = replica(&app, &redis.url(), "1s", &[("IDLEGATE_IDLE_MODE", "observe")]);
     let (status, _) = switch(&observing, json!({"mode": "observe", "fleet": true})).await;
@@ -177,7 +177,7 @@ async fn nobody_has_to_say_yes_where_another_switch_lets_nobody_be_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_left_is_what_is_left_of_the_lifetime_where_that_is_less() {
+async fn seconds_left_are_those_of_the_lifetime_if_fewer() {
     let app = App::start(QUIET);
     let proxy = replica(&app, "memory", "1h", &[("IDLEGATE_IDLE_LIFETIME", "20m")]);
     let _tunnel = Tunnel::open(&proxy, "old").await;
@@ -205,7 +205,7 @@ async fn a_fleet_in_another_database_of_the_server_has_a_switch_of_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn off_passes_everything_through_and_its_time_counts_for_nobody_on_any_replica() {
+async fn off_passes_everything_through_and_never_counts_as_idle() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "3s", &[]));
     let (mut here, mut there) = (Tunnel::open(&one, "here").await, Tunnel::open(&two, "there").await);
@@ -227,7 +227,7 @@ async fn off_passes_everything_through_and_its_time_counts_for_nobody_on_any_rep
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_door_is_shut_for_strangers_and_other_pages() {
+async fn the_admin_listener_refuses_missing_tokens_and_other_sites() {
     let app = App::start(QUIET);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
@@ -282,7 +282,7 @@ async fn the_door_is_shut_for_strangers_and_other_pages() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_cannot_switch_the_fleet_for_want_of_the_store_is_told_what_can_be_done() {
+async fn a_fleet_switch_without_the_store_explains_what_to_do() {
     let (app, redis) = (App::start(QUIET), Redis::absent());
     let proxy = replica(&app, &redis.url(), "2s", &[]);
     let (status, refused) = switch(&proxy, json!({"mode": "off", "fleet": true})).await;

@@ -76,7 +76,7 @@ async fn the_numbers_of_an_end_are_the_same_wherever_it_is_explained() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_said_who_closed_the_last_socket_and_with_what_code() {
+async fn explain_names_the_side_that_closed_and_its_code() {
     let app = App::start(QUIET);
     let proxy = Idlegate::shipped(&app.upstream, &[]);
     let token = log_in(proxy.address, "ada", "lovelace").await;

@@ -30,7 +30,7 @@ async fn dots_lead_no_dead_token_out_of_its_paths() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_in_the_sockets_counts_before_a_cut() {
+async fn unread_bytes_count_before_a_cut() {
     let app = App::start(QUIET);
     let proxy = with_limit(&app, "2s");
     let mut sockets = Vec::new();

@@ -167,7 +167,7 @@ fn with_file_store(app: &App, folder: &Path) -> Idlegate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_found_idle_after_a_restart_has_a_record_of_the_cut_as_well() {
+async fn a_session_found_idle_after_a_restart_has_an_audit_event() {
     let app = App::start(QUIET);
     let folder = tempfile::tempdir().unwrap();
     let mut proxy = with_file_store(&app, folder.path());
@@ -342,7 +342,7 @@ async fn use_every_carrier(proxy: &Idlegate) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_is_in_anything_that_is_said_or_kept() {
+async fn no_token_is_in_any_output_or_store() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("sessions");

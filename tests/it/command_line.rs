@@ -41,7 +41,7 @@ fn stdout(output: &Output) -> String {
 }
 
 #[test]
-fn check_tells_all_errors_at_once_each_with_line_key_and_cure() {
+fn check_prints_all_errors_with_line_key_and_fix() {
     let text = "upstream = \"https://app\"\n[idle]\ntimout = \"1h\"\n[[token]]\nfrom = \"cookie\"\n";
     for command in ["check", "run"] {
         let output = with_file(command, text, &[("IDLEGATE_CUT_WS_CODE", "1006")]);
@@ -62,7 +62,7 @@ fn check_tells_all_errors_at_once_each_with_line_key_and_cure() {
 }
 
 #[test]
-fn check_tells_that_all_is_well() {
+fn check_prints_valid() {
     let output = with_file("check", GOOD, &[]);
     assert!(output.status.success(), "{output:?}");
     assert!(
@@ -124,7 +124,7 @@ fn variables_of_others_do_no_harm() {
 }
 
 #[test]
-fn a_missing_file_is_an_error_with_a_cure() {
+fn a_missing_file_is_an_error_with_a_fix() {
     for command in ["check", "run"] {
         let output = idlegate().args([command, "--config", "/nowhere/proxy.toml"]).output().unwrap();
         assert_eq!(output.status.code(), Some(2));
@@ -134,7 +134,7 @@ fn a_missing_file_is_an_error_with_a_cure() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_told() {
+fn an_occupied_port_is_reported() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let file = file(GOOD);
@@ -149,7 +149,7 @@ fn a_port_that_is_taken_is_told() {
 }
 
 #[test]
-fn it_tells_its_version_and_refuses_unknown_arguments() {
+fn it_prints_its_version_and_refuses_unknown_arguments() {
     let output = idlegate().arg("--version").output().unwrap();
     let told = stdout(&output);
     let revision =
@@ -165,7 +165,7 @@ fn it_tells_its_version_and_refuses_unknown_arguments() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_stops_when_told_to() {
+async fn it_stops_on_a_signal() {
     let mut running = Idlegate::start(GOOD);
     assert_eq!(running.stop().await.code(), Some(0));
     assert_eq!(running.logged("stopped").len(), 1);
@@ -173,7 +173,7 @@ async fn it_stops_when_told_to() {
 }
 
 #[test]
-fn the_demo_tells_how_to_write_an_address() {
+fn the_demo_explains_how_to_write_an_address() {
     for (written, fix) in [
         ("8080", "write an IP address and a port: --listen 127.0.0.1:8080"),
         ("localhost:9000", "write an IP address and a port: --listen 127.0.0.1:9000"),
@@ -255,7 +255,7 @@ async fn the_demo_goes_elsewhere_with_the_operators_page_where_the_next_port_is_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_demo_tells_of_logins_and_of_ends() {
+async fn the_demo_prints_logins_and_ends() {
     let demo = Demo::start("127.0.0.1:0");
     let (urls, _) = demo.pages();
     let token = log_in(urls[0], "ada", "lovelace").await;
@@ -267,7 +267,7 @@ async fn the_demo_tells_of_logins_and_of_ends() {
 }
 
 #[test]
-fn check_warns_of_what_is_valid_and_not_meant_and_says_it_in_json() {
+fn check_warns_of_likely_mistakes_also_in_json() {
     let text = "upstream = \"http://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\n[idle]\ntimeout = \"1h\"\nretention = \
     \"1m\"\n\
                 lifetime = \"30m\"\n[[token]]\nfrom = \"bearer\"\n[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n[[token]]\nfrom = \"bearer\"\n";

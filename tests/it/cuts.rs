@@ -138,7 +138,7 @@ async fn an_answer_that_was_awaited_when_its_session_ended_is_still_delivered() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_is_what_the_configuration_says() {
+async fn a_refusal_uses_the_configured_words() {
     let app = App::start(&[]);
     let proxy = probing(
         &app,

@@ -15,7 +15,7 @@ fn said(arguments: &[&str], environment: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_refuses_us_is_named_with_its_cure_in_the_log_and_by_doctor() {
+async fn a_refusal_of_redis_is_named_with_its_fix_in_the_log_and_by_doctor() {
     let app = App::start(QUIET);
     let (mut secret, limited) = (Redis::start(), Redis::start());
     secret.change_password("hunter2").await;
@@ -72,7 +72,7 @@ async fn while_the_store_is_out_operators_read_first_that_no_session_expires() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stop_says_that_it_waits_for_the_store_and_a_second_one_ends_it() {
+async fn a_stop_logs_that_it_waits_for_the_store_and_a_second_one_ends_it() {
     let (app, mut redis) = (App::start(QUIET), Redis::start());
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "60s")]);
     let mut tunnel = Tunnel::open(&proxy, "tok").await;

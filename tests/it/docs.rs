@@ -109,7 +109,7 @@ fn every_variable_that_is_shown_works() {
 }
 
 #[test]
-fn the_errors_in_the_readme_are_what_check_says() {
+fn the_documented_errors_are_what_check_prints() {
     let bad = "listen = \"localhost:8080\"\nupstream = \"http://app\"\n\n[idle]\ntimeout = \"1500ms\"\ntimout = \"1h\"\n\n\
                [activity]\nprofile = \"tab\"\n\n[[token]]\nfrom = \"cookie\"\n";
     let output = check_with(bad, &[("IDLEGATE_IDLE_TIMEOUTS", "5m")]);
@@ -123,7 +123,7 @@ fn the_errors_in_the_readme_are_what_check_says() {
 }
 
 #[test]
-fn the_unit_calls_what_there_is() {
+fn the_unit_calls_existing_commands() {
     let help = String::from_utf8(idlegate(&["--help"]).output().unwrap().stdout).unwrap();
     let lines = UNIT.lines().filter_map(|line| line.strip_prefix("Exec")?.split_once("=/usr/local/bin/idlegate "));
     let calls: Vec<Vec<&str>> = lines.map(|(_, call)| call.split(' ').collect()).collect();

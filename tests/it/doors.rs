@@ -114,7 +114,7 @@ async fn a_request_whose_end_is_in_doubt_never_becomes_two() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_lax_in_a_request_is_strict_when_it_is_forwarded() {
+async fn lax_requests_are_forwarded_strictly() {
     let app = Recorder::answering(OK).await;
     let proxy = plain(&app.upstream());
     let lax = "\r\nPOST /a HTTP/1.1\nHost: a\nX-One: 1 \nContent-Length: 3\n\nabc";

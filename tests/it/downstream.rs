@@ -99,7 +99,7 @@ async fn a_request_that_is_followed_by_the_end_of_sending_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_has_said_all_gets_its_stream_for_as_long_as_it_is_there() {
+async fn a_half_closed_client_gets_its_stream_while_it_reads() {
     let (app, left) = endless(1, Duration::from_millis(250)).await;
     let proxy = plain(&app.upstream());
     let mut client = Wire::connect(proxy.address).await;

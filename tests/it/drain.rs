@@ -63,7 +63,7 @@ async fn slow_app(release: watch::Receiver<bool>) -> Fake {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_tunnel_is_told_in_its_turn_and_both_its_ends_hear_it() {
+async fn a_stop_closes_tunnels_one_after_another_on_both_ends() {
     let mut ends = Ends::start_with(&[("IDLEGATE_GRACE_PERIOD", "8s")]).await;
     let mut tunnels = Vec::new();
     for path in ["/ws", "/plain", "/ws", "/plain"] {
@@ -93,7 +93,7 @@ async fn each_tunnel_is_told_in_its_turn_and_both_its_ends_hear_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_drain_serves_who_comes_and_sends_them_elsewhere() {
+async fn a_drain_serves_new_requests_and_asks_to_close_their_connections() {
     let mut ends = Ends::start_with(&[("IDLEGATE_GRACE_PERIOD", "3s")]).await;
     let (mut client, mut app) = ends.open("/ws", "").await;
     assert_eq!(drain(&ends.proxy, Method::GET).await["phase"], "serving", "asking changes nothing");
@@ -140,7 +140,7 @@ async fn idlegates_own_answers_say_close_too_and_an_upgrade_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_under_way_finishes_and_idle_connections_close_last() {
+async fn requests_under_way_finish_and_idle_connections_close_last() {
     let (release, held) = watch::channel(false);
     let app = slow_app(held).await;
     let mut proxy = plain_with(&app.upstream(), &[PLENTY]);
@@ -204,7 +204,7 @@ async fn the_second_signal_hurries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_keeps_it_beyond_the_grace_period() {
+async fn nothing_delays_the_exit_beyond_the_grace_period() {
     let (_release, held) = watch::channel(false);
     let (app, redis) = (slow_app(held).await, Redis::start());
     let url = redis.url();
@@ -231,7 +231,7 @@ async fn nobody_keeps_it_beyond_the_grace_period() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_last_is_told_to_the_store() {
+async fn the_last_activity_is_reported_before_the_exit() {
     let (app, redis) = (App::start(&["--ping", "600"]), Redis::start());
     // A report a day, so that only the last one can have told it.
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_STORE_FLUSH_INTERVAL", "10s")]);
@@ -247,7 +247,7 @@ async fn what_came_last_is_told_to_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace_period() {
+async fn the_last_report_waits_for_the_store_within_the_grace_period() {
     let (app, mut redis) = (App::start(&["--ping", "600"]), Redis::start_with(&["--appendonly", "yes"]));
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "30s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
@@ -269,7 +269,7 @@ async fn a_store_that_is_out_at_the_end_is_told_when_it_is_back_within_the_grace
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_never_took_is_said_to_be_lost() {
+async fn a_last_report_that_fails_is_logged_as_lost() {
     let (app, mut redis) = (App::start(&["--ping", "600"]), Redis::start());
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "2s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
@@ -282,7 +282,7 @@ async fn what_the_store_never_took_is_said_to_be_lost() {
 
 /// A log driver that blocks, a journal that is stopped: the app is to be reached, and the timeout rolled back, all the same.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_nobody_reads_holds_up_nobody() {
+async fn a_log_without_a_reader_delays_nothing() {
     let app = Recorder::answering(OK).await;
     let folder = tempfile::tempdir().unwrap();
     let (config, socket) = (folder.path().join("proxy.toml"), folder.path().join("admin.sock"));

@@ -95,7 +95,7 @@ impl Fleet {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_sentinels_promote_takes_over_and_nobody_notices() {
+async fn a_promoted_redis_takes_over_without_a_cut() {
     let mut servers = Sentinels::start().await;
     let fleet = Fleet::start(servers.url(), "idlegate");
     let [one, two] = &fleet.replicas;
@@ -134,7 +134,7 @@ async fn a_replica_that_sentinels_promote_takes_over_and_nobody_notices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_promoted_server_was_never_told_is_told_again() {
+async fn a_promoted_redis_gets_what_it_missed() {
     let mut servers = Sentinels::start().await;
     let fleet = Fleet::start(servers.url(), "idlegate");
     let [one, two] = &fleet.replicas;
@@ -199,7 +199,7 @@ async fn a_master_that_the_sentinels_gave_up_is_left_though_it_still_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fleets_in_two_databases_behind_the_same_sentinels_hear_only_their_own() {
+async fn fleets_in_two_databases_behind_the_same_sentinels_stay_apart() {
     let servers = Sentinels::start().await;
     let [ours, theirs] = [3, 0].map(|database| Fleet::start(servers.url_of(database), "idlegate"));
     let mut server = &servers.servers[0];

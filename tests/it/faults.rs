@@ -139,7 +139,7 @@ async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_said_in_place_of_the_app_is_written_for_whoever_reads_it() {
+async fn error_responses_suit_their_reader() {
     let proxy = plain("unix:/nonexistent/app.sock");
     let mut client = Wire::connect(proxy.address).await;
     let asked = [
@@ -170,7 +170,7 @@ async fn what_is_said_in_place_of_the_app_is_written_for_whoever_reads_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_tells_once_that_the_app_is_down_and_once_that_it_is_back() {
+async fn the_log_has_one_line_when_the_app_fails_and_one_when_it_is_back() {
     // A port that is taken, on which nobody listens yet.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
@@ -222,7 +222,7 @@ async fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_stops_in_the_middle_of_its_upload_is_told_so() {
+async fn a_client_that_stalls_in_its_upload_gets_408() {
     let app = Recorder::answering(OK).await;
     let proxy = plain_with(&app.upstream(), &[("IDLEGATE_RESPONSE_TIMEOUT", "1s")]);
     let mut client = Wire::connect(proxy.address).await;

@@ -53,7 +53,7 @@ async fn frames_on_one_replica_keep_a_session_on_all_and_silence_cuts_it_on_all(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cut_is_never_early_or_late_whoever_saw_the_last_frame_and_whoever_knows_of_it() {
+async fn a_cut_is_in_time_whichever_replica_saw_the_last_frame() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let replicas: [Idlegate; 3] = fleet(&app, &redis, "2s");
     let lives = (0..12_u32).map(|number| {
@@ -95,7 +95,7 @@ async fn a_logout_on_one_replica_closes_the_tunnels_on_another_and_kills_the_tok
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_restarts_loses_nothing_and_holds_nobody_up() {
+async fn a_restarting_replica_loses_nothing_and_delays_no_cut() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [mut a]: [Idlegate; 1] = fleet(&app, &redis, "5s");
     drop(Tunnel::open(&a, "idle").await);
@@ -137,7 +137,7 @@ async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_replica_that_comes_back_in_time_is_heard_before_any_verdict() {
+async fn a_silent_replica_that_returns_in_time_reports_before_any_verdict() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "3s");
     let (mut here, mut there) = (Tunnel::open(&a, "shared").await, Tunnel::open(&b, "shared").await);
@@ -156,7 +156,7 @@ async fn a_silent_replica_that_comes_back_in_time_is_heard_before_any_verdict() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_end_that_was_not_heard_is_found_after_subscribing_again() {
+async fn a_missed_end_is_found_after_subscribing_again() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "1h");
     let mut there = Tunnel::open(&b, "shared").await;

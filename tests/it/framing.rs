@@ -202,7 +202,7 @@ async fn a_request_is_sent_twice_at_most_and_once_where_its_answer_has_begun() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_libraries_cannot_pass_on_does_no_harm() {
+async fn informational_responses_are_dropped_without_harm() {
     let hints = "HTTP/1.1 102 Processing\r\nContent-Length: 7\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
     let (got, _proxy) = answer_to_get(format!("{hints}{OK}").leak()).await;
     assert_eq!((got.status(), got.text().as_str()), (200, "ok"), "{}", got.head);

@@ -54,7 +54,7 @@ async fn it_serves_three_pages_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_key_there_is_no_such_listener() {
+async fn no_listener_without_its_key() {
     let app = Recorder::answering(OK).await;
     let config = format!("upstream = \"{}\"\n[[token]]\nfrom = \"bearer\"\n", app.upstream());
     let proxy = Idlegate::without_health(&config);
@@ -130,7 +130,7 @@ async fn while_stopping_it_lives_and_is_not_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_who_say_nothing_are_felt_by_nobody() {
+async fn a_thousand_silent_connections_delay_no_other() {
     // Each of them is a descriptor of this process too.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -202,7 +202,7 @@ async fn over_unix(path: &Path) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_health_port_that_is_taken_is_told_by_its_key() {
+async fn an_occupied_health_port_is_named_by_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let config = "upstream = \"http://127.0.0.1:9\"\n[[token]]\nfrom = \"bearer\"\n";

@@ -89,7 +89,7 @@ async fn header_fields_keep_their_case_their_order_and_their_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_belongs_to_one_hop_stays_there() {
+async fn hop_by_hop_fields_are_not_forwarded() {
     let app = Recorder::answering(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\n\
          X-End: 1\r\n\r\nok",
@@ -112,7 +112,7 @@ async fn what_belongs_to_one_hop_stays_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_a_trusted_proxy_says_who_the_client_is() {
+async fn only_a_trusted_proxy_names_the_client() {
     let app = Recorder::answering(OK).await;
     let stranger = plain(&app.upstream());
     let trusting = plain_with(&app.upstream(), &[("IDLEGATE_TRUSTED_PROXIES", "127.0.0.0/8")]);

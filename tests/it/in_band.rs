@@ -177,7 +177,7 @@ async fn of_an_accepted_token_that_was_not_recognised_the_client_hears_nothing()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_too_long_to_be_examined_is_told_once_where_a_token_waits_for_it() {
+async fn a_response_too_long_to_examine_is_logged_once_while_a_token_waits() {
     let mut ends = Ends::start().await;
     let (mut client, mut app) = ends.open("/ws", "").await;
     let long = unmasked(TEXT, &vec![b' '; 70_000]);

@@ -19,7 +19,7 @@ fn logged_out() -> (Value, u16, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_open_socket_is_told_of_the_logout_after_the_delay_and_the_app_gets_nothing_more_of_it() {
+async fn after_a_logout_open_sockets_get_its_words_and_forward_nothing() {
     let app = App::start(QUIET);
     let proxy = Idlegate::shipped(&app.upstream, &[("IDLEGATE_CUT_LOGOUT_DELAY", "1500ms")]);
     let token = log_in(proxy.address, "ada", "lovelace").await;

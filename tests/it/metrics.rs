@@ -217,7 +217,7 @@ async fn discloses_nothing(proxy: &Idlegate) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_line_at_the_stop_says_the_same() {
+async fn the_stop_line_has_the_same_counts() {
     let app = Fake::start(app).await;
     let mut proxy = Idlegate::start(&format!("upstream = \"{}\"\n{CONFIG}", app.upstream()));
     for token in ["tok-ada", "tok-bob", "tok-eve"] {
@@ -234,7 +234,7 @@ async fn the_line_at_the_stop_says_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_only_observed_is_a_would_cut() {
+async fn an_observed_end_counts_as_would_cut() {
     let app = Fake::start(app).await;
     let config = format!("upstream = \"{}\"\n{CONFIG}", app.upstream());
     let proxy = Idlegate::start_with(&config, &[("IDLEGATE_IDLE_MODE", "observe"), ("IDLEGATE_IDLE_TIMEOUT", "1s")]);
@@ -273,7 +273,7 @@ async fn a_file_that_cannot_be_written_is_a_store_that_is_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_clients_send_makes_no_series() {
+async fn client_data_makes_no_series() {
     let app = App::start(&["--ping", "600"]);
     let proxy = Idlegate::shipped(&app.upstream, &[]);
     let ask = async |number: u32| {

@@ -23,7 +23,7 @@ async fn end(proxy: &Idlegate, token: &str) -> (StatusCode, Value) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_starts_after_a_switch_has_returned_by_itself_begins_with_what_it_returned_to() {
+async fn a_replica_started_after_a_timed_switch_uses_the_mode_it_returned_to() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let first = replica(&app, &redis.url(), "1h", &[]);
     let mut tunnel = Tunnel::open(&first, "dead").await;
@@ -47,7 +47,7 @@ async fn who_starts_after_a_switch_has_returned_by_itself_begins_with_what_it_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_connected_with_a_dead_token_while_nobody_was_cut_is_closed_when_it_is_enforced_again() {
+async fn a_tolerated_connection_is_closed_when_the_mode_enforces_again() {
     let mut ends = Ends::start_with(&[("IDLEGATE_IDLE_TIMEOUT", "1s")]).await;
     let (mut cut, _app) = ends.open_as("ada", "/ws").await;
     assert_eq!(cut.rest().await, GOODBYE);
@@ -71,7 +71,7 @@ async fn who_connected_with_a_dead_token_while_nobody_was_cut_is_closed_when_it_
 
 /// The same where the token is in a message of the tunnel.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_offered_a_dead_token_while_nobody_was_cut_is_closed_too() {
+async fn a_tolerated_token_in_a_message_is_closed_too() {
     let app = App::start(QUIET);
     let proxy = Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1s")]);
     let token = crate::harness::log_in(proxy.address, "ada", "lovelace").await;
@@ -161,7 +161,7 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_ends_a_session_while_the_store_is_out_is_told_that_others_do_not_know() {
+async fn an_end_during_an_outage_is_answered_as_unsynced() {
     let (app, mut redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "1h", &[]));
     let (mut here, mut there) = (Tunnel::open(&one, "shared").await, Tunnel::open(&two, "shared").await);

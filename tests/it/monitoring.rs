@@ -57,7 +57,7 @@ async fn every_query_finds_something_and_every_metric_is_on_the_dashboard() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_table_of_metrics_is_what_there_is() {
+async fn the_table_of_metrics_is_complete() {
     let scrape = scrape().await;
     let mut there = BTreeMap::new();
     for (name, labels) in scrape.values.keys().map(|series| parts(series)) {

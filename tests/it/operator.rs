@@ -155,7 +155,7 @@ async fn each_works_by_tcp_and_by_a_socket_with_a_token_and_without() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_enforces_is_asked_where_that_would_cut_and_without_a_terminal_it_is_not_done() {
+async fn enforce_asks_before_it_cuts_and_refuses_without_a_terminal() {
     let app = App::start(QUIET);
     let proxy = replica(&app, "memory", "1s", &[("IDLEGATE_IDLE_MODE", "enforce")]);
     let address = proxy.admin().to_string();
@@ -263,7 +263,7 @@ fn explain(token: &str, at: &[(&str, &str)]) -> Ran {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_found_as_a_browser_shows_it_and_an_unknown_one_is_told_by_its_id() {
+async fn a_token_is_found_as_a_browser_shows_it_and_an_unknown_one_is_named_by_its_id() {
     let app = App::start(QUIET);
     let cookie = [("IDLEGATE_TOKEN_0_FROM", "cookie"), ("IDLEGATE_TOKEN_0_NAME", "sid")];
     let proxy = replica(&app, "memory", "1h", &cookie);
@@ -287,7 +287,7 @@ async fn a_token_is_found_as_a_browser_shows_it_and_an_unknown_one_is_told_by_it
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_sent_has_the_token_of_operators_and_never_that_of_a_user() {
+async fn commands_send_the_admin_token_and_never_a_users_token() {
     let (sender, mut heads) = tokio::sync::mpsc::unbounded_channel();
     let listener = Fake::start(move |_, mut wire| {
         let sender = sender.clone();
@@ -382,7 +382,7 @@ fn an_unreachable_listener_is_reported_with_a_fix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_switch_works_with_a_configuration_that_somebody_has_broken() {
+async fn the_switch_works_with_an_invalid_configuration() {
     let app = App::start(QUIET);
     let proxy = replica(&app, "memory", "1h", &[]);
     let address = proxy.admin();
@@ -400,7 +400,7 @@ async fn the_switch_works_with_a_configuration_that_somebody_has_broken() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_replica_switches_the_fleet_and_ends_what_it_does_not_know() {
+async fn any_replica_switches_the_fleet_and_ends_sessions_it_does_not_know() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "1h", &[]));
     let addresses = [&one, &two].map(|proxy| proxy.admin().to_string());
@@ -448,7 +448,7 @@ fn shape(text: &str) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_examples_in_the_readme_are_what_it_prints() {
+async fn the_documented_examples_are_what_it_prints() {
     let (app, redis) = (App::start(&["--ping", "1"]), Redis::start());
     let proxy = replica(&app, &redis.url(), "1h", &[]);
     let address = proxy.admin().to_string();

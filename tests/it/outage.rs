@@ -160,7 +160,7 @@ async fn a_server_that_comes_later_than_the_proxy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_has_forgotten_everything_is_told_again() {
+async fn an_emptied_store_gets_a_resync() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, &[]));
     let dead = dead_token(&one).await;
@@ -237,7 +237,7 @@ async fn a_server_whose_clock_is_stepped_by_two_hours() {
 const ALONE: &[(&str, &str)] = &[("IDLEGATE_STORE_ON_OUTAGE", "local"), ("IDLEGATE_STORE_REPLICAS", "1")];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_only_replica_may_end_sessions_by_itself_and_tells_of_them_later() {
+async fn a_single_replica_may_end_sessions_alone_and_report_them_later() {
     let (app, mut redis) = (App::start(QUIET), Redis::start_with(&["--appendonly", "yes", "--appendfsync", "no"]));
     let proxy = replica(&app, &redis.url(), LIMIT, ALONE);
     let (mut busy, mut idle) = (Tunnel::open(&proxy, "busy").await, Tunnel::open(&proxy, "idle").await);
@@ -265,7 +265,7 @@ async fn the_only_replica_may_end_sessions_by_itself_and_tells_of_them_later() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_not_the_only_one_holds_in_an_outage_whatever_it_was_told() {
+async fn a_second_replica_makes_both_hold_in_an_outage() {
     let (app, mut redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), LIMIT, ALONE));
     let mut idle = Tunnel::open(&one, "idle").await;

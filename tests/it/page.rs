@@ -106,7 +106,7 @@ async fn a_snapshot_has_the_sessions_of_all_replicas_and_goes_on_while_the_store
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_that_are_left_open_keep_nobody_out() {
+async fn open_pages_keep_no_operator_out() {
     let app = App::start(QUIET);
     let proxy = replica(&app, "memory", "1h", &[]);
     let mut watchers = Vec::new();
@@ -127,7 +127,7 @@ async fn pages_that_are_left_open_keep_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_opens_the_page_needs_no_token_and_sees_nothing_without_it() {
+async fn the_page_opens_without_the_token_and_shows_nothing_then() {
     let (app, folder) = (App::start(QUIET), tempfile::tempdir().unwrap());
     let file = folder.path().join("token").display().to_string();
     std::fs::write(&file, "a token of operators\n").unwrap();

@@ -193,7 +193,7 @@ backend b
 ";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_changes_on_the_way_is_what_changes_at_nginx_or_haproxy_or_is_meant() {
+async fn changes_in_transit_are_those_of_nginx_or_haproxy_or_intended() {
     let got: Arc<Mutex<Vec<String>>> = Arc::default();
     let answer: Arc<Mutex<&'static str>> = Arc::new(Mutex::new(OK));
     let (seen, answering) = (Arc::clone(&got), Arc::clone(&answer));

@@ -64,7 +64,7 @@ async fn everything(redis: &Redis) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_is_stored_and_a_stranger_leaves_no_key() {
+async fn no_token_is_stored_and_an_unknown_one_leaves_no_key() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let proxy = replica(&app, &redis.url(), "1h", &[]);
     let _tunnel = Tunnel::open(&proxy, "the-only-token").await;
@@ -161,7 +161,7 @@ async fn scripts_that_the_server_forgets_in_the_middle_of_traffic_are_loaded_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_somebody_else_writes_hurts_its_own_key_only_and_is_logged_once() {
+async fn foreign_data_in_redis_affects_only_its_key_and_is_logged_once() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "3s", &[]));
     let (mut victim, mut other) = (Tunnel::open(&one, "victim").await, Tunnel::open(&two, "other").await);

@@ -149,7 +149,7 @@ async fn is_switched(app: &App, way: Way) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_mode_is_switched_by_any_edit_drops_nobody_and_time_begins_anew_after_off() {
+async fn an_edit_of_the_mode_drops_no_connection_and_idle_time_restarts_after_off() {
     let app = App::start(&["--ping", "600"]);
     tokio::join!(is_switched(&app, Way::Plain), is_switched(&app, Way::Rename), is_switched(&app, Way::ConfigMap));
 }
@@ -211,7 +211,7 @@ async fn a_broken_file_is_refused_once_with_all_reasons_and_a_mended_one_is_take
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_named_and_the_rest_of_the_edit_is_taken() {
+async fn keys_that_need_a_restart_are_named_and_the_rest_takes_effect() {
     let app = App::start(&["--ping", "600"]);
     let text = config(&app.upstream, "", "enforce");
     let proxy = Idlegate::start(&text);
@@ -275,7 +275,7 @@ login_url = "/login"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_and_tunnels_go_by_what_is_in_force() {
+async fn requests_and_tunnels_use_the_current_settings() {
     let held = Arc::new(Notify::new());
     let app = echoing_heads(Arc::clone(&held)).await;
     let rules = "[[token]]\nfrom = \"header\"\nname = \"x-token\"\n[[token]]\nfrom = \"header\"\nname = \"x-token\"\n\
@@ -316,7 +316,7 @@ async fn requests_and_tunnels_go_by_what_is_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connecting_takes_as_long_as_the_file_says() {
+async fn connect_timeout_is_reloaded() {
     let app = Deaf::start().await;
     let text = |timeout: &str| {
         format!("upstream = \"{}\"\nconnect_timeout = \"{timeout}\"\n[[token]]\nfrom = \"bearer\"\n", app.upstream())

@@ -28,7 +28,7 @@ async fn was_cut_in_time(redis: &Redis, token: &str, limit: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kill_of_the_proxy_moves_no_deadline_by_more_than_a_flush_and_revives_nobody() {
+async fn a_killed_replica_moves_no_deadline_by_more_than_a_flush_and_revives_no_token() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let start = || replica(&app, &redis.url(), "8s", &[GRACE]);
     let proxy = start();
@@ -107,7 +107,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_back_from_a_stop_reads_what_was_sent_to_it_before_anybody_is_cut() {
+async fn a_resumed_replica_reads_its_sockets_before_it_cuts() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let grace = [("IDLEGATE_STORE_REPLICA_GRACE", "20s")];
     let [here, there] = std::array::from_fn(|_| replica(&app, &redis.url(), "3s", &grace));

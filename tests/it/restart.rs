@@ -96,7 +96,7 @@ async fn a_kill_loses_a_second_at_the_most() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_disk_that_takes_nothing_is_reported_once_and_cuts_nobody() {
+async fn a_full_disk_is_logged_once_and_cuts_no_session() {
     let app = App::start(&["--ping", "600"]);
     let folder = tempfile::tempdir().unwrap();
     let proxy = start(&app, &folder.path().join("sessions"), "1h");

@@ -188,7 +188,7 @@ async fn a_refused_request_gets_the_words_of_the_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_logout_ends_the_session_and_its_tunnels_but_nobody_elses() {
+async fn a_logout_ends_only_its_own_session_and_tunnels() {
     let app = App::start(QUIET);
     let proxy = with_limit(&app, "1h");
     let (token, other) =
@@ -239,7 +239,7 @@ async fn an_absolute_lifetime_ends_even_an_active_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_leave_no_trace() {
+async fn unaccepted_tokens_leave_no_trace() {
     let app = App::start(QUIET);
     let mut proxy =
         Idlegate::shipped(&app.upstream, &[("IDLEGATE_TOKEN_0_PATHS", r#"["/api/upload-file", "/nowhere"]"#)]);
@@ -255,7 +255,7 @@ async fn strangers_leave_no_trace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_sessions_than_allowed_pass_untracked_and_it_is_said_once() {
+async fn sessions_beyond_max_sessions_pass_untracked_with_one_warning() {
     let app = App::start(QUIET);
     let mut proxy =
         Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1s"), ("IDLEGATE_MAX_SESSIONS", "1")]);

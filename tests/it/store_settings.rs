@@ -67,7 +67,7 @@ async fn a_look_up_that_takes_too_long_goes_on_and_decides_the_next_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_makes_ids_that_nobody_can_compute_from_tokens() {
+async fn with_a_secret_ids_cannot_be_computed_from_tokens() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let secret = [("IDLEGATE_STORE_SECRET", "kept between the replicas")];
     let (here, there) = (replica(&app, &redis.url(), "1h", &secret), replica(&app, &redis.url(), "1h", &secret));
@@ -100,7 +100,7 @@ async fn a_password_may_stand_in_a_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_says_what_could_lose_sessions() {
+async fn doctor_warns_of_settings_that_lose_sessions() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let url = [("IDLEGATE_STORE_URL", redis.url())];
     let url = [(url[0].0, url[0].1.as_str())];
@@ -121,7 +121,7 @@ async fn doctor_says_what_could_lose_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_asks_all_sentinels_and_says_who_would_take_over() {
+async fn doctor_asks_all_sentinels_and_names_the_next_master() {
     let (app, mut servers) = (App::start(QUIET), Sentinels::start().await);
     servers.servers[0].ask::<()>("CONFIG SET appendonly yes").await;
     servers.want_passwords("open-sesame", "hush-hush").await;
@@ -156,7 +156,7 @@ async fn doctor_asks_all_sentinels_and_says_who_would_take_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn doctor_says_which_node_of_a_cluster_keeps_the_sessions() {
+async fn doctor_names_the_node_of_a_cluster_that_keeps_the_sessions() {
     let (app, cluster) = (App::start(QUIET), Cluster::start().await);
     cluster.nodes[cluster.owner].ask::<()>("CONFIG SET appendonly yes").await;
     let url = cluster.url();
@@ -179,7 +179,7 @@ async fn doctor_says_which_node_of_a_cluster_keeps_the_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_is_spoken_to_in_tls_and_has_to_prove_who_it_is() {
+async fn tls_to_redis_verifies_the_server() {
     let folder = tempfile::tempdir().unwrap();
     let [ours, other] = ["ours", "other"].map(|name| certificate(folder.path(), name, &[]));
     let key = ours.replace(".pem", ".key");

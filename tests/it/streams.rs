@@ -175,7 +175,7 @@ async fn a_client_that_expects_100_is_not_kept_waiting_by_an_app_that_never_says
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_refuses_what_is_expected_is_heard_before_the_body() {
+async fn a_refusal_after_expect_arrives_before_the_body() {
     let app = Fake::start(|_, mut wire| async move {
         wire.next_head().await;
         wire.send("HTTP/1.1 413 Too Much\r\nContent-Length: 3\r\n\r\nno!").await;

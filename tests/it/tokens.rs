@@ -166,7 +166,7 @@ async fn json_is_forwarded_byte_for_byte_in_its_own_framing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_examined_is_refused_on_the_paths_of_the_rule_only() {
+async fn unreadable_bodies_are_refused_only_on_the_rules_paths() {
     let app = Recorder::answering(OK).await;
     let proxy = with_rules(&app, &[JSON]);
     let fits = format!("{{\"x\":\"{}\"}}", "y".repeat(64 * 1024 - 8));

@@ -13,7 +13,7 @@ fn proxy(app: &Recorder) -> Idlegate {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn from_the_twentieth_request_on_it_is_said_that_no_rule_has_matched() {
+async fn after_twenty_requests_without_a_match_it_is_reported() {
     let app = Recorder::answering(OK).await;
     let proxy = proxy(&app);
     let address = proxy.admin().to_string();
@@ -165,7 +165,7 @@ async fn a_real_flask_app_that_writes_to_its_session_is_reported_and_its_logins_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strangers_fill_neither_memory_nor_log_with_names() {
+async fn names_from_clients_are_bounded() {
     let app = Recorder::answering(OK).await;
     let proxy = proxy(&app);
     let mut client = Wire::connect(proxy.address).await;

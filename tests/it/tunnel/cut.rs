@@ -115,7 +115,7 @@ async fn a_stuck_app_does_not_keep_the_client_waiting() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ten_mebibytes_on_their_way_in_each_direction_are_cut_at_frames() {
+async fn ten_mebibytes_in_flight_each_way_are_cut_at_frames() {
     let mut ends = Ends::start().await;
     for path in ["/ws", "/plain"] {
         let (client, app) = ends.open_as(path, path).await;

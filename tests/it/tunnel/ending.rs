@@ -29,7 +29,7 @@ async fn closed_within(ends: &Ends, before: usize, limit: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_one_side_goes_the_other_gets_what_was_said_and_is_closed_at_once() {
+async fn when_one_side_closes_the_other_gets_the_rest_and_is_closed_at_once() {
     let mut ends = Ends::start().await;
     for path in ["/ws", "/plain"] {
         for with_reset in [false, true] {
@@ -55,7 +55,7 @@ async fn when_one_side_goes_the_other_gets_what_was_said_and_is_closed_at_once()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_app_said_before_it_reset_its_socket_is_delivered() {
+async fn bytes_sent_before_a_reset_are_delivered() {
     let mut ends = Ends::start().await;
     for _ in 0..30 {
         let (mut client, mut app) = ends.open("/ws", "").await;
@@ -71,7 +71,7 @@ async fn what_an_app_said_before_it_reset_its_socket_is_delivered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_says_no_more_may_still_listen() {
+async fn a_half_closed_peer_still_receives() {
     let mut ends = Ends::start().await;
     let (mut client, mut app) = ends.open("/plain", "").await;
     client.send(masked(TEXT, b"question")).await;

@@ -3,7 +3,7 @@
 use crate::harness::{Ends, PING, TEXT, Wire, handshake, masked, switching, unmasked};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_comes_with_the_handshake_and_with_its_answer_is_not_lost() {
+async fn bytes_sent_with_the_handshake_and_its_response_are_relayed() {
     let mut ends = Ends::start().await;
     for path in ["/ws", "/plain"] {
         let (early, greeting) = ([masked(TEXT, b"early"), masked(PING, b"x")].concat(), unmasked(TEXT, b"greeting"));
