@@ -385,15 +385,15 @@ impl Metrics {
     }
 
     /// Counts a client connection until the returned guard is dropped.
-    pub(crate) fn connection(&self) -> Counted {
+    pub(crate) fn connection(&self) -> CountedGuard {
         self.connections_accepted.inc();
-        Counted::new(&self.connections)
+        CountedGuard::new(&self.connections)
     }
 
     /// Counts a tunnel until the returned guard is dropped.
-    pub(crate) fn tunnel(&self) -> Counted {
+    pub(crate) fn tunnel(&self) -> CountedGuard {
         self.tunnels_opened.inc();
-        Counted::new(&self.tunnels)
+        CountedGuard::new(&self.tunnels)
     }
 
     /// How many tunnels are open.
@@ -546,16 +546,16 @@ impl Drop for RoundTrip<'_> {
 
 /// A guard that counts as one on a gauge until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted(Gauge);
+pub(crate) struct CountedGuard(Gauge);
 
-impl Counted {
+impl CountedGuard {
     fn new(gauge: &Gauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedGuard {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -61,7 +61,7 @@ impl NormalPath {
             }
             bytes = decoded;
         }
-        let normal = Reader { backslashes: true, parameters: true, dots: Dots::Resolved }.read(&bytes);
+        let normal = PathReader { backslashes: true, parameters: true, dots: Dots::Resolved }.read(&bytes);
         let mut others = Vec::new();
         let plain = !path.contains(['%', ';', '\\']) && !path.contains("/.");
         if path.len() > MAX_SEVERAL_BYTES {
@@ -77,7 +77,7 @@ impl NormalPath {
                 without = without_parameters(&without);
                 // Where nothing was taken off, both are one text.
                 for text in [&with, &without].into_iter().take(if with == without { 1 } else { 2 }) {
-                    for reader in Reader::differing_on(text) {
+                    for reader in PathReader::differing_on(text) {
                         read_bytes += text.len();
                         if read_bytes > MAX_READ_BYTES {
                             return Self { normal, others: Vec::new(), any: true };
@@ -126,7 +126,7 @@ fn name_of(segment: &[u8]) -> &[u8] {
 
 /// One of the ways in which a path is taken apart.
 #[derive(Clone, Copy)]
-struct Reader {
+struct PathReader {
     /// Whether `\` separates like `/`.
     backslashes: bool,
     /// Whether `;parameters` are taken off.
@@ -144,7 +144,7 @@ enum Dots {
     ResolvedAmongEmpty,
 }
 
-impl Reader {
+impl PathReader {
     fn all() -> impl Iterator<Item = Self> {
         let dots = [Dots::Kept, Dots::Resolved, Dots::ResolvedAmongEmpty];
         dots.into_iter().flat_map(|dots| {

@@ -60,7 +60,7 @@ struct AuditEvent<'a> {
     #[serde(flatten)]
     session: Option<Session>,
     #[serde(flatten)]
-    end: Option<End>,
+    end: Option<EndFields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counting: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ struct Session {
 }
 
 #[derive(Debug, Serialize)]
-struct End {
+struct EndFields {
     reason: &'static str,
     last_activity: EpochSeconds,
     source: &'static str,
@@ -132,7 +132,7 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
     let record = match decision {
         Decision::Start { created } => AuditEvent { created, ..record },
         Decision::End { ended, connections, .. } => AuditEvent {
-            end: Some(End::of(ended, None)),
+            end: Some(EndFields::of(ended, None)),
             counting: ended.counting,
             created: Some(ended.created),
             now: Some(ended.ended),
@@ -141,7 +141,7 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
             ..record
         },
         Decision::Refusal { ended, carrier, .. } => AuditEvent {
-            end: Some(End::of(ended, Some(ended.ended))),
+            end: Some(EndFields::of(ended, Some(ended.ended))),
             counting: ended.counting,
             created: Some(ended.created),
             carrier: Some(carrier.name()),
@@ -156,7 +156,7 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
     serde_json::to_string(&record).unwrap_or_default()
 }
 
-impl End {
+impl EndFields {
     fn of(record: &Ended, ended: Option<EpochSeconds>) -> Self {
         Self {
             reason: record.reason.name(),

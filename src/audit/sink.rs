@@ -44,11 +44,11 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Writes audit events. Dropping it writes the queued records first.
 #[derive(Debug)]
 pub struct Sink {
-    queue: Option<Queue>,
+    queue: Option<EventQueue>,
 }
 
 #[derive(Clone, Debug)]
-struct Queue {
+struct EventQueue {
     sender: Sender<SinkMessage>,
     tally: Arc<Tally>,
 }
@@ -80,15 +80,15 @@ impl Sink {
     pub fn open(audit: &Destination) -> io::Result<Self> {
         let output = match audit {
             Destination::None => return Ok(Self::none()),
-            Destination::Stdout => Output::of(io::stdout().as_fd(), "standard output")?,
-            Destination::Stderr => Output::of(io::stderr().as_fd(), "standard error")?,
-            Destination::File(path) => Output::open(path).map_err(|error| {
+            Destination::Stdout => EventFile::of(io::stdout().as_fd(), "standard output")?,
+            Destination::Stderr => EventFile::of(io::stderr().as_fd(), "standard error")?,
+            Destination::File(path) => EventFile::open(path).map_err(|error| {
                 let fix = "create its folder, and let the user that idlegate runs as write there";
                 io::Error::new(error.kind(), format!("{} cannot be opened: {error}; {fix}", path.display()))
             })?,
         };
         let (sender, receiver) = channel();
-        let queue = Queue { sender, tally: Arc::default() };
+        let queue = EventQueue { sender, tally: Arc::default() };
         let tally = Arc::clone(&queue.tally);
         std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(&receiver, output, &tally))?;
         Ok(Self { queue: Some(queue) })
@@ -104,7 +104,7 @@ impl Sink {
 
 impl Drop for Sink {
     fn drop(&mut self) {
-        let Some(Queue { sender, .. }) = &self.queue else { return };
+        let Some(EventQueue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
         if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(FLUSH_TIMEOUT).is_err() {
             tracing::error!("the last audit events could not be written before the exit");
@@ -112,9 +112,9 @@ impl Drop for Sink {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Queue {
+impl<S: Subscriber> Layer<S> for EventQueue {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut line = Line(String::new());
+        let mut line = EventLine(String::new());
         event.record(&mut line);
         line.0.push('\n');
         let Self { sender, tally } = self;
@@ -134,9 +134,9 @@ impl<S: Subscriber> Layer<S> for Queue {
 }
 
 /// The message of an event.
-struct Line(String);
+struct EventLine(String);
 
-impl Visit for Line {
+impl Visit for EventLine {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if field.name() == "message" {
             // Writing to a `String` does not fail.
@@ -146,7 +146,7 @@ impl Visit for Line {
 }
 
 /// The writer thread.
-fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
+fn write_all(queue: &Receiver<SinkMessage>, mut output: EventFile, tally: &Tally) {
     let mut failing = false;
     while let Ok(message) = queue.recv() {
         let line = match message {
@@ -176,7 +176,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
 }
 
 /// An open file, pipe or terminal.
-struct Output {
+struct EventFile {
     file: File,
     name: String,
     /// The path and identity of an opened file.
@@ -187,7 +187,7 @@ struct Output {
 
 type Identity = (u64, u64);
 
-impl Output {
+impl EventFile {
     fn of(descriptor: impl AsFd, name: &str) -> io::Result<Self> {
         let file = File::from(descriptor.as_fd().try_clone_to_owned()?);
         Ok(Self { file, name: name.to_owned(), place: None, torn: false })
@@ -237,7 +237,7 @@ impl Output {
     }
 }
 
-impl fmt::Display for Output {
+impl fmt::Display for EventFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use tracing_subscriber::layer::SubscriberExt;
 
-    fn send(line: usize, queue: &Queue) {
+    fn send(line: usize, queue: &EventQueue) {
         let subscriber = tracing_subscriber::registry().with(queue.clone());
         tracing::subscriber::with_default(subscriber, || tracing::info!(target: TARGET, "{line}"));
     }
@@ -281,7 +281,7 @@ mod tests {
     fn after_a_rotation_the_next_record_is_in_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let [path, rotated] = ["audit.jsonl", "audit.jsonl.1"].map(|name| folder.path().join(name));
-        let mut output = Output::open(&path).unwrap();
+        let mut output = EventFile::open(&path).unwrap();
         output.write("one\n").unwrap();
         std::fs::rename(&path, &rotated).unwrap();
         output.write("two\n").unwrap();
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn records_beyond_the_queue_are_lost_and_counted() {
         let (sender, receiver) = channel();
-        let queue = Queue { sender, tally: Arc::default() };
+        let queue = EventQueue { sender, tally: Arc::default() };
         queue.tally.waiting.store(MAX_WAITING - 1, Ordering::Relaxed);
         for line in 0..4 {
             send(line, &queue);
@@ -310,7 +310,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         let tally = Arc::clone(&queue.tally);
         drop(queue);
-        write_all(&receiver, Output::open(file.path()).unwrap(), &tally);
+        write_all(&receiver, EventFile::open(file.path()).unwrap(), &tally);
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "0\n");
         assert_eq!(tally.lost.load(Ordering::Relaxed), 0, "the loss was not reported");
         assert_eq!(tally.waiting.load(Ordering::Relaxed), MAX_WAITING - 1);

@@ -7,7 +7,7 @@ use tokio::time::Sleep;
 
 /// The output of a running program.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Output {
+pub(super) enum ProgramOutput {
     /// A printed line.
     Text(String),
     /// The program has ended.
@@ -40,16 +40,16 @@ impl Program {
     }
 
     /// Runs until the next output, or forever if there is none. Cancel safe.
-    pub(super) async fn run(&mut self) -> Output {
+    pub(super) async fn run(&mut self) -> ProgramOutput {
         loop {
             if let Some(sleep) = &mut self.asleep {
                 sleep.await;
                 self.asleep = None;
             }
             match self.steps.pop_front() {
-                Some(ProgramStep::Print(text)) => return Output::Text(text),
+                Some(ProgramStep::Print(text)) => return ProgramOutput::Text(text),
                 Some(ProgramStep::Sleep(duration)) => self.asleep = Some(Box::pin(tokio::time::sleep(duration))),
-                Some(ProgramStep::Finish) => return Output::Finished,
+                Some(ProgramStep::Finish) => return ProgramOutput::Finished,
                 None => std::future::pending().await,
             }
         }
@@ -79,12 +79,12 @@ mod tests {
     async fn it_prints_and_sleeps_and_finishes() {
         let code = "# a comment\nprint(\"one\")\ntime.sleep(0.02)\n  print( 'two' )\nprint(6 * 7)\ntime.sleep(-1)";
         let mut program = Program::start(code);
-        assert_eq!(program.run().await, Output::Text("one".into()));
+        assert_eq!(program.run().await, ProgramOutput::Text("one".into()));
         // Dropping the future during a sleep does not restart the sleep.
         assert_eq!(program.run().now_or_never(), None);
-        assert_eq!(program.run().await, Output::Text("two".into()));
-        assert_eq!(program.run().await, Output::Text("6 * 7".into()));
-        assert_eq!(program.run().await, Output::Finished);
+        assert_eq!(program.run().await, ProgramOutput::Text("two".into()));
+        assert_eq!(program.run().await, ProgramOutput::Text("6 * 7".into()));
+        assert_eq!(program.run().await, ProgramOutput::Finished);
         assert_eq!(program.run().now_or_never(), None);
     }
 }

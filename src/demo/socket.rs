@@ -1,7 +1,7 @@
 //! The WebSocket side of the app.
 
 use super::app::App;
-use super::program::{Output, Program};
+use super::program::{Program, ProgramOutput};
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -62,8 +62,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                     None => return Ok(()),
                 },
                 output = self.program.run() => self.say(&match output {
-                    Output::Text(text) => json!({ "type": "output", "text": text }),
-                    Output::Finished => json!({ "type": "finished", "exit_code": 0 }),
+                    ProgramOutput::Text(text) => json!({ "type": "output", "text": text }),
+                    ProgramOutput::Finished => json!({ "type": "finished", "exit_code": 0 }),
                 }).await?,
                 _ = ping.tick() => self.socket.send(Message::Ping(Bytes::from_static(b"keepalive"))).await?,
                 () = replaced.notified() => {

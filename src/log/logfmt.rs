@@ -32,7 +32,7 @@ impl Fields<'_> {
             // A message must not break the line.
             write!(self.target, "{space}{}", value.replace('\n', "; "))
         } else {
-            write!(self.target, "{space}{}={}", field.name(), Value(value))
+            write!(self.target, "{space}{}={}", field.name(), LogfmtValue(value))
         };
         self.written = self.written.and(written);
     }
@@ -62,9 +62,9 @@ impl VisitFmt for Fields<'_> {
 
 /// A value. It is quoted if it is empty or has spaces, quotes, backslashes, `=` or control characters, and escaped as
 /// in JSON.
-struct Value<'v>(&'v str);
+struct LogfmtValue<'v>(&'v str);
 
-impl fmt::Display for Value<'_> {
+impl fmt::Display for LogfmtValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let needs_quotes = |character: char| {
             character.is_whitespace() || character.is_control() || matches!(character, '"' | '=' | '\\' | '\u{fffd}')
@@ -91,7 +91,7 @@ mod tests {
             ("say \"no\"", r#""say \"no\"""#),
             ("line\nend\u{1b}", r#""line\nend\u001b""#),
         ] {
-            assert_eq!(Value(value).to_string(), written);
+            assert_eq!(LogfmtValue(value).to_string(), written);
         }
     }
 }

@@ -63,14 +63,14 @@ fn is_coloured() -> bool {
 fn non_blocking(to: impl Write + Send + 'static, capacity: usize, format: LogFormat) -> (NonBlocking, WorkerGuard) {
     // The counter of lost lines is made together with the thread that reports them.
     let lost = Arc::new(OnceLock::new());
-    let lines = Lines { to, lost: Arc::clone(&lost), reported: 0, format };
+    let lines = LogLines { to, lost: Arc::clone(&lost), reported: 0, format };
     let (writer, written) = NonBlockingBuilder::default().buffered_lines_limit(capacity).finish(lines);
     let _ = lost.set(writer.error_counter());
     (writer, written)
 }
 
 /// The output of the writer thread.
-struct Lines<W> {
+struct LogLines<W> {
     to: W,
     lost: Arc<OnceLock<ErrorCounter>>,
     /// How many lost lines were reported.
@@ -78,7 +78,7 @@ struct Lines<W> {
     format: LogFormat,
 }
 
-impl<W: Write> Write for Lines<W> {
+impl<W: Write> Write for LogLines<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.to.write(bytes)
     }

@@ -190,7 +190,7 @@ impl fmt::Display for Declined {
 impl std::error::Error for Declined {}
 
 /// Something to be waited for.
-pub(super) type Signal = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type CutSignal = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Where a body is put that was never asked for: its request was not sent.
 pub(super) struct Unsent {
@@ -294,7 +294,7 @@ impl std::error::Error for SessionCut {}
 pub(super) struct Download {
     pub(super) inner: Body,
     /// Fire when a session of it is cut.
-    pub(super) cuts: Vec<Signal>,
+    pub(super) cuts: Vec<CutSignal>,
     /// The sessions that its bytes refresh.
     pub(super) moving: Option<Refresh>,
     /// The sessions that its end refreshes.

@@ -27,7 +27,7 @@ const MAX_UNSENT: usize = 16 * 1024;
 
 /// State shared by a connection and its exchanges.
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct ConnectionState {
     /// An answer would seem complete if the connection were closed now.
     reset: AtomicBool,
     /// More has arrived than the head of the request.
@@ -39,7 +39,7 @@ pub(crate) struct Line {
     held_back: AtomicBool,
 }
 
-impl Line {
+impl ConnectionState {
     /// Resolves when the client has sent more than the head of its request.
     pub(super) async fn more(&self) {
         let arrived = self.arrived.notified();
@@ -91,7 +91,7 @@ impl Line {
 
 struct Answer<W> {
     body: Body,
-    line: Arc<Line>,
+    line: Arc<ConnectionState>,
     _what: W,
 }
 
@@ -129,7 +129,7 @@ pub(crate) struct Downstream {
     /// `None` once it has been taken for a tunnel.
     stream: Option<Take<TcpStream>>,
     current: Current,
-    line: Arc<Line>,
+    line: Arc<ConnectionState>,
     stuck: Option<Pin<Box<Sleep>>>,
     half_closed: Option<Pin<Box<Sleep>>>,
     /// The end of a head is still to be read.
@@ -137,7 +137,7 @@ pub(crate) struct Downstream {
 }
 
 impl Downstream {
-    pub(crate) fn new(stream: TcpStream, current: Current, line: Arc<Line>) -> Self {
+    pub(crate) fn new(stream: TcpStream, current: Current, line: Arc<ConnectionState>) -> Self {
         Self { stream: Some(stream.take(MAX_READ)), current, line, stuck: None, half_closed: None, in_head: true }
     }
 

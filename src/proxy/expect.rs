@@ -1,7 +1,7 @@
 //! `Expect: 100-continue` (RFC 9110 §10.1.1): the client sends its body when the app asks for it, or never.
 
 use super::body::{Body, Declined, Wait, held};
-use super::downstream::Line;
+use super::downstream::ConnectionState;
 use http::{Request, StatusCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,7 +35,7 @@ impl Expectation {
         expectation
     }
 
-    pub(super) fn wait(self: Arc<Self>, client: Arc<Line>) -> Wait {
+    pub(super) fn wait(self: Arc<Self>, client: Arc<ConnectionState>) -> Wait {
         Box::pin(async move {
             // In each case the body goes, unless the app has answered without it.
             tokio::select! {

@@ -1,6 +1,6 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
-use super::body::{Body, Download, Refresh, Signal};
+use super::body::{Body, CutSignal, Download, Refresh};
 use super::{CLOSE_TIMEOUT, Client};
 use crate::audit::Caller;
 use crate::metrics::Dropped;
@@ -247,7 +247,7 @@ impl Admitted<'_> {
         let refresh = self.refresh();
         let cuts = self.attached.iter().map(signal).collect();
         let kill = client.kill.clone();
-        let watched: Vec<Signal> = self.attached.iter().map(signal).collect();
+        let watched: Vec<CutSignal> = self.attached.iter().map(signal).collect();
         let watch = tokio::spawn(async move {
             first(watched).await;
             tokio::time::sleep(CLOSE_TIMEOUT).await;
@@ -267,7 +267,7 @@ impl Admitted<'_> {
 
 /// Fires when the connection must close. If that happens while the response is awaited, the response still gets a
 /// moment: a request is not cut before its response has begun.
-fn signal(attached: &Attachment) -> Signal {
+fn signal(attached: &Attachment) -> CutSignal {
     let late = attached.is_cut();
     let cut = attached.cut();
     Box::pin(async move {
@@ -278,7 +278,7 @@ fn signal(attached: &Attachment) -> Signal {
     })
 }
 
-async fn first(mut signals: Vec<Signal>) {
+async fn first(mut signals: Vec<CutSignal>) {
     std::future::poll_fn(|cx| {
         let fired = signals.iter_mut().any(|signal| signal.as_mut().poll(cx).is_ready());
         if fired { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }

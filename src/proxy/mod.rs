@@ -18,7 +18,7 @@ mod upgrade;
 mod upstream;
 
 pub(crate) use body::{Body, full};
-pub(crate) use downstream::{Downstream, Line};
+pub(crate) use downstream::{ConnectionState, Downstream};
 pub(crate) use forward::causes;
 
 use crate::address::Upstream;
@@ -59,7 +59,7 @@ pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     /// Ends the connection without further ado.
     pub(crate) kill: CancellationToken,
-    pub(crate) line: Arc<Line>,
+    pub(crate) line: Arc<ConnectionState>,
 }
 
 impl Client {

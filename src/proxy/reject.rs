@@ -46,9 +46,9 @@ impl ProxyError {
             return ended(summary, cut.words(*reason), cookies);
         }
         let mut answer = match summary.reader {
-            Reader::Person => own(status, page(self), "text/html; charset=utf-8"),
-            Reader::Program => own(status, json(self), "application/json"),
-            Reader::Unknown => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
+            Audience::Person => own(status, page(self), "text/html; charset=utf-8"),
+            Audience::Program => own(status, json(self), "application/json"),
+            Audience::Unknown => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
         };
         let headers = answer.headers_mut();
         if matches!(self, Self::Malformed(_) | Self::Coding) {
@@ -125,12 +125,12 @@ pub(super) struct RequestSummary {
     pub(super) method: Method,
     /// Without the query: it may carry a token.
     path: String,
-    reader: Reader,
+    reader: Audience,
 }
 
 /// Who reads the response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reader {
+enum Audience {
     /// A person in front of a browser: a navigation, not a fetch.
     Person,
     /// A program that takes JSON.
@@ -148,18 +148,18 @@ impl RequestSummary {
         };
         let navigates = is("sec-fetch-mode", "navigate") || !head.headers.contains_key("sec-fetch-mode");
         let reader = if navigates && takes("text/html") {
-            Reader::Person
+            Audience::Person
         } else if takes("application/json") {
-            Reader::Program
+            Audience::Program
         } else {
-            Reader::Unknown
+            Audience::Unknown
         };
         Self { method: head.method.clone(), path: head.uri.path().to_owned(), reader }
     }
 
     /// Whether a person opens a page. A form that was sent is not sent again to the login.
     fn is_for_a_page(&self) -> bool {
-        self.reader == Reader::Person && matches!(self.method, Method::GET | Method::HEAD)
+        self.reader == Audience::Person && matches!(self.method, Method::GET | Method::HEAD)
     }
 
     /// Whether this is where `url` leads, on this host: sending it there again would never end.

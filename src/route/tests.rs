@@ -109,7 +109,7 @@ fn all_readings(path: &str) -> Vec<Vec<u8>> {
     let mut without = with.clone();
     for _ in 0..=DECODE_ROUNDS {
         without = without_parameters(&without);
-        for reader in Reader::all() {
+        for reader in PathReader::all() {
             all.extend([&with, &without].map(|text| {
                 let mut reading = reader.read(text);
                 reading.truncate(MAX_READING_BYTES);
@@ -138,7 +138,7 @@ proptest::proptest! {
 
 #[test]
 fn a_path_costs_as_many_readings_as_it_is_doubtful() {
-    let readers = |text: &str| Reader::differing_on(text.as_bytes()).count();
+    let readers = |text: &str| PathReader::differing_on(text.as_bytes()).count();
     assert_eq!((readers("/a/b"), readers("/a;x"), readers("/a\\b"), readers("/a%2fb")), (1, 2, 2, 3));
     assert_eq!(readers("/a;b\\..%2e"), 12);
 }

@@ -51,8 +51,8 @@ struct Shared {
     /// Its phase, for those who ask all the time.
     phase: AtomicU8,
     /// Those opened before the drain, and those opened since.
-    early: Queue,
-    late: Queue,
+    early: TunnelQueue,
+    late: TunnelQueue,
     /// Tunnels that are still open need not wait for their turn.
     all_due: AtomicBool,
     /// Connections that speak HTTP.
@@ -64,9 +64,9 @@ struct Shared {
 
 /// Tunnels to be closed, in the order in which they were opened.
 #[derive(Debug, Default)]
-struct Queue(Arc<Notify>);
+struct TunnelQueue(Arc<Notify>);
 
-impl Queue {
+impl TunnelQueue {
     /// How many tunnels there are: each has its own handle.
     fn open(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(1)
@@ -97,8 +97,8 @@ impl Shutdown {
             metrics,
             drain: watch::Sender::new(Drain::none()),
             phase: AtomicU8::new(Phase::Serving as u8),
-            early: Queue::default(),
-            late: Queue::default(),
+            early: TunnelQueue::default(),
+            late: TunnelQueue::default(),
             all_due: AtomicBool::new(false),
             connections,
             work,
@@ -252,7 +252,7 @@ impl Shutdown {
     }
 
     /// Closes the tunnels of these queues, one after another, spread over the available time.
-    async fn close_in_turn(&self, queues: &[&Queue]) {
+    async fn close_in_turn(&self, queues: &[&TunnelQueue]) {
         let drain = *self.0.drain.borrow();
         // Tunnels opened from now on are not among them.
         let counts: Vec<_> = queues.iter().map(|queue| queue.open()).collect();

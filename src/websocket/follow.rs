@@ -13,14 +13,14 @@ const MAX_HEADER_BYTES: usize = 14;
 pub struct Follower {
     side: Side,
     extensions: bool,
-    state: State,
+    state: FollowerState,
     /// The data message that the last frame of one belongs to. It stays until the first byte after the message.
     message: Option<Data>,
     invalid: Option<Invalid>,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum FollowerState {
     /// Inside of a header, or before the next one where `filled` is 0.
     Header { bytes: [u8; MAX_HEADER_BYTES], filled: u8 },
     /// After a header. Stays until the first byte after the frame, so that `frame` can be asked after its last step.
@@ -29,7 +29,7 @@ enum State {
     Lost,
 }
 
-const BEFORE_HEADER: State = State::Header { bytes: [0; MAX_HEADER_BYTES], filled: 0 };
+const BEFORE_HEADER: FollowerState = FollowerState::Header { bytes: [0; MAX_HEADER_BYTES], filled: 0 };
 
 impl Follower {
     /// Follows a stream that `side` sends, from its first frame. With `extensions` the reserved bits may be set
@@ -44,37 +44,40 @@ impl Follower {
     /// [`FrameEvent::Payload`]. With an empty input, nothing is taken and the result means nothing.
     pub fn step(&mut self, input: &[u8]) -> (usize, FrameEvent) {
         if input.is_empty() {
-            return (0, if matches!(self.state, State::Lost) { FrameEvent::Lost } else { FrameEvent::NeedMore });
+            return (
+                0,
+                if matches!(self.state, FollowerState::Lost) { FrameEvent::Lost } else { FrameEvent::NeedMore },
+            );
         }
         if self.at_frame_boundary() {
             if self.at_message_boundary() {
                 self.message = None;
             }
-            if matches!(self.state, State::Frame { .. }) {
+            if matches!(self.state, FollowerState::Frame { .. }) {
                 self.state = BEFORE_HEADER;
             }
         }
         match &mut self.state {
-            State::Frame { head, offset } => {
+            FollowerState::Frame { head, offset } => {
                 let left = head.length.saturating_sub(*offset);
                 let length = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
                 let begin = *offset;
                 *offset += length as u64;
                 (length, FrameEvent::Payload { length, offset: begin, last: *offset == head.length })
             }
-            State::Header { bytes, filled } => {
+            FollowerState::Header { bytes, filled } => {
                 let taken = collect(bytes, filled, input);
                 match parse(bytes.get(..usize::from(*filled)).unwrap_or_default()) {
                     Some(head) if head.length >> 63 == 0 => (taken, self.begin(head)),
                     Some(_) => {
                         self.invalid.get_or_insert(Invalid::LengthTooLarge);
-                        self.state = State::Lost;
+                        self.state = FollowerState::Lost;
                         (input.len(), FrameEvent::Lost)
                     }
                     None => (taken, FrameEvent::NeedMore),
                 }
             }
-            State::Lost => (input.len(), FrameEvent::Lost),
+            FollowerState::Lost => (input.len(), FrameEvent::Lost),
         }
     }
 
@@ -82,9 +85,9 @@ impl Follower {
     #[must_use]
     pub fn at_frame_boundary(&self) -> bool {
         match &self.state {
-            State::Header { filled, .. } => *filled == 0,
-            State::Frame { head, offset } => *offset == head.length,
-            State::Lost => false,
+            FollowerState::Header { filled, .. } => *filled == 0,
+            FollowerState::Frame { head, offset } => *offset == head.length,
+            FollowerState::Lost => false,
         }
     }
 
@@ -93,8 +96,8 @@ impl Follower {
     #[must_use]
     pub fn at_message_boundary(&self) -> bool {
         let complete = match &self.state {
-            State::Frame { head, .. } => head.fin && head.is_data(),
-            State::Header { .. } | State::Lost => false,
+            FollowerState::Frame { head, .. } => head.fin && head.is_data(),
+            FollowerState::Header { .. } | FollowerState::Lost => false,
         };
         self.at_frame_boundary() && (complete || self.message.is_none())
     }
@@ -109,8 +112,8 @@ impl Follower {
     #[must_use]
     pub fn frame(&self) -> Option<&Head> {
         match &self.state {
-            State::Frame { head, .. } => Some(head),
-            State::Header { .. } | State::Lost => None,
+            FollowerState::Frame { head, .. } => Some(head),
+            FollowerState::Header { .. } | FollowerState::Lost => None,
         }
     }
 
@@ -128,7 +131,7 @@ impl Follower {
         if let OpCode::Data(kind @ (Data::Text | Data::Binary)) = head.opcode {
             self.message = Some(kind);
         }
-        self.state = State::Frame { head, offset: 0 };
+        self.state = FollowerState::Frame { head, offset: 0 };
         FrameEvent::Head(head)
     }
 }

@@ -120,7 +120,7 @@ fn each_takes(path: &str, more: impl Fn(usize) -> String) -> usize {
     let tunnels = world.open_many(path, MANY, more);
     // The test's own ends are files as well.
     assert_eq!(open_files() - files, 4 * MANY, "two file descriptors for each tunnel, and two for its peers");
-    // The last handshakes may not have been put away yet, and a round of the keeper takes something for a moment.
+    // The last handshakes may not be freed yet, and a round of the registry allocates for a moment.
     let started = Instant::now();
     let mut least = usize::MAX;
     while started.elapsed() < Duration::from_secs(2) {
@@ -146,7 +146,7 @@ fn an_idle_tunnel_takes_about_a_kilobyte() {
     assert!(examined <= 1280 + 630 + 130, "{examined} bytes for a tunnel whose messages are examined as well");
 }
 
-/// What is counted is the keeper's rounds, about one a second, and nothing else.
+/// What is counted are the registry's rounds, about one a second, and nothing else.
 #[test]
 fn frames_are_relayed_without_allocating() {
     let world = World::start();

@@ -101,7 +101,7 @@ async fn a_stream_is_not_held_back_nor_the_answer_to_a_known_session() {
     let mut client = Wire::connect(proxy.address).await;
     client.send(token("/stream", "tok")).await;
     client.until("data: 1\n\n").await;
-    proxy.tells("a session is tracked", 1).await;
+    proxy.has_logged("a session is tracked", 1).await;
     let mut known = Wire::connect(proxy.address).await;
     known.send(token("/api", "tok")).await;
     known.until("begins").await;

@@ -1,4 +1,4 @@
-//! What a service manager hands over, and what it is told.
+//! Sockets passed by a service manager, and the notifications it gets.
 
 use crate::harness::{App, Fake, Idlegate, Recorder, Request, Tunnel, Wire, eventually, replica};
 use std::net::{TcpListener, UdpSocket};
@@ -16,7 +16,7 @@ async fn a_socket_that_is_handed_over_goes_before_listen_and_outlives_idlegate()
     let app = Recorder::answering(OK).await;
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
-    // Somebody comes before there is an idlegate.
+    // A client connects before idlegate runs.
     let mut early = Wire::connect(address).await;
     early.send("GET /early HTTP/1.1\r\nHost: a\r\n\r\n").await;
     for names in ["idlegate", "idlegate.socket"] {
@@ -30,7 +30,7 @@ async fn a_socket_that_is_handed_over_goes_before_listen_and_outlives_idlegate()
             proxy.whole_log()
         );
         assert_eq!(proxy.stop().await.code(), Some(0));
-        // Nobody listens, and nobody is refused.
+        // No process listens, and no connection is refused.
         early = Wire::connect(address).await;
         early.send("GET /between HTTP/1.1\r\nHost: a\r\n\r\n").await;
     }
@@ -77,19 +77,19 @@ async fn an_unusable_socket_is_named_with_its_fix() {
     assert!(told.contains("is not a listening TCP or Unix socket; "), "{told}");
     let told = Idlegate::fails_with_socket(TcpListener::bind("127.0.0.1:0").unwrap(), "a.socket:a.socket");
     assert!(told.contains("descriptor 4 (\"a.socket\") is one too many; pass one"), "{told}");
-    // Whoever reaches it may end sessions.
+    // Any client that reaches it may end sessions.
     let told = Idlegate::fails_with_socket(TcpListener::bind("0.0.0.0:0").unwrap(), "admin");
     assert!(told.contains("`admin.token_file`: http://0.0.0.0:") && told.contains("beyond this host"), "{told}");
 }
 
-/// What a service manager was told, in order.
-struct FleetReply {
+/// The notifications of a service manager, in order.
+struct Notifications {
     socket: UnixDatagram,
     folder: tempfile::TempDir,
     all: Vec<String>,
 }
 
-impl FleetReply {
+impl Notifications {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
@@ -115,7 +115,7 @@ impl FleetReply {
         self.lines().iter().filter(|told| told.starts_with(line)).count()
     }
 
-    async fn hears(&mut self, line: &str) {
+    async fn receives(&mut self, line: &str) {
         eventually(line, async || self.count(line) > 0).await;
     }
 
@@ -127,45 +127,45 @@ impl FleetReply {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_manager_gets_ready_status_and_stopping() {
-    let mut told = FleetReply::new();
+    let mut manager = Notifications::new();
     let app = App::start(&["--ping", "600"]);
-    let mut proxy = replica(&app, "memory", "1h", &[("NOTIFY_SOCKET", &told.path())]);
-    told.hears("READY=1").await;
+    let mut proxy = replica(&app, "memory", "1h", &[("NOTIFY_SOCKET", &manager.path())]);
+    manager.receives("READY=1").await;
     assert_eq!(Request::get(proxy.health(), "/healthz").send().await.status, 200, "it listens everywhere by then");
     let tunnels = [Tunnel::open(&proxy, "ada").await, Tunnel::open(&proxy, "ada").await];
-    told.hears("STATUS=enforce; 1 session, 2 tunnels; store up").await;
-    told.forget();
+    manager.receives("STATUS=enforce; 1 session, 2 tunnels; store up").await;
+    manager.forget();
     proxy.hang_up();
-    told.hears("READY=1").await;
-    let lines = told.lines();
+    manager.receives("READY=1").await;
+    let lines = manager.lines();
     assert!(lines[0] == "RELOADING=1" && lines[1].starts_with("MONOTONIC_USEC="), "{lines:?}");
     let (then, now) = (lines[1]["MONOTONIC_USEC=".len()..].parse::<i64>().unwrap(), monotonic());
     assert!(now - then < 10_000_000 && then <= now, "{then} and {now}");
-    // What is refused is told as well, until it is mended.
+    // A refused configuration is in the status as well, until it is repaired.
     let good = std::fs::read_to_string(proxy.file()).unwrap();
-    told.forget();
+    manager.forget();
     proxy.edit("upstream = 7");
     let refused = "STATUS=enforce; 1 session, 2 tunnels; store up; the edited configuration was refused, see the log";
-    told.hears(refused).await;
-    let lines = told.lines();
+    manager.receives(refused).await;
+    let lines = manager.lines();
     let at = lines.iter().position(|line| line == refused).unwrap();
     assert!(lines[0] == "RELOADING=1" && lines[at - 1] == "READY=1", "{lines:?}");
-    told.forget();
+    manager.forget();
     proxy.edit(&good);
-    told.hears("READY=1").await;
-    assert_eq!(told.lines().last().unwrap(), "STATUS=enforce; 1 session, 2 tunnels; store up");
-    assert_eq!(told.count("WATCHDOG=1"), 0, "nobody asked for it");
-    told.forget();
+    manager.receives("READY=1").await;
+    assert_eq!(manager.lines().last().unwrap(), "STATUS=enforce; 1 session, 2 tunnels; store up");
+    assert_eq!(manager.count("WATCHDOG=1"), 0, "nobody asked for it");
+    manager.forget();
     proxy.terminate();
-    told.hears("STOPPING=1").await;
-    told.hears("STATUS=stopping; enforce; 1 session, ").await;
+    manager.receives("STOPPING=1").await;
+    manager.receives("STATUS=stopping; enforce; 1 session, ").await;
     // The unit's own patience is not asked: it gets the grace period, and a bit.
-    let lines = told.lines();
+    let lines = manager.lines();
     let needed = lines.iter().find_map(|line| line.strip_prefix("EXTEND_TIMEOUT_USEC=")).unwrap();
     assert!((14_000_000..=15_000_000).contains(&needed.parse::<u32>().unwrap()), "{lines:?}");
     drop(tunnels);
     assert_eq!(proxy.ended().await.code(), Some(0));
-    assert_eq!(told.count("READY=1"), 0, "{:?}", told.all);
+    assert_eq!(manager.count("READY=1"), 0, "{:?}", manager.all);
 }
 
 fn monotonic() -> i64 {
@@ -174,19 +174,19 @@ fn monotonic() -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_watchdog_hears_of_a_proxy_that_lives_and_of_no_other() {
-    let mut told = FleetReply::new();
+async fn only_a_working_proxy_feeds_the_watchdog() {
+    let mut manager = Notifications::new();
     let app = Fake::start(|_, _| async {}).await;
-    let path = told.path();
+    let path = manager.path();
     let environment = [("NOTIFY_SOCKET", &path[..]), ("WATCHDOG_USEC", "4000000")];
     let proxy = Idlegate::start_with(&config(&app.upstream()), &environment);
     let started = std::time::Instant::now();
-    eventually("signs of life", async || told.count("WATCHDOG=1") >= 3).await;
+    eventually("signs of life", async || manager.count("WATCHDOG=1") >= 3).await;
     assert!(started.elapsed() > Duration::from_secs(2), "once a second at most, by the registry's rounds");
     proxy.freeze();
-    told.forget();
+    manager.forget();
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(told.count("WATCHDOG=1"), 0);
+    assert_eq!(manager.count("WATCHDOG=1"), 0);
     proxy.thaw();
-    told.hears("WATCHDOG=1").await;
+    manager.receives("WATCHDOG=1").await;
 }

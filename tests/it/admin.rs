@@ -66,7 +66,7 @@ async fn an_operator_ends_a_session_everywhere_and_extends_another() {
     let mut ended = [Tunnel::open(&one, "ended").await, Tunnel::open(&two, "ended").await];
     let mut kept = Tunnel::open(&one, "kept").await;
     let begun = std::time::Instant::now();
-    eventually("it to be told", async || redis.session("ended").await.contains_key("created")).await;
+    eventually("it to be reported", async || redis.session("ended").await.contains_key("created")).await;
     // Asked of a replica that does not know it.
     let far = replica(&app, &redis.url(), "3s", &[]);
     let (status, account) = ask(&far, Method::DELETE, &format!("/sessions/{}", id("ended"))).await;
@@ -99,7 +99,7 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
     let (status, mode) = switch(&one, json!({"mode": "observe", "fleet": true})).await;
     assert_eq!((status.as_u16(), &mode["mode"]), (200, &json!("observe")), "{mode}");
     let asked = std::time::Instant::now();
-    eventually("the other to hear of it", async || get(&two, "/mode").await["mode"] == "observe").await;
+    eventually("the other to learn of it", async || get(&two, "/mode").await["mode"] == "observe").await;
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
     for (proxy, number) in [(&one, 1), (&two, 1)] {
         let lines = async || proxy.logged("session would be cut").len() == number;
@@ -214,7 +214,7 @@ async fn off_passes_everything_through_and_never_counts_as_idle() {
     dead.cut(Duration::from_secs(2)).await;
     let (_, mode) = switch(&one, json!({"mode": "off", "for": "5s"})).await;
     assert_eq!((&mode["mode"], &mode["switches"]["replica"]["until"]["then"]), (&json!("off"), &json!("enforce")));
-    // Another replica enforces, and yet nobody is cut: what this one does not see may be activity.
+    // Another replica enforces, but no session is cut: what this one does not see may be activity.
     let passing = Tunnel::open(&one, "dead").await;
     assert!(Tunnel::try_open(two.address, "dead").await.is_err(), "only one of them is off");
     tokio::join!(here.stays_open_for(Duration::from_secs(5)), there.stays_open_for(Duration::from_secs(5)));

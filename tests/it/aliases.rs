@@ -15,7 +15,7 @@ fn proxy(upstream: &str, more: &str) -> Idlegate {
 async fn gunicorn_serves_the_path_that_deny_and_the_rules_were_compared_with() {
     let app = Gunicorn::start("wsgi:application");
     let request = get("/x/api/setup", "SCRIPT_NAME: /x\r\nX_Real_IP: 6.6.6.6\r\nX-Kept_too: 1\r\n");
-    // What is to be prevented: without a proxy in front, it strips what the client sent as its script's name.
+    // What must be prevented: without a proxy in front, gunicorn removes what the client sent as the script's name.
     let direct = Wire::connect(app.address).await.ask(&request).await;
     assert!(direct.text().contains("PATH_INFO=/api/setup\n"), "{}", direct.text());
     assert!(direct.text().contains("HTTP_X_REAL_IP=6.6.6.6\n"), "{}", direct.text());
@@ -23,7 +23,7 @@ async fn gunicorn_serves_the_path_that_deny_and_the_rules_were_compared_with() {
     let through = Wire::connect(proxy.address).await.ask(&request).await;
     assert!(through.text().contains("SCRIPT_NAME=\nPATH_INFO=/x/api/setup\nHTTP_X_REAL_IP=\n"), "{}", through.text());
     assert!(through.text().contains("HTTP_X_FORWARDED_FOR=127.0.0.1\n"), "{}", through.text());
-    proxy.tells("dropped a header", 2).await;
+    proxy.has_logged("dropped a header", 2).await;
     let named = proxy.logged("dropped a header");
     assert!(named[0].contains("name=script_name") && named[1].contains("name=x_real_ip"), "{named:?}");
     eventually("the count", async || proxy.metrics().await.contains("idlegate_headers_dropped_total 2\n")).await;
@@ -55,7 +55,7 @@ async fn a_rules_header_is_read_in_either_spelling() {
     let mut client = Wire::connect(proxy.address).await;
     // A session begins by either spelling, and is dead in both.
     assert_eq!(client.ask(get("/", "session_id: tok\r\n")).await.status(), 200);
-    proxy.tells("a session is tracked", 1).await;
+    proxy.has_logged("a session is tracked", 1).await;
     assert_eq!(client.ask(get("/logout", "Session_ID: tok\r\n")).await.status(), 200);
     for name in ["session-id", "session_id", "SESSION_ID"] {
         assert_eq!(client.ask(get("/", &format!("{name}: tok\r\n"))).await.status(), 401, "{name}");

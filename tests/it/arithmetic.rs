@@ -84,7 +84,7 @@ async fn explain_names_the_side_that_closed_and_its_code() {
     assert!(explained(&proxy, &token).await["last_close"].is_null());
     // The app kicks the first.
     let (second, _) = Socket::authenticated(proxy.address, &token).await;
-    soon("the kick", first.goodbye()).await;
+    soon("the kick", first.cut_words()).await;
     let closed = async || explained(&proxy, &token).await["last_close"].clone();
     eventually("the close to be known", async || closed().await["by"] == "app").await;
     let close = closed().await;
@@ -106,7 +106,7 @@ async fn explain_names_the_side_that_closed_and_its_code() {
     // And idlegate.
     let (mut third, _) = Socket::authenticated(proxy.address, &token).await;
     assert_eq!(ask(&proxy, Method::DELETE, &format!("/sessions/{}", id(&token))).await.0, 200);
-    soon("the cut", third.goodbye()).await;
+    soon("the cut", third.cut_words()).await;
     eventually("idlegate to have closed it", async || closed().await["by"] == "idlegate").await;
     assert_eq!(closed().await["reason"], "Session terminated by an administrator");
 }

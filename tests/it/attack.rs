@@ -95,6 +95,6 @@ async fn a_body_in_crumbs_takes_no_more_room_than_a_whole_one() {
         sleep(Duration::from_secs(1)).await;
     }
     let each = peak.saturating_sub(before) / 20;
-    // Of which the piece that was read last has a part.
+    // The last piece read belongs to it.
     assert!((60..1024).contains(&each), "{each} KiB each");
 }

@@ -153,7 +153,7 @@ async fn a_session_of_two_replicas_begins_once_and_each_records_its_end() {
     assert_ne!(cuts[0]["replica"], cuts[1]["replica"]);
     assert_eq!((one.records("start").len(), two.records("start").len()), (1, 0));
 
-    // Ended from where nobody knew it.
+    // Ended from a replica that did not know it.
     let mut other = Tunnel::open(&one, "another-token").await;
     operator(&far, Method::DELETE, &format!("/sessions/{}", id("another-token")), &json!({})).await;
     other.cut(Duration::from_secs(2)).await;
@@ -241,7 +241,7 @@ async fn a_line_that_the_disk_cut_off_spoils_no_other() {
         [&lines[0], &lines[2], &lines[3]].map(|line| serde_json::from_str::<Value>(line).unwrap()["event"].clone());
     assert_eq!(events, ["start", "cut", "cut"], "{lines:?}");
     assert_eq!(lines[1].len(), 20, "{lines:?}");
-    proxy.tells("audit events are written again", 1).await;
+    proxy.has_logged("audit events are written again", 1).await;
     assert!(proxy.logged("audit events are written again")[0].contains("lost=1"), "{}", proxy.whole_log());
 }
 
@@ -307,7 +307,7 @@ async fn requests_with(proxy: &Idlegate, token: &str) -> BTreeMap<&'static str, 
     answers
 }
 
-/// Strangers, the living and the dead, by every carrier there is.
+/// Unknown, live and dead tokens, by every carrier.
 async fn use_every_carrier(proxy: &Idlegate) {
     let strangers = requests_with(proxy, "a-made-up-token").await;
     assert_eq!(
@@ -329,8 +329,8 @@ async fn use_every_carrier(proxy: &Idlegate) {
     let on_socket = secret(issued.json().await["session_id"].as_str().unwrap()).to_owned();
     assert_eq!(requests_with(proxy, &token).await["header"], 200);
     assert_eq!(requests_with(proxy, &admin).await["bearer"], 200);
-    soon("the cut", offered.goodbye()).await;
-    soon("the cut", issued.goodbye()).await;
+    soon("the cut", offered.cut_words()).await;
+    soon("the cut", issued.cut_words()).await;
     eventually("all to be cut", async || proxy.records("cut").len() == proxy.records("start").len()).await;
     let dead = BTreeMap::from([("bearer", 401), ("cookie", 401), ("header", 401), ("json", 401), ("query", 401)]);
     for token in [&token, &admin, &on_socket, "a-made-up-token"] {

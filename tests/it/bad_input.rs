@@ -46,7 +46,7 @@ async fn an_invalid_frame_is_relayed_and_after_two_seconds_the_tunnel_is_closed(
                     let took = begun.elapsed();
                     assert!(took > Duration::from_millis(1900) && took < Duration::from_secs(4), "{what}: {took:?}");
                     let at_client = if of_client { at_sender } else { at_receiver };
-                    // Where no frame can be told from the next, nothing is inserted.
+                    // Nothing is inserted where frames cannot be told apart.
                     let lost = what == "a length of 2^63" && !of_client;
                     let close = unmasked(0x88, b"\x03\xeaProtocol error");
                     assert_eq!(at_client, if lost { vec![] } else { close }, "{what}, of the client {of_client}");

@@ -156,7 +156,7 @@ fn it_prints_its_version_and_refuses_unknown_arguments() {
         told.strip_prefix(concat!("idlegate ", env!("CARGO_PKG_VERSION"), " (")).unwrap_or_else(|| panic!("{told}"));
     let revision = revision.strip_suffix(")\n").unwrap_or_else(|| panic!("{told}"));
     assert_eq!(revision, idlegate::version::REVISION);
-    // Whoever builds says it, or the repository does.
+    // From the build's environment, or from the repository.
     let is_short_hash = |text: &str| text.len() >= 7 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let named = option_env!("GIT_REVISION").is_some_and(|name| !name.trim().is_empty());
     let has_repository = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.git")).exists();
@@ -342,7 +342,7 @@ async fn each_line_of_the_log_is_read_by_readers_of_logfmt_and_of_json() {
     const PATH: &str = "/a=b/%22quoted%22/c%0Ad";
     let mut text = Idlegate::start(CONFIG);
     assert_eq!(Request::get(text.address, PATH).send().await.status, 502);
-    text.tells("the app behind this proxy cannot be reached", 1).await;
+    text.has_logged("the app behind this proxy cannot be reached", 1).await;
     let line = text.logged("the app behind this proxy cannot be reached").remove(0);
     let fields = logfmt(&line);
     let value = |key: &str| &fields.iter().find(|(name, _)| name == key).unwrap_or_else(|| panic!("{key}: {line}")).1;
@@ -358,7 +358,7 @@ async fn each_line_of_the_log_is_read_by_readers_of_logfmt_and_of_json() {
 
     let mut json = Idlegate::start_with(CONFIG, &[("IDLEGATE_LOG_FORMAT", "json"), ("IDLEGATE_IDLE_MODE", "observe")]);
     assert_eq!(Request::get(json.address, PATH).send().await.status, 502);
-    json.tells("the app behind this proxy cannot be reached", 1).await;
+    json.has_logged("the app behind this proxy cannot be reached", 1).await;
     assert!(json.stop().await.success());
     let lines: Vec<serde_json::Value> = json
         .whole_log()

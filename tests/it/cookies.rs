@@ -59,7 +59,7 @@ async fn a_dead_cookie_is_taken_away_so_that_one_can_log_in_again() {
     let refused = page(&proxy, "/").await;
     assert_eq!((refused.status.as_u16(), &refused.headers["location"]), (302, &"/login?why=idle".parse().unwrap()));
     assert_eq!(refused.headers["set-cookie"], "__Host-sid=; Path=/; Max-Age=0; Secure");
-    // A browser that keeps it all the same is not sent in circles.
+    // A browser that keeps the cookie anyway is not redirected in circles.
     let login = page(&proxy, "/login?why=idle").await;
     assert_eq!(login.status, 401);
     assert_eq!(login.headers["set-cookie"], "__Host-sid=; Path=/; Max-Age=0; Secure");

@@ -92,7 +92,8 @@ async fn costs_nothing(app: &App, fault: Fault) {
     let traffic = Traffic::start(scene.replicas.each_ref(), SESSIONS).await;
     if fault != Fault::GoneAtStart {
         let redis = &scene.redis;
-        eventually("sessions to be told", async || redis.session("used-0").await.contains_key("last_activity")).await;
+        eventually("sessions to be reported", async || redis.session("used-0").await.contains_key("last_activity"))
+            .await;
         // And a whole limit, or counting would only have begun.
         sleep(Duration::from_secs(LIMIT)).await;
     }

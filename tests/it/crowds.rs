@@ -1,4 +1,4 @@
-//! More clients at once than anybody expects.
+//! More clients at once than expected.
 
 use crate::harness::{Recorder, Request, Wire, eventually, soon};
 use crate::http::{get, plain};
@@ -32,8 +32,8 @@ async fn running_out_of_file_descriptors_passes() {
     for _ in 0..100 {
         crowd.push(Wire::connect(proxy.address).await);
     }
-    eventually("the log to tell of it", async || proxy.logged("ulimit -n").len() == 1).await;
-    // Whoever asks beside them is not kept out by them: an orchestrator would restart it, an operator could not drain it.
+    eventually("the log line of it", async || proxy.logged("ulimit -n").len() == 1).await;
+    // Other listeners are not affected: an orchestrator would restart the Pod, and an operator could not drain it.
     for _ in 0..5 {
         assert_eq!(Request::get(proxy.health(), "/healthz").send().await.status, 200);
         assert_eq!(Request::get(proxy.admin(), "/mode").send().await.status, 200);

@@ -44,7 +44,7 @@ async fn a_silent_stream_is_cut_in_time_and_without_its_end() {
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
     assert!(took > Duration::from_secs(1), "{took:?}");
     proxy.has_cut_in_time(1).await;
-    eventually("the app to be told", async || app.seen_of("gone").len() == 1).await;
+    eventually("the app to be reported", async || app.seen_of("gone").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -83,7 +83,7 @@ async fn an_upload_is_a_person_at_work() {
     let done = Instant::now();
     client.send("0\r\n\r\n").await;
     assert!(client.message().await.text().contains("\"bytes\": 16"));
-    assert_eq!(soon("the cut", socket.goodbye()).await.1, 4002);
+    assert_eq!(soon("the cut", socket.cut_words()).await.1, 4002);
     assert!(done.elapsed() > Duration::from_secs(1), "cut after {:?}", done.elapsed());
 }
 
@@ -208,7 +208,7 @@ async fn a_client_whose_upload_is_refused_can_read_why() {
         assert_eq!(client.message().await.status(), 401);
         assert_eq!(client.ask(get("/x", "")).await.status(), 200, "the connection is as good as before");
     }
-    // Who waits to be asked for it hears at once, and is not asked.
+    // A client that waits for `100 Continue` gets the refusal at once.
     let begun = Instant::now();
     let expecting = format!("Content-Length: 100\r\nExpect: 100-continue\r\nsession-id: {token}\r\n");
     let mut client = Wire::connect(proxy.address).await;

@@ -1,4 +1,5 @@
-//! A Redis that refuses is told from one that does not answer, with what to do; and while it is out, that comes first.
+//! A Redis that refuses is distinguished from one that does not answer, with what to do; while it is out, that is shown
+//! first.
 
 use crate::harness::{App, Redis, Tunnel, ask, eventually, replica};
 use http::Method;
@@ -32,7 +33,7 @@ async fn a_refusal_of_redis_is_named_with_its_fix_in_the_log_and_by_doctor() {
         (&limited, &no_right, "its ACL does not let this user do that", "ACL SETUSER"),
     ] {
         let proxy = replica(&app, url, "1h", &[]);
-        proxy.tells("store refuses: ", 1).await;
+        proxy.has_logged("store refuses: ", 1).await;
         let line = proxy.logged("store refuses: ").remove(0);
         assert!(line.contains(what) && line.contains(fix) && line.contains(&socket(redis)), "{line}");
         assert!(!proxy.whole_log().contains("hunter2") && !proxy.whole_log().contains("pass=wrong"), "{line}");
@@ -78,13 +79,13 @@ async fn a_stop_logs_that_it_waits_for_the_store_and_a_second_one_ends_it() {
     let mut tunnel = Tunnel::open(&proxy, "tok").await;
     eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
     redis.kill();
-    proxy.tells("until it is back", 1).await;
-    // Something that the store has not been told.
+    proxy.has_logged("until it is back", 1).await;
+    // Activity that the store does not know.
     tunnel.echo().await;
     proxy.terminate();
-    proxy.tells("waiting for the store to accept the last report", 1).await;
+    proxy.has_logged("waiting for the store to accept the last report", 1).await;
     let begun = Instant::now();
     assert!(proxy.stop().await.success());
     assert!(begun.elapsed() < Duration::from_secs(3), "it took {:?}", begun.elapsed());
-    proxy.tells("that it does not know are lost", 1).await;
+    proxy.has_logged("that it does not know are lost", 1).await;
 }

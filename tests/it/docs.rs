@@ -47,7 +47,7 @@ fn every_example_is_valid() {
     assert_eq!(count, MANUAL.matches("<!-- example: ").count(), "each is complete, and marked");
 }
 
-/// The keys beside `table`'s unknown one, as the binary itself tells them.
+/// The keys of `table` beside an unknown one, as the binary lists them.
 fn keys_of(table: &str) -> Vec<String> {
     let told = told(&check_with(&format!("{table}\nxyzzyq = 1\n"), &[]));
     let (_, rest) = told.split_once("the keys that there are: ").unwrap_or_else(|| panic!("{told}"));
@@ -208,7 +208,7 @@ async fn the_bearer_example_works() {
 async fn the_websocket_example_works() {
     let app = Fake::start(websocket_app).await;
     let mut proxy = proxy("websocket", &app);
-    let goodbye = async |client: &mut Wire| {
+    let cut = async |client: &mut Wire| {
         assert_eq!(client.frame().await, (TEXT, br#"{"type":"session_expired"}"#.to_vec()));
         assert_eq!(client.frame().await, (0x88, [&4002_u16.to_be_bytes()[..], b"Session expired"].concat()));
     };
@@ -219,7 +219,7 @@ async fn the_websocket_example_works() {
         if answered {
             assert_eq!(client.frame().await, (TEXT, br#"{"type":"auth_ok"}"#.to_vec()));
         }
-        goodbye(&mut client).await;
+        cut(&mut client).await;
     }
     // Not killed while the app still waits for its own Close.
     assert_eq!(proxy.stop().await.code(), Some(0));

@@ -114,7 +114,7 @@ async fn a_half_closed_client_gets_its_stream_while_it_reads() {
     assert_eq!(left.load(Ordering::SeqCst), 0);
     let closed = Instant::now();
     drop(client);
-    eventually("the app to be told", async || left.load(Ordering::SeqCst) == 1).await;
+    eventually("the app to be reported", async || left.load(Ordering::SeqCst) == 1).await;
     assert!(closed.elapsed() < HALF_CLOSED, "{:?}", closed.elapsed());
 }
 
@@ -149,7 +149,7 @@ async fn a_client_that_has_left_is_not_waited_for() {
                 client.stream.set_zero_linger().unwrap();
             }
             drop(client);
-            eventually("the app to be told", async || left.load(Ordering::SeqCst) == number + 1).await;
+            eventually("the app to be reported", async || left.load(Ordering::SeqCst) == number + 1).await;
             let took = closed.elapsed();
             let most = if resets { BUSY } else { HALF_CLOSED + BUSY };
             assert!(took < most, "begun: {begins}, reset: {resets}: {took:?}");

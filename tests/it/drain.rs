@@ -1,4 +1,4 @@
-//! Stopping, and what nobody loses by it.
+//! Stopping, and what must not be lost by it.
 
 use crate::harness::{
     App, Ends, Fake, Idlegate, Message, Recorder, Redis, Request, TEXT, Tunnel, Wire, eventually, id, masked, replica,
@@ -105,10 +105,10 @@ async fn a_drain_serves_new_requests_and_asks_to_close_their_connections() {
     }
     assert_eq!(ready(&ends.proxy).await, (503, "draining\n".to_owned()));
     assert!(ends.proxy.shows("idlegate_draining 1").await);
-    ends.proxy.tells("draining: WebSockets are closed gradually, requests are still served", 1).await;
+    ends.proxy.has_logged("draining: WebSockets are closed gradually, requests are still served", 1).await;
     assert_eq!(client.frame().await, (0x88, RESTART.to_vec()));
     assert_eq!(app.frame().await, (0x88, RESTART.to_vec()));
-    // Whoever comes now is served: by HTTP, and by a tunnel, which nobody tells to go before SIGTERM.
+    // New requests and tunnels are served; the tunnel is not closed before SIGTERM.
     let (mut late, mut late_app) = ends.open("/ws", "").await;
     eventually("the grace period to be over", async || drain(&ends.proxy, Method::GET).await["seconds_left"] == 0)
         .await;
@@ -217,7 +217,7 @@ async fn nothing_delays_the_exit_beyond_the_grace_period() {
     let mut tunnel = Wire::connect(proxy.address).await;
     tunnel.upgrade("/ws", &token).await;
     let silent = Wire::connect(proxy.address).await;
-    eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
+    eventually("the session to be reported", async || redis.session("ada").await.contains_key("created")).await;
     redis.freeze();
     tunnel.send(masked(TEXT, b"hello")).await;
     let begun = Instant::now();
@@ -233,10 +233,10 @@ async fn nothing_delays_the_exit_beyond_the_grace_period() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_last_activity_is_reported_before_the_exit() {
     let (app, redis) = (App::start(&["--ping", "600"]), Redis::start());
-    // A report a day, so that only the last one can have told it.
+    // One report a day, so that only the last one can have sent it.
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_STORE_FLUSH_INTERVAL", "10s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
-    eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
+    eventually("the session to be reported", async || redis.session("ada").await.contains_key("created")).await;
     let created = redis.session("ada").await["last_activity"].parse::<u64>().unwrap();
     eventually("a later second", async || redis.now().await > created + 1).await;
     let now = redis.now().await;
@@ -251,7 +251,7 @@ async fn the_last_report_waits_for_the_store_within_the_grace_period() {
     let (app, mut redis) = (App::start(&["--ping", "600"]), Redis::start_with(&["--appendonly", "yes"]));
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "30s")]);
     let mut tunnel = Tunnel::open(&proxy, "ada").await;
-    eventually("the session to be told", async || redis.session("ada").await.contains_key("created")).await;
+    eventually("the session to be reported", async || redis.session("ada").await.contains_key("created")).await;
     redis.kill();
     eventually("the outage to be noticed", async || !proxy.logged("until it is back").is_empty()).await;
     tunnel.echo().await;
@@ -280,7 +280,8 @@ async fn a_last_report_that_fails_is_logged_as_lost() {
     assert_eq!(proxy.logged("that it does not know are lost").len(), 1, "{}", proxy.whole_log());
 }
 
-/// A log driver that blocks, a journal that is stopped: the app is to be reached, and the timeout rolled back, all the same.
+/// With a log driver that blocks, or a journal that is stopped, the app must stay reachable, and the timeout must be
+/// possible to roll back.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_without_a_reader_delays_nothing() {
     let app = Recorder::answering(OK).await;
@@ -432,7 +433,7 @@ async fn restarting_with_a_socket_of_the_service_manager_loses_no_request() {
     drop(proxy);
 }
 
-/// Somebody who never sends the whole of a head, as a scanner does, must not make every restart as long as it can be.
+/// A client that never sends a whole head, like a scanner, must not make every restart as long as it can be.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_that_never_comes_is_not_waited_for() {
     let app = Recorder::answering(OK).await;
@@ -449,7 +450,7 @@ async fn a_head_that_never_comes_is_not_waited_for() {
     let begun = Instant::now();
     proxy.terminate();
     eventually("it to stop", async || !proxy.logged("stopping ").is_empty()).await;
-    // One that is sent just now is answered, and told to come elsewhere.
+    // A request sent just now is answered, with `Connection: close`.
     let answer = late.ask("Host: app\r\n\r\n").await;
     assert!(answer.status() == 200 && closes(&answer), "{answer:?}");
     assert_eq!(soon("the end", proxy.ended()).await.code(), Some(0));

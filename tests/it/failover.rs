@@ -1,4 +1,4 @@
-//! Another server takes over: nobody is cut for that, nothing is delayed, and what it was never told is told again.
+//! Another server takes over: no session is cut for that, nothing is delayed, and what it missed is reported again.
 
 use crate::harness::{App, Cluster, Idlegate, Redis, Request, Sentinels, Tunnel, eventually, log_in, replica};
 use idlegate::session::SessionId;
@@ -57,7 +57,7 @@ impl Fleet {
             assert!(begun.elapsed() < seconds(20.0), "nobody took over: {}", self.replicas[0].whole_log());
         }
         println!("found the new server after {:?}; the longest echo took {longest:?}", begun.elapsed());
-        // Whoever waits for the store waits for a second.
+        // A request that waits for the store waits for a second.
         assert!(longest < seconds(0.9), "an echo took {longest:?}");
         begun.elapsed()
     }
@@ -69,13 +69,13 @@ impl Fleet {
         [lines(&self.replicas[0]), lines(&self.replicas[1])]
     }
 
-    /// One line when the store went and one when it came, and nobody was wronged.
+    /// One line when the store went and one when it came back, and no session ended early.
     async fn has_logged_once(&self) {
         for proxy in &self.replicas {
             for (line, times) in
                 [("until it is back", 1), ("the store is back", 1), ("clock was stepped", 0), ("struck off", 0)]
             {
-                proxy.tells(line, times).await;
+                proxy.has_logged(line, times).await;
             }
         }
     }
@@ -105,7 +105,7 @@ async fn a_promoted_redis_takes_over_without_a_cut() {
     let (mut busy, mut watching) = (Tunnel::open(one, "shared").await, Tunnel::open(two, "shared").await);
     busy.busy_for(seconds(2.0)).await;
 
-    // One Sentinel less is no reason not to find anybody.
+    // One Sentinel less does not prevent finding the master.
     servers.kill_sentinel();
     // All marks are replicated, and an end after them is not.
     let marks = servers.servers[1].hash("idlegate:replicas").await;
@@ -122,9 +122,10 @@ async fn a_promoted_redis_takes_over_without_a_cut() {
     servers.servers[0].start_again();
     let promoted = servers.promoted().await;
     for token in [&dead, &left, &late] {
-        eventually("the dead to be told of", async || fleet.session(promoted, token).await.contains_key("ended")).await;
+        eventually("the dead to be reported", async || fleet.session(promoted, token).await.contains_key("ended"))
+            .await;
     }
-    eventually("the new to be told of", async || !fleet.session(promoted, "fresh").await.is_empty()).await;
+    eventually("the new to be reported", async || !fleet.session(promoted, "fresh").await.is_empty()).await;
     busy.busy_for(seconds(2.0)).await;
     watching.stays_open_for(seconds(0.05)).await;
     fleet.has_logged_once().await;
@@ -141,7 +142,7 @@ async fn a_promoted_redis_gets_what_it_missed() {
     let left = log_in(two.address, "bob", "builder").await;
     let (mut busy, mut watching) = (Tunnel::open(one, "shared").await, Tunnel::open(two, "shared").await);
     let mut kept = Tunnel::open(two, "kept").await;
-    eventually("all to be told", async || {
+    eventually("all to be reported", async || {
         let told = async |token: &str| !fleet.session(&servers.servers[1], token).await.is_empty();
         told("shared").await && told(&left).await && told("kept").await
     })
@@ -162,11 +163,11 @@ async fn a_promoted_redis_gets_what_it_missed() {
         assert!(fleet.session(replica, "fresh").await.is_empty(), "replicated all the same");
     }
 
-    // By what the promoted server knows, everybody is idle for longer than the limit.
+    // By what the promoted server knows, every session is idle past its timeout.
     fleet.finds_the_new_server(&mut busy).await;
     let promoted = servers.promoted().await;
-    eventually("the end to be told", async || fleet.session(promoted, &left).await.contains_key("ended")).await;
-    eventually("the new to be told of", async || !fleet.session(promoted, "fresh").await.is_empty()).await;
+    eventually("the end to be reported", async || fleet.session(promoted, &left).await.contains_key("ended")).await;
+    eventually("the new to be reported", async || !fleet.session(promoted, "fresh").await.is_empty()).await;
     assert!(parted.elapsed() > seconds(5.0), "too soon for a wrong cut");
     busy.busy_for(seconds(1.0)).await;
     watching.stays_open_for(seconds(0.05)).await;
@@ -214,7 +215,7 @@ async fn fleets_in_two_databases_behind_the_same_sentinels_stay_apart() {
         let ended = Instant::now();
         there.cut(seconds(5.0)).await;
         assert!(ended.elapsed() < seconds(1.0), "round {round}: heard of only after {:?}", ended.elapsed());
-        // The next round is at whoever is promoted.
+        // The next round reaches the promoted server.
         server = if round == 0 { servers.change_their_mind().await } else { server };
     }
     assert!(server.ask::<String>("INFO keyspace").await.contains("db3:"));
@@ -222,7 +223,7 @@ async fn fleets_in_two_databases_behind_the_same_sentinels_stay_apart() {
     assert_eq!(switch.json(&json!({"mode": "observe", "fleet": true})).send().await.status, 200);
     let mode = async |proxy: &Idlegate| Request::get(proxy.admin(), "/mode").send().await.json()["mode"].clone();
     let asked = Instant::now();
-    eventually("the other to hear of it", async || mode(&ours.replicas[1]).await == "observe").await;
+    eventually("the other to learn of it", async || mode(&ours.replicas[1]).await == "observe").await;
     assert!(asked.elapsed() < seconds(1.0), "{:?}", asked.elapsed());
     // More than a report later it is still theirs.
     let mut cut = Tunnel::open(&theirs.replicas[0], "theirs").await;
@@ -266,7 +267,8 @@ async fn a_cluster_keeps_sessions_and_a_node_of_it_may_die() {
     fleet.finds_the_new_server(&mut busy).await;
     let stand_in = &cluster.nodes[Cluster::STAND_IN];
     for token in [&dead, &left] {
-        eventually("the dead to be told of", async || fleet.session(stand_in, token).await.contains_key("ended")).await;
+        eventually("the dead to be reported", async || fleet.session(stand_in, token).await.contains_key("ended"))
+            .await;
     }
     busy.busy_for(seconds(1.0)).await;
     watching.stays_open_for(seconds(0.05)).await;

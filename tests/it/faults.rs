@@ -1,4 +1,4 @@
-//! What the client is told when the app, or the client itself, does not do its part.
+//! What the client gets when the app, or the client itself, fails.
 
 use crate::harness::{App, Deaf, Fake, Idlegate, Recorder, Request, Wire, eventually, soon};
 use crate::http::{get, plain, plain_with};
@@ -93,7 +93,7 @@ async fn an_app_that_breaks_off_or_talks_nonsense_is_a_bad_gateway() {
         let refused = Wire::connect(proxy.address).await.ask(get("/path?token=secret", "")).await;
         assert_eq!(refused.status(), 502, "{answer:?}: {}", refused.head);
         assert!(refused.body.len() < 200 && refused.text().contains("no proper answer"), "{}", refused.text());
-        eventually("the log to tell of it", async || !proxy.logged("WARN").is_empty()).await;
+        eventually("the log line of it", async || !proxy.logged("WARN").is_empty()).await;
         let line = proxy.logged("WARN");
         assert!(line.len() == 1 && line[0].contains("cause=") && line[0].contains("/path"), "{line:?}");
         assert!(!proxy.whole_log().contains("secret"), "{}", proxy.whole_log());
@@ -119,7 +119,7 @@ async fn an_answer_that_breaks_off_is_passed_on_broken_off() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
-    // A port that nobody else gets, and at which nobody listens.
+    // A port that no other process gets, and on which none listens.
     let taken = tokio::net::TcpSocket::new_v4().unwrap();
     taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = taken.local_addr().unwrap();
@@ -131,8 +131,8 @@ async fn an_app_that_is_down_is_a_bad_gateway_until_it_is_up() {
             assert_eq!(answer.status(), 502);
             assert!(answer.body.len() < 200 && answer.text().contains("cannot be reached"), "{}", answer.text());
         }
-        // The log tells it once; of the second request only who wants to know more.
-        eventually("the log to tell of both", async || proxy.logged("cause=").len() == 2).await;
+        // The log has it once; the second request only at debug level.
+        eventually("the log line of both", async || proxy.logged("cause=").len() == 2).await;
         let lines = proxy.logged("cause=");
         assert!(lines[0].contains("WARN") && lines[1].contains("DEBUG"), "{lines:?}");
     }
@@ -171,7 +171,7 @@ async fn error_responses_suit_their_reader() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_has_one_line_when_the_app_fails_and_one_when_it_is_back() {
-    // A port that is taken, on which nobody listens yet.
+    // A port that is taken, on which no process listens yet.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let proxy = plain(&format!("http://{}", socket.local_addr().unwrap()));
@@ -188,13 +188,13 @@ async fn the_log_has_one_line_when_the_app_fails_and_one_when_it_is_back() {
     for _ in 0..3 {
         assert_eq!(client.ask(get("/x", "")).await.status(), 200);
     }
-    eventually("the log to tell that it is back", async || told("the app answers again") == 1).await;
+    eventually("the log line that it is back", async || told("the app answers again") == 1).await;
     assert_eq!((told("WARN"), told("cause="), told("failed=5")), (1, 5, 1), "{}", proxy.whole_log());
     drop(app);
     // The connections that it leaves behind may still answer for a moment.
     while client.ask(get("/x", "")).await.status() == 200 {}
     assert_eq!(client.ask(get("/x", "")).await.status(), 502);
-    eventually("the log to tell of both", async || told("cause=") == 7).await;
+    eventually("the log line of both", async || told("cause=") == 7).await;
     assert_eq!((told("WARN"), told("the app answers again")), (2, 1), "{}", proxy.whole_log());
 }
 
@@ -208,8 +208,8 @@ async fn an_app_that_does_not_answer_in_time_is_a_gateway_timeout() {
     assert!(answer.body.len() < 200, "{answer:?}");
     let took = begun.elapsed();
     assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(3), "{took:?}");
-    eventually("the log to tell of it", async || proxy.logged("504: ").len() == 1).await;
-    eventually("the app to be told", async || app.seen_of("gone").len() == 1).await;
+    eventually("the log line of it", async || proxy.logged("504: ").len() == 1).await;
+    eventually("the app to be reported", async || app.seen_of("gone").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +218,7 @@ async fn an_app_that_does_not_accept_in_time_is_a_gateway_timeout() {
     let proxy = plain_with(&app.upstream(), &[("IDLEGATE_CONNECT_TIMEOUT", "500ms")]);
     let answer = Wire::connect(proxy.address).await.ask(get("/", "")).await;
     assert_eq!(answer.status(), 504, "{}", answer.text());
-    eventually("the log to tell of it", async || proxy.logged("504: ").len() == 1).await;
+    eventually("the log line of it", async || proxy.logged("504: ").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -254,7 +254,7 @@ async fn an_app_that_breaks_off_an_upload_is_at_fault_and_not_the_client() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc").await;
     let answer = client.message().await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
-    eventually("the log to tell of it", async || proxy.logged("502: ").len() == 1).await;
+    eventually("the log line of it", async || proxy.logged("502: ").len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -285,7 +285,7 @@ async fn a_client_that_leaves_cancels_its_request_at_the_app() {
             client.until("silence").await;
         }
         drop(client);
-        eventually("the app to be told", async || app.seen_of("gone").len() == number + 1).await;
+        eventually("the app to be reported", async || app.seen_of("gone").len() == number + 1).await;
     }
     soon("the proxy to live", Request::get(proxy.address, "/health").send()).await;
 }

@@ -127,7 +127,7 @@ async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off() {
     let calls = redis.calls().await["evalsha"];
     let idle = here.cut(seconds(9.0)).await - last;
     assert!(idle > seconds(5.0) && idle < seconds(9.5), "struck off after 6 s, cut after {idle:?}");
-    a.tells("is struck off", 1).await;
+    a.has_logged("is struck off", 1).await;
     assert!(a.shows("idlegate_replicas_struck_off_total 1").await);
     let asked = redis.calls().await["evalsha"] - calls;
     assert!(asked < 60, "{asked} scripts while one verdict was held back");

@@ -1,4 +1,4 @@
-//! The `[health]` listener: what it says, and that nobody feels it.
+//! The `[health]` listener: what it answers, and that it affects no client.
 #![allow(clippy::float_cmp, reason = "counts are whole numbers")]
 
 use crate::harness::{Answer, App, BUSY, Fake, Idlegate, Recorder, Redis, Request, Wire, eventually, replica, soon};

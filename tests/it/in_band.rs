@@ -1,7 +1,8 @@
 //! Tokens in messages: the dead ones never reach the app, however they are written.
 
 use crate::harness::{
-    App, Ends, GOODBYE, Idlegate, PING, PONG, Request, Socket, TEXT, Wire, eventually, log_in, masked, soon, unmasked,
+    App, CUT_FRAMES, Ends, Idlegate, PING, PONG, Request, Socket, TEXT, Wire, eventually, log_in, masked, soon,
+    unmasked,
 };
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -151,7 +152,7 @@ async fn a_ping_amidst_a_message_that_is_examined_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_an_accepted_token_that_was_not_recognised_the_client_hears_nothing() {
+async fn of_an_accepted_token_that_was_not_recognised_the_client_gets_nothing() {
     let mut ends = Ends::start().await;
     let padded = format!("{}{}", " ".repeat(70_000), offer("hidden"));
     let success = br#"{"type":"auth_success"}"#;
@@ -162,10 +163,10 @@ async fn of_an_accepted_token_that_was_not_recognised_the_client_hears_nothing()
         if fragmented {
             let begun = unmasked(0x01, &success[..5]);
             app.send([&begun[..], &unmasked(0x80, &success[5..])].concat()).await;
-            assert_eq!(client.rest().await, [&begun, &GOODBYE[5..]].concat(), "the message stays open, so no text");
+            assert_eq!(client.rest().await, [&begun, &CUT_FRAMES[5..]].concat(), "the message stays open, so no text");
         } else {
             app.send(unmasked(TEXT, success)).await;
-            assert_eq!(client.rest().await, GOODBYE);
+            assert_eq!(client.rest().await, CUT_FRAMES);
         }
     }
     // The real app takes a padded token.
@@ -188,7 +189,7 @@ async fn a_response_too_long_to_examine_is_logged_once_while_a_token_waits() {
         }
         app.send(&long).await;
         assert_eq!(client.bytes(long.len()).await, long);
-        ends.proxy.tells("too long to examine", told).await;
+        ends.proxy.has_logged("too long to examine", told).await;
     }
 }
 
@@ -248,7 +249,7 @@ async fn a_later_token_moves_the_tunnel_to_its_session() {
     socket.say(&json!({"cmd": "echo", "data": "still here"})).await;
     assert_eq!(socket.json().await["data"], "still here");
     room.end(&second).await;
-    assert_eq!(soon("the cut", socket.goodbye()).await.1, 4002);
+    assert_eq!(soon("the cut", socket.cut_words()).await.1, 4002);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,7 +258,7 @@ async fn a_client_that_offers_without_end_is_refused() {
     let (mut client, mut app) = ends.open("/ws", "").await;
     let offers: Vec<u8> = (0..1000).flat_map(|number| masked(TEXT, offer(&number.to_string()).as_bytes())).collect();
     client.send(&offers).await;
-    assert_eq!(client.rest().await, GOODBYE);
+    assert_eq!(client.rest().await, CUT_FRAMES);
     let one = masked(TEXT, offer("000").as_bytes()).len();
     let reached = app.rest().await.len() / one;
     assert!((60..=70).contains(&reached), "{reached} offers reached the app");
@@ -288,7 +289,7 @@ async fn answers_may_come_byte_by_byte_and_behind_a_late_question() {
     assert_eq!(client.bytes(said.len()).await, said);
     let (mut second, _second_app) = ends.open_as("late", "/plain").await;
     ends.log_out("late").await;
-    assert_eq!((client.rest().await, second.rest().await), (GOODBYE.to_vec(), GOODBYE.to_vec()));
+    assert_eq!((client.rest().await, second.rest().await), (CUT_FRAMES.to_vec(), CUT_FRAMES.to_vec()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! `[keepalive]`: an app that closes sockets on which it hears nothing in its own words keeps them.
+//! `[keepalive]`: an app that closes sockets without messages of its own protocol keeps them open.
 
 use crate::harness::{App, Ends, Idlegate, PONG, Socket, TEXT, eventually, log_in, masked, soon, unmasked};
 use serde_json::json;
@@ -52,7 +52,7 @@ async fn it_is_no_activity() {
     let proxy = Idlegate::shipped(&app.upstream, &limits);
     let token = log_in(proxy.address, "ada", "lovelace").await;
     let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
-    assert_eq!(soon("the cut", socket.goodbye()).await.1, 4002);
+    assert_eq!(soon("the cut", socket.cut_words()).await.1, 4002);
     proxy.has_cut_in_time(1).await;
     assert!(app_pongs(&app) >= 2);
 }

@@ -1,4 +1,5 @@
-//! A logout in front of the first app, with the shipped configuration: its user is told so, and nothing else.
+//! A logout in front of the first app, with the shipped configuration: its user learns of the logout, and of nothing
+//! else.
 
 use crate::harness::{App, Ends, Idlegate, Request, Socket, TEXT, eventually, id, log_in, masked, soon, unmasked};
 use http::Method;
@@ -49,7 +50,7 @@ async fn after_a_logout_open_sockets_get_its_words_and_forward_nothing() {
     // From now on the token is refused at once, in the same words.
     let mut late = Socket::open(proxy.address, "/ws").await;
     late.say(&json!({"cmd": "authenticate", "session_id": token})).await;
-    assert_eq!(soon("the refusal", late.goodbye_after(&["auth_required"])).await, logged_out());
+    assert_eq!(soon("the refusal", late.cut_words_after(&["auth_required"])).await, logged_out());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,8 +82,8 @@ async fn each_reason_has_its_words_on_http_and_on_the_socket() {
     log_out(&proxy, &out).await;
     let path = format!("/sessions/{}", id(&ended));
     assert_eq!(Request::new(proxy.admin(), Method::DELETE, &path).send().await.status, 200);
-    assert_eq!(soon("the words of a logout", at_out.goodbye()).await, logged_out());
-    let (message, _, reason) = soon("those of an operator", at_ended.goodbye()).await;
+    assert_eq!(soon("the words of a logout", at_out.cut_words()).await, logged_out());
+    let (message, _, reason) = soon("those of an operator", at_ended.cut_words()).await;
     assert_eq!(message["message"], "An administrator ended your session.");
     assert_eq!(reason, "Session terminated by an administrator");
     assert_eq!(validate(&out).await, (410, "logged out".to_owned()));

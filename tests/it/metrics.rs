@@ -33,7 +33,7 @@ accept_when = { "/type" = "yes" }
 
 const NEEDLES: [&str; 4] = ["tok-ada", "tok-bob", "tok-eve", "f00d"];
 
-/// Sends a ping on each tunnel to `/plain`, and there answers each frame by a text; says yes to nobody on `/ws`.
+/// Sends a ping on each tunnel to `/plain`, and answers each frame there with a text; accepts no token on `/ws`.
 async fn app(_: usize, mut wire: Wire) {
     let head = wire.head().await;
     let close = "Connection: close\r\nContent-Length: 2\r\n\r\nok";
@@ -111,7 +111,7 @@ async fn counts_equal_what_happened() {
     }
     a_session_that_is_cut(&proxy).await;
 
-    // Dead tokens: in a request, in the handshake of a tunnel, in a message. And a tunnel of nobody knows whom.
+    // Dead tokens: in a request, in the handshake of a tunnel, in a message. And a tunnel with an unrecognised token.
     assert_eq!(status(get(proxy.address, "/data-f00d", "tok-ada")).await, 401);
     assert_eq!(status(get(proxy.address, "/data-f00d", "tok-ada")).await, 401);
     let mut client = Wire::connect(proxy.address).await;
@@ -128,7 +128,7 @@ async fn counts_equal_what_happened() {
     assert_eq!(client.frame().await.0, 0x88, "refused");
     drop(client);
 
-    // What the app gets wrong, and methods that nobody knows.
+    // Errors of the app, and unusual methods.
     assert_eq!(status(Request::get(proxy.address, "/broken")).await, 502);
     assert_eq!(status(Request::get(proxy.address, "/never")).await, 504);
     assert_eq!(status(Request::get(proxy.address, "/missing")).await, 404);
@@ -172,8 +172,8 @@ async fn counts_equal_what_happened() {
             (r#"idlegate_refusals_total{carrier="tunnel"}"#, 1.0),
             ("idlegate_tunnels_unrecognised_total", 1.0),
             ("idlegate_tunnels_opened_total", 3.0),
-            // Pong, messages, and the dead token; ping and messages. The yes that nobody asked for ended its tunnel in
-            // the read that brought it, so that only its bytes are counted.
+            // Pong, messages, and the dead token; ping and messages. The unrequested acceptance ended its tunnel in the
+            // read that brought it, so that only its bytes are counted.
             (r#"idlegate_tunnel_frames_total{direction="up"}"#, 1.0 + 5.0 + 1.0),
             (r#"idlegate_tunnel_frames_total{direction="down"}"#, 1.0 + 6.0),
             (r#"idlegate_tunnel_bytes_total{direction="up"}"#, 6.0 + 5.0 * 11.0 + 39.0),

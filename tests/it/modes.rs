@@ -1,7 +1,7 @@
-//! Changes of the mode where something else happens at the same time: a replica starts or hangs, the store dies, the dead
-//! come back while nobody is cut.
+//! Changes of the mode while something else happens: a replica starts or hangs, the store dies, dead tokens come back
+//! while they are tolerated.
 
-use crate::harness::{App, Ends, GOODBYE, Idlegate, Redis, Tunnel, ask, eventually, id, replica, soon, switch};
+use crate::harness::{App, CUT_FRAMES, Ends, Idlegate, Redis, Tunnel, ask, eventually, id, replica, soon, switch};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn a_replica_started_after_a_timed_switch_uses_the_mode_it_returned_to() {
 async fn a_tolerated_connection_is_closed_when_the_mode_enforces_again() {
     let mut ends = Ends::start_with(&[("IDLEGATE_IDLE_TIMEOUT", "1s")]).await;
     let (mut cut, _app) = ends.open_as("ada", "/ws").await;
-    assert_eq!(cut.rest().await, GOODBYE);
+    assert_eq!(cut.rest().await, CUT_FRAMES);
     is_switched(&ends.proxy, json!({"mode": "observe"})).await;
     let mut back = Vec::new();
     for path in ["/ws", "/plain"] {
@@ -62,7 +62,7 @@ async fn a_tolerated_connection_is_closed_when_the_mode_enforces_again() {
     assert!(ends.proxy.records("refuse").is_empty());
     is_switched(&ends.proxy, json!({"mode": "enforce", "yes": true})).await;
     for (client, _app) in &mut back {
-        assert_eq!(soon("the end", client.rest()).await, GOODBYE);
+        assert_eq!(soon("the end", client.rest()).await, CUT_FRAMES);
     }
     eventually("both ends to be recorded", async || ends.proxy.records("refuse").len() == 2).await;
     let refused = &ends.proxy.records("refuse")[0];
@@ -80,7 +80,7 @@ async fn a_tolerated_token_in_a_message_is_closed_too() {
     let (mut socket, accepted) = crate::harness::Socket::authenticated(proxy.address, &token).await;
     assert_eq!(accepted["type"], "auth_success");
     is_switched(&proxy, json!({"mode": "enforce", "yes": true})).await;
-    soon("the goodbye", socket.goodbye()).await;
+    soon("the words of the cut", socket.cut_words()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn an_order_that_reached_a_hung_server_too_late_is_not_carried_out() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [one, two] = std::array::from_fn(|_| replica(&app, &redis.url(), "1h", &[]));
     is_switched(&one, json!({"mode": "observe", "fleet": true})).await;
-    eventually("the other to hear of it", async || mode_of(&two).await["mode"] == "observe").await;
+    eventually("the other to learn of it", async || mode_of(&two).await["mode"] == "observe").await;
     redis.freeze();
     let (status, refused) = switch(&one, json!({"mode": "enforce", "fleet": true, "yes": true})).await;
     assert_eq!(status, 503, "{refused}");
@@ -139,11 +139,11 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
     is_switched(&one, json!({"mode": "enforce", "fleet": true})).await;
     active_there.echo().await;
     is_switched(&one, json!({"mode": "observe", "fleet": true})).await;
-    // For both: the one that has not looked yet would know of nobody.
+    // For both: the one that has not looked yet would know no session.
     for replica in [&one, &two] {
         eventually("it to be over again", async || mode_of(replica).await["past_the_limit"] == 1).await;
     }
-    // From `off` on time counts again, for everybody.
+    // After `off` time counts again, for every session.
     is_switched(&one, json!({"mode": "off"})).await;
     is_switched(&one, json!({"mode": "enforce"})).await;
     assert_eq!(mode_of(&one).await["past_the_limit"], 0, "it was off, though but for a moment");
@@ -156,7 +156,7 @@ async fn only_those_are_counted_that_enforcing_would_cut() {
     assert!(cut["counting"].as_u64() > cut["last_activity"].as_u64(), "{cut}");
     let idle = cut["now"].as_u64().unwrap() - cut["counting"].as_u64().unwrap();
     assert!(cut["idle"] == idle && idle > 2, "{cut}");
-    // Late is what came late after somebody counted, and enforced.
+    // Lateness is measured from when the mode counted and enforced.
     assert!(one.metrics().await.contains("idlegate_cut_lateness_seconds_bucket{le=\"2.0\"} 1"), "{cut}");
 }
 

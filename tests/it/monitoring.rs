@@ -88,7 +88,7 @@ fn every_alert_is_in_the_guide() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_probes_of_the_sidecar_are_answered() {
-    // Where nobody is: neither the app nor Redis has a say in it.
+    // Where there are no sessions: neither the app nor Redis matters.
     let proxy = crate::http::plain("http://127.0.0.1:9");
     let probes: Vec<_> =
         SIDECAR.split("httpGet: { path: ").skip(1).map(|rest| rest.split(',').next().unwrap()).collect();

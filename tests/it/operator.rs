@@ -1,4 +1,4 @@
-//! The operators' commands, as somebody runs them at night: against running proxies, in each way to reach them.
+//! The operators' commands, as an operator runs them at night: against running proxies, in each way to reach them.
 
 use crate::harness::{
     App, Fake, Idlegate, MANUAL, Redis, SHIPPED, Socket, Terminal, Tunnel, eventually, id, log_in, replica,
@@ -190,7 +190,7 @@ async fn enforce_asks_before_it_cuts_and_refuses_without_a_terminal() {
     for tunnel in &mut tunnels {
         tunnel.cut(Duration::from_secs(5)).await;
     }
-    // Where nobody is past the limit, nobody is asked; and --yes asks nobody.
+    // Without a session past the limit there is no question; and --yes suppresses it.
     done(&["mode", "enforce"], &at);
     done(&["mode", "observe"], &at);
     let mut tunnel = Tunnel::open(&proxy, "three").await;
@@ -220,7 +220,7 @@ async fn a_token_is_read_from_standard_input_and_goes_nowhere() {
         let at = [&[("IDLEGATE_ADMIN_LISTEN", address.as_str())], secret].concat();
         let mut asking = command(&["explain", "--token-stdin"], &at).stdin(Stdio::piped()).spawn().unwrap();
         let mut input = asking.stdin.take().unwrap();
-        // It waits for the rest of the line, and what everybody can read of it has no token.
+        // It waits for the rest of the line, and what other users can read of it has no token.
         input.write_all(b"a%20tok").unwrap();
         for of_process in ["cmdline", "environ"] {
             let bytes = std::fs::read(format!("/proc/{}/{of_process}", asking.id())).unwrap();
@@ -358,7 +358,7 @@ fn an_argument_that_may_be_a_token_is_neither_repeated_nor_sent() {
 fn an_unreachable_listener_is_reported_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     let nowhere = format!("unix:{}/nobody.sock", folder.path().display());
-    // Taken, so that no other test is given it, and nobody listens.
+    // Taken, so that no other test gets it, and no process listens.
     let taken = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None).unwrap();
     net::bind(&taken, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
     let port = SocketAddr::try_from(net::getsockname(&taken).unwrap()).unwrap().to_string();
@@ -406,15 +406,15 @@ async fn any_replica_switches_the_fleet_and_ends_sessions_it_does_not_know() {
     let addresses = [&one, &two].map(|proxy| proxy.admin().to_string());
     let [at_one, at_two] = addresses.each_ref().map(|address| [("IDLEGATE_ADMIN_LISTEN", address.as_str())]);
     let mut tunnel = Tunnel::open(&one, "only here").await;
-    eventually("it to be told", async || redis.session("only here").await.contains_key("created")).await;
+    eventually("it to be reported", async || redis.session("only here").await.contains_key("created")).await;
 
     let mode = done(&["mode", "off", "--fleet", "--for", "1h"], &at_two);
     assert_eq!((field(&mode, "mode"), field(&mode, "replica")), ("off", "enforce"), "{mode}");
     assert!(field(&mode, "fleet").starts_with("off, "), "{mode}");
     let heard = async || field(&done(&["mode"], &at_one), "mode") == "off";
-    eventually("the other to hear of it", heard).await;
+    eventually("the other to learn of it", heard).await;
     assert!(done(&["mode", "enforce", "--fleet"], &at_one).contains("mode                enforce"));
-    eventually("the other to hear of it", async || field(&done(&["mode"], &at_two), "mode") == "enforce").await;
+    eventually("the other to learn of it", async || field(&done(&["mode"], &at_two), "mode") == "enforce").await;
 
     let explained = done(&["explain", &id("only here")], &at_two);
     assert_eq!(field(&explained, "state"), "live");

@@ -1,4 +1,4 @@
-//! The store dies, hangs, refuses, forgets: nobody is cut for that, nothing is delayed, and nothing is lost.
+//! The store dies, hangs, refuses or forgets: no session is cut for that, nothing is delayed, and nothing is lost.
 
 use crate::harness::{App, BUSY, Idlegate, Redis, Request, Tunnel, Way, eventually, log_in, replica};
 use serde_json::json;
@@ -80,7 +80,7 @@ async fn is_outlived(fault: Fault) {
     let left = log_in(proxy.address, "bob", "builder").await;
     let (mut busy, mut idle) = (Tunnel::open(&proxy, "busy").await, Tunnel::open(&proxy, "idle").await);
     busy.echo().await;
-    eventually("sessions to be told", async || redis.session("busy").await.contains_key("last_activity")).await;
+    eventually("sessions to be reported", async || redis.session("busy").await.contains_key("last_activity")).await;
 
     fault.begin(&mut redis).await;
     let mut took = busy.busy_for(seconds(2.5)).await;
@@ -110,7 +110,7 @@ async fn is_outlived(fault: Fault) {
         busy.echo().await;
     }
     for token in [&dead, &left] {
-        eventually("its end to be told", async || redis.session(token).await.contains_key("ended")).await;
+        eventually("its end to be reported", async || redis.session(token).await.contains_key("ended")).await;
     }
     assert!(redis.session("fresh").await.contains_key("last_activity"), "{fault:?}: begun meanwhile, and lost");
     let later = replica(&app, &redis.url(), LIMIT, &[]);
@@ -118,7 +118,7 @@ async fn is_outlived(fault: Fault) {
         assert!(is_refused(&later, token).await, "{fault:?}: revived: {:?}", redis.session(token).await);
     }
     for (line, times) in [("until it is back", 1), ("the store is back", 1), ("clock was stepped", 0)] {
-        proxy.tells(line, times).await;
+        proxy.has_logged(line, times).await;
     }
 }
 
@@ -146,7 +146,7 @@ async fn a_server_that_comes_later_than_the_proxy() {
     is_not_delayed(busy.busy_for(seconds(5.5)).await, "before its start");
     redis.start_again();
     for token in ["busy", "quiet"] {
-        eventually("it to be told", async || redis.session(token).await.contains_key("last_activity")).await;
+        eventually("it to be reported", async || redis.session(token).await.contains_key("last_activity")).await;
     }
     busy.busy_for(seconds(2.0)).await;
     // Counting began with the server.
@@ -168,8 +168,8 @@ async fn an_emptied_store_gets_a_resync() {
     busy.busy_for(seconds(3.0)).await;
     redis.ask::<()>("FLUSHALL").await;
     let forgotten = Instant::now();
-    eventually("the dead to be told of", async || redis.session(&dead).await.contains_key("ended")).await;
-    eventually("the living to be told of", async || redis.session("shared").await.contains_key("created")).await;
+    eventually("the dead to be reported", async || redis.session(&dead).await.contains_key("ended")).await;
+    eventually("the living to be reported", async || redis.session("shared").await.contains_key("created")).await;
     assert!(forgotten.elapsed() < seconds(3.0));
     is_not_delayed(busy.busy_for(seconds(5.0)).await, "FLUSHALL");
     let last = Instant::now();
@@ -221,7 +221,7 @@ async fn a_step_of(hours: i32) {
     assert!(idle > seconds(4.0) && idle < seconds(6.0) + BUSY, "{hours:+} h: cut after {idle:?}");
     for proxy in [&one, &two] {
         for (line, times) in [("clock was stepped", 1), ("struck off", 0), ("until it is back", 0)] {
-            proxy.tells(line, times).await;
+            proxy.has_logged(line, times).await;
         }
         assert!(proxy.shows("idlegate_store_clock_steps_total 1").await, "{hours:+} h");
         let difference = proxy.scrape().await.value("idlegate_store_clock_difference_seconds");
@@ -242,7 +242,7 @@ async fn a_single_replica_may_end_sessions_alone_and_report_them_later() {
     let proxy = replica(&app, &redis.url(), LIMIT, ALONE);
     let (mut busy, mut idle) = (Tunnel::open(&proxy, "busy").await, Tunnel::open(&proxy, "idle").await);
     idle.echo().await;
-    eventually("both to be told", async || {
+    eventually("both to be reported", async || {
         redis.session("busy").await.contains_key("created") && redis.session("idle").await.contains_key("created")
     })
     .await;
@@ -250,14 +250,14 @@ async fn a_single_replica_may_end_sessions_alone_and_report_them_later() {
     let took = busy.busy_for(seconds(7.0));
     let (_, took) = tokio::join!(idle.cut(seconds(7.0)), took);
     is_not_delayed(took, "alone");
-    proxy.tells("session ended", 1).await;
+    proxy.has_logged("session ended", 1).await;
     let record = proxy.logged("session ended");
     assert!(record[0].contains("reason=idle"), "{record:?}");
     let idle_for: u64 = record[0].split(" idle=").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!((5..=6).contains(&idle_for), "a limit of 4 s, and cut after {idle_for} s");
     assert!(is_refused(&proxy, "idle").await);
     redis.start_again();
-    eventually("the end to be told", async || redis.session("idle").await.contains_key("ended")).await;
+    eventually("the end to be reported", async || redis.session("idle").await.contains_key("ended")).await;
     let told = redis.session("idle").await;
     assert!(record[0].contains(&format!("now={} ", told["ended"])), "{told:?}, and {record:?}");
     assert!(!redis.session("busy").await.contains_key("ended"));

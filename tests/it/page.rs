@@ -1,4 +1,4 @@
-//! The page of operators: its files, and what `/events` tells it.
+//! The operators' page: its files, and what `/events` sends it.
 
 use crate::harness::{App, Idlegate, Redis, Request, Tunnel, Wire, eventually, replica};
 use http::{Method, StatusCode};
@@ -30,7 +30,7 @@ impl Watcher {
         serde_json::from_str(self.0.until("\n\n").await.trim_end()).unwrap()
     }
 
-    /// The first snapshot of which this holds.
+    /// The first snapshot for which this holds.
     async fn sees(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let mut last = Value::Null;
         for _ in 0..15 {

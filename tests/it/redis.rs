@@ -25,7 +25,7 @@ async fn a_session_is_a_hash_that_a_person_can_read() {
     let proxy = replica(&app, &redis.url(), "2s", &[("IDLEGATE_IDLE_RETENTION", "100s")]);
     let begun = redis.now().await;
     let mut tunnel = Tunnel::open(&proxy, "ada's-token").await;
-    eventually("a frame to be told", async || {
+    eventually("a frame to be reported", async || {
         tunnel.echo().await;
         redis.session("ada's-token").await["source"] != "accepted"
     })
@@ -169,7 +169,7 @@ async fn foreign_data_in_redis_affects_only_its_key_and_is_logged_once() {
     redis.ask::<()>(&format!("SET {} junk", key("victim"))).await;
     redis.ask::<()>("HSET idlegate:mode junk junk").await;
     redis.ask::<()>("HSET idlegate:replicas foo junk counting junk steps junk ghost-0123abcd 9999999999999,off").await;
-    let (count, lines) = (|proxy: &Idlegate, line| proxy.logged(line).len(), "somebody else wrote where");
+    let (count, lines) = (|proxy: &Idlegate, line| proxy.logged(line).len(), "unexpected data in");
     eventually("both keys to be mended", async || {
         victim.echo().await;
         other.echo().await;

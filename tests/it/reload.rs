@@ -1,4 +1,4 @@
-//! The configuration is edited while traffic flows: what may change does within a second, and nobody is dropped.
+//! The configuration is edited under traffic: reloadable keys change within a second, and no connection is dropped.
 
 use crate::harness::{App, Deaf, Fake, Idlegate, Request, TEXT, Tunnel, Wire, eventually, switching};
 use crate::http::get;
@@ -130,7 +130,7 @@ async fn is_switched(app: &App, way: Way) {
     }
     eventually("those who would be cut", async || proxy.logged("session would be cut").len() == 5).await;
     switch("off").await;
-    // Longer than the limit, and nobody counts.
+    // Longer than the limit, while time does not count.
     sleep(Duration::from_secs(5)).await;
     assert!(proxy.logged("session ended").is_empty());
     let back = switch("enforce").await;
@@ -142,7 +142,7 @@ async fn is_switched(app: &App, way: Way) {
     println!("{way:?}: in force after {took:?}");
     // One of them may have met a machine that did something else.
     assert!(took.iter().min().unwrap() < &Duration::from_secs(1), "{way:?}: {took:?}");
-    proxy.tells("session ended", 5).await;
+    proxy.has_logged("session ended", 5).await;
     let counts = [CHANGED, "mode changed", "session ended", "WARN", "ERROR"].map(|what| proxy.logged(what).len());
     assert_eq!(counts, [3, 3, 5, 0, 0], "{way:?}");
     assert!(proxy.logged(CHANGED).iter().all(|line| line.ends_with(": idle.mode")), "{:?}", proxy.logged(CHANGED));
@@ -169,7 +169,7 @@ async fn a_hang_up_reads_the_file_at_once_and_ends_nothing() {
     proxy.hang_up();
     eventually("the edit to be in force", async || proxy.logged(CHANGED).len() == 1).await;
     assert_eq!(Request::get(proxy.address, "/a").send().await.status, 404);
-    // What is wrong is told again to whoever asks.
+    // On request, the errors are logged again.
     proxy.edit("");
     eventually("the refusal", async || proxy.logged(REFUSED).len() == 1).await;
     proxy.hang_up();
@@ -240,7 +240,7 @@ async fn keys_that_need_a_restart_are_named_and_the_rest_takes_effect() {
     traffic.stop().await;
 }
 
-/// Answers with the head of the request; `/slow` never, `/held` when told to.
+/// Answers with the head of the request; `/slow` never, `/held` on demand.
 async fn echoing_heads(held: Arc<Notify>) -> Fake {
     Fake::start(move |_, mut wire| {
         let held = Arc::clone(&held);
@@ -306,7 +306,7 @@ async fn requests_and_tunnels_use_the_current_settings() {
     assert_eq!((refused.status(), &refused.text()[..], refused.field("x-said")), (440, "gone", vec!["so"]));
     let page = ask("/b", "x-token: dead\r\nAccept: text/html\r\n").await;
     assert_eq!((page.status(), page.field("location")), (302, vec!["/login"]));
-    // A tunnel that was there before hears the new words.
+    // A tunnel that was open before gets the new words.
     assert_eq!(ask("/logout", "x-token: live\r\n").await.status(), 200);
     assert_eq!(tunnel.frame().await, (TEXT, b"over".to_vec()));
     assert_eq!(tunnel.frame().await, (0x88, [&4001_u16.to_be_bytes()[..], b"now"].concat()));
@@ -338,7 +338,7 @@ async fn the_level_of_the_log_follows_the_file() {
     let ask = async || assert_eq!(Request::get(proxy.address, "/a").send().await.status, 404);
     let refusals = || proxy.logged("refused: not found").len();
     ask().await;
-    // Each change is told where either level shows it, and only then is less logged.
+    // Each change is logged if either level shows it, and only then is less logged.
     for (changes, level) in ["debug", "error", "trace", "info"].into_iter().enumerate() {
         file.write(&text(level));
         eventually(level, async || proxy.logged(CHANGED).len() == changes + 1).await;

@@ -197,7 +197,7 @@ async fn every_answer_of_the_first_app_comes_through_as_recorded() {
     for one in &http[..logout] {
         exchange(&proxy, &mut tokens, one).await;
     }
-    // The second socket has the token of the first, which is told to go.
+    // The second socket has the token of the first, which the app closes.
     let kick = sockets[0].len() - 2;
     let mut first = Replayed::new(&proxy).await;
     first.play(&mut tokens, &sockets[0][..kick]).await;

@@ -40,7 +40,7 @@ async fn a_killed_replica_moves_no_deadline_by_more_than_a_flush_and_revives_no_
     let (mut left, mut used) = (Tunnel::open(&proxy, "left").await, Tunnel::open(&proxy, "used").await);
     left.echo().await;
     let last = redis.now().await;
-    eventually("it to be told", async || second_of(&redis, "left", "last_activity").await >= last).await;
+    eventually("it to be reported", async || second_of(&redis, "left", "last_activity").await >= last).await;
     let deadline = second_of(&redis, "left", "last_activity").await;
     used.busy_for(seconds(2.0)).await;
     let killed = redis.now().await;
@@ -52,7 +52,7 @@ async fn a_killed_replica_moves_no_deadline_by_more_than_a_flush_and_revives_no_
     assert!(is_refused(&proxy, "dead").await, "revived: {:?}", redis.session("dead").await);
     let mut used = Tunnel::open(&proxy, "used").await;
     let mut last = Instant::now();
-    // Nobody but the server knows of the one that was left; and nobody asks before its time is over.
+    // Only the server knows of the session that was left; and it is not asked for before its time is over.
     while redis.now().await <= deadline + 8 + 2 {
         last = Instant::now();
         used.echo().await;
@@ -74,7 +74,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     busy.busy_for(seconds(1.5)).await;
     let reported = redis.now().await;
     way.cut_off();
-    // Its session is in use there all the time; here nobody can know.
+    // Its session is used on the other replica all the time, which this one cannot know.
     let using = async {
         let begun = Instant::now();
         while there.logged("the store is back").is_empty() && begun.elapsed() < seconds(20.0) {
@@ -89,7 +89,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
     let ended = second_of(&redis, "shared", "ended").await;
     // Its last report may be a second old when it is cut off.
     assert!(ended - reported >= 6, "struck off {} s after its last report", ended - reported);
-    // It is told so when it is back, and the session is dead there too.
+    // It learns of the end when it is back, and the session is dead there too.
     busy.cut(seconds(5.0)).await;
     assert!(is_refused(&there, "shared").await);
     for (replica, line, times) in [
@@ -100,7 +100,7 @@ async fn a_replica_that_is_cut_off_is_waited_for_and_then_struck_off_and_both_ar
         (&there, "the store is back", 1),
         (&there, "is struck off", 0),
     ] {
-        replica.tells(line, times).await;
+        replica.has_logged(line, times).await;
     }
     let told = |line| here.whole_log().find(line).unwrap();
     assert!(told("a replica is silent;") < told("is struck off") && told("is struck off") < told("session ended"));
@@ -205,7 +205,7 @@ async fn clocks_of_hosts_that_differ_by_hours_and_jump_move_no_cut() {
         assert!(idle > seconds(3.0), "cut early, after {idle:?}");
     }
     was_cut_in_time(&redis, "shared", 3).await;
-    alone.tells("session ended", 1).await;
+    alone.has_logged("session ended", 1).await;
     let ended = alone.logged("session ended");
     assert!(["idle=4 ", "idle=5 "].iter().any(|idle| ended[0].contains(idle)), "{ended:?}");
     for proxy in [&one, &other] {

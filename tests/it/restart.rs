@@ -32,13 +32,13 @@ async fn a_restart_keeps_the_dead_dead_and_the_living_counted() {
     assert!(proxy.stop().await.success());
     let proxy = start(&app, &file, "4s");
     assert_eq!(validate(&proxy, &dead).await, 401, "revived");
-    // Nobody touched this one since, and nobody but the file knew of it.
+    // This session was not used since, and only the file knew it.
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(validate(&proxy, &idle).await, 401, "its idle time was forgotten");
     let (mut socket, answer) =
         Socket::authenticated(proxy.address, &log_in(proxy.address, "ada", "lovelace").await).await;
     assert_eq!(answer["type"], "auth_success");
-    soon("the cut", socket.goodbye()).await;
+    soon("the cut", socket.cut_words()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,7 +70,7 @@ async fn a_wall_clock_that_is_stepped_ends_nothing_early_and_nothing_late() {
         let (mut socket, answer) = Socket::authenticated(proxy.address, &token).await;
         assert_eq!(answer["type"], "auth_success", "ended by a step of {step} s");
         assert!(last.elapsed() < Duration::from_secs(6), "the machine was too busy to tell");
-        soon("the cut", socket.goodbye()).await;
+        soon("the cut", socket.cut_words()).await;
         proxy.has_cut_in_time(1).await;
     }
 }

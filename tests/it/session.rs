@@ -12,7 +12,7 @@ fn with_limit(app: &App, limit: &str) -> Idlegate {
     Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", limit)])
 }
 
-fn goodbye() -> (Value, u16, String) {
+fn cut_words() -> (Value, u16, String) {
     let message = json!({"type": "session_terminated", "reason": "inactivity",
         "message": "Session terminated due to inactivity."});
     (message, 4002, "Session terminated: inactivity".to_owned())
@@ -37,9 +37,9 @@ async fn upload(proxy: &Idlegate, token: &str) -> u16 {
 /// The session is cut not before `limit` after `last`, which was before the last activity was sent. (That it was not
 /// late is for the proxy's log to say.)
 async fn cut_in_time(socket: &mut Socket, last: Instant, limit: u64) {
-    let said = tokio::time::timeout(Duration::from_secs(limit + 8), socket.goodbye()).await.expect("no cut");
+    let said = tokio::time::timeout(Duration::from_secs(limit + 8), socket.cut_words()).await.expect("no cut");
     let idle = last.elapsed();
-    assert_eq!(said, goodbye());
+    assert_eq!(said, cut_words());
     assert!(idle > Duration::from_secs(limit), "cut early, after {idle:?}");
 }
 
@@ -147,12 +147,12 @@ async fn dead_stays_dead_and_a_new_login_works_at_once() {
     let proxy = with_limit(&app, "1s");
     let token = log_in(proxy.address, "ada", "lovelace").await;
     let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
-    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    assert_eq!(soon("the cut", socket.cut_words()).await, cut_words());
     for _ in 0..3 {
         let mut again = Socket::open(proxy.address, "/ws").await;
         again.say(&json!({"cmd": "authenticate", "session_id": token})).await;
         // The refusal may overtake the app's greeting.
-        assert_eq!(again.goodbye_after(&["auth_required"]).await, goodbye());
+        assert_eq!(again.cut_words_after(&["auth_required"]).await, cut_words());
         assert_eq!(validate(&proxy, &token).await, 401);
     }
     let attempts = app.seen_of("ws-authenticate");
@@ -197,7 +197,7 @@ async fn a_logout_ends_only_its_own_session_and_tunnels() {
     let (mut other_socket, _) = Socket::authenticated(proxy.address, &other).await;
     let answer = Request::post(proxy.address, "/api/logout").json(&json!({"session_id": token})).send().await;
     assert_eq!(answer.status, 200, "{answer:?}");
-    assert_eq!(soon("the end of the tunnel", socket.goodbye()).await.1, 4002);
+    assert_eq!(soon("the end of the tunnel", socket.cut_words()).await.1, 4002);
     assert_eq!(validate(&proxy, &token).await, 401);
     assert_eq!(validate(&proxy, &other).await, 200);
     other_socket.say(&json!({"cmd": "echo", "data": 1})).await;
@@ -215,7 +215,7 @@ async fn an_awaited_answer_is_never_cut_and_keeps_its_session() {
     let answer = Request::get(proxy.address, "/test/slow?seconds=5").header("session-id", &token).send().await;
     assert_eq!(answer.status, 200);
     // The answer was activity up to its end, which the proxy saw before.
-    soon("the cut", socket.goodbye()).await;
+    soon("the cut", socket.cut_words()).await;
     proxy.has_cut_in_time(1).await;
 }
 
@@ -231,7 +231,7 @@ async fn an_absolute_lifetime_ends_even_an_active_session() {
         socket.json().await;
         sleep(Duration::from_millis(200)).await;
     }
-    let (message, code, reason) = soon("the cut", socket.goodbye()).await;
+    let (message, code, reason) = soon("the cut", socket.cut_words()).await;
     assert_eq!((message["message"].as_str(), code), (Some("Your session has reached its maximum age."), 4002));
     assert_eq!(reason, "Session terminated: maximum age");
     assert!(begun.elapsed() < Duration::from_secs(6));
@@ -263,7 +263,7 @@ async fn sessions_beyond_max_sessions_pass_untracked_with_one_warning() {
     let (mut socket, _) = Socket::authenticated(proxy.address, &tracked).await;
     let untracked = log_in(proxy.address, "bob", "builder").await;
     assert_eq!(validate(&proxy, &untracked).await, 200);
-    assert_eq!(soon("the cut", socket.goodbye()).await, goodbye());
+    assert_eq!(soon("the cut", socket.cut_words()).await, cut_words());
     assert_eq!(validate(&proxy, &untracked).await, 200);
     assert!(proxy.stop().await.success());
     eventually("the last log line", async || !proxy.logged("over_capacity=2").is_empty()).await;
@@ -316,7 +316,7 @@ async fn a_cut_is_explained_by_one_line_and_no_token_is_ever_logged() {
     let proxy = with_limit(&app, "1s");
     let token = log_in(proxy.address, "ada", "lovelace").await;
     let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
-    soon("the cut", socket.goodbye()).await;
+    soon("the cut", socket.cut_words()).await;
     assert_eq!(validate(&proxy, &token).await, 401);
     eventually("the log line", async || !proxy.logged("session ended").is_empty()).await;
     let lines = proxy.logged("session ended");

@@ -115,7 +115,7 @@ async fn doctor_warns_of_settings_that_lose_sessions() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("WRONG  maxmemory-policy is allkeys-lru"), "{said}");
-    // It leaves nothing behind that a replica would have to wait for.
+    // It leaves nothing behind that a replica would wait for.
     let marks = redis.hash("idlegate:replicas").await;
     assert!(marks.values().all(|mark| !mark.ends_with("enforce")), "{marks:?}");
 }

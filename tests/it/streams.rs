@@ -187,7 +187,7 @@ async fn a_refusal_after_expect_arrives_before_the_body() {
     client.send(EXPECTING).await;
     let answer = client.message().await;
     assert_eq!((answer.status(), answer.text().as_str()), (413, "no!"));
-    // Whatever comes next could be the body or a new request: nobody can know, so nothing does.
+    // What follows could be the body or a new request: these cannot be told apart, so neither is sent.
     client.send(get("/smuggled", "")).await;
     let rest = client.rest().await;
     assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));

@@ -1,4 +1,4 @@
-//! Tunnels: the same bytes on both sides, and an end that both sides hear of.
+//! Tunnels: the same bytes on both sides, and an end that reaches both.
 
 mod cost;
 mod cut;

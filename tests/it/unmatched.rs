@@ -32,7 +32,7 @@ async fn after_twenty_requests_without_a_match_it_is_reported() {
     for _ in 0..20 {
         client.ask(&request).await;
     }
-    proxy.tells("no rule has matched so far", 1).await;
+    proxy.has_logged("no rule has matched so far", 1).await;
     let line = proxy.logged("no rule has matched so far").remove(0);
     assert!(line.contains("cookie sid, cookie theme, header x-auth-token, query session_token"), "{line}");
     for command in ["sessions", "mode"] {
@@ -126,7 +126,7 @@ async fn a_token_that_the_app_changes_while_its_user_stays_logged_in_is_reported
         go().await;
     }
     assert_eq!(changing().await, serde_json::json!(["token.0 (cookie sid)"]));
-    proxy.tells("the app changes this token while its user stays logged in", 1).await;
+    proxy.has_logged("the app changes this token while its user stays logged in", 1).await;
     let metrics = proxy.metrics().await;
     assert!(metrics.contains("idlegate_rule_token_changes_total{rule=\"0\",from=\"cookie\"} 7\n"), "{metrics}");
     let (said, code) = doctor(&app, &proxy, "");
@@ -160,7 +160,7 @@ async fn a_real_flask_app_that_writes_to_its_session_is_reported_and_its_logins_
             go(path).await;
         }
         assert_eq!(changing().await, serde_json::json!(["token.0 (cookie session)"]));
-        proxy.tells("the app changes this token while its user stays logged in", 1).await;
+        proxy.has_logged("the app changes this token while its user stays logged in", 1).await;
     }
 }
 
@@ -178,5 +178,5 @@ async fn names_from_clients_are_bounded() {
     let names = no_match["names"].as_array().unwrap();
     assert_eq!(names.len(), 16, "{no_match}");
     assert!(names.iter().all(|name| name.as_str().unwrap().len() <= 50), "{no_match}");
-    proxy.tells("no rule has matched so far", 1).await;
+    proxy.has_logged("no rule has matched so far", 1).await;
 }

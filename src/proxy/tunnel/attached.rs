@@ -9,11 +9,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-type Signal = Pin<Box<WaitForCancellationFutureOwned>>;
+type CutWait = Pin<Box<WaitForCancellationFutureOwned>>;
 
 /// The sessions of a tunnel, with the signals that end it.
 pub(super) struct AttachedSessions {
-    bound: Box<[(Attachment, Signal)]>,
+    bound: Box<[(Attachment, CutWait)]>,
     turn: Turn,
     /// Whether the tunnel's task is woken by all of the signals. Once it is, it stays so: its waker is always the same.
     listening: bool,
@@ -71,7 +71,7 @@ impl AttachedSessions {
     }
 }
 
-fn bind(attached: Attachment) -> (Attachment, Signal) {
+fn bind(attached: Attachment) -> (Attachment, CutWait) {
     let cut = Box::pin(attached.cut());
     (attached, cut)
 }

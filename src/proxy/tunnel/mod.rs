@@ -16,7 +16,7 @@ use super::cut::{self, Words, is_momentary};
 use super::relay::{Relay, Seen};
 use crate::audit::Caller;
 use crate::clock::Moment;
-use crate::metrics::Counted;
+use crate::metrics::CountedGuard;
 use crate::registry::{Attachment, Closed};
 use crate::session::{Reason, Source};
 use crate::stream::Stream;
@@ -82,7 +82,7 @@ pub(super) struct Tunnel {
     kept_alive: Option<Moment>,
     /// Whose Close came first.
     closed_first: Option<Side>,
-    _counted: Counted,
+    _counted: CountedGuard,
 }
 
 impl Tunnel {

@@ -74,12 +74,12 @@ pub(super) struct Kept {
     /// Since when counting was unbroken.
     pub(super) counting: EpochSeconds,
     /// Until when an idlegate was counting.
-    pub(super) counted: Counted,
+    pub(super) counted: CountedUntil,
 }
 
 /// A moment at which an idlegate was counting, by every clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub(super) struct Counted {
+pub(super) struct CountedUntil {
     /// In epoch milliseconds, by the store's own time.
     pub(super) epoch: u64,
     /// By the machine's clock, which counts from a boot.
@@ -154,7 +154,7 @@ impl Disk {
         // An earlier version writes one of both only.
         if epoch / 1000 == until {
             let boot = about.get("boot")?.map(|boot| boot.value());
-            kept.counted = Counted { epoch, at: Moment(number("counted_at")?), boot };
+            kept.counted = CountedUntil { epoch, at: Moment(number("counted_at")?), boot };
         }
         let mut counting = HashMap::new();
         // An earlier version has none.
@@ -184,7 +184,7 @@ impl Disk {
         &mut self,
         changes: &[(SessionId, Option<StoredSession>)],
         counting: EpochSeconds,
-        counted: Counted,
+        counted: CountedUntil,
     ) -> Result<(), redb::Error> {
         let database = match self.database.take() {
             Some(database) => database,
@@ -205,7 +205,7 @@ fn write(
     database: &Database,
     changes: &[(SessionId, Option<StoredSession>)],
     counting: EpochSeconds,
-    counted: Counted,
+    counted: CountedUntil,
 ) -> Result<(), redb::Error> {
     let writing = database.begin_write()?;
     {

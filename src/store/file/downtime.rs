@@ -3,7 +3,7 @@
 //! The wall clock may have been stepped; the clock that counts from the machine's boot may not. So within one boot the
 //! latter measures the time. Across a boot it cannot be measured, and counting starts again.
 
-use super::disk::{Counted, Kept};
+use super::disk::{CountedUntil, Kept};
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
 use crate::store::MAX_GAP;
@@ -67,7 +67,7 @@ pub(super) fn resume(mut kept: Kept, begin: Begin) -> Resumed {
 }
 
 /// The milliseconds since an idlegate last counted, by the machine's clock; `None` across a boot.
-fn measured(counted: &Counted, begin: Begin) -> Option<u64> {
+fn measured(counted: &CountedUntil, begin: Begin) -> Option<u64> {
     let same_boot = counted.boot.is_some() && counted.boot == begin.boot && begin.now >= counted.at;
     same_boot.then(|| begin.now.since(counted.at))
 }
@@ -101,7 +101,7 @@ mod tests {
         Kept {
             records: [(SessionId::of_token(b"a"), record)].into(),
             counting: stamp - 100,
-            counted: Counted { epoch, at: Moment(50_000), boot: Some(1) },
+            counted: CountedUntil { epoch, at: Moment(50_000), boot: Some(1) },
         }
     }
 
@@ -138,7 +138,7 @@ mod tests {
         }
         // A file of an earlier version has neither.
         let mut old = kept(NOON * 1000, 8);
-        old.counted = Counted { epoch: NOON * 1000, ..Counted::default() };
+        old.counted = CountedUntil { epoch: NOON * 1000, ..CountedUntil::default() };
         let begin = Begin { epoch: NOON * 1000 + 2_000, now: Moment(52_000), boot: None };
         assert_eq!(resume(old, begin).gap, Gap::Unknown);
     }

@@ -1,6 +1,6 @@
 //! The writing thread: changes once a second, and now and then a note that idlegate still counts.
 
-use super::disk::{Counted, Disk};
+use super::disk::{CountedUntil, Disk};
 use crate::session::SessionId;
 use crate::store::table::Table;
 use parking_lot::{Condvar, Mutex};
@@ -17,18 +17,18 @@ const IDLE_ROUNDS: u32 = 10;
 /// Writes what changes in a table to a disk.
 #[derive(Debug)]
 pub(super) struct Writer {
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct WriterShared {
     table: Table,
-    state: Mutex<State>,
+    state: Mutex<WriterState>,
     woken: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct WriterState {
     /// Whose record changed; what is written is the record of that moment. While the disk takes nothing, those that were
     /// forgotten meanwhile stay among them.
     changed: HashSet<SessionId>,
@@ -41,7 +41,7 @@ struct State {
 
 impl Writer {
     pub(super) fn start(table: Table, disk: Disk, boot: Option<u64>) -> Self {
-        let shared = Arc::new(Shared { table, state: Mutex::default(), woken: Condvar::new() });
+        let shared = Arc::new(WriterShared { table, state: Mutex::default(), woken: Condvar::new() });
         let writing = Arc::clone(&shared);
         std::thread::spawn(move || {
             let written = writing.write_until_closed(disk, boot);
@@ -78,7 +78,7 @@ impl Drop for Writer {
     }
 }
 
-impl Shared {
+impl WriterShared {
     fn close(&self) -> bool {
         let mut state = self.state.lock();
         state.closing = true;
@@ -103,7 +103,7 @@ impl Shared {
             idle_rounds = 0;
             let changes: Vec<_> = changed.iter().map(|id| (*id, self.table.record(*id))).collect();
             let (counting, epoch, at) = self.table.counted();
-            match disk.save(&changes, counting, Counted { epoch, at, boot }) {
+            match disk.save(&changes, counting, CountedUntil { epoch, at, boot }) {
                 Ok(()) if self.note_failing(false) => {
                     tracing::info!(file = %disk.path().display(), "the store file can be written again; no data was \
                     lost");

@@ -152,8 +152,8 @@ impl Socket {
         }
     }
 
-    /// Waits for the goodbye, before which messages of these types may come.
-    pub async fn goodbye_after(&mut self, types: &[&str]) -> (Value, u16, String) {
+    /// Waits for the words of the cut, before which messages of these types may come.
+    pub async fn cut_words_after(&mut self, types: &[&str]) -> (Value, u16, String) {
         let mut message = self.json().await;
         while types.iter().any(|kind| message["type"] == *kind) {
             message = self.json().await;
@@ -161,8 +161,8 @@ impl Socket {
         self.close_after(message).await
     }
 
-    /// Waits for the goodbye: the text message and the Close, then nothing. Returns both.
-    pub async fn goodbye(&mut self) -> (Value, u16, String) {
+    /// Waits for the words of the cut: the text message and the Close, then nothing. Returns both.
+    pub async fn cut_words(&mut self) -> (Value, u16, String) {
         let message = text_of(self.next().await);
         self.close_after(serde_json::from_str(&message).unwrap()).await
     }

@@ -35,7 +35,7 @@ delay = "0s"
 "#;
 
 /// What the text message and the Close of a cut look like to the client.
-pub const GOODBYE: &[u8] = b"\x81\x03bye\x88\x06\x0f\xa2idle";
+pub const CUT_FRAMES: &[u8] = b"\x81\x03bye\x88\x06\x0f\xa2idle";
 
 /// The proxy, and an app that hands its end of every tunnel to the test.
 pub struct Ends {
@@ -58,7 +58,7 @@ impl Ends {
                 if head.starts_with("GET /logout ") {
                     return wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
                 }
-                // The test has ended where nobody takes it.
+                // The test has ended without taking it.
                 let _ = hand_over.send((head, wire));
             }
         })

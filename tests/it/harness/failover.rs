@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-/// Ports of the system's choice, each kept until its server is about to take it: peers have to know them before.
+/// Ports of the system's choice, each kept until its server is about to take it: peers must know them before.
 struct Ports(Vec<Option<TcpListener>>);
 
 impl Ports {
@@ -28,7 +28,7 @@ fn addresses(ports: &[u16]) -> String {
     ports.iter().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
 }
 
-/// A server that can also be reached by TCP, as its peers and idlegate have to.
+/// A server that can also be reached by TCP, as its peers and idlegate need.
 fn server(port: &str, more: &[&str]) -> Redis {
     let mut arguments = vec!["--port", port, "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"];
     arguments.extend_from_slice(more);
@@ -147,7 +147,7 @@ impl Sentinels {
         panic!("no replica was promoted");
     }
 
-    /// From now on the replicas get nothing of what the master is told.
+    /// From now on the replicas get nothing that the master receives.
     pub async fn part(&self) {
         for replica in &self.servers[1..] {
             replica.ask::<()>("CONFIG SET masterauth no-such-password").await;

@@ -32,7 +32,7 @@ impl HostClock {
         self.0.path().join("step")
     }
 
-    /// What the process has to be started with.
+    /// The environment to start the process with.
     pub fn environment(&self) -> [(&'static str, String); 2] {
         [("LD_PRELOAD", self.library()), ("CLOCK_STEP", self.file())]
             .map(|(name, path)| (name, path.to_str().unwrap().to_owned()))

@@ -20,8 +20,8 @@ pub struct Idlegate {
     folder: Option<tempfile::TempDir>,
 }
 
-/// What it has written, which can be read at once: whoever asks for it takes what the pipe holds. (A file would be
-/// plainer, but it could be full.)
+/// Its output, which can be read at once: reading takes what the pipe holds. (A file would be plainer, but it could be
+/// full.)
 #[derive(Clone)]
 struct Log(Arc<Mutex<Written>>);
 
@@ -32,7 +32,7 @@ impl Log {
     fn of(pipe: impl Read + AsFd + Send + 'static) -> Self {
         rustix::io::ioctl_fionbio(&pipe, true).unwrap();
         let log = Self(Arc::new(Mutex::new((Box::new(pipe), Vec::new()))));
-        // Nobody may ask for long, and the pipe must not be full.
+        // If it is not read for long, the pipe must not be full.
         let watched = log.clone();
         std::thread::spawn(move || {
             while watched.take() {
@@ -117,7 +117,7 @@ impl Idlegate {
         started
     }
 
-    /// Starts it with a configuration that is somebody else's to keep, and with the level of the log that it says.
+    /// Starts it with a configuration that the caller keeps, and the level of the log in it.
     pub fn start_at(path: &Path, environment: &[(&str, &str)]) -> Self {
         Self::spawn(command(path).envs(environment.iter().copied()))
     }
@@ -178,8 +178,8 @@ impl Idlegate {
 
     /// Waits until a line of the log has said `text` so many times, and no more often. What has happened is not always in the
     /// log yet: a thread of its own writes.
-    pub async fn tells(&self, text: &str, times: usize) {
-        super::eventually("the log to tell", async || self.logged(text).len() >= times).await;
+    pub async fn has_logged(&self, text: &str, times: usize) {
+        super::eventually("the log line", async || self.logged(text).len() >= times).await;
         assert_eq!(self.logged(text).len(), times, "{text}: {}", self.whole_log());
     }
 
@@ -202,8 +202,8 @@ impl Idlegate {
         self.log.text()
     }
 
-    /// That so many sessions were cut for being idle, each in time by the proxy's own count: after more than the limit,
-    /// and at most two seconds later. How late the test itself hears of it says nothing about that.
+    /// That many sessions were cut for being idle, each in time by the proxy's own count: after more than the limit,
+    /// and up to two seconds later. When the test itself notices says nothing about that.
     pub async fn has_cut_in_time(&self, sessions: usize) {
         super::eventually("the cuts to be logged", async || self.logged("reason=idle").len() >= sessions).await;
         let lines = self.logged("reason=idle");

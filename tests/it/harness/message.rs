@@ -90,7 +90,7 @@ impl Recorder {
         Self::with(move |_| answer.to_owned()).await
     }
 
-    /// Answers as `answer` says, which is told how many requests came before this one on any connection.
+    /// Answers as `answer` says, which gets the number of requests before this one on any connection.
     pub async fn with(answer: impl Fn(usize) -> String + Clone + Send + 'static) -> Self {
         let got = Arc::new(Mutex::new(Vec::new()));
         let written = Arc::clone(&got);

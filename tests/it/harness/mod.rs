@@ -20,7 +20,7 @@ mod wire;
 
 pub use app::{App, python};
 pub use client::{Answer, Request, Socket, log_in};
-pub use ends::{Ends, GOODBYE, switching};
+pub use ends::{CUT_FRAMES, Ends, switching};
 pub use failover::{Cluster, Sentinel, Sentinels};
 pub use fake::{Deaf, Fake};
 pub use gunicorn::Gunicorn;
@@ -47,7 +47,7 @@ pub const BUSY: Duration = Duration::from_millis(1500);
 /// Waits for what should come soon.
 pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     let waiting = tokio::time::timeout(PATIENCE, future).await;
-    waiting.unwrap_or_else(|_| panic!("waited {PATIENCE:?} in vain for {what}"))
+    waiting.unwrap_or_else(|_| panic!("waited {PATIENCE:?} for {what}"))
 }
 
 /// Asks again and again until the answer is yes.
@@ -78,7 +78,7 @@ impl Numbers {
     }
 }
 
-/// What users and operators are told: the README, and what it leads to.
+/// The pages for users and operators: the README, and those it links to.
 pub const MANUAL: &str = concat!(
     include_str!("../../../README.md"),
     include_str!("../../../docs/getting-started.md"),

@@ -41,7 +41,7 @@ impl Redis {
         Self { child: None, folder, arguments: vec!["--save".to_owned(), String::new()], password: None, clock: None }
     }
 
-    /// `redis-server`, or what is to be tested in its place.
+    /// `redis-server`, or the server to test in its place.
     pub fn program() -> OsString {
         std::env::var_os("TEST_REDIS_SERVER").unwrap_or_else(|| "redis-server".into())
     }
@@ -241,8 +241,8 @@ impl Tunnel {
 
     /// Waits for the cut. Returns when that was.
     pub async fn cut(&mut self, within: Duration) -> Instant {
-        let goodbye = tokio::time::timeout(within, self.0.goodbye()).await;
-        let (_, code, _) = goodbye.unwrap_or_else(|_| panic!("not cut within {within:?}"));
+        let cut = tokio::time::timeout(within, self.0.cut_words()).await;
+        let (_, code, _) = cut.unwrap_or_else(|_| panic!("not cut within {within:?}"));
         assert_eq!(code, 4002);
         Instant::now()
     }

@@ -33,7 +33,7 @@ impl Terminal {
     /// What it has shown, once its other side is closed.
     pub fn shown(mut self) -> String {
         let mut shown = Vec::new();
-        // That the other side is closed is told as an error.
+        // A closed other side is reported as an error.
         let _ = self.0.read_to_end(&mut shown);
         String::from_utf8(shown).unwrap()
     }

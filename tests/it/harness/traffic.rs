@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The shortest time for which anything waits for the store: `lookup_timeout`.
 const SHORTEST_WAIT: Duration = Duration::from_millis(250);
 
-/// Sessions that somebody uses through one replica, while their tunnels on another are silent.
+/// Sessions that are used through one replica, while their tunnels on another are silent.
 pub struct Traffic {
     stop: watch::Sender<bool>,
     clients: Vec<JoinHandle<Client>>,
@@ -24,7 +24,7 @@ struct Client {
     silent: Tunnel,
     /// How long each echo took.
     echoes: Vec<Duration>,
-    /// What happened to it that must not: a tunnel was closed, or something came that nobody sent.
+    /// What must not happen to it: a tunnel was closed, or data came that was not sent.
     dropped: Option<String>,
 }
 
@@ -64,8 +64,8 @@ impl Traffic {
         Self { stop, clients }
     }
 
-    /// Falls silent: nobody was dropped until then. After so many seconds of silence each session is cut, no earlier,
-    /// and all that was sent is known to the server.
+    /// Stops sending: until then no connection was dropped. After that many seconds of silence each session is cut, no
+    /// earlier, and the server knows everything that was sent.
     pub async fn ends_in_silence(self, what: &str, redis: &Redis, limit: u64) {
         self.stop.send_replace(true);
         let mut clients: Vec<Client> = Vec::new();

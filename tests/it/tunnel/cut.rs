@@ -1,10 +1,10 @@
 //! The cut, frame by frame.
 
-use crate::harness::{BUSY, Ends, GOODBYE, TEXT, Wire, eventually, masked, unmasked};
+use crate::harness::{BUSY, CUT_FRAMES, Ends, TEXT, Wire, eventually, masked, unmasked};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
-const CLOSE_ONLY: &[u8] = GOODBYE.split_at(5).1;
+const CLOSE_ONLY: &[u8] = CUT_FRAMES.split_at(5).1;
 
 /// The masked Close that the app gets, unmasked.
 async fn close_to_app(app: &mut Wire) {
@@ -22,7 +22,7 @@ async fn all_tunnels_of_a_session_get_text_and_close_and_the_apps_a_masked_close
     let (mut other, mut other_app) = ends.open_as("bob", "/ws").await;
     ends.log_out("ada").await;
     for (client, app) in &mut tunnels {
-        assert_eq!(client.bytes(GOODBYE.len()).await, GOODBYE);
+        assert_eq!(client.bytes(CUT_FRAMES.len()).await, CUT_FRAMES);
         let head = app.bytes(2).await;
         assert_eq!(head, [0x88, 0x80 | 6], "a masked Close");
         app.bytes(10).await;
@@ -42,7 +42,7 @@ async fn a_message_that_the_app_has_begun_is_completed_first() {
         assert_eq!(client.bytes(begun.len()).await, begun);
         ends.log_out(path).await;
         close_to_app_later(&mut app, b"un").await;
-        assert_eq!(client.rest().await, [&unmasked(0x80, b"gun"), GOODBYE].concat(), "{path}");
+        assert_eq!(client.rest().await, [&unmasked(0x80, b"gun"), CUT_FRAMES].concat(), "{path}");
     }
 }
 
@@ -88,7 +88,7 @@ async fn peers_that_are_stuck_are_cut_within_two_seconds() {
     let before = ends.proxy.open_files();
     for path in ["/ws", "/plain"] {
         let (mut client, mut app) = ends.open_as(path, path).await;
-        // Nobody reads, and both keep writing until nothing is taken any more.
+        // Neither side reads, and both keep writing until nothing is accepted any more.
         let (up, down) = (masked(0x82, &vec![7; 60_000]), unmasked(0x82, &vec![7; 60_000]));
         let stuffing = async |wire: &mut Wire, frame: &[u8]| {
             while tokio::time::timeout(Duration::from_millis(300), wire.stream.write_all(frame)).await.is_ok() {}
@@ -109,7 +109,7 @@ async fn a_stuck_app_does_not_keep_the_client_waiting() {
     while tokio::time::timeout(Duration::from_millis(300), client.stream.write_all(&frame)).await.is_ok() {}
     let begun = Instant::now();
     ends.log_out("ada").await;
-    assert_eq!(client.bytes(GOODBYE.len()).await, GOODBYE);
+    assert_eq!(client.bytes(CUT_FRAMES.len()).await, CUT_FRAMES);
     assert!(begun.elapsed() < BUSY, "{:?}", begun.elapsed());
     drop(app);
 }
@@ -147,8 +147,8 @@ async fn ten_mebibytes_in_flight_each_way_are_cut_at_frames() {
             )
         };
         let (at_client, at_app, _, _) = crate::harness::soon("the cut", all).await;
-        let relayed = at_client.len() - GOODBYE.len();
-        assert!(at_client.ends_with(GOODBYE) && relayed.is_multiple_of(down.len() / 1000), "{path}: {relayed}");
+        let relayed = at_client.len() - CUT_FRAMES.len();
+        assert!(at_client.ends_with(CUT_FRAMES) && relayed.is_multiple_of(down.len() / 1000), "{path}: {relayed}");
         assert!(at_client[..relayed] == down[..relayed], "{path}");
         let relayed = at_app.len() - 12;
         assert!(

@@ -1,13 +1,13 @@
-//! When one side ends, the other hears of it.
+//! When one side ends, the other gets its end.
 
 use crate::harness::{BUSY, Ends, TEXT, Wire, eventually, masked, unmasked};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
-/// Longer than it takes to tell, shorter than any timer.
+/// Longer than a message takes, shorter than any timer.
 const AT_ONCE: Duration = BUSY;
 
-/// What a farewell may take.
+/// How long a closing connection may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Makes a socket end with a reset when it is dropped.
@@ -39,7 +39,7 @@ async fn when_one_side_closes_the_other_gets_the_rest_and_is_closed_at_once() {
                 let (mut goes, mut stays) = if client_goes { (client, app) } else { (app, client) };
                 goes.send(&last).await;
                 if with_reset {
-                    // What is reset may be lost on its way; let it arrive.
+                    // What is reset may lose data in flight; wait for its arrival.
                     assert_eq!(stays.bytes(last.len()).await, last);
                     reset_when_dropped(&goes);
                 }
