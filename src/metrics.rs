@@ -189,7 +189,7 @@ impl Default for Metrics {
             ),
             dropped: each(
                 r,
-                "idlegate_cookies_dropped",
+                "idlegate_tokens_dropped",
                 "Cookies with unknown or dead tokens that were not forwarded",
                 ("reason", DROPPED),
             ),

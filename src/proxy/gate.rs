@@ -71,8 +71,7 @@ pub(super) async fn admit(
         .map(|(token_match, _)| Arc::clone(&token_match.rule))
         .collect();
     let is_left_behind = |token_match: &TokenMatch| {
-        matches!(token_match.rule.place, Location::Cookie(_))
-            && live.iter().any(|rule| Arc::ptr_eq(rule, &token_match.rule))
+        token_match.can_be_taken_out() && live.iter().any(|rule| Arc::ptr_eq(rule, &token_match.rule))
     };
     let enforces = registry.mode() == Mode::Enforce;
     for (token_match, standing) in matches.into_iter().zip(standings) {
@@ -131,8 +130,8 @@ pub(super) async fn admit(
 }
 
 impl Admitted<'_> {
-    /// Bounds the tokens of one request that need a lookup. Further cookies are not forwarded; with further tokens
-    /// elsewhere, the request is refused.
+    /// Bounds the tokens of one request that need a lookup. Further tokens are taken out; where they
+    /// cannot be, the request is refused.
     fn bound_lookups(&mut self, matches: Vec<TokenMatch>) -> Result<Vec<TokenMatch>, ProxyError> {
         let mut lookups = 0;
         let (few, many): (Vec<_>, Vec<_>) = matches.into_iter().partition(|token_match| {
@@ -143,7 +142,7 @@ impl Admitted<'_> {
             return Ok(few);
         }
         for token_match in many {
-            if !matches!(token_match.rule.place, Location::Cookie(_)) {
+            if !token_match.can_be_taken_out() {
                 return Err(ProxyError::Malformed("it has too many tokens"));
             }
             self.registry.metrics().dropped(Dropped::TooMany);

@@ -7,7 +7,7 @@ use crate::session::{SessionId, SessionIds};
 use ::http::header;
 use ::http::request;
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// How many words of `Authorization` are looked at, beside the last.
@@ -32,7 +32,7 @@ pub struct TokenMatch {
 pub struct TokenRules {
     rules: Vec<Arc<TokenRule>>,
     in_band: InBandRules,
-    ids: SessionIds,
+    pub(super) ids: SessionIds,
 }
 
 impl TokenRules {
@@ -68,22 +68,6 @@ impl TokenRules {
             }
         }
         found.found
-    }
-
-    /// Takes the cookies out of the head of a request that the rules read as one of these tokens. All others stay, byte for
-    /// byte.
-    pub fn take_out(&self, head: &mut request::Parts, unwanted: &[TokenMatch]) {
-        let mut by_name: HashMap<&str, HashSet<SessionId>> = HashMap::new();
-        for token in unwanted {
-            if let Location::Cookie(name) = &token.rule.place {
-                by_name.entry(name).or_default().insert(token.id);
-            }
-        }
-        for (name, ids) in by_name {
-            let is_unwanted =
-                |pair: &str| cookie(pair, name).is_some_and(|one| ids.contains(&one.session_id(&self.ids)));
-            rewrite_cookies(&mut head.headers, |pair| !is_unwanted(pair));
-        }
     }
 
     /// The session ids of the values that a response sets for the cookie `name`. One that takes the cookie away sets none.
@@ -185,7 +169,7 @@ fn values<'a>(head: &'a request::Parts, name: &'a header::HeaderName) -> impl It
 }
 
 /// Header bytes as text: UTF-8 where they are, else as ISO-8859-1, which every byte string is.
-fn text(value: &[u8]) -> Cow<'_, str> {
+pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(value) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => Cow::Owned(value.iter().map(|byte| char::from(*byte)).collect()),
@@ -220,14 +204,16 @@ fn bearer(value: &str) -> Option<Token> {
     scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
 }
 
-/// The values of a header, also where its name has `_` for `-` or the other way round: to an app behind CGI or WSGI all of
-/// them are one.
+/// The values of a header, in any spelling of its name.
 fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
-    let plain = |name: &str| name.replace('_', "-");
-    let wanted = plain(name.as_str());
-    let is_named = |other: &header::HeaderName| other == name || plain(other.as_str()) == wanted;
-    let named = head.headers.iter().filter(|(other, _)| other.as_str().len() == wanted.len() && is_named(other));
+    let named = head.headers.iter().filter(|(other, _)| is_spelling_of(name, other));
     named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
+}
+
+/// Whether a field's name is `name`, or has `_` for `-` or the other way round: to an app behind CGI or WSGI these are one.
+pub(super) fn is_spelling_of(name: &header::HeaderName, other: &header::HeaderName) -> bool {
+    let plain = |name: &str| name.replace('_', "-");
+    other == name || other.as_str().len() == name.as_str().len() && plain(other.as_str()) == plain(name.as_str())
 }
 
 /// The parts of `Authorization` that a careless app may take for the token: one that ignores the scheme, or reads a
@@ -248,37 +234,9 @@ fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
 }
 
 /// The token in a pair of a `Cookie` field, where it is the cookie of this name.
-fn cookie(pair: &str, name: &str) -> Option<Token> {
+pub(super) fn cookie(pair: &str, name: &str) -> Option<Token> {
     let (key, value) = pair.split_once('=')?;
     if key.trim() == name { Token::percent_encoded(&unquote(value.trim()), false) } else { None }
-}
-
-/// Leaves only the pairs that are wanted in each `Cookie` field; one that has none any more goes.
-fn rewrite_cookies(headers: &mut ::http::HeaderMap, is_wanted: impl Fn(&str) -> bool) {
-    let mut lines = headers.get_all(header::COOKIE).iter();
-    if lines.all(|line| text(line.as_bytes()).split(';').all(&is_wanted)) {
-        return;
-    }
-    let mut kept = ::http::HeaderMap::with_capacity(headers.keys_len());
-    let mut name = None;
-    // Further lines of a field come without its name.
-    for (next, value) in std::mem::take(headers) {
-        name = next.or(name);
-        let Some(name) = &name else { continue };
-        if *name != header::COOKIE {
-            kept.append(name, value);
-            continue;
-        }
-        // A pair is judged as it is read, and kept as it stands.
-        let pairs = value.as_bytes().split(|byte| *byte == b';').filter(|pair| is_wanted(&text(pair)));
-        let line = pairs.collect::<Vec<_>>().join(&b';');
-        if let Ok(line) = ::http::HeaderValue::from_bytes(line.trim_ascii())
-            && !line.is_empty()
-        {
-            kept.append(name, line);
-        }
-    }
-    *headers = kept;
 }
 
 /// Takes off the quotes of a quoted value and undoes its `\"` and `\141`, as Python's http.cookies does.
@@ -307,13 +265,20 @@ fn unquote(value: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
-/// The values of a query parameter. `;` separates like `&`: some frameworks still take it so.
+/// The values of a query parameter.
 fn query(query: &str, name: &str) -> Vec<Token> {
-    let pairs = query.split(['&', ';']).filter_map(|pair| pair.split_once('='));
-    let named = pairs.filter(|(key, _)| {
-        percent_encoding::percent_decode_str(&key.replace('+', " ")).decode_utf8_lossy().as_ref() == name
-    });
-    named.filter_map(|(_, value)| Token::percent_encoded(value, true)).collect()
+    query.split(PARAMETER_SEPARATORS).filter_map(|pair| parameter(pair, name)).collect()
+}
+
+/// `;` separates parameters like `&`: some frameworks still read it so.
+pub(super) const PARAMETER_SEPARATORS: [char; 2] = ['&', ';'];
+
+/// The token in a pair of a query, if it is the parameter of this name.
+pub(super) fn parameter(pair: &str, name: &str) -> Option<Token> {
+    let (key, value) = pair.split_once('=')?;
+    let key = key.replace('+', " ");
+    let is_named = percent_encoding::percent_decode_str(&key).decode_utf8_lossy() == name;
+    if is_named { Token::percent_encoded(value, true) } else { None }
 }
 
 fn tokens_at(body: &[u8], pointer: &Pointer) -> Result<Vec<Token>, NotJson> {

@@ -10,6 +10,7 @@ mod in_band;
 pub mod json;
 mod rule;
 mod secret;
+mod take_out;
 
 pub use acceptance::Acceptance;
 pub use carrier::Carrier;

@@ -1,6 +1,7 @@
 //! An app of pages, whose session is a cookie.
 
 use crate::harness::{Answer, Fake, Idlegate, Recorder, Redis, Request, Wire, eventually};
+use crate::http::get;
 use std::fmt::Write as _;
 
 /// Answers every page; a logout by a redirect, as pages do.
@@ -122,7 +123,29 @@ async fn cookies_left_behind_beside_a_live_one_are_not_forwarded_and_refuse_noth
     client.ask(with_cookies("Cookie: sid=x; sid=live\r\n")).await;
     assert_eq!(app.got().pop().unwrap().field("cookie"), ["sid=x; sid=live"]);
     let metrics = proxy.metrics().await;
-    assert!(metrics.contains("idlegate_cookies_dropped_total{reason=\"beside-live\"} 4\n"), "{metrics}");
+    assert!(metrics.contains("idlegate_tokens_dropped_total{reason=\"beside-live\"} 4\n"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_headers_and_parameters_beside_a_live_one_are_taken_out() {
+    let app = Recorder::answering(OK).await;
+    let rules = "[[token]]\nfrom = \"header\"\nname = \"x-token\"\n[[token]]\nfrom = \"query\"\nname = \"t\"\n\
+                 [[token]]\nfrom = \"header\"\nname = \"x-token\"\npaths = [\"/logout\"]\nends = true\n";
+    let proxy = Idlegate::start(&format!("upstream = {:?}\n{rules}", app.upstream()));
+    let mut client = Wire::connect(proxy.address).await;
+    for (path, token) in [("/", "dead"), ("/", "live"), ("/logout", "dead")] {
+        assert_eq!(client.ask(get(path, &format!("X-Token: {token}\r\n"))).await.status(), 200);
+    }
+    assert_eq!(client.ask(get("/?t=dead", "")).await.status(), 401);
+    let two = "X-Token: dead\r\nX-Between: 1\r\nX_Token: live\r\nX-Token: never-seen\r\n";
+    assert_eq!(client.ask(get("/", two)).await.status(), 200);
+    let got = app.got().pop().unwrap();
+    let fields: Vec<_> = got.head.lines().filter(|line| line.contains("etween") || line.contains("oken")).collect();
+    assert_eq!(fields, ["X-Between: 1", "X_Token: live"]);
+    assert_eq!(client.ask(get("/p?a=1&t=dead&t=live&b=%20", "")).await.status(), 200);
+    assert!(app.got().pop().unwrap().head.starts_with("GET /p?a=1&t=live&b=%20 HTTP/1.1\r\n"));
+    // A live token of another rule is no reason to let a dead one pass.
+    assert_eq!(client.ask(get("/?t=dead", "X-Token: live\r\n")).await.status(), 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,9 +166,11 @@ async fn a_request_with_thousands_of_tokens_is_eight_lookups() {
     assert!(calls == 8, "{calls} lookups: {:?}", redis.calls().await);
     let got = app.got().pop().unwrap();
     assert_eq!(got.field("cookie"), ["a=1; sid=0; sid=1; sid=2; sid=3; sid=4; sid=5; sid=6; sid=7"]);
-    // What cannot be taken out is refused.
-    let lines = (0..20).fold(String::new(), |lines, number| format!("{lines}X-Token: t{number}\r\n"));
-    assert_eq!(client.ask(with_cookies(&lines)).await.status(), 400);
+    let lines = |start: &str| (0..20).fold(String::new(), |lines, number| format!("{lines}{start}t{number}\r\n"));
+    assert_eq!(client.ask(with_cookies(&lines("X-Token: "))).await.status(), 401);
+    assert_eq!(app.got().pop().unwrap().field("x-token").len(), 8);
+    // Tokens that cannot be taken out are refused.
+    assert_eq!(client.ask(with_cookies(&lines("Authorization: Bearer "))).await.status(), 400);
     // The scheme is no token.
     let mut client = Wire::connect(proxy.address).await;
     let before = looked_up().await;
