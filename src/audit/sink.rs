@@ -1,7 +1,7 @@
-//! Writes audit records: all threads put them into a queue, and one thread writes.
+//! Writes audit events: all threads put them into a queue, and one thread writes.
 //!
 //! A full disk or a pipe that is not read must not delay a request or a cut. So if the queue is full or a write fails,
-//! records are lost. The log says when that begins, and when it ends and how many were lost.
+//! events are lost. The log says when that begins, and when it ends and how many were lost.
 
 use super::TARGET;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -22,7 +22,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Where audit records are written.
+/// Where audit events are written.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Destination {
     /// Nowhere.
@@ -35,13 +35,13 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// The capacity of the queue. A mass cut may write this many records at once.
+/// The capacity of the queue. A mass cut may write this many events at once.
 const MAX_WAITING: usize = 100_000;
 
 /// How long writing the queue may take when idlegate stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes audit records. Dropping it writes the queued records first.
+/// Writes audit events. Dropping it writes the queued events first.
 #[derive(Debug)]
 pub struct Sink {
     queue: Option<Queue>,
@@ -97,8 +97,8 @@ impl Sink {
     /// A tracing layer that takes only audit events.
     #[must_use]
     pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(&self) -> Option<impl Layer<S> + use<S>> {
-        let records = Targets::new().with_target(TARGET, LevelFilter::INFO);
-        self.queue.clone().map(|queue| queue.with_filter(records))
+        let filter = Targets::new().with_target(TARGET, LevelFilter::INFO);
+        self.queue.clone().map(|queue| queue.with_filter(filter))
     }
 }
 
@@ -107,7 +107,7 @@ impl Drop for Sink {
         let Some(Queue { sender, .. }) = &self.queue else { return };
         let (done, written) = sync_channel(1);
         if sender.send(SinkMessage::Flush(done)).is_ok() && written.recv_timeout(FLUSH_TIMEOUT).is_err() {
-            tracing::error!("the last audit records could not be written before the exit");
+            tracing::error!("the last audit events could not be written before the exit");
         }
     }
 }
@@ -127,7 +127,7 @@ impl<S: Subscriber> Layer<S> for Queue {
         if tally.lost.fetch_add(1, Ordering::Relaxed) == 0 {
             // From another thread: an event inside an event would disturb its filters.
             let _ = std::thread::Builder::new().spawn(|| {
-                tracing::error!("audit records are lost: the destination is too slow or blocked");
+                tracing::error!("audit events are lost: the destination is too slow or blocked");
             });
         }
     }
@@ -162,7 +162,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
             if !std::mem::replace(&mut failing, true) {
                 tracing::error!(
                     %error,
-                    "audit records cannot be written to {output} and are lost; sessions are still cut"
+                    "audit events cannot be written to {output} and are lost; sessions are still cut"
                 );
             }
             continue;
@@ -170,7 +170,7 @@ fn write_all(queue: &Receiver<SinkMessage>, mut output: Output, tally: &Tally) {
         failing = false;
         let lost = tally.lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            tracing::warn!(lost, "audit records are written again; some were lost");
+            tracing::warn!(lost, "audit events are written again; some were lost");
         }
     }
 }
@@ -194,7 +194,7 @@ impl Output {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        // The records name clients, so only the owner may read them.
+        // Audit events name clients, so only the owner may read them.
         let options = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
         // Only the open is non-blocking, so that a FIFO without a reader is an error. Writes block.
@@ -267,7 +267,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..1000 {
                 tracing::info!(target: TARGET, number, "{{\"number\":{number}}}");
-                tracing::error!("not a record");
+                tracing::error!("not an audit event");
                 tracing::debug!(target: TARGET, "nor this");
             }
         });
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_rotation_the_next_record_is_in_a_new_file() {
+    fn after_a_rotation_the_next_event_is_in_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let [path, rotated] = ["audit.jsonl", "audit.jsonl.1"].map(|name| folder.path().join(name));
         let mut output = Output::open(&path).unwrap();
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn records_beyond_the_queue_are_lost_and_counted() {
+    fn events_beyond_the_queue_are_lost_and_counted() {
         let (sender, receiver) = channel();
         let queue = Queue { sender, tally: Arc::default() };
         queue.tally.waiting.store(MAX_WAITING - 1, Ordering::Relaxed);

@@ -232,7 +232,7 @@ async fn the_demo_prints_two_urls_and_serves_both_pages() {
     let (urls, told) = demo.pages();
     assert_eq!(urls.len(), 2, "{told}");
     // The next port is another one only where it was taken, and then the demo says so.
-    assert!(urls[1].port() == urls[0].port() + 1 || told.contains("is taken by another program"), "{told}");
+    assert!(urls[1].port() == urls[0].port() + 1 || told.contains("is in use"), "{told}");
     for (url, title) in urls.iter().zip(["<title>idlegate demo</title>", "<title>idlegate</title>"]) {
         let page = Request::get(*url, "/").send().await;
         assert_eq!(page.status, 200);
@@ -250,7 +250,7 @@ async fn the_demo_goes_elsewhere_with_the_operators_page_where_the_next_port_is_
     let next = taken.local_addr().unwrap();
     assert_eq!(urls[0], first);
     assert_ne!(urls[1], next);
-    assert!(told.contains(&format!("Port {} is taken by another program", next.port())), "{told}");
+    assert!(told.contains(&format!("Port {} is in use", next.port())), "{told}");
     assert_eq!(Request::get(urls[1], "/").send().await.status, 200);
 }
 

@@ -351,7 +351,7 @@ fn an_argument_that_may_be_a_token_is_neither_repeated_nor_sent() {
         assert!(!said.contains("a-secret-token"), "{said}");
     }
     let help = done(&["explain", "--help"], &[]);
-    assert!(help.contains("shell's history") && help.contains("list of processes"), "{help}");
+    assert!(help.contains("shell's history") && help.contains("process list"), "{help}");
 }
 
 #[test]
