@@ -41,7 +41,7 @@ pub enum OperatorCommand {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
-    /// Drain before a stop: readiness fails, `WebSockets` are closed gradually, and new requests are still served.
+    /// Drain before a stop: readiness fails, tunnels are closed gradually, and new requests are still served.
     Drain(Draining),
 }
 
