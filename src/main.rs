@@ -195,8 +195,8 @@ fn check(path: &Path, json: bool) -> ExitCode {
             let rules = counted(token_rules, "token rule");
             let (file, listen) = (path.display(), config.listen);
             let mut text = format!(
-                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, profile \
-                {profile}\n"
+                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, \
+                 profile {profile}\n"
             );
             for warning in config.warnings() {
                 text.extend(["warning: ", &warning, "\n"]);
@@ -233,7 +233,7 @@ async fn doctor(config: Config, json: bool) -> io::Result<()> {
 
 async fn operate(command: cli::OperatorCommand, config: PathBuf) -> io::Result<ExitCode> {
     match cli::run(&command, &config, &Variables::of_this_process()).await {
-        Ok(answer) => print(&answer).map(|()| ExitCode::SUCCESS),
+        Ok(text) => print(&text).map(|()| ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("idlegate: {error}");
             Ok(ExitCode::from(error.exit_code()))

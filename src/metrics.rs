@@ -439,7 +439,7 @@ impl StoreMetrics {
             up: register(
                 r,
                 "idlegate_store_up",
-                "1 if the store accepted and kept the last report, 0 if it did not answer or could not keep it",
+                "1 if the store accepted and kept the last report, 0 if it did not respond or could not keep it",
                 Gauge::default(),
             ),
             pending_sessions: register(

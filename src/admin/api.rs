@@ -43,18 +43,18 @@ impl Api {
     /// Serves `listener` forever.
     pub(crate) async fn serve(self, listener: Listener) {
         let api = Arc::new(self);
-        let answer = move |request| {
+        let handler = move |request| {
             let api = Arc::clone(&api);
-            async move { api.answer(request).await.unwrap_or_else(|refusal| refused(&refusal)) }
+            async move { api.handle(request).await.unwrap_or_else(|refusal| refused(&refusal)) }
         };
-        listener.serve(LIMITS, answer).await;
+        listener.serve(LIMITS, handler).await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<AdminResponse, AdminError> {
+    async fn handle(&self, request: Request<Incoming>) -> Result<AdminResponse, AdminError> {
         let (head, body) = request.into_parts();
         if let Some(file) = File::at(head.uri.path()) {
             self.access.check_page(&head.uri, &head.headers)?;
-            return file.answer(&head.method);
+            return file.response(&head.method);
         }
         self.access.check(&head.uri, &head.headers)?;
         if head.uri.path() == "/events" {

@@ -154,7 +154,7 @@ struct Snapshot {
     lifetime: Option<u64>,
     live: usize,
     past_the_limit_anywhere: usize,
-    /// How many replicas did not answer: their sessions are missing.
+    /// How many replicas did not respond: their sessions are missing.
     silent: u64,
     sessions: Vec<OneSession>,
     are_more: bool,

@@ -30,12 +30,12 @@ impl Health {
 
     /// Serves `listener` forever.
     pub(crate) async fn serve(self, listener: Listener) {
-        let answer =
-            move |request: http::Request<_>| std::future::ready(self.answer(request.method(), request.uri().path()));
-        listener.serve(LIMITS, answer).await;
+        let handler =
+            move |request: http::Request<_>| std::future::ready(self.route(request.method(), request.uri().path()));
+        listener.serve(LIMITS, handler).await;
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn route(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let page: fn(&Self) -> Response<Full<Bytes>> = match path {
             "/healthz" => |_| text(StatusCode::OK, "alive\n"),
             "/readyz" => Self::ready,
@@ -45,9 +45,9 @@ impl Health {
         if matches!(*method, Method::GET | Method::HEAD) {
             return page(self);
         }
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        answer
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
     }
 
     /// Ready unless draining. The store does not affect readiness: the app is reachable without it, and taking every
@@ -60,19 +60,19 @@ impl Health {
     }
 
     fn metrics(&self) -> Response<Full<Bytes>> {
-        answer(StatusCode::OK, OPEN_METRICS, self.metrics.text())
+        respond(StatusCode::OK, OPEN_METRICS, self.metrics.text())
     }
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    answer(status, PLAIN, text)
+    respond(status, PLAIN, text)
 }
 
-fn answer(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(body.into()));
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
+    response
 }

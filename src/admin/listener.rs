@@ -106,9 +106,9 @@ impl Listener {
         }
     }
 
-    /// Serves every request with `answer`, forever. At the connection limit the oldest connection is closed, so idle
+    /// Serves every request with `handler`, forever. At the connection limit the oldest connection is closed, so idle
     /// connections cannot lock others out.
-    pub(crate) async fn serve<A, F, B>(self, limits: ListenerLimits, answer: A)
+    pub(crate) async fn serve<A, F, B>(self, limits: ListenerLimits, handler: A)
     where
         A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
         F: Future<Output = Response<B>> + Send + 'static,
@@ -125,7 +125,7 @@ impl Listener {
             {
                 oldest.abort();
             }
-            let connection = tokio::time::timeout(limits.life, connection(stream, answer.clone()));
+            let connection = tokio::time::timeout(limits.life, connection(stream, handler.clone()));
             let task = tokio::spawn(async {
                 if connection.await.is_err() {
                     tracing::debug!("an admin or health connection took too long");
@@ -144,15 +144,15 @@ impl Listener {
 }
 
 /// Serves one HTTP request on one connection.
-async fn connection<A, F, B>(stream: Stream, answer: A)
+async fn connection<A, F, B>(stream: Stream, handler: A)
 where
     A: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
     B: http_body::Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>> + 'static,
 {
     let service = service_fn(move |request| {
-        let answering = answer(request);
-        async { Ok::<_, Infallible>(answering.await) }
+        let response = handler(request);
+        async { Ok::<_, Infallible>(response.await) }
     });
     let served = http1::Builder::new()
         .keep_alive(false)

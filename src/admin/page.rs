@@ -39,17 +39,17 @@ impl File {
     ///
     /// # Errors
     /// If the method is neither GET nor HEAD.
-    pub(super) fn answer(self, method: &Method) -> Result<Response<Body>, AdminError> {
+    pub(super) fn response(self, method: &Method) -> Result<Response<Body>, AdminError> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return Err(AdminError::Method("GET, HEAD"));
         }
-        let mut answer = respond(StatusCode::OK, self.kind, full(self.content));
-        answer.headers_mut().extend([
+        let mut response = respond(StatusCode::OK, self.kind, full(self.content));
+        response.headers_mut().extend([
             (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
             // A page that opened this one by a link gets no reference to its window.
             (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
         ]);
-        Ok(answer)
+        Ok(response)
     }
 }

@@ -20,14 +20,14 @@ pub(super) fn refused(refusal: &AdminError) -> AdminResponse {
         _ => (None, None),
     };
     let body = Refused { error: refusal.to_string(), fix: refusal.fix().to_owned(), would_cut, silent };
-    let mut answer = json_of(refusal.status(), &body);
-    let headers = answer.headers_mut();
+    let mut response = json_of(refusal.status(), &body);
+    let headers = response.headers_mut();
     match refusal {
         AdminError::Method(allowed) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(allowed))),
         AdminError::Token => drop(headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))),
         _ => {}
     }
-    answer
+    response
 }
 
 pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> AdminResponse {
@@ -35,11 +35,11 @@ pub(super) fn json_of(status: StatusCode, value: &impl Serialize) -> AdminRespon
 }
 
 pub(super) fn respond(status: StatusCode, kind: &'static str, body: Body) -> AdminResponse {
-    let mut answer = Response::new(body);
-    *answer.status_mut() = status;
-    let headers = answer.headers_mut();
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
+    response
 }

@@ -1,7 +1,7 @@
 //! Writes audit events: all threads put them into a queue, and one thread writes.
 //!
 //! A full disk or a pipe that is not read must not delay a request or a cut. So if the queue is full or a write fails,
-//! records are lost. The log says when that begins, and when it ends and how many were lost.
+//! events are lost. The log says when that begins, and when it ends and how many were lost.
 
 use super::TARGET;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -35,13 +35,13 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// The capacity of the queue. A mass cut may write this many records at once.
+/// The capacity of the queue. A mass cut may write this many events at once.
 const MAX_WAITING: usize = 100_000;
 
 /// How long writing the queue may take when idlegate stops.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Writes audit events. Dropping it writes the queued records first.
+/// Writes audit events. Dropping it writes the queued events first.
 #[derive(Debug)]
 pub struct Sink {
     queue: Option<EventQueue>,
@@ -97,8 +97,8 @@ impl Sink {
     /// A tracing layer that takes only audit events.
     #[must_use]
     pub fn layer<S: Subscriber + for<'span> LookupSpan<'span>>(&self) -> Option<impl Layer<S> + use<S>> {
-        let records = Targets::new().with_target(TARGET, LevelFilter::INFO);
-        self.queue.clone().map(|queue| queue.with_filter(records))
+        let filter = Targets::new().with_target(TARGET, LevelFilter::INFO);
+        self.queue.clone().map(|queue| queue.with_filter(filter))
     }
 }
 
@@ -194,7 +194,7 @@ impl EventFile {
     }
 
     fn open(path: &Path) -> io::Result<Self> {
-        // The records name clients, so only the owner may read them.
+        // Audit events name clients, so only the owner may read them.
         let options = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(options).open(path)?;
         // Only the open is non-blocking, so that a FIFO without a reader is an error. Writes block.
@@ -267,7 +267,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             for number in 0..1000 {
                 tracing::info!(target: TARGET, number, "{{\"number\":{number}}}");
-                tracing::error!("not a record");
+                tracing::error!("not an audit event");
                 tracing::debug!(target: TARGET, "nor this");
             }
         });
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_rotation_the_next_record_is_in_a_new_file() {
+    fn after_a_rotation_the_next_event_is_in_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
         let [path, rotated] = ["audit.jsonl", "audit.jsonl.1"].map(|name| folder.path().join(name));
         let mut output = EventFile::open(&path).unwrap();
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn records_beyond_the_queue_are_lost_and_counted() {
+    fn events_beyond_the_queue_are_lost_and_counted() {
         let (sender, receiver) = channel();
         let queue = EventQueue { sender, tally: Arc::default() };
         queue.tally.waiting.store(MAX_WAITING - 1, Ordering::Relaxed);

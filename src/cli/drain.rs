@@ -27,14 +27,14 @@ fn is_over(drained: &Drained) -> bool {
 
 /// Begins a drain, or joins one that is running. With `--wait`, returns at its end.
 pub(super) async fn drain<'c>(draining: &Draining, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
-    let mut answer = client.send(Method::PUT, "/drain", String::new()).await?;
-    while draining.wait && !is_over(&answer.read()?) {
+    let mut reply = client.send(Method::PUT, "/drain", String::new()).await?;
+    while draining.wait && !is_over(&reply.read()?) {
         tokio::time::sleep(POLL_INTERVAL).await;
-        answer = match client.send(Method::GET, "/drain", String::new()).await {
+        reply = match client.send(Method::GET, "/drain", String::new()).await {
             // The process was stopped meanwhile, so the drain is over.
             Err(CliError::Unreachable(..) | CliError::Unanswered(..)) => break,
             response => response?,
         };
     }
-    Ok(answer)
+    Ok(reply)
 }

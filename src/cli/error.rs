@@ -166,7 +166,7 @@ pub(super) fn cut_question(count: usize, silent: u64) -> String {
     let sessions = counted(count, "session");
     match silent {
         0 => format!("cut {sessions} now? [y/N]"),
-        _ => format!("cut {sessions} now, and those of {} that did not answer? [y/N]", counted(silent, "replica")),
+        _ => format!("cut {sessions} now, and those of {} that did not respond? [y/N]", counted(silent, "replica")),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn mode(modes: &Modes, switching: &Switching) -> String {
     let returns =
         |setting: &SwitchSetting| setting.until.as_ref().is_some_and(|until| until.then == Mode::Enforce.name());
     if modes.switches.values().any(|setting| setting.mode == Mode::Observe.name() && returns(setting)) {
-        lines.say("After that, sessions past the limit are cut without confirmation.");
+        lines.say("When observe ends, sessions past the limit are cut without confirmation.");
     }
     lines.0
 }

@@ -41,7 +41,7 @@ pub enum OperatorCommand {
     End(One),
     /// Refresh a session, as if it had been active now.
     Extend(One),
-    /// Drain before a stop: readiness fails, `WebSockets` are closed gradually, and new requests are still served.
+    /// Drain before a stop: readiness fails, tunnels are closed gradually, and new requests are still served.
     Drain(Draining),
 }
 
@@ -66,7 +66,7 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
     let at = command.at();
     let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
     let client = AdminClient::new(connect::find(at, &config)?);
-    let answer = match command {
+    let reply = match command {
         OperatorCommand::Mode(switching) => mode::mode(switching, &client).await?,
         OperatorCommand::Explain(explaining) => session::explain(explaining, &client, &config).await?,
         OperatorCommand::Sessions(listing) => session::list(listing, &client).await?,
@@ -75,16 +75,16 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
         OperatorCommand::Drain(draining) => drain::drain(draining, &client).await?,
     };
     if at.json {
-        answer.read::<serde::de::IgnoredAny>()?;
-        return Ok(answer.raw());
+        reply.read::<serde::de::IgnoredAny>()?;
+        return Ok(reply.raw());
     }
     // Names of sources and replicas come from other replicas, so they must not be able to control the terminal.
     Ok(error::plain(&match command {
-        OperatorCommand::Mode(switching) => format::mode(&answer.read()?, switching),
-        OperatorCommand::Drain(_) => format::drain(&answer.read()?),
-        OperatorCommand::Sessions(_) => format::table(&answer.read()?),
+        OperatorCommand::Mode(switching) => format::mode(&reply.read()?, switching),
+        OperatorCommand::Drain(_) => format::drain(&reply.read()?),
+        OperatorCommand::Sessions(_) => format::table(&reply.read()?),
         OperatorCommand::Explain(_) | OperatorCommand::End(_) | OperatorCommand::Extend(_) => {
-            format::session(&answer.read()?)
+            format::session(&reply.read()?)
         }
     }))
 }

@@ -56,14 +56,14 @@ pub(super) async fn explain<'c>(
     let ids = config.ids().map_err(CliError::NoSecret)?;
     let pasted = paste::token().await.map_err(CliError::Input)?;
     // Browsers show a token as it is sent, which may be percent-encoded or quoted.
-    let mut answered = Err(CliError::Empty);
+    let mut result = Err(CliError::Empty);
     for token in token::pasted(&pasted) {
-        answered = ask(Method::GET, &token.session_id(ids).to_string(), "", client).await;
-        if !matches!(&answered, Err(CliError::Unknown(..))) {
+        result = ask(Method::GET, &token.session_id(ids).to_string(), "", client).await;
+        if !matches!(&result, Err(CliError::Unknown(..))) {
             break;
         }
     }
-    answered
+    result
 }
 
 pub(super) async fn list<'c>(listing: &Listing, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
@@ -73,9 +73,9 @@ pub(super) async fn list<'c>(listing: &Listing, client: &'c AdminClient) -> Resu
 
 pub(super) async fn end<'c>(one: &One, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
     let id = id_in(&one.id, CERTAIN_DIGITS)?;
-    let answer = ask(Method::DELETE, &id, "", client).await?;
-    let explained = answer.read::<Explained>()?;
-    if explained.unsynced { Err(CliError::EndedHere(explained.session.view.session)) } else { Ok(answer) }
+    let reply = ask(Method::DELETE, &id, "", client).await?;
+    let explained = reply.read::<Explained>()?;
+    if explained.unsynced { Err(CliError::EndedHere(explained.session.view.session)) } else { Ok(reply) }
 }
 
 pub(super) async fn extend<'c>(one: &One, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
@@ -89,8 +89,8 @@ fn id_in(text: &str, digits: usize) -> Result<String, CliError> {
 }
 
 async fn ask<'c>(method: Method, id: &str, more: &str, client: &'c AdminClient) -> Result<Reply<'c>, CliError> {
-    let answered = client.send(method, &format!("/sessions/{id}{more}"), String::new()).await;
-    answered.map_err(|error| match error {
+    let result = client.send(method, &format!("/sessions/{id}{more}"), String::new()).await;
+    result.map_err(|error| match error {
         CliError::Refused(refusal) if refusal.status == StatusCode::NOT_FOUND => {
             CliError::Unknown(id.to_owned(), refusal)
         }

@@ -90,14 +90,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<'_, S> {
                 };
                 let token = issued.as_deref().or(field("session_id")).unwrap_or_default();
                 self.username = self.app.logins.take_socket(token, &self.replaced);
-                let mut answer = match &self.username {
+                let mut reply = match &self.username {
                     Some(username) => json!({ "type": "auth_success", "username": username, "role": "student" }),
                     None => json!({ "type": "error", "message": "Invalid or expired session" }),
                 };
                 if let Some(issued) = issued {
-                    answer["session_id"] = issued.into();
+                    reply["session_id"] = issued.into();
                 }
-                self.say(&answer).await
+                self.say(&reply).await
             }
             Some("run") if self.username.is_some() => {
                 self.program = Program::start(field("code").unwrap_or_default());

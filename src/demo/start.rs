@@ -33,8 +33,8 @@ pub struct Demo {
     address: SocketAddr,
 }
 
-/// Prepares the demo on `listen`; without it on 127.0.0.1:10086, or on a free port where that is taken. The page of
-/// operators is on the next port, or on a free one where that is taken.
+/// Prepares the demo on `listen`. The default is 127.0.0.1:10086, or a free port if that one is in use. The operators'
+/// page is on the next port, or on a free one.
 ///
 /// # Errors
 /// If no port is available.

@@ -80,7 +80,7 @@ impl Manager {
 
     /// Keeps the status line up to date and feeds the watchdog, forever. It is a task on the runtime of the tunnels,
     /// because a separate thread could go on while the proxy hangs. It feeds the watchdog only if the registry's task
-    /// has made progress, which shares its thread with accepting.
+    /// has made progress. That task shares its thread with accepting.
     pub async fn follow(self) -> Infallible {
         let watched = sd_notify::watchdog_enabled();
         // systemd recommends half of the timeout. A quarter leaves time for the registry's task.

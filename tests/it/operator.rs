@@ -88,7 +88,7 @@ async fn each_command(proxy: &Idlegate, at: &[(&str, &str)]) {
     assert_eq!((field(&mode, "mode"), field(&mode, "file")), ("observe", "enforce"), "{mode}");
     let lasting = field(&mode, "replica");
     assert!(lasting.starts_with("observe, ") && lasting.ends_with(" left, then enforce"), "{lasting}");
-    assert!(mode.ends_with("\nAfter that, sessions past the limit are cut without confirmation.\n"), "{mode}");
+    assert!(mode.ends_with("\nWhen observe ends, sessions past the limit are cut without confirmation.\n"), "{mode}");
     assert_eq!(field(&done(&["mode", "enforce"], at), "mode"), "enforce");
 
     let listed = done(&["sessions"], at);
@@ -351,7 +351,7 @@ fn an_argument_that_may_be_a_token_is_neither_repeated_nor_sent() {
         assert!(!said.contains("a-secret-token"), "{said}");
     }
     let help = done(&["explain", "--help"], &[]);
-    assert!(help.contains("shell's history") && help.contains("list of processes"), "{help}");
+    assert!(help.contains("shell's history") && help.contains("process list"), "{help}");
 }
 
 #[test]

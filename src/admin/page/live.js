@@ -35,10 +35,10 @@ async function* events(token) {
   };
   try {
     wait();
-    const answer = await fetch('/events', { headers: bearer(token), cache: 'no-store', signal: abort.signal });
-    if (answer.status === 401) throw new Refused();
-    if (!answer.ok) throw new Error(answer.statusText);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    const response = await fetch('/events', { headers: bearer(token), cache: 'no-store', signal: abort.signal });
+    if (response.status === 401) throw new Refused();
+    if (!response.ok) throw new Error(response.statusText);
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let text = '';
     for (;;) {
       const { value, done } = await reader.read();
@@ -61,9 +61,9 @@ function parse(block) {
 
 // Sends a change. Throws the server's error: `error`, `fix`, and `would_cut` if the change needs confirmation.
 export async function act(token, method, path, body) {
-  let answer;
+  let response;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       method,
       headers: { ...bearer(token), 'Content-Type': 'application/json' },
       body: body && JSON.stringify(body),
@@ -72,9 +72,9 @@ export async function act(token, method, path, body) {
   } catch {
     throw { error: 'no response', fix: 'check that idlegate runs' };
   }
-  const said = await answer.json().catch(() => ({ error: `unexpected response ${answer.status}`, fix: 'reload the page' }));
-  if (!answer.ok) throw said;
-  return said;
+  const body = await response.json().catch(() => ({ error: `unexpected response ${response.status}`, fix: 'reload the page' }));
+  if (!response.ok) throw body;
+  return body;
 }
 
 const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {});

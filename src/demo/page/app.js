@@ -47,9 +47,9 @@ const socket = new ReconnectingSocket({
       const text = message.type === "output" ? message.text : `(exit code ${message.exit_code})`;
       element("output").append(`${text}\n`);
       element("output").scrollTop = element("output").scrollHeight;
-      log(message.type === "output" ? `The app answered: ${text}` : "The program finished", "server-frame");
+      log(message.type === "output" ? `The program printed: ${text}` : "The program finished", "server-frame");
     } else if (message.type === "error") {
-      log(`The app answered: ${message.message}`, "server-frame");
+      log(`The app responded: ${message.message}`, "server-frame");
     } else if (message.type === "session_terminated" && session) {
       terminated(message.reason);
     }
