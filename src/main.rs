@@ -25,9 +25,14 @@ use tracing::level_filters::LevelFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Shown below the help: what an operator in trouble looks for.
+const ROLL_BACK: &str = "Roll back: `idlegate mode observe --fleet` stops all expiry within a second, and `idlegate mode off --fleet` passes
+everything through. Without Redis, leave out --fleet. Both need [admin] listen; `mode = \"off\"` under [idle] in the file
+does the same.";
+
 /// Enforces an idle timeout in front of a web app, without changing the app.
 #[derive(Debug, Parser)]
-#[command(version = version::BOTH)]
+#[command(version = version::BOTH, after_help = ROLL_BACK)]
 struct Arguments {
     /// The configuration file. An environment variable can set each of its keys: `IDLEGATE_IDLE_TIMEOUT=30m`.
     #[arg(long, env = "IDLEGATE_CONFIG", default_value = "proxy.toml")]

@@ -158,7 +158,7 @@ fn log(changes: &Changes) {
         tracing::warn!("changed in the file without effect: {key}; {variable} overrides it");
     }
     if changes == &Changes::default() {
-        tracing::info!("configuration reloaded: no change");
+        tracing::info!("configuration read again: no change");
     }
 }
 

@@ -182,10 +182,12 @@ async fn foreign_data_in_redis_affects_only_its_key_and_is_logged_once() {
     let (cut, _) = tokio::join!(other.cut(Duration::from_secs(9)), victim.cut(Duration::from_secs(9)));
     let idle = cut - last;
     assert!(Duration::from_secs_f64(2.9) < idle && idle < Duration::from_secs(5), "cut after {idle:?}");
-    for (line, times) in [("where a session is kept", 1), ("where replicas report", 1), ("does not answer;", 0)] {
+    for (line, times) in
+        [("unexpected data in a session key", 1), ("unexpected data in the replicas key", 1), ("store unavailable", 0)]
+    {
         assert_eq!(count(&one, line) + count(&two, line), times, "{line}: {}\n{}", one.whole_log(), two.whole_log());
     }
     for proxy in [&one, &two] {
-        assert_eq!(count(proxy, "the mode of the fleet is none"), 1, "{}", proxy.whole_log());
+        assert_eq!(count(proxy, "the fleet's mode in the store is not valid"), 1, "{}", proxy.whole_log());
     }
 }

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 const CHANGED: &str = "configuration reloaded: ";
-const AS_IT_STANDS: &str = "configuration reloaded: no change";
+const AS_IT_STANDS: &str = "configuration read again: no change";
 const REFUSED: &str = "invalid configuration, the current one stays in force: ";
 const RESTART: &str = "changed in the file, needs a restart: ";
 
@@ -163,7 +163,7 @@ async fn a_hang_up_reads_the_file_at_once_and_ends_nothing() {
     eventually("an answer", async || proxy.logged(AS_IT_STANDS).len() == 1).await;
     // The variable goes before the file.
     proxy.edit(&config(&app.upstream, "", "off"));
-    let without_effect = "and without effect: idle.mode; IDLEGATE_IDLE_MODE goes before it";
+    let without_effect = "without effect: idle.mode; IDLEGATE_IDLE_MODE overrides it";
     eventually("that to be said", async || proxy.logged(without_effect).len() == 1).await;
     proxy.edit(&config(&app.upstream, "deny = [\"/a\"]", "off"));
     proxy.hang_up();
