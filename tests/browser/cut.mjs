@@ -107,8 +107,8 @@ function steps(report, page, traffic, url) {
     // The front end dials again after every close. Had it not tried, the above would show nothing.
     const again = traffic.since(cutAt, /socket opened/).length;
     assert.ok(again > 0, 'it tried to reconnect');
-    await eventually('the page says as whom', 10, () => connection(page), (text) => /as nobody/.test(text));
-    return `reconnected ${again} time(s), as nobody`;
+    await eventually('the page says that it is not logged in', 10, () => connection(page), (text) => /not logged in/.test(text));
+    return `reconnected ${again} time(s), not logged in`;
   });
 
   report.step('the old token is refused wherever it is tried', async () => {

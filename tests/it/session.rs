@@ -267,7 +267,7 @@ async fn sessions_beyond_max_sessions_pass_untracked_with_one_warning() {
     assert_eq!(validate(&proxy, &untracked).await, 200);
     assert!(proxy.stop().await.success());
     eventually("the last log line", async || !proxy.logged("over_capacity=2").is_empty()).await;
-    assert_eq!(proxy.logged("max_sessions allows").len(), 1);
+    assert_eq!(proxy.logged("max_sessions reached").len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,9 +72,9 @@ export async function act(token, method, path, body) {
   } catch {
     throw { error: 'no response', fix: 'check that idlegate runs' };
   }
-  const body = await response.json().catch(() => ({ error: `unexpected response ${response.status}`, fix: 'reload the page' }));
-  if (!response.ok) throw body;
-  return body;
+  const reply = await response.json().catch(() => ({ error: `unexpected response ${response.status}`, fix: 'reload the page' }));
+  if (!response.ok) throw reply;
+  return reply;
 }
 
 const bearer = (token) => (token ? { Authorization: `Bearer ${token}` } : {});
