@@ -53,8 +53,8 @@ impl Replica {
         let time = Arc::new(AtomicU64::new(shared.lock().now() + offset));
         let cut_off = Arc::new(AtomicBool::new(false));
         let clock = Clock::simulated(Arc::clone(&time));
-        let link = StoreLink::new(shared, number, &time, offset, &cut_off);
-        let registry = Arc::new(Registry::new(Box::new(link), clock, limits, 100));
+        let store = StoreLink::store(shared, number, &time, offset, &cut_off);
+        let registry = Arc::new(Registry::new(Box::new(store), clock, limits, 100));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };

@@ -13,6 +13,10 @@ mod fleet;
 mod report;
 mod session_call;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
+pub(crate) use connection::Link;
+#[cfg(test)]
 mod tests;
 mod view;
 
@@ -121,6 +125,29 @@ impl RedisStore {
             max_gap,
             waiting,
         })
+    }
+
+    /// A store whose server is simulated, at the other end of `link`.
+    #[cfg(test)]
+    pub(crate) fn simulated(
+        link: std::sync::Arc<dyn Link>,
+        limits: Limits,
+        clock: Clock,
+        replica: String,
+        replica_grace: Duration,
+    ) -> Self {
+        let settings = RedisSettings {
+            url: Secret::new("redis://simulated"),
+            prefix: "sim".to_owned(),
+            password_file: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            replica_grace,
+            decides_alone: false,
+        };
+        let mut store = Self::new(settings, limits, clock).expect("a URL of Redis").named(replica);
+        store.connections.link = Some(link);
+        store
     }
 
     /// The name of this replica's mark; without this a new one.

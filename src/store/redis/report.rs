@@ -62,8 +62,8 @@ impl RedisStore {
     fn updates(&self, touches: &[Touch], started: Moment) -> Vec<Cmd> {
         let now = self.clock.now();
         let namings = std::iter::once(Naming::Text).chain(std::iter::repeat(Naming::Hash));
-        let synced_to = touches.iter().zip(namings);
-        synced_to
+        let named = touches.iter().zip(namings);
+        named
             .map(|(touch, naming)| self.command(naming, SessionCall::Update, *touch, now.since(started), now))
             .collect()
     }

@@ -21,13 +21,13 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// A server of our own, on a socket in a folder of its own.
-struct Server {
+pub(super) struct Server {
     child: Child,
     folder: tempfile::TempDir,
 }
 
 impl Server {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let program = std::env::var_os("TEST_REDIS_SERVER").unwrap_or("redis-server".into());
         let child = Command::new(program)
@@ -43,7 +43,7 @@ impl Server {
         Self { child, folder }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("redis+unix://{}", self.folder.path().join("s").display())
     }
 

@@ -1,0 +1,220 @@
+//! A simulated Redis for tests: keys in memory, a clock that the test moves, and the real scripts in a real Lua.
+//!
+//! It knows the commands that the scripts and the store use. A test runs the same calls here and on a real server, and compares
+//! the replies and all keys.
+
+mod lua;
+mod tests;
+
+use ::redis::{Cmd, Value};
+use std::collections::{HashMap, HashSet};
+
+/// A bulk string.
+type Bytes = Vec<u8>;
+
+/// One server: its keys, its clock, and the scripts it knows.
+#[derive(Debug, Default)]
+pub(crate) struct Simulated {
+    keys: HashMap<Bytes, Key>,
+    /// The server's clock, in epoch milliseconds.
+    pub(crate) now: u64,
+    /// Hashes of the scripts that were sent with their text.
+    scripts: HashMap<String, Bytes>,
+    /// What was published since it was last taken: channel and message.
+    published: Vec<(Bytes, Bytes)>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Key {
+    data: Data,
+    /// The epoch millisecond at which it is gone.
+    expires: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Data {
+    Text(Bytes),
+    /// In the order of insertion, as small hashes are kept.
+    Hash(Vec<(Bytes, Bytes)>),
+    List(Vec<Bytes>),
+}
+
+/// The reply to a command: an error as its message.
+type Reply = Result<Value, String>;
+
+const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+
+impl Simulated {
+    /// Runs one command, as a client sends it.
+    pub(crate) fn command(&mut self, command: &Cmd) -> Reply {
+        let words: Vec<Bytes> = command
+            .args_iter()
+            .map(|word| match word {
+                ::redis::Arg::Simple(bytes) => bytes.to_vec(),
+                ::redis::Arg::Cursor => b"0".to_vec(),
+                _ => Vec::new(),
+            })
+            .collect();
+        self.run(&words)
+    }
+
+    /// Takes what was published since the last call.
+    pub(crate) fn take_published(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.published)
+            .into_iter()
+            .map(|(_, message)| String::from_utf8_lossy(&message).into_owned())
+            .collect()
+    }
+
+    /// Loses all keys and scripts, as an empty restart does.
+    pub(crate) fn forget(&mut self) {
+        self.keys.clear();
+        self.scripts.clear();
+    }
+
+    /// The fields of a hash; none where there is no such key.
+    pub(crate) fn hash(&mut self, key: &str) -> HashMap<String, String> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match self.key(key.as_bytes()) {
+            Some(Key { data: Data::Hash(fields), .. }) => {
+                fields.iter().map(|(field, value)| (text(field), text(value))).collect()
+            }
+            _ => HashMap::new(),
+        }
+    }
+
+    /// The names of all keys that begin so.
+    pub(crate) fn names(&mut self, prefix: &str) -> HashSet<String> {
+        let now = self.now;
+        self.keys.retain(|_, key| key.expires.is_none_or(|at| at > now));
+        let names = self.keys.keys().map(|name| String::from_utf8_lossy(name).into_owned());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+
+    fn run(&mut self, words: &[Bytes]) -> Reply {
+        let Some((name, words)) = words.split_first() else { return Err("ERR empty command".to_owned()) };
+        let name = String::from_utf8_lossy(name).to_ascii_uppercase();
+        match (name.as_str(), words) {
+            ("TIME", []) => Ok(array([self.now / 1000, self.now % 1000 * 1000].map(|part| text(&part.to_string())))),
+            ("GET", [key]) => match self.key(key) {
+                None => Ok(Value::Nil),
+                Some(Key { data: Data::Text(text), .. }) => Ok(Value::BulkString(text.clone())),
+                Some(_) => Err(WRONG_TYPE.to_owned()),
+            },
+            ("SET", [key, value]) => {
+                self.keys.insert(key.clone(), Key { data: Data::Text(value.clone()), expires: None });
+                Ok(Value::Okay)
+            }
+            ("DEL", [key]) => Ok(Value::Int(i64::from(self.key(key).is_some() && self.keys.remove(key).is_some()))),
+            ("EXPIRE", [key, seconds]) => Ok(Value::Int(i64::from(self.expire(key, integer(seconds)?)))),
+            ("HGETALL", [key]) => Ok(array(
+                self.fields(key)?.iter().flat_map(|(field, value)| [field, value]).cloned().map(Value::BulkString),
+            )),
+            ("HMGET", [key, names @ ..]) => {
+                let fields = self.fields(key)?;
+                let value = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
+                Ok(array(names.iter().map(|name| value(name).map_or(Value::Nil, Value::BulkString))))
+            }
+            ("HSET", [key, pairs @ ..]) if !pairs.is_empty() && pairs.len() % 2 == 0 => self.set_fields(key, pairs),
+            ("HDEL", [key, names @ ..]) => {
+                let mut fields = self.fields(key)?;
+                let before = fields.len();
+                fields.retain(|(field, _)| !names.contains(field));
+                let removed = before - fields.len();
+                match self.keys.get_mut(key) {
+                    Some(_) if fields.is_empty() => drop(self.keys.remove(key)),
+                    Some(kept) => kept.data = Data::Hash(fields),
+                    None => {}
+                }
+                Ok(Value::Int(removed.try_into().unwrap()))
+            }
+            ("RPUSH", [key, values @ ..]) => {
+                let key = self.keys.entry(key.clone()).or_insert(Key { data: Data::List(Vec::new()), expires: None });
+                let Data::List(list) = &mut key.data else { return Err(WRONG_TYPE.to_owned()) };
+                list.extend_from_slice(values);
+                Ok(Value::Int(list.len().try_into().unwrap()))
+            }
+            // Only whole lists are read.
+            ("LRANGE", [key, _, _]) => match self.key(key) {
+                None => Ok(array([])),
+                Some(Key { data: Data::List(list), .. }) => Ok(array(list.iter().cloned().map(Value::BulkString))),
+                Some(_) => Err(WRONG_TYPE.to_owned()),
+            },
+            ("PUBLISH", [channel, message]) => {
+                self.published.push((channel.clone(), message.clone()));
+                Ok(Value::Int(0))
+            }
+            ("EVAL", [script, keys, rest @ ..]) => {
+                let hash = ::redis::Script::new(&String::from_utf8_lossy(script)).get_hash().to_owned();
+                self.scripts.insert(hash, script.clone());
+                lua::evaluate(self, script, integer(keys)?, rest)
+            }
+            ("EVALSHA", [hash, keys, rest @ ..]) => {
+                let script = self.scripts.get(String::from_utf8_lossy(hash).as_ref()).cloned();
+                let script = script.ok_or("NOSCRIPT No matching script. Please use EVAL.")?;
+                lua::evaluate(self, &script, integer(keys)?, rest)
+            }
+            _ => Err(format!("ERR unknown command or wrong number of arguments: '{name}'")),
+        }
+    }
+
+    /// The key, if it has not expired.
+    fn key(&mut self, key: &[u8]) -> Option<&Key> {
+        let now = self.now;
+        if self.keys.get(key).is_some_and(|key| key.expires.is_some_and(|at| at <= now)) {
+            self.keys.remove(key);
+        }
+        self.keys.get(key)
+    }
+
+    fn fields(&mut self, key: &[u8]) -> Result<Vec<(Bytes, Bytes)>, String> {
+        match self.key(key) {
+            None => Ok(Vec::new()),
+            Some(Key { data: Data::Hash(fields), .. }) => Ok(fields.clone()),
+            Some(_) => Err(WRONG_TYPE.to_owned()),
+        }
+    }
+
+    fn set_fields(&mut self, key: &[u8], pairs: &[Bytes]) -> Reply {
+        let mut fields = self.fields(key)?;
+        let mut added = 0;
+        for pair in pairs.chunks(2) {
+            if let Some((_, value)) = fields.iter_mut().find(|(field, _)| *field == pair[0]) {
+                value.clone_from(&pair[1]);
+            } else {
+                fields.push((pair[0].clone(), pair[1].clone()));
+                added += 1;
+            }
+        }
+        let expires = self.keys.get(key).and_then(|key| key.expires);
+        self.keys.insert(key.to_vec(), Key { data: Data::Hash(fields), expires });
+        Ok(Value::Int(added))
+    }
+
+    fn expire(&mut self, key: &[u8], seconds: i64) -> bool {
+        if self.key(key).is_none() {
+            return false;
+        }
+        match u64::try_from(seconds) {
+            Ok(seconds) if seconds > 0 => {
+                let at = self.now + seconds * 1000;
+                self.keys.get_mut(key).unwrap().expires = Some(at);
+            }
+            _ => drop(self.keys.remove(key)),
+        }
+        true
+    }
+}
+
+fn array(values: impl IntoIterator<Item = Value>) -> Value {
+    Value::Array(values.into_iter().collect())
+}
+
+fn text(text: &str) -> Value {
+    Value::BulkString(text.as_bytes().to_vec())
+}
+
+fn integer(bytes: &[u8]) -> Result<i64, String> {
+    let text = std::str::from_utf8(bytes).ok();
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| "ERR value is not an integer or out of range".to_owned())
+}

@@ -1,0 +1,234 @@
+//! The simulated Redis and a real server reply alike, and hold the same keys.
+
+use super::Simulated;
+use crate::store::redis::tests::Server;
+use ::redis::{Cmd, Connection, Script, Value};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+
+const SCRIPTS: [&str; 3] =
+    [include_str!("../session.lua"), include_str!("../replicas.lua"), include_str!("../switch.lua")];
+
+/// Epoch milliseconds around which ages and marks are made up.
+const NOON: u64 = 1_759_431_600_000;
+
+/// A real server, and the simulated one beside it.
+struct Pair {
+    real: Connection,
+    simulated: Simulated,
+    _server: Server,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let server = Server::start();
+        let real = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
+        Self { real, simulated: Simulated { now: NOON, ..Simulated::default() }, _server: server }
+    }
+
+    /// Runs a command on both. The simulated clock follows the real one, which `now` reads from the real reply.
+    fn run(&mut self, words: &[String], now: impl Fn(&Value) -> Option<u64>) {
+        let mut command = Cmd::new();
+        command.arg(words);
+        let real = command.query::<Value>(&mut self.real).map_err(|error| error.to_string());
+        if let Some(now) = real.as_ref().ok().and_then(now) {
+            self.simulated.now = now;
+        }
+        let simulated = self.simulated.command(&command);
+        match (real, simulated) {
+            (Ok(real), Ok(simulated)) => assert_eq!(plain(real), plain(simulated), "{words:?}"),
+            // The wording of errors is the server's own; their code is not.
+            (Err(real), Err(simulated)) => {
+                let code = simulated.split(' ').next().unwrap_or_default();
+                let code = if code == "NOSCRIPT" { "NoScript" } else { code };
+                assert!(real.contains(code) || code == "ERR", "{words:?}: {real} and {simulated}");
+            }
+            (real, simulated) => panic!("{words:?}: {real:?} and {simulated:?}"),
+        }
+    }
+
+    fn script(&mut self, which: usize, keys: &[&str], arguments: &[String]) {
+        let script = SCRIPTS[which];
+        let mut words = vec!["EVAL".to_owned(), script.to_owned(), keys.len().to_string()];
+        words.extend(keys.iter().map(|key| (*key).to_owned()));
+        words.extend_from_slice(arguments);
+        self.run(&words, |reply| match reply {
+            Value::Array(parts) => match parts.first() {
+                Some(Value::Int(now)) => u64::try_from(*now).ok(),
+                _ => None,
+            },
+            _ => None,
+        });
+    }
+
+    /// Compares all keys, with the whole seconds that they have left.
+    fn hold_the_same(&mut self) {
+        let names: Vec<String> = ::redis::cmd("KEYS").arg("*").query(&mut self.real).unwrap();
+        let known: Vec<_> = self.simulated.names("").into_iter().collect();
+        assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>(), known.iter().collect());
+        for name in names {
+            let kind: String = ::redis::cmd("TYPE").arg(&name).query(&mut self.real).unwrap();
+            if kind == "hash" {
+                let real: BTreeMap<String, String> = ::redis::cmd("HGETALL").arg(&name).query(&mut self.real).unwrap();
+                assert_eq!(real, self.simulated.hash(&name).into_iter().collect(), "{name}");
+            }
+            let left: i64 = ::redis::cmd("TTL").arg(&name).query(&mut self.real).unwrap();
+            let expires = self.simulated.keys[name.as_bytes()].expires;
+            let simulated = expires.map_or(-1, |at| i64::try_from((at - self.simulated.now) / 1000).unwrap());
+            assert!((left - simulated).abs() <= 2, "{name}: {left} s and {simulated} s");
+        }
+    }
+}
+
+/// A reply, but for the order of what Lua's `pairs` goes through.
+fn plain(reply: Value) -> Value {
+    match reply {
+        Value::Array(values) => {
+            let mut values: Vec<_> = values.into_iter().map(plain).collect();
+            if values.iter().all(|value| matches!(value, Value::BulkString(_))) {
+                values.sort_by_key(|value| format!("{value:?}"));
+            }
+            Value::Array(values)
+        }
+        Value::SimpleString(text) if text == "OK" => Value::Okay,
+        other => other,
+    }
+}
+
+/// One call with made-up arguments.
+#[derive(Clone, Debug)]
+enum Call {
+    Plain(Vec<String>),
+    Session(usize, Vec<String>),
+    Report(Vec<String>),
+    Switch(Vec<String>),
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn plain_command() -> impl Strategy<Value = Call> {
+    let key = prop::sample::select(vec!["s:0", "s:1", "r", "m", "x"]);
+    let field = prop::sample::select(vec!["last_activity", "ended", "counting", "left", "a-00000001", "junk"]);
+    let value =
+        prop_oneof![Just("junk".to_owned()), (NOON / 1000 - 50..NOON / 1000 + 50).prop_map(|at| at.to_string())];
+    (key, field, value, 0..9_u8).prop_map(|(key, field, value, which)| {
+        Call::Plain(match which {
+            0 => words(&["SET", key, &value]),
+            1 => words(&["GET", key]),
+            2 => words(&["HSET", key, field, &value]),
+            3 => words(&["HDEL", key, field]),
+            4 => words(&["HMGET", key, field, "created"]),
+            5 => words(&["EXPIRE", key, "5000"]),
+            6 => words(&["EXPIRE", key, "0"]),
+            7 => words(&["RPUSH", key, &value]),
+            _ => words(&["LRANGE", key, "0", "-1"]),
+        })
+    })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let step = prop::sample::select(vec!["lookup", "update", "judge", "watch", "end", "record_end"]);
+    let age = || prop_oneof![0..5_000_u64, 0..200_000_u64, Just(5_000_000_000_u64)];
+    let mode = prop::sample::select(vec!["enforce", "observe", "off", "left"]);
+    let lifetime = prop_oneof![Just(-1_i64), 0..100_i64];
+    let session = (0..2_usize, step, age(), age(), 1..60_u64, lifetime, age(), age(), age()).prop_map(
+        |(session, step, age, created, timeout, lifetime, watermark, counting, ended)| {
+            let now = now_seconds();
+            let second = |age: u64| now.saturating_sub(age / 1000).to_string();
+            Call::Session(
+                session,
+                vec![
+                    step.to_owned(),
+                    age.to_string(),
+                    "client-pong".to_owned(),
+                    created.max(age).to_string(),
+                    timeout.to_string(),
+                    lifetime.to_string(),
+                    "1000".to_owned(),
+                    second(watermark),
+                    second(counting),
+                    "logout".to_owned(),
+                    "channel".to_owned(),
+                    "id".to_owned(),
+                    ended.to_string(),
+                    "0".to_owned(),
+                ],
+            )
+        },
+    );
+    let report = (0..3_u8, mode, prop::option::of(age()), age(), 0..9_u64, age(), any::<bool>()).prop_map(
+        |(replica, mode, base, synced, steps, confirmed, was_off)| {
+            let now = now_seconds() * 1000;
+            let base = base.map_or(-1, |age| i64::try_from(now - age.min(now)).unwrap());
+            Call::Report(vec![
+                format!("a-{replica:08x}"),
+                mode.to_owned(),
+                base.to_string(),
+                synced.to_string(),
+                (synced + 10).to_string(),
+                "5000".to_owned(),
+                (now - confirmed.min(now)).to_string(),
+                steps.to_string(),
+                "0".to_owned(),
+                "30000".to_owned(),
+                "60000".to_owned(),
+                "10".to_owned(),
+                u8::from(was_off).to_string(),
+                (now / 1000 - 100).to_string(),
+            ])
+        },
+    );
+    let fleet = prop::sample::select(vec!["enforce", "off 1759431600 enforce", "junk"]);
+    let lost = prop::sample::select(vec!["", "lost"]);
+    let switch = (fleet, lost, prop::sample::select(vec!["0", "1", "9999999999999"]))
+        .prop_map(|(fleet, lost, not_after)| Call::Switch(words(&[fleet, "channel", lost, not_after])));
+    prop_oneof![3 => plain_command(), 6 => session, 4 => report, 1 => switch]
+}
+
+#[expect(clippy::disallowed_methods, reason = "the real server has this clock")]
+fn now_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn it_replies_as_a_real_server_and_holds_the_same_keys(calls in prop::collection::vec(call(), 1..60)) {
+        let mut pair = Pair::start();
+        for call in calls {
+            match call {
+                Call::Plain(words) => pair.run(&words, |_| None),
+                Call::Session(session, arguments) => pair.script(0, &[["s:0", "s:1"][session]], &arguments),
+                Call::Report(arguments) => pair.script(1, &["r", "c", "m"], &arguments),
+                Call::Switch(arguments) => pair.script(2, &["m"], &arguments),
+            }
+        }
+        pair.hold_the_same();
+    }
+}
+
+#[test]
+fn a_script_that_was_never_sent_is_unknown_by_its_hash() {
+    let mut pair = Pair::start();
+    let hash = Script::new(SCRIPTS[2]).get_hash().to_owned();
+    pair.run(&words(&["EVALSHA", &hash, "1", "m", "off", "channel", "", "0"]), |_| None);
+    pair.script(2, &["m"], &words(&["off", "channel", "", "0"]));
+    pair.run(&words(&["EVALSHA", &hash, "1", "m", "observe", "channel", "", "0"]), |_| None);
+    assert_eq!(pair.simulated.take_published(), ["mode off", "mode observe"]);
+    pair.hold_the_same();
+}
+
+#[test]
+fn keys_are_gone_when_their_time_is_over() {
+    let mut server = Simulated { now: NOON, ..Simulated::default() };
+    for command in [vec!["HSET", "k", "a", "1"], vec!["EXPIRE", "k", "5"]] {
+        server.command(Cmd::new().arg(command)).unwrap();
+    }
+    server.now += 4_999;
+    assert_eq!(server.hash("k").len(), 1);
+    server.now += 1;
+    assert!(server.hash("k").is_empty() && server.names("").is_empty());
+}
