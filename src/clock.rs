@@ -1,18 +1,18 @@
-//! The only place that asks for the time.
+//! The only module that reads clocks.
 //!
-//! Activity is stamped by a clock that does not step and counts suspension (`CLOCK_BOOTTIME`): a laptop that slept
-//! for an hour was idle for an hour, and a stepped wall clock, a timezone or DST change nothing.
+//! Activity is stamped by `CLOCK_BOOTTIME`, a clock that does not step and counts suspension: a laptop that slept for
+//! an hour was idle for an hour. Wall clock steps, timezones and DST change nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A moment of this replica's own time, in milliseconds since an arbitrary start. Means nothing elsewhere.
+/// A moment of this replica's own time, in milliseconds since an arbitrary start. It has no meaning on other replicas.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// Milliseconds from `earlier` to here; 0 where `earlier` is later.
+    /// Milliseconds from `earlier` to this moment; 0 if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
@@ -24,18 +24,18 @@ impl Moment {
         Self(self.0.saturating_add(milliseconds))
     }
 
-    /// The moment `milliseconds` earlier, or the start of time if that is earlier still.
+    /// The moment `milliseconds` earlier, but not before moment 0.
     #[must_use]
     pub fn minus(self, milliseconds: u64) -> Self {
         Self(self.0.saturating_sub(milliseconds))
     }
 }
 
-/// How far back ages may reach before the machine was booted, in milliseconds: twenty years. Sessions are older than
-/// the machine that learns of them, and an age (at most ten years and a retention) must be kept as it is.
+/// How far ages may reach back before the boot of the machine, in milliseconds: twenty years. Sessions can be older
+/// than the machine's uptime, and an age (up to ten years plus the retention) must not be clamped.
 const BEFORE_BOOT: u64 = 20 * 365 * 24 * 3600 * 1000;
 
-/// Gives the moment that is now. Cheap to clone.
+/// Returns the current moment. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock(ClockKind);
 
@@ -46,7 +46,7 @@ enum ClockKind {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// The clock of this machine, `CLOCK_BOOTTIME`.
     #[must_use]
     pub fn system() -> Self {
         Self(ClockKind::Boot)
@@ -58,7 +58,7 @@ impl Clock {
         Self(ClockKind::Simulated(milliseconds))
     }
 
-    /// Now.
+    /// The current moment.
     #[must_use]
     pub fn now(&self) -> Moment {
         match &self.0 {
@@ -68,15 +68,15 @@ impl Clock {
     }
 }
 
-/// Microseconds of the machine's clock since its boot, to measure how long something takes.
+/// Microseconds since the boot of the machine, to measure durations.
 pub(crate) fn microseconds() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    // Neither is negative for a clock that begins at boot.
+    // Neither is negative, since this clock starts at boot.
     u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1000
 }
 
-/// Milliseconds since the Unix epoch, by the wall clock. Read when a store of this process begins, and to show how far
-/// another store's clock is from it: nothing is decided by it.
+/// Milliseconds since the Unix epoch, by the wall clock. Used as the start time of a store in this process, and to show
+/// how far the clock of an external store differs. Nothing is decided by it.
 #[must_use]
 pub fn epoch_milliseconds() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "the one reading of the wall clock")]
@@ -84,14 +84,14 @@ pub fn epoch_milliseconds() -> u64 {
     milliseconds(since)
 }
 
-/// The boot of the machine that this is: the same id until the next boot. `None` where the system does not provide it.
+/// The id of the machine's current boot: the same until the next boot. `None` if the system does not provide it.
 #[must_use]
 pub fn boot_id() -> Option<u64> {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     u64::from_str_radix(&id.trim().replace('-', "").get(..16)?.to_ascii_lowercase(), 16).ok()
 }
 
-/// A duration in the unit of the timing core.
+/// A duration in milliseconds, the unit of [`Moment`].
 #[must_use]
 pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
@@ -102,12 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_boot_has_one_id() {
+    fn the_boot_id_is_stable() {
         assert!(boot_id().is_some() && boot_id() == boot_id(), "{:?}", boot_id());
     }
 
     #[test]
-    fn what_was_before_the_machine_was_booted_keeps_its_age() {
+    fn an_age_may_reach_back_before_the_boot() {
         let (now, age) = (Clock::system().now(), 10 * 365 * 24 * 3600 * 1000);
         assert_eq!(now.since(now.minus(age)), age);
     }

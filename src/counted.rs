@@ -1,10 +1,10 @@
-//! Numbers in sentences.
+//! Formats numbers, times and durations for sentences.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use std::fmt::Display;
 
-/// `1 session`, `2 sessions`: a whole number of what takes an s.
+/// `1 session`, `2 sessions`: a count with a noun whose plural ends in s.
 #[must_use]
 pub fn counted(count: impl Display, what: &str) -> String {
     let number = count.to_string();
@@ -12,7 +12,7 @@ pub fn counted(count: impl Display, what: &str) -> String {
     format!("{number} {what}{s}")
 }
 
-/// An epoch second for people, seen from `now`: `16:02:24Z (51 s ago)`, with its date if that is another day.
+/// An epoch second as text, relative to `now`: `16:02:24Z (51 s ago)`, with the date if that is another day.
 pub(crate) fn when(second: u64, now: u64) -> String {
     // The last second with a four-digit year: another replica may send any number.
     const LAST_SECOND: u64 = 253_402_300_799;
@@ -26,7 +26,7 @@ pub(crate) fn when(second: u64, now: u64) -> String {
     }
 }
 
-/// How long something takes: in seconds as long as those can be grasped.
+/// A duration as text: in seconds below two minutes.
 pub(crate) fn span(seconds: u64) -> String {
     if seconds < 120 {
         return format!("{seconds} s");
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_written_with_its_date_only_where_that_is_another() {
+    fn a_time_has_its_date_only_on_another_day() {
         assert_eq!(when(1_795_481_235, 1_795_481_286), "00:47:15Z (51 s ago)");
         assert_eq!(when(1_795_481_235, 1_795_481_234 + 86_401), "2026-11-24T00:47:15Z (1day ago)");
         assert_eq!(when(1_795_481_235, 1_795_481_230), "00:47:15Z (in 5 s)");

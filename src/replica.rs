@@ -1,10 +1,10 @@
-//! The name of a replica: one for each process, in its marks, its log, its records and its answers.
+//! The name of a replica: one for each process, used in marks, logs, audit events and responses.
 
-/// How much of the host's name is in it.
+/// The maximum length of the host name in it.
 const MAX_HOST_LENGTH: usize = 40;
 
-/// A new name: the host's, or the Pod's, for people; then what no other replica has, since one host may run several, and
-/// many are called `localhost`.
+/// A new name: the name of the host or Pod, and a random suffix. The suffix keeps names unique: one host may run
+/// several replicas, and many hosts are called `localhost`.
 pub(crate) fn new_name() -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();

@@ -80,7 +80,7 @@ impl Server {
             .with_exchange(config.exchange)
             .named(replica)
             .with_metrics(metrics);
-        registry.begin_in(config.reloadable.mode);
+        registry.set_initial_mode(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());
         let shutdown = Shutdown::new(registry.clock().clone(), current.clone(), Arc::clone(registry.metrics()));
         Ok(Self { listener, health, admin, config, current, registry: Arc::new(registry), shutdown })
@@ -138,7 +138,7 @@ impl Server {
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(registry.metrics()), shutdown.clone()).serve(listener));
         }
-        registry.meet_the_store().await;
+        registry.first_report().await;
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone()));
         // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
         let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };

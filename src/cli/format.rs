@@ -89,7 +89,7 @@ pub(super) fn session(explained: &Explained) -> String {
     lines.all("activity", sources.iter().map(|(source, at)| (source.as_str(), when(**at))));
     lines.all("connections", view.connections.iter().map(|(replica, count)| (replica.as_str(), count.to_string())));
     if let Some(close) = &view.last_close {
-        lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.by_whom()));
+        lines.add("last WebSocket", &format!("closed {} by {}", when(close.at), close.closed_by()));
     }
     if let Some(end) = &view.end {
         let label = if view.state == State::Ended { "ended" } else { "overdue since" };

@@ -1,4 +1,4 @@
-//! What ties a connection to a session, and ends it.
+//! The attachment of a connection to its session: passes activity on, and says when the connection must close.
 
 use super::{Closed, TrackedSession};
 use crate::clock::Moment;
@@ -7,31 +7,31 @@ use crate::store::Ended;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-/// A dead token that the mode lets pass, until it enforces.
+/// A dead token that the mode lets through until it enforces.
 #[derive(Clone, Debug)]
 pub struct Tolerated {
-    /// Whose it is.
+    /// Its session id.
     pub id: SessionId,
-    /// How that ended.
+    /// How that session ended.
     pub ended: Ended,
     /// Fires when the mode enforces.
     pub(super) over: CancellationToken,
 }
 
-/// A connection, attached to what it belongs to while this lives.
+/// Attaches a connection to its session, until this is dropped.
 #[derive(Debug)]
 pub struct Attachment(To);
 
 #[derive(Debug)]
 enum To {
-    /// A live session, which counts it.
+    /// A live session, which counts the connection.
     Session(Arc<TrackedSession>),
     /// A connection of an ended session that the mode tolerates. It must not stay open once the mode enforces again.
     Tolerated(Box<Tolerated>),
 }
 
 impl Attachment {
-    /// One more connection of `session`.
+    /// Attaches one more connection to `session`.
     #[must_use]
     pub fn new(session: Arc<TrackedSession>) -> Self {
         session.attach();
@@ -44,7 +44,7 @@ impl Attachment {
         Self(To::Tolerated(Box::new(tolerated)))
     }
 
-    /// The tolerated end, where this connection is open because of one.
+    /// The tolerated dead token, if this connection is open only because of one.
     #[must_use]
     pub fn as_tolerated(&self) -> Option<&Tolerated> {
         match &self.0 {
@@ -60,7 +60,7 @@ impl Attachment {
         }
     }
 
-    /// The connection, a WebSocket, has ended.
+    /// Records how the connection, a WebSocket, ended.
     pub fn closed_by(&self, closed: Closed) {
         if let To::Session(session) = &self.0 {
             session.closed_by(closed);
@@ -85,7 +85,7 @@ impl Attachment {
         }
     }
 
-    /// Resolves when the connection must close; at once if it already must.
+    /// Resolves when the connection must close, or at once if it already must.
     pub fn cut(&self) -> WaitForCancellationFutureOwned {
         match &self.0 {
             To::Session(session) => session.cut(),
@@ -102,21 +102,21 @@ impl Drop for Attachment {
     }
 }
 
-/// A request whose answer has not begun: it keeps its session alive while this lives.
+/// A request whose response has not begun. It keeps its session active until this is dropped.
 #[derive(Debug)]
 pub struct AwaitingResponse(Arc<TrackedSession>);
 
 impl AwaitingResponse {
-    /// An answer for `session` is awaited from now on.
+    /// Starts waiting for a response for `session`.
     #[must_use]
     pub fn new(session: Arc<TrackedSession>) -> Self {
-        session.activity_record().await_answer();
+        session.activity_record().await_response();
         Self(session)
     }
 }
 
 impl Drop for AwaitingResponse {
     fn drop(&mut self) {
-        self.0.activity_record().answered();
+        self.0.activity_record().response_begun();
     }
 }

@@ -1,4 +1,4 @@
-//! Records a decision: its log line, its metric and its audit event.
+//! Records each decision: log line, metric and audit event.
 
 use super::{Registry, Switch, TrackedSession};
 use crate::audit::{self, Caller, Decision, DecisionContext};
@@ -8,22 +8,22 @@ use crate::token::Carrier;
 use std::sync::atomic::Ordering;
 
 impl Registry {
-    /// A session begins, `created_age` milliseconds ago by the store's clock.
+    /// A session began `created_age` milliseconds ago, by the store's clock.
     pub(super) fn record_start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
-        // To the nearest second: the store gave a whole second as an age, and its clock is known to within one message
-        // delay.
+        // Rounded to the nearest second: the store sent a whole second as an age, and its clock is known only to within
+        // one message delay.
         let created = self.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
         self.record(Decision::Start { created }, Some(id), caller);
     }
 
-    /// A session has ended; without the session where this replica did not have it in memory.
+    /// A session has ended. `session` is `None` if this replica did not have it in memory.
     pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>) {
         self.metrics.ended(ended.reason, self.lateness(ended));
         self.record_verdict(id, ended, session, true);
     }
 
-    /// From the last second within the timeout to the second of the cut. `None` where an operator or a logout ended the
-    /// session. Time during which the mode cut no session is not lateness.
+    /// The seconds from the last one within the limit to the cut. `None` if an operator or a logout ended the session.
+    /// Time during which the mode cut no session does not count.
     fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
         let idle_since = ended.counting.unwrap_or(ended.last_activity);
         let allowed = match ended.reason {
@@ -34,13 +34,13 @@ impl Registry {
         Some(ended.ended.saturating_sub(allowed.max(self.enforces_since.load(Ordering::Relaxed))))
     }
 
-    /// A session would have ended, had the mode been `enforce`.
+    /// A session would have ended in `enforce`.
     pub(super) fn record_would_end(&self, session: &TrackedSession, ended: &Ended) {
         self.metrics.would_cut(ended.reason);
         self.record_verdict(session.id(), ended, Some(session), false);
     }
 
-    /// How and why a session ended, or would have.
+    /// Records how and why a session ended, or would have ended if not `done`.
     pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>, done: bool) {
         let connections = session.map_or(0, TrackedSession::connections);
         tracing::info!(
@@ -63,14 +63,14 @@ impl Registry {
         self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
     }
 
-    /// A dead token came, by HTTP or on a tunnel, and is refused.
+    /// A dead token was refused, over HTTP or on a tunnel.
     pub fn record_refusal(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
         self.metrics.refused(carrier);
         tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
         self.record(Decision::Refusal { ended, done: true, carrier }, Some(id), caller);
     }
 
-    /// A dead token came, and would be refused, had the mode been `enforce`.
+    /// A dead token would have been refused in `enforce`.
     pub fn record_would_refuse(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
         tracing::debug!(session = %id, carrier = carrier.name(), "a dead token would be refused");
         self.record(Decision::Refusal { ended, done: false, carrier }, Some(id), caller);
@@ -83,7 +83,7 @@ impl Registry {
         self.record(Decision::Mode { before, after, by, set: None, past_the_limit }, None, None);
     }
 
-    /// A switch was set, and the mode in force is what it was.
+    /// A switch was set without changing the mode in force.
     pub(super) fn record_setting(&self, mode: Mode, by: Switch, set: Mode) {
         tracing::info!(%mode, switch = %by, %set, "switch set; the mode does not change");
         let (by, set) = (by.name(), Some(set));

@@ -1,4 +1,4 @@
-//! What operators ask of all sessions and of all replicas, and what they do to one.
+//! Operator queries over all sessions and all replicas, and operator actions on one session.
 
 use super::notifications::MAX_CONCURRENT_LOOKUPS;
 use super::session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
@@ -13,57 +13,57 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-/// The most sessions that one replica lists, so that an answer stays readable and bounded.
+/// The maximum number of sessions that one replica lists, so that a reply stays readable and bounded.
 pub const MAX_LISTED: usize = 1_000;
 
-/// What all replicas answered.
+/// The combined replies of all replicas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FleetReply<T> {
-    /// Put together.
+    /// The merged result.
     pub found: T,
-    /// How many replicas did not answer: what they know is missing.
+    /// How many replicas did not answer. The result lacks what only they know.
     pub silent: u64,
 }
 
-/// How far an order has reached.
+/// Where an operator's action has taken effect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
-    /// There is no such session, or not any more.
+    /// Nowhere: the session does not exist, or has already ended.
     None,
-    /// This replica only: the store does not answer, and the other replicas learn of it once it does.
+    /// On this replica only: the store does not answer. The other replicas follow once it does.
     Here,
-    /// All replicas.
+    /// On all replicas.
     All,
 }
 
-/// How the sessions of one replica stand.
+/// The number of sessions on one replica, by state.
 #[derive(Clone, Debug)]
 pub struct Overview {
     /// How many are live.
     pub live: usize,
-    /// How many of these are over, and would be cut if the mode enforced.
+    /// How many of these are overdue, and would be cut if the mode enforced.
     pub overdue: usize,
 }
 
-/// How many ids are shown that begin alike.
-const MAX_NEW_SESSIONS: usize = 8;
+/// The maximum number of session ids listed for one prefix.
+const MAX_MATCHING_IDS: usize = 8;
 
-/// What one replica asks all of them.
+/// A question from one replica to all of them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Ask {
-    /// About one session.
+    /// One session.
     Session(String),
-    /// About the live sessions that have been idle for so many seconds: so many of them, those with the least time left.
+    /// The live sessions that have been idle for `idle_over` seconds or more: the `max` with the least time left.
     Live { idle_over: u64, max: usize },
-    /// Which session ids begin with these digits.
+    /// The session ids that begin with these digits.
     Beginning(String),
-    /// About those that would be cut, were the fleet's switch set to enforce.
+    /// The sessions that would be cut if the fleet's switch were set to `enforce`.
     WouldBeCut,
 }
 
 impl Registry {
-    /// Now, in epoch milliseconds, by the store's clock as last known.
+    /// The current time in epoch milliseconds, by the store's clock as last known.
     #[must_use]
     pub fn now(&self) -> u64 {
         self.store.now().unwrap_or_else(epoch_milliseconds)
@@ -74,10 +74,10 @@ impl Registry {
         self.now().saturating_sub(self.clock.now().since(at)) / 1000
     }
 
-    /// What is known of one session, on all replicas and in the store; nothing where it is unknown to all.
+    /// What all replicas and the store know of one session; `None` if they all do not know it.
     ///
     /// # Errors
-    /// Where the store does not answer and this replica does not know the session either.
+    /// If the store does not answer and this replica does not know the session either.
     pub async fn view(&self, id: SessionId) -> Result<FleetReply<Option<SessionView>>, StoreError> {
         let here = self.known(id).map(|session| self.view_of(&session));
         let in_store = match self.store.lookup(id).await {
@@ -94,8 +94,8 @@ impl Registry {
         Ok(FleetReply { found, silent })
     }
 
-    /// The live sessions that have been idle for so many seconds, on all replicas: of each replica at most so many, those
-    /// that have the least time left.
+    /// The live sessions on all replicas that have been idle for `idle_over` seconds or more. Each replica lists up to
+    /// `max` of them, those with the least time left.
     pub async fn views(&self, idle_over: u64, max: usize) -> FleetReply<Vec<SessionView>> {
         let mut all: BTreeMap<String, SessionView> = BTreeMap::new();
         let FleetReply { found, silent } = self.ask::<SessionView>(&Ask::Live { idle_over, max }).await;
@@ -105,14 +105,14 @@ impl Registry {
                 None => drop(all.insert(view.session.clone(), view)),
             }
         }
-        // Idle on one replica and active on another is not idle.
+        // A session that is idle on one replica but active on another is not idle.
         let by = self.timing();
         let mut all: Vec<_> = all.into_values().filter(|view| view.idle(&by) >= idle_over).collect();
         all.sort_by_key(|view| view.last_activity);
         FleetReply { found: all, silent }
     }
 
-    /// Asks all replicas; each answers with a list.
+    /// Asks all replicas. Each replies with a list.
     async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> FleetReply<Vec<T>> {
         let question = json!(ask).to_string();
         let Answers { texts: answers, mut silent } = self.store.ask_all(&question).await.unwrap_or_default();
@@ -120,14 +120,14 @@ impl Registry {
         for answer in answers {
             match serde_json::from_str::<Vec<T>>(&answer) {
                 Ok(some) => found.extend(some),
-                // A replica of another version: its answer is not understood.
+                // The reply of another version of idlegate, which this one cannot parse.
                 Err(_) => silent += 1,
             }
         }
         FleetReply { found, silent }
     }
 
-    /// Answers what some replica asks all.
+    /// Answers a question that a replica asked all replicas.
     pub(super) async fn answer(&self, question: &Question) {
         let answer = match serde_json::from_str(&question.text) {
             Ok(Ask::Session(id)) => {
@@ -139,37 +139,37 @@ impl Registry {
             Ok(Ask::WouldBeCut) => {
                 json!(self.overdue_under(Switch::Fleet).iter().map(SessionId::to_string).collect::<Vec<_>>())
             }
-            // A question of a later version. Saying nothing would make who asked wait.
+            // A question of a later version. Reply anyway: without a reply the asking replica would wait.
             Err(_) => json!(null),
         };
         let answer = answer.to_string();
         if let Err(error) = self.store.answer(question, &answer).await {
-            tracing::debug!(%error, "a question of another replica could not be answered");
+            tracing::debug!(%error, "could not answer a question of another replica");
         }
     }
 
-    /// The session ids that begin with these digits: of sessions that any replica knows, and of what was decided here lately.
-    /// A few of them where there are many.
+    /// The session ids that begin with these digits: of sessions that any replica knows, and of recent decisions here.
+    /// Lists only a few if there are many.
     pub async fn ids_beginning(&self, digits: &str) -> Vec<String> {
         let mut ids: BTreeSet<_> = self.beginning_here(digits).into_iter().collect();
         ids.extend(self.ask::<String>(&Ask::Beginning(digits.to_owned())).await.found);
-        ids.into_iter().take(MAX_NEW_SESSIONS).collect()
+        ids.into_iter().take(MAX_MATCHING_IDS).collect()
     }
 
     fn beginning_here(&self, digits: &str) -> Vec<String> {
         let decided = self.recent().into_iter().filter_map(|past| past.session);
         let known: Vec<_> = self.sessions.read().by_id.keys().copied().collect();
         let ids = known.into_iter().chain(decided).map(|id| id.to_string());
-        ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(MAX_NEW_SESSIONS).collect()
+        ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(MAX_MATCHING_IDS).collect()
     }
 
-    /// The clock, the limits and the start of counting that views are computed by.
+    /// The clock, the limits and the start of counting from which views are computed.
     #[must_use]
     pub fn timing(&self) -> Timing {
         Timing { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
     }
 
-    /// How many sessions this replica has.
+    /// The number of live and overdue sessions on this replica.
     #[must_use]
     pub fn overview(&self) -> Overview {
         let sessions = self.sessions.read();
@@ -177,13 +177,14 @@ impl Registry {
         Overview { live: sessions.live, overdue: live.filter(|entry| entry.session.overdue().is_some()).count() }
     }
 
-    /// The live sessions of this replica with the least time left, which have been idle for so many seconds.
+    /// The live sessions of this replica that have been idle for `idle_over` seconds or more: the `max` with the least
+    /// time left.
     fn live_here(&self, idle_over: u64, max: usize) -> Vec<SessionView> {
         let max = max.min(MAX_LISTED);
-        // Read once: there may be very many of them.
+        // The clocks are read once: there may be very many sessions.
         let (by, now, here) = (self.timing(), self.now(), self.clock.now());
         let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
-        // The latest on top, to make way for an earlier one: nothing is copied of all the others.
+        // The latest deadline is on top, and is removed for an earlier one. Views are built only for the result.
         let mut earliest = BinaryHeap::with_capacity(max + 1);
         let sessions = self.sessions.read();
         for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
@@ -254,10 +255,10 @@ impl Registry {
         }
     }
 
-    /// Ends a session on all replicas, by an operator's will.
+    /// Ends a session on all replicas, for an operator.
     ///
     /// # Errors
-    /// Where the store does not answer and this replica does not know the session either.
+    /// If the store does not answer and this replica does not know the session either.
     pub async fn end_by_operator(&self, id: SessionId) -> Result<Reach, StoreError> {
         if let Some(session) = self.known(id) {
             if session.ended().is_some() {
@@ -269,7 +270,7 @@ impl Registry {
         if !matches!(self.store.lookup(id).await?, Known::Live(_) | Known::Overdue(..)) {
             return Ok(Reach::None);
         }
-        // Other replicas that know the session learn of this; there may be none.
+        // The store notifies the other replicas that know the session. This replica records the end, since none may.
         if let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
             self.record_verdict(id, &ended, None, true);
         }
@@ -279,7 +280,7 @@ impl Registry {
     /// Refreshes a session as if it had been active now. Returns whether there was one to refresh.
     ///
     /// # Errors
-    /// Where the store does not answer.
+    /// If the store does not answer.
     pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
         let (Known::Live(Live { created_age, .. }) | Known::Overdue(Live { created_age, .. }, _)) =
             self.store.lookup(id).await?
@@ -294,8 +295,8 @@ impl Registry {
         Ok(!matches!(extended, Known::Ended(_)))
     }
 
-    /// How many sessions would be cut at once if this switch were set to enforce: here, or on all replicas for the
-    /// fleet's switch. Zero where another switch stays less strict.
+    /// How many sessions would be cut at once if this switch were set to `enforce`: on this replica, or on all replicas
+    /// for the fleet's switch. 0 if another switch is less strict.
     pub async fn would_be_cut(&self, switch: Switch) -> FleetReply<usize> {
         let mut all: BTreeSet<_> = self.overdue_under(switch).into_iter().collect();
         let mut silent = 0;
@@ -304,26 +305,26 @@ impl Registry {
             all.extend(others.found.iter().filter_map(|id| SessionId::from_hex(id)));
             silent = others.silent;
         }
-        FleetReply { found: self.over_in_store(all).await, silent }
+        FleetReply { found: self.count_overdue_in_store(all).await, silent }
     }
 
-    /// How many sessions of this replica are over, and live on since the mode does not cut.
+    /// How many sessions of this replica are overdue: past a limit, and alive because the mode does not cut them.
     pub async fn past_the_limit(&self) -> usize {
-        self.over_in_store(self.overdue().iter().map(|session| session.id())).await
+        self.count_overdue_in_store(self.overdue().iter().map(|session| session.id())).await
     }
 
-    /// Those of this replica that would be cut, were this switch set to enforce.
+    /// The sessions of this replica that would be cut if this switch were set to `enforce`.
     fn overdue_under(&self, switch: Switch) -> Vec<SessionId> {
         let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
         let overdue = if is_in_force { self.overdue() } else { Vec::new() };
         overdue.iter().map(|session| session.id()).collect()
     }
 
-    /// How many of these sessions are overdue according to the store: a session idle on this replica may be active on
+    /// How many of these sessions are overdue according to the store. A session idle on this replica may be active on
     /// another, and one logged out while the mode did not enforce may still be active. A session that the store does
-    /// not know counts as overdue. So does every session after the first thousand, which are not looked up, so that the
-    /// caller gets an answer in time.
-    async fn over_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
+    /// not know counts as overdue. So does every session after the first [`MAX_LISTED`]: those are not looked up, so
+    /// that the caller gets a reply in time.
+    async fn count_overdue_in_store(&self, ids: impl IntoIterator<Item = SessionId>) -> usize {
         let ids: Vec<_> = ids.into_iter().collect();
         let (asked_about, beyond) = ids.split_at(ids.len().min(MAX_LISTED));
         let mut over = beyond.len();

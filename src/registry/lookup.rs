@@ -1,4 +1,4 @@
-//! Tokens that this replica does not know: one look-up each, shared by all who ask meanwhile.
+//! Lookups of tokens that this replica does not know: one per token, shared by concurrent requests.
 
 use super::UnknownTokens;
 use super::{Registry, Resolved, resolved};
@@ -9,16 +9,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
-/// What a look-up will have found, when it is through.
+/// The result of a lookup, once it has finished.
 type LookupResult = watch::Receiver<Option<Resolved>>;
 
-/// The look-ups that are under way.
+/// The lookups in progress.
 #[derive(Debug, Default)]
 pub(super) struct Lookups(Mutex<HashMap<SessionId, LookupResult>>);
 
 impl Registry {
-    /// What the token with this session id stands for. A known session is answered from memory. Only an unknown token
-    /// asks the store, and waits up to `lookup_timeout`.
+    /// Resolves the token with this session id. A known session is resolved from memory. Only an unknown token is
+    /// looked up in the store, and waits up to `lookup_timeout`.
     pub async fn resolve(self: &Arc<Self>, id: SessionId) -> Resolved {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
@@ -27,7 +27,7 @@ impl Registry {
             Some(session) => resolved(session),
             None => self.bounded_lookup(id).await,
         };
-        self.as_the_mode_has_it(id, standing)
+        self.under_mode(id, standing)
     }
 
     async fn bounded_lookup(self: &Arc<Self>, id: SessionId) -> Resolved {
@@ -39,8 +39,8 @@ impl Registry {
         }
     }
 
-    /// Looks `id` up, or joins a lookup of it that is under way. The lookup continues after its callers have left or
-    /// given up: so a slow store answers at least the next request, and a thousand reconnects cost one lookup.
+    /// Looks `id` up, or joins a lookup of it in progress. The lookup continues after its callers have given up, so
+    /// that a slow store serves at least the next request, and a thousand reconnects cost one lookup.
     fn shared_lookup(self: &Arc<Self>, id: SessionId) -> LookupResult {
         let mut under_way = self.lookups.0.lock();
         if let Some(found) = under_way.get(&id) {
@@ -59,7 +59,7 @@ impl Registry {
 
     async fn lookup(&self, id: SessionId) -> Resolved {
         let known = match self.store.lookup(id).await {
-            // It may have been idle too long while no replica knew it: that is decided before it is admitted.
+            // Its timeout may have passed while no replica knew it. The store must judge it before it is admitted.
             Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
                 let judged = self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await;
                 if let Ok(Known::Ended(ended)) = &judged {
@@ -77,7 +77,7 @@ impl Registry {
 
     fn lookup_failed(&self, id: SessionId, error: &StoreError) -> Resolved {
         let choice = self.exchange.unknown_tokens;
-        tracing::debug!(session = %id, %error, ?choice, "a token could not be looked up");
+        tracing::debug!(session = %id, %error, ?choice, "token lookup failed");
         match choice {
             UnknownTokens::Admit => Resolved::Unknown,
             UnknownTokens::Refuse => Resolved::Undecided,

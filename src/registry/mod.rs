@@ -1,7 +1,8 @@
-//! The sessions this replica knows, in memory: admitted from here, refreshed here, judged when their deadline falls due.
+//! The sessions that this replica holds in memory. Requests are admitted from here, activity is recorded here, and each
+//! session is judged when its deadline passes.
 //!
-//! A deadline only wakes. Whether a session is over is asked of the store each time, which merges what this replica
-//! saw and compares; a frame that came in the meantime turns the answer into a later deadline.
+//! A deadline never ends a session by itself. It triggers a request to the store, which merges the activity that this
+//! replica saw and then decides. If there was activity in the meantime, the store returns a later deadline.
 
 mod attachment;
 mod decisions;
@@ -47,69 +48,70 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// How old a session may be by the store, in milliseconds, to count as begun now: the store floors, and messages take
-/// time. An older one existed before, and was only unknown here because the store could not be asked.
-const BEGUN_WITHIN: u64 = 2_000;
+/// A session up to this old by the store's clock, in milliseconds, counts as new: the store floors times to the second,
+/// and messages take time. An older session existed before; this replica did not know it because the store was
+/// unavailable.
+const NEW_WITHIN: u64 = 2_000;
 
-/// What a token stands for, if this replica can know it.
+/// The result of resolving a token.
 #[derive(Clone, Debug)]
 pub enum Resolved {
-    /// Nothing is known: the app decides, and nothing is tracked until it accepts the token.
+    /// The token is unknown. The app decides, and nothing is tracked until it accepts the token.
     Unknown,
     /// A live session.
     Live(Arc<TrackedSession>),
     /// An ended session: the token is dead.
     Ended(Ended),
-    /// An ended session whose token the mode tolerates. The app decides, and nothing is tracked.
+    /// The session has ended, but the mode tolerates its token. The app decides, and nothing is tracked.
     Tolerated(Tolerated),
-    /// The store does not answer, and unknown tokens are not admitted meanwhile.
+    /// The store does not answer, and `unknown_tokens` refuses unknown tokens until it does.
     Undecided,
 }
 
-/// Keeps the sessions of this replica.
+/// Holds the sessions of this replica.
 #[derive(Debug)]
 pub struct Registry {
     store: Box<dyn Store>,
     clock: Clock,
-    /// What the store judges by, for those who explain.
+    /// The limits that the store judges by. Explanations are computed from them.
     limits: Limits,
     max_sessions: usize,
     exchange: ExchangeSettings,
     sessions: RwLock<table::Sessions>,
     lookups: lookup::Lookups,
     switches: switch::Switches,
-    /// Fires when the mode enforces; then there is another one.
+    /// Cancelled and replaced when the mode changes to `enforce`: closes tolerated connections.
     tolerated: Mutex<CancellationToken>,
-    /// This replica's name among the others.
+    /// This replica's name.
     replica: String,
     fleet: Mutex<SeenFleet>,
     /// The state of the store, after the first report.
     standing: Mutex<Option<report::Reported>>,
     recent: Mutex<recent::Recent>,
-    /// Word of ends may have been missed.
+    /// Notified when notifications of ends may have been missed.
     missed: Notify,
     full: AtomicBool,
-    /// The mode was off, if only for a moment, and the store does not know it yet.
+    /// The mode was `off`, however briefly, and the store does not know this yet.
     off_unsynced: AtomicBool,
-    /// The second in which this registry started, by the store's clock.
+    /// When this registry started, by the store's clock.
     started: EpochSeconds,
-    /// The second in which the mode turned to enforce; 0 from the start.
+    /// When the mode last changed to `enforce`, in epoch seconds; 0 if it has not changed since the start.
     enforces_since: AtomicU64,
     steps: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
-/// The switch of all replicas, as this one knows it.
+/// The fleet's switch, as this replica knows it.
 #[derive(Debug, Default)]
 struct SeenFleet {
-    /// How it was last seen.
+    /// The value seen last.
     stands: Option<Fleet>,
-    /// The number of notifications about it. A value read meanwhile may be older than the notified one.
+    /// The number of notifications about it. A value read before the latest notification may be older than that.
     notified: u64,
 }
 
 impl Registry {
-    /// An empty registry. Its explanations use the store's limits.
+    /// An empty registry. `limits` must be the store's limits.
     #[must_use]
     pub fn new(store: Box<dyn Store>, clock: Clock, limits: Limits, max_sessions: usize) -> Self {
         Self {
@@ -136,63 +138,63 @@ impl Registry {
         }
     }
 
-    /// How it deals with the store; without this by the defaults.
+    /// Sets how it exchanges data with the store. Otherwise the defaults apply.
     #[must_use]
     pub fn with_exchange(self, exchange: ExchangeSettings) -> Self {
         Self { exchange, ..self }
     }
 
-    /// This replica's name; without this a new one.
+    /// Sets this replica's name. Otherwise a new name is generated.
     #[must_use]
     pub fn named(self, replica: String) -> Self {
         Self { replica, ..self }
     }
 
-    /// This replica's name among the others.
+    /// This replica's name.
     #[must_use]
     pub fn replica(&self) -> &str {
         &self.replica
     }
 
-    /// Counts in these metrics, which the store counts in as well.
+    /// Sets the metrics to update. The store updates the same ones.
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         metrics.sessions_max.set(i64::try_from(self.max_sessions).unwrap_or(i64::MAX));
         Self { metrics, ..self }
     }
 
-    /// When it began: what a store in memory knows is from then on.
+    /// When it started. A store in memory knows nothing from before.
     #[must_use]
     pub fn started(&self) -> EpochSeconds {
         self.started
     }
 
-    /// What is counted of sessions, and of all that is done for them.
+    /// The metrics of sessions and of the work done for them.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
-    /// The clock all activity is stamped by.
+    /// The clock that stamps all activity.
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
-    /// How long sessions may last.
+    /// The limits on sessions.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// What this replica has in memory about `id`, without asking the store.
+    /// The session `id`, if this replica has it in memory. Does not ask the store.
     #[must_use]
     pub fn known(&self, id: SessionId) -> Option<Arc<TrackedSession>> {
         self.sessions.read().by_id.get(&id).map(|entry| Arc::clone(&entry.session))
     }
 
     /// The app has accepted the token with this session id: its session begins, unless it is already known. `caller` is
-    /// the client that sent it, if known.
+    /// the client that sent the token, if known.
     pub async fn accept(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
@@ -201,7 +203,7 @@ impl Registry {
         if let (Resolved::Live(session), Some(caller)) = (&standing, caller) {
             session.called_by(caller);
         }
-        self.as_the_mode_has_it(id, standing)
+        self.under_mode(id, standing)
     }
 
     async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
@@ -224,7 +226,7 @@ impl Registry {
             session.activity_record().mark_unsynced();
         }
         if let (Known::Live(live), true) = (known, news)
-            && live.created_age < BEGUN_WITHIN
+            && live.created_age < NEW_WITHIN
         {
             self.record_start(id, live.created_age, caller);
         }
@@ -235,9 +237,9 @@ impl Registry {
         self.limits.timeout.saturating_mul(1000)
     }
 
-    /// Ends a session whatever its activity: the user logged out, or an operator ends it, in any mode. Where the store
-    /// does not know the session or does not answer, it still ends here, and the next successful report tells the
-    /// store.
+    /// Ends a session regardless of its activity: the user logged out, or an operator ends it. An operator's end holds
+    /// in any mode; a logout ends the session only in `enforce`. If the store does not know the session or does not
+    /// answer, the session still ends here, and a later report sends the end to the store.
     pub async fn end(&self, session: &TrackedSession, reason: Reason) {
         let end_record = || self.store.end_record(session.touch_for_store(self.clock.now()), reason);
         if self.mode() != Mode::Enforce && reason != Reason::Operator {
@@ -252,7 +254,7 @@ impl Registry {
         self.close(session, end_record());
     }
 
-    /// Takes over what the store knows of a session that this replica did not know. Returns whether it really did not.
+    /// Adds a session that this replica did not know, with what the store knows of it. Returns whether it was new here.
     fn adopt(&self, id: SessionId, known: Known) -> (Resolved, bool) {
         let now = self.clock.now();
         let (session, deadline) = match known {
@@ -267,8 +269,8 @@ impl Registry {
             }
         };
         let mut sessions = self.sessions.write();
-        // Another connection may have been faster. There must be one object per session, or a cut would miss a
-        // connection.
+        // Another connection may have added it first. There must be one object per session, or a cut would miss
+        // connections.
         if let Some(entry) = sessions.by_id.get(&id) {
             return (resolved(Arc::clone(&entry.session)), false);
         }
@@ -294,11 +296,11 @@ impl Registry {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
-    /// Records the end and notifies every connection of the session. The first end counts.
+    /// Records the end and notifies every connection of the session. Later ends are ignored.
     fn close(&self, session: &TrackedSession, ended: Ended) {
         let closed = self.moment_of(&ended);
-        // One step for all who look: a round that found it due must not find it ended with the deadline of the living,
-        // and forget it.
+        // The end and its new deadline change under one lock. Otherwise a round could see the session as ended with the
+        // deadline of a live one, and forget it.
         let mut sessions = self.sessions.write();
         if !session.close(ended, closed) {
             return;
@@ -313,7 +315,7 @@ impl Registry {
         self.record_end(session.id(), &ended, Some(session));
     }
 
-    /// Logged once until there is room again: a full table must be noticed, and must not fill the log.
+    /// Logs once that the table is full, until there is room again: otherwise the warning would flood the log.
     fn note_full(&self) {
         self.metrics.untracked.inc();
         if !self.full.swap(true, Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! What the mode means for sessions that are over, and what a change of it brings about.
+//! What the mode does with expired sessions, and what happens when the mode changes.
 
 use super::switch::Setting;
 use super::{Registry, Resolved, SeenFleet, Switch, Tolerated, TrackedSession};
@@ -17,26 +17,27 @@ impl Registry {
         self.switches.mode()
     }
 
-    /// The mode that would be in force, were this switch set to `mode`.
+    /// The mode that would be in force if this switch were set to `mode`.
     #[must_use]
     pub(super) fn mode_with(&self, switch: Switch, mode: Mode) -> Mode {
         self.switches.mode_with(switch, mode)
     }
 
-    /// How each switch stands, in the order of [`Switch::ALL`].
+    /// The setting of each switch, in the order of [`Switch::ALL`].
     #[must_use]
     pub fn switches(&self) -> [Setting; 3] {
         self.switches.settings()
     }
 
-    /// Sets a switch of this replica, for a while or for good. In force at once. Returns the mode in force then.
+    /// Sets a switch of this replica, for the time `lasting` if given. It takes effect at once. Returns the mode in
+    /// force afterwards.
     pub fn switch(&self, switch: Switch, mode: Mode, lasting: Option<Duration>) -> Mode {
         let until = lasting.map(|lasting| self.clock.now().plus(milliseconds(lasting)));
         self.set(switch, self.switches.setting(switch, mode, until))
     }
 
-    /// Sets the switch of the file at the start: that is no change of the mode.
-    pub fn begin_in(&self, mode: Mode) {
+    /// Sets the switch of the file at startup. This is not recorded as a change of the mode.
+    pub fn set_initial_mode(&self, mode: Mode) {
         self.switches.set(Switch::File, self.switches.setting(Switch::File, mode, None));
         if mode == Mode::Off {
             self.off_unsynced.store(true, Ordering::Release);
@@ -53,10 +54,10 @@ impl Registry {
         self.changed((before, after), switch.name())
     }
 
-    /// Sets the switch of all replicas, for a while or for good. Returns the mode in force here then.
+    /// Sets the fleet's switch, for the time `lasting` if given. Returns the mode in force here afterwards.
     ///
     /// # Errors
-    /// Where the store does not answer, or is one that no other replica shares.
+    /// If the store does not answer, or is not shared with other replicas.
     pub async fn switch_fleet(&self, mode: Mode, lasting: Option<Duration>) -> Result<Mode, StoreError> {
         let until = lasting.map(|lasting| self.clock.now().plus(milliseconds(lasting)));
         let setting = self.switches.setting(Switch::Fleet, mode, until);
@@ -72,8 +73,8 @@ impl Registry {
         let notified = self.fleet_notices();
         self.store.switch_fleet(fleet).await?;
         let mut seen = self.fleet.lock();
-        // After another notification the order is unknown: until the switch is read again, the less strict value
-        // counts.
+        // If a notification came in between, the order of the two is unknown. Until the switch is read again, the less
+        // strict value counts.
         if seen.notified == notified || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
             seen.notified += 1;
             self.take_over(seen, fleet);
@@ -86,15 +87,15 @@ impl Registry {
         self.fleet.lock().notified
     }
 
-    /// Some replica has set the switch of all.
+    /// A replica has set the fleet's switch.
     pub(super) fn fleet_switched(&self, fleet: Fleet) {
         let mut seen = self.fleet.lock();
         seen.notified += 1;
         self.take_over(seen, fleet);
     }
 
-    /// The fleet's switch was read from the store by a request that was sent after `notified` notifications. If more have
-    /// come since, they are newer, or a newer one is under way: the mode must not flip between them.
+    /// Takes over the fleet's switch as read from the store by a request sent after `notified` notifications. If more
+    /// have come since, the value read may be older, and is ignored: the mode must not flip back and forth.
     pub(super) fn read_fleet(&self, fleet: Fleet, notified: u64) {
         let seen = self.fleet.lock();
         if seen.notified == notified {
@@ -102,7 +103,7 @@ impl Registry {
         }
     }
 
-    /// Under the lock until it is in force: of two concurrent changes, the later one must win.
+    /// Holds the lock until the value is in force: of two concurrent changes, the later one must win.
     fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
         let fleet = self.store.now().map_or(fleet, |now| fleet.at(now));
         if seen.stands.replace(fleet) == Some(fleet) {
@@ -112,23 +113,23 @@ impl Registry {
             let left = self.store.now().map_or(0, |now| second.saturating_mul(1000).saturating_sub(now));
             (self.clock.now().plus(left), then)
         });
-        // Under the lock as well: of two concurrent changes, the later one must be published last.
+        // Still under the lock: of two concurrent changes, the later one must be published last.
         self.set(Switch::Fleet, Setting { mode: fleet.mode, until });
         drop(seen);
     }
 
-    /// The switch of all replicas stands nowhere: it was never set, or the store has lost it. What was seen last goes on,
-    /// and is written back.
+    /// The store has no value for the fleet's switch: it was never set, or the store has lost it. The value seen last
+    /// stays in force and is written back.
     pub(super) async fn miss_fleet(&self) {
         let seen = self.fleet.lock().stands;
         if let Some(fleet) = seen.map(|fleet| self.store.now().map_or(fleet, |now| fleet.at(now)))
             && let Err(error) = self.store.restore_fleet(fleet).await
         {
-            tracing::debug!(%error, "the mode of the fleet could not be written back");
+            tracing::debug!(%error, "could not write the mode of the fleet back to the store");
         }
     }
 
-    /// Takes back what was set until now.
+    /// Ends temporary settings whose time is over.
     pub(super) fn expire_switches(&self) {
         self.changed(self.switches.expire(self.clock.now()), "time");
     }
@@ -144,7 +145,7 @@ impl Registry {
         let overdue: Vec<_> = self.overdue();
         self.record_mode(before, after, by, overdue.len());
         if after == Mode::Off {
-            // From now on no replica counts, and idle time starts again afterwards. The lifetime goes on.
+            // From now on no replica counts idle time, and it starts again after `off`. The lifetime goes on.
             for session in overdue.iter().filter(|session| session.is_overdue_by(Reason::Idle)) {
                 session.clear_overdue();
             }
@@ -152,7 +153,7 @@ impl Registry {
         if after == Mode::Enforce {
             std::mem::take(&mut *self.tolerated.lock()).cancel();
             self.enforces_since.store(self.now() / 1000, Ordering::Relaxed);
-            // What was only recorded is now done, by the next round.
+            // The next round judges the overdue sessions again, and ends them.
             let now = self.clock.now();
             for session in overdue {
                 session.clear_overdue();
@@ -162,13 +163,13 @@ impl Registry {
         after
     }
 
-    /// Live sessions that are over, and are not cut since the mode does not cut.
+    /// The overdue sessions: past a limit, and alive because the mode does not cut them.
     #[must_use]
     pub fn overdue(&self) -> Vec<Arc<TrackedSession>> {
         self.all().into_iter().filter(|session| session.ended().is_none() && session.overdue().is_some()).collect()
     }
 
-    /// A session is over, by the store's word. Returns whether the mode lets it end.
+    /// Handles the store's verdict that a session is past a limit or has ended. Returns whether it ends in this mode.
     pub(super) fn over(&self, session: &TrackedSession, ended: Ended) -> bool {
         let ends = self.mode() == Mode::Enforce || ended.reason == Reason::Operator;
         if ends {
@@ -179,16 +180,16 @@ impl Registry {
         ends
     }
 
-    /// A session is over, and lives on.
+    /// Marks a session as overdue, and records it in `observe`.
     pub(super) fn mark_overdue(&self, session: &TrackedSession, record: Ended) {
         if session.mark_overdue(record) && self.mode() == Mode::Observe {
             self.record_would_end(session, &record);
         }
     }
 
-    /// What a token stands for under the current mode.
-    pub(super) fn as_the_mode_has_it(&self, id: SessionId, standing: Resolved) -> Resolved {
-        // Before the mode is looked at: where it changes now, this one fires.
+    /// Applies the current mode to a resolved token.
+    pub(super) fn under_mode(&self, id: SessionId, standing: Resolved) -> Resolved {
+        // Taken before the mode is read: if the mode changes in between, this token is cancelled.
         let over = matches!(standing, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());
         match (standing, self.mode(), over) {
             (_, Mode::Off, _) | (Resolved::Undecided, Mode::Observe, _) => Resolved::Unknown,

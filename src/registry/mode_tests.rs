@@ -1,4 +1,4 @@
-//! The modes by simulated time: what is recorded, what is done, and what leaving one of them brings about.
+//! The modes in simulated time: what is recorded, what is done, and what a change of the mode does.
 
 use super::tests::{SPRING, World, id, limits, run};
 use super::{Resolved, Switch};
@@ -19,7 +19,7 @@ fn time_in_off_never_counts_as_idle() {
         world.pass(60_000).await;
         assert!(world.is_live(id("ada")).await, "cut for time that did not count");
         world.pass(2_500).await;
-        assert!(world.is_dead(id("ada")).await, "counted no more");
+        assert!(world.is_dead(id("ada")).await, "idle time did not count after `off`");
     });
 }
 
@@ -38,11 +38,11 @@ fn observe_cuts_no_session_and_enforce_then_cuts_the_overdue_ones() {
             assert!(world.is_live(id(token)).await, "{token} was cut");
         }
         let count = || world.registry.metrics().would_cuts();
-        assert_eq!(count(), 4, "three are idle, and one would have been ended by its logout");
+        assert_eq!(count(), 4, "three are idle, and a logout would have ended one");
         world.pass(600_000).await;
         assert_eq!(count(), 4, "each is recorded once");
         world.touch(id("back"), Source::ClientFrame);
-        assert_eq!(world.registry.overdue().len(), 2, "activity makes it younger");
+        assert_eq!(world.registry.overdue().len(), 2, "activity clears overdue");
         world.registry.switch(Switch::Replica, Mode::Enforce, None);
         world.pass(1_200).await;
         assert!(world.is_dead(id("idle")).await && world.is_dead(id("logged out")).await);
@@ -51,7 +51,7 @@ fn observe_cuts_no_session_and_enforce_then_cuts_the_overdue_ones() {
 }
 
 #[test]
-fn a_switch_set_for_a_while_returns_by_itself() {
+fn a_temporary_setting_ends_by_itself() {
     run(async {
         let world = World::new(limits(60), SPRING);
         world.registry.switch(Switch::Replica, Mode::Off, Some(Duration::from_secs(1_800)));
@@ -63,7 +63,7 @@ fn a_switch_set_for_a_while_returns_by_itself() {
 }
 
 #[test]
-fn who_was_cut_by_the_rule_passes_while_it_only_observes_and_who_logged_out_does_not() {
+fn observe_tolerates_expired_tokens_but_not_logged_out_ones() {
     run(async {
         let world = World::new(limits(10), SPRING);
         world.registry.accept(id("idle"), None).await;
@@ -96,10 +96,10 @@ fn an_operator_ends_a_session_in_any_mode() {
 }
 
 proptest! {
-    /// The same schedule, once enforced and once observed: what would be cut is what was, at the same second and by the
-    /// same arithmetic.
+    /// Runs the same schedule in `enforce` and in `observe`: what would be cut in one is what is cut in the other, at
+    /// the same second and by the same arithmetic.
     #[test]
-    fn what_would_be_cut_first_is_what_would_have_been_cut(
+    fn observe_records_the_cuts_that_enforce_makes(
         timeout in 1u64..8,
         phase in 0u64..1000,
         pauses in proptest::collection::vec((0usize..3, 0u64..9_000), 1..60),

@@ -1,4 +1,4 @@
-//! Ends decided by other replicas: by notification, or by a periodic recheck.
+//! Receives the store's notifications, and rechecks sessions periodically to find ends whose notification was missed.
 
 use super::{Registry, TrackedSession};
 use crate::store::{Known, Notification, StoreError};
@@ -9,15 +9,15 @@ use std::time::Duration;
 /// How often known sessions are looked up again, to find ends whose notification was missed.
 const RECHECK_EVERY: Duration = Duration::from_secs(60);
 
-/// How soon it is tried again where the store did not answer.
+/// The pause before a retry if the store did not answer.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How many look-ups are under way at once then.
+/// The maximum number of concurrent lookups.
 pub(super) const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 impl Registry {
-    /// Receives the store's notifications for ever, and rechecks sessions now and then for missed ones. It runs beside
-    /// the reports, and both parts run concurrently: looking up all sessions takes longer than a report or a
+    /// Receives the store's notifications, and rechecks all sessions periodically for missed ones. Both run
+    /// concurrently with each other and with the reports: looking up all sessions takes longer than a report or a
     /// notification may wait.
     pub async fn listen(&self) -> Infallible {
         tokio::select! {
@@ -30,7 +30,7 @@ impl Registry {
         loop {
             match self.store.next_notification().await {
                 Ok(notification) => self.notified(notification).await,
-                Err(error) => tracing::debug!(%error, "the store's notifications cannot be received"),
+                Err(error) => tracing::debug!(%error, "could not receive notifications of the store"),
             }
         }
     }
@@ -38,13 +38,12 @@ impl Registry {
     async fn recheck_periodically(&self) -> Infallible {
         let mut pause = RECHECK_EVERY;
         loop {
-            // Sooner where something may have been missed.
+            // Recheck sooner if notifications may have been missed.
             let _ = tokio::time::timeout(pause, self.missed.notified()).await;
             pause = match self.recheck_all().await {
                 Ok(()) => RECHECK_EVERY,
                 Err(error) => {
-                    tracing::debug!(%error, "sessions that may have ended elsewhere are looked up when the store \
-                    answers");
+                    tracing::debug!(%error, "recheck for missed ends failed; retried until the store answers");
                     RETRY_AFTER
                 }
             };
@@ -57,8 +56,8 @@ impl Registry {
                 if let Some(session) = self.known(id).filter(|session| session.ended().is_none())
                     && let Err(error) = self.recheck(&session).await
                 {
-                    tracing::debug!(session = %id, %error, "a session could not be looked up again");
-                    // A round has more patience than a look-up, and it comes again until there is an answer.
+                    tracing::debug!(session = %id, %error, "lookup failed; the next round judges the session");
+                    // A round waits longer than a lookup, and retries until the store answers.
                     self.judge_at(&session, self.clock.now());
                 }
             }
@@ -68,21 +67,20 @@ impl Registry {
         }
     }
 
-    /// Looks up again what may have ended elsewhere.
+    /// Looks up a session that may have ended on another replica.
     async fn recheck(&self, session: &TrackedSession) -> Result<(), StoreError> {
         match self.store.lookup(session.id()).await? {
             Known::Ended(ended) => drop(self.over(session, ended)),
             Known::Live(_) | Known::Overdue(..) => {}
             // The store lost a session that is known here: the next report asks for a verdict, which writes it back.
-            // Only this tells the store that it lost the session, so that idle time starts again: other replicas may
+            // Only a verdict request shows the store that it lost the session, and restarts idle time: other replicas may
             // have reported later activity, and will not report it again.
             Known::Unknown => self.judge_at(session, self.clock.now()),
         }
         Ok(())
     }
 
-    /// Looks up again all that is live. Where the store does not answer it goes no further: in an outage that would be
-    /// work for nothing, for each session, each time.
+    /// Looks up all live sessions. Stops at the first error: in an outage, the remaining lookups would fail as well.
     pub(crate) async fn recheck_all(&self) -> Result<(), StoreError> {
         let live: Vec<_> = self.all().into_iter().filter(|session| session.ended().is_none()).collect();
         for some in live.chunks(MAX_CONCURRENT_LOOKUPS) {

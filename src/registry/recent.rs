@@ -4,27 +4,28 @@ use super::Registry;
 use crate::session::SessionId;
 use std::collections::VecDeque;
 
-/// How many events of each kind are kept, refusals and all others. Repeated dead tokens cannot push out the record of
-/// an end.
+/// How many events of each kind are kept: refusals, and all others. They are counted separately, so that repeated dead
+/// tokens cannot displace the record of an end.
 const MAX_KEPT: usize = 50;
 
-/// A record that was written not long ago.
+/// A recent audit event.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Past {
     /// The session, if the event has one.
     pub session: Option<SessionId>,
-    /// How many refusals of the same session this event stands for, itself the latest; 0 where it is not a refusal.
+    /// How many refusals of the same session this event stands for. The event is the latest of them. 0 if it is not a
+    /// refusal.
     pub refusals: u64,
-    /// The record: JSON.
+    /// The event as JSON.
     pub line: String,
 }
 
-/// The last records, the oldest first.
+/// The most recent events, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Recent(VecDeque<Past>);
 
 impl Recent {
-    /// Keeps one more. A page that connects again and again with its dead token is refused each time, and is kept once.
+    /// Adds an event. A page that reconnects repeatedly with a dead token is refused each time, but listed only once.
     pub(super) fn keep(&mut self, session: Option<SessionId>, is_refusal: bool, line: String) {
         let refusals = if is_refusal { self.take_refusals(session) + 1 } else { 0 };
         let alike = |past: &Past| (past.refusals > 0) == is_refusal;
@@ -36,7 +37,7 @@ impl Recent {
         self.0.push_back(Past { session, refusals, line });
     }
 
-    /// Removes the refusals of this session. Returns how many they were.
+    /// Removes the refusals of this session. Returns how many there were.
     fn take_refusals(&mut self, session: Option<SessionId>) -> u64 {
         let same = self.0.iter().position(|past| past.refusals > 0 && past.session == session);
         same.and_then(|position| self.0.remove(position)).map_or(0, |past| past.refusals)
@@ -44,7 +45,7 @@ impl Recent {
 }
 
 impl Registry {
-    /// The last records of this replica, the latest first; none of sessions that begin.
+    /// The most recent events of this replica, latest first. Starts of sessions are not among them.
     #[must_use]
     pub fn recent(&self) -> Vec<Past> {
         self.recent.lock().0.iter().rev().cloned().collect()
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_makes_way_and_refusals_push_out_no_end() {
+    fn the_oldest_event_is_dropped_and_refusals_displace_no_end() {
         let mut recent = Recent::default();
         (0..60).for_each(|number| keep(&mut recent, number, false, &format!("end {number}")));
         let ends: Vec<_> = (10..60).map(|number| format!("end {number}")).collect();
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_comes_again_is_counted() {
+    fn repeated_refusals_of_a_session_are_counted() {
         let mut recent = Recent::default();
         for (number, is_refusal, line) in [(1, false, "end"), (1, true, "a"), (2, true, "b"), (1, true, "c")] {
             keep(&mut recent, number, is_refusal, line);

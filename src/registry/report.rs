@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a start waits for the store.
-const FIRST_WORD: Duration = Duration::from_secs(1);
+/// How long startup waits for the store.
+const STARTUP_WAIT: Duration = Duration::from_secs(1);
 
 /// The outcome of a report.
 #[derive(Clone, Copy, Debug)]
@@ -19,21 +19,21 @@ pub(super) struct Reported {
     unsynced: usize,
 }
 
-/// How the store stands.
+/// The state of the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct StoreStatus {
     /// The store accepts reports and keeps what they contain.
     pub takes: bool,
-    /// Since when.
+    /// When this state began.
     pub since: EpochSeconds,
-    /// Sessions with activity that is not reported yet.
+    /// The number of sessions whose activity is not reported yet.
     pub unsynced: usize,
-    /// Whether no session ends meanwhile.
+    /// Whether no session ends until the store is back.
     pub holds_ends: bool,
 }
 
 impl Registry {
-    /// The state of the store, after the first report.
+    /// The state of the store; `None` before the first report.
     #[must_use]
     pub fn store_status(&self) -> Option<StoreStatus> {
         let reported = *self.standing.lock();
@@ -45,7 +45,7 @@ impl Registry {
         })
     }
 
-    /// Since when no session ends because the store is out, if that is so.
+    /// Since when no session ends because the store is unavailable; `None` if sessions do end.
     #[must_use]
     pub fn held_since(&self) -> Option<EpochSeconds> {
         self.store_status().filter(|standing| standing.holds_ends).map(|standing| standing.since)
@@ -57,23 +57,23 @@ impl Registry {
         self.store.kind()
     }
 
-    /// The first exchange with the store, before any client is served: the fleet's switch, which must not be stricter
-    /// here for the first clients. Startup does not wait for a store that does not answer.
-    pub async fn meet_the_store(&self) {
-        if tokio::time::timeout(FIRST_WORD, self.flush()).await.is_err() {
-            tracing::debug!("the store did not answer in time; requests are served without it");
+    /// The first exchange with the store, before any client is served. It reads the fleet's switch: the first clients
+    /// must not meet a stricter mode here. If the store does not answer in time, startup continues without it.
+    pub async fn first_report(&self) {
+        if tokio::time::timeout(STARTUP_WAIT, self.flush()).await.is_err() {
+            tracing::debug!("the store did not answer in time; startup continues without it");
         }
     }
 
-    /// Reports unsynced activity to the store: one touch per session, as an age. Also sent without activity: other
-    /// replicas wait for this replica's mark.
+    /// Reports unsynced activity to the store: one touch per session, as an age. The report is sent even without
+    /// activity, because other replicas wait for this replica's mark.
     ///
     /// Returns whether the store now knows everything.
     pub(super) async fn flush(&self) -> bool {
-        // Before anything is collected: what happens after this moment belongs to the next report.
+        // Read before activity is collected: activity after this moment belongs to the next report.
         let synced_to = self.clock.now();
         let mode = self.counting_mode();
-        // In `off` a replica only reports its mode, which all others need to know.
+        // In `off` a replica reports only its mode, which all others need to know.
         let unsynced = if mode == Mode::Off { Vec::new() } else { self.unsynced(synced_to) };
         let now = self.clock.now();
         let touches: Vec<Touch> = unsynced.iter().map(|(session, _)| session.touch_for_store(now)).collect();
@@ -103,15 +103,15 @@ impl Registry {
                 !flushed.resync
             }
             Err(error) => {
-                tracing::debug!(%error, sessions = touches.len(), "activity is kept here until the store answers");
+                tracing::debug!(%error, sessions = touches.len(), "activity not reported; retried later");
                 // A replica that was off has no activity to report, but must still report that it was off.
                 mode != Mode::Off && touches.is_empty()
             }
         }
     }
 
-    /// The mode for counting: a replica that was off, however briefly, counts as off until the store knows it, and idle
-    /// time starts again for every session.
+    /// The mode to report and to judge by. A replica that was off, however briefly, counts as off until the store knows
+    /// it. Then idle time starts again for every session.
     pub(super) fn counting_mode(&self) -> Mode {
         if self.off_unsynced.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
@@ -135,12 +135,13 @@ impl Registry {
 
     fn unsynced(&self, now: Moment) -> Vec<(Arc<TrackedSession>, Activity)> {
         let sessions = self.sessions.read();
-        // An unsynced end may be reported late: this report's mark covers the activity before it.
+        // An unsynced end may be reported after this report, but the mark of this report covers the activity before
+        // that end. So that activity must be in it.
         let is_reported = |session: &&Arc<TrackedSession>| session.ended().is_none() || session.is_end_unsynced();
         let sessions = sessions.by_id.values().map(|entry| &entry.session).filter(is_reported);
         sessions
             .filter_map(|session| {
-                // An answer that has not begun is activity that lasts.
+                // While a response has not begun, the session counts as active.
                 if session.activity_record().is_awaiting() && session.ended().is_none() {
                     session.touch(now, Source::Request);
                 }

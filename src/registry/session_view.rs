@@ -1,4 +1,4 @@
-//! What is known of one session, for those who ask, and the sentence that explains it.
+//! The view of one session for operators, and the sentence that explains its state.
 
 use crate::audit::{Caller, Why};
 use crate::counted::when;
@@ -7,13 +7,13 @@ use crate::store::Ended;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// How a session stands.
+/// The state of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It is not over.
+    /// Within its limits.
     Live,
-    /// Past its timeout, and alive because the mode does not enforce.
+    /// Past a limit, and alive because the mode does not enforce.
     Overdue,
     /// It has ended, and its token is dead.
     Ended,
@@ -24,25 +24,25 @@ pub enum State {
 pub struct SessionView {
     /// The session id.
     pub session: String,
-    /// How it stands.
+    /// Its state.
     pub state: State,
     /// When it began.
     pub created: EpochSeconds,
-    /// Its last activity.
+    /// When it was last active.
     pub last_activity: EpochSeconds,
-    /// What that was.
+    /// The source of its last activity.
     pub source: String,
-    /// The last activity of each source that any replica has seen.
+    /// The last activity of each source, as seen by any replica.
     pub activity: BTreeMap<String, EpochSeconds>,
-    /// How many connections it has, by replica.
+    /// The number of its connections, by replica.
     pub connections: BTreeMap<String, usize>,
-    /// When and why it ended, or would have ended if it is overdue.
+    /// When and why it ended, or, if it is overdue, when and why it would have ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
-    /// The client that used it last, if one did.
+    /// The last request, if one was seen.
     #[serde(flatten, default)]
     pub last_request: Option<LastRequest>,
-    /// How its last WebSocket ended, where one has.
+    /// How its last WebSocket ended, if one has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_close: Option<LastClose>,
 }
@@ -50,14 +50,14 @@ pub struct SessionView {
 /// How the last WebSocket of a session ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastClose {
-    /// When.
+    /// When it ended.
     pub at: EpochSeconds,
     /// Who closed it: `client`, `app` or `idlegate`.
     pub by: String,
-    /// The code of the Close, where there was one.
+    /// The code of the Close frame, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u16>,
-    /// Its reason, where it had one.
+    /// The reason of the Close frame, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -65,7 +65,7 @@ pub struct LastClose {
 impl LastClose {
     /// Who closed it, and with what code and reason.
     #[must_use]
-    pub fn by_whom(&self) -> String {
+    pub fn closed_by(&self) -> String {
         match (self.code, &self.reason) {
             (None, _) => format!("{}, without a Close", self.by),
             (Some(code), None) => format!("{} ({code})", self.by),
@@ -74,12 +74,12 @@ impl LastClose {
     }
 }
 
-/// The last who came with a session.
+/// The last client that used a session, and the path it requested.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LastRequest {
-    /// The address.
+    /// The client's address.
     pub client: String,
-    /// The path that was asked for, short and printable.
+    /// The requested path, short and printable.
     pub route: String,
 }
 
@@ -89,14 +89,14 @@ impl From<Caller> for LastRequest {
     }
 }
 
-/// An end.
+/// When and why a session ended.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct End {
-    /// When.
+    /// When it ended.
     pub at: EpochSeconds,
-    /// Why.
+    /// Why it ended.
     pub reason: String,
-    /// The start of counting then, where it is later than the last activity.
+    /// The start of unbroken counting at that time, if later than the last activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counting: Option<EpochSeconds>,
 }
@@ -110,21 +110,21 @@ impl From<&Ended> for End {
 /// The clock, limits and start of counting that a view is computed by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timing {
-    /// The second that it is.
+    /// The current second.
     pub now: EpochSeconds,
     /// The start of unbroken counting: no idle time counts from before it.
     pub counting: EpochSeconds,
-    /// What is allowed.
+    /// The limits on sessions.
     pub limits: Limits,
 }
 
 impl Timing {
-    /// For how many seconds a session has been idle that was last active then.
+    /// How many seconds a session that was last active at `last_activity` has been idle.
     pub(super) fn idle(&self, last_activity: EpochSeconds) -> u64 {
         idle_at(self.now, last_activity, counts_from(self.counting, last_activity, self.now))
     }
 
-    /// When it is over, if nothing happens until then, and why.
+    /// When and why it expires if there is no more activity.
     pub(super) fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
         self.limits.due(created, self.idle_since(last_activity))
     }
@@ -135,7 +135,7 @@ impl Timing {
 }
 
 impl SessionView {
-    /// For how many seconds it has been idle, within the time that counts; for an ended session, until its end.
+    /// Its idle time in seconds, without time that does not count. For an ended session, its idle time at the end.
     #[must_use]
     pub fn idle(&self, by: &Timing) -> u64 {
         match self.end.as_ref().filter(|_| self.state == State::Ended) {
@@ -144,33 +144,37 @@ impl SessionView {
         }
     }
 
-    /// How many seconds it has, if nothing happens until then, and what ends it then. No seconds where it is over.
+    /// How many seconds it has left without more activity, and the reason it then expires. 0 if it is past its limit.
     #[must_use]
     pub fn left(&self, by: &Timing) -> (u64, Reason) {
         let (due, reason) = by.due(self.created, self.last_activity);
         (due.saturating_sub(by.now), reason)
     }
 
-    /// Why it lives or does not, in a sentence: the arithmetic, and what keeps it alive.
+    /// Explains in one sentence why it is alive or not: the arithmetic, and what keeps it alive.
     #[must_use]
     pub fn says(&self, by: &Timing) -> String {
         let at = |second| when(second, by.now);
         let closed = self.last_close.as_ref().map_or(String::new(), |close| {
-            format!("; its last WebSocket was closed {} by {}", at(close.at), close.by_whom())
+            format!("; its last WebSocket was closed {} by {}", at(close.at), close.closed_by())
         });
         let says = match &self.end {
             Some(end) if self.state == State::Ended => format!("ended {}: {}", at(end.at), self.why(end, by)),
             Some(end) => {
-                format!("over since {}, and not ended, since the mode does not: {}", at(end.at), self.why(end, by))
+                format!(
+                    "overdue since {}; not ended, because the mode does not enforce: {}",
+                    at(end.at),
+                    self.why(end, by)
+                )
             }
             None => {
                 let Self { last_activity, source, .. } = self;
                 let others = self.activity.iter().filter(|(other, _)| *other != source).max_by_key(|(_, at)| **at);
                 let alone = others.map_or(String::new(), |(other, second)| {
-                    format!("; before that, by anything else, {} by {other}", at(*second))
+                    format!("; last other activity {} by {other}", at(*second))
                 });
                 let again = counts_from(by.counting, *last_activity, by.now).map_or(String::new(), |counting| {
-                    format!("; idle time counts from {} on: before that, activity was not counted", at(counting))
+                    format!("; idle time counts from {}, because activity before then was not counted", at(counting))
                 });
                 format!(
                     "alive: idle {} s of {} s, last activity {} by {source}{alone}{again}",
@@ -183,7 +187,7 @@ impl SessionView {
         says + &closed
     }
 
-    /// In the words of its record.
+    /// The reason and arithmetic of its end, as its audit record words them.
     fn why(&self, end: &End, by: &Timing) -> Why<'_> {
         Why {
             // A reason unknown to this version was recorded by another one.
@@ -199,7 +203,8 @@ impl SessionView {
         }
     }
 
-    /// It is over, by this record. Its seconds are those of the store: here they may be one more or less.
+    /// Takes over state, times and source from this record. The record has the store's seconds: those computed here may
+    /// differ by one.
     pub(super) fn close(&mut self, state: State, record: &Ended) {
         (self.state, self.created, self.last_activity) = (state, record.created, record.last_activity);
         record.source.name().clone_into(&mut self.source);
@@ -207,7 +212,7 @@ impl SessionView {
         self.end = Some(End::from(record));
     }
 
-    /// Takes in what another replica, or the store, knows of the same session.
+    /// Merges what another replica or the store knows of the same session.
     pub(super) fn merge(&mut self, other: Self) {
         // The record of an ended session is authoritative; a replica that has not learned of the end is ignored.
         let is_over = |view: &Self| view.state == State::Ended;
@@ -229,7 +234,7 @@ impl SessionView {
         if (other.state as u8) > (self.state as u8) {
             (self.state, self.end) = (other.state, other.end);
         }
-        // Idle for one replica, and active on another since.
+        // One replica saw it idle, but another has seen activity since.
         let is_back = self.end.as_ref().is_some_and(|end| end.reason == "idle" && self.last_activity >= end.at);
         if self.state == State::Overdue && is_back {
             (self.state, self.end) = (State::Live, None);
@@ -260,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_is_the_smaller_of_both() {
+    fn time_left_is_the_smaller_of_idle_and_lifetime() {
         let by = |now, limits| Timing { now, counting: 0, limits };
         let of = |last_activity, now| view(State::Live, last_activity, None).left(&by(now, LIMITS));
         assert_eq!(of(1_000, 1_010), (51, Reason::Idle));
@@ -271,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_time_starts_with_counting() {
+    fn idle_time_counts_from_the_start_of_counting() {
         let by = Timing { now: 2_000, counting: 1_990, limits: LIMITS };
         let view = view(State::Live, 1_000, None);
         assert_eq!((view.idle(&by), view.left(&by)), (10, (51, Reason::Idle)));
@@ -279,12 +284,12 @@ mod tests {
         assert_eq!(
             says,
             "alive: idle 10 s of 60 s, last activity 00:16:40Z (16m 40s ago) by client-pong; idle time counts from \
-             00:33:10Z (10 s ago) on: before that, activity was not counted"
+             00:33:10Z (10 s ago), because activity before then was not counted"
         );
     }
 
     #[test]
-    fn who_is_active_on_another_replica_since_is_not_past_the_limit() {
+    fn later_activity_on_another_replica_clears_overdue() {
         let overdue = view(State::Overdue, 1_000, Some((1_061, "idle")));
         for (last_activity, state) in [(1_000, State::Overdue), (1_070, State::Live)] {
             let mut merged = view(State::Live, last_activity, None);
@@ -297,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_explained_by_its_arithmetic() {
+    fn the_explanation_shows_the_arithmetic() {
         let says = |state, end| view(state, 1_000, end).says(&Timing { now: 1_070, counting: 0, limits: LIMITS });
         let ended = says(State::Ended, Some((1_061, "idle")));
         assert_eq!(
@@ -306,7 +311,9 @@ mod tests {
         );
         let overdue = says(State::Overdue, Some((1_061, "idle")));
         assert!(
-            overdue.starts_with("over since 00:17:41Z (9 s ago), and not ended, since the mode does not: idle 61 s")
+            overdue.starts_with(
+                "overdue since 00:17:41Z (9 s ago); not ended, because the mode does not enforce: idle 61 s"
+            )
         );
         assert_eq!(
             says(State::Live, None),

@@ -1,15 +1,15 @@
-//! How a replica deals with the store.
+//! Settings of the exchange with the store.
 
 use std::time::Duration;
 
-/// `[store]`: how a replica deals with the store, wherever that is.
+/// `[store]`: how a replica exchanges data with the store, for every kind of store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ExchangeSettings {
     /// `flush_interval`: how often the replica reports to the store. 100 ms to 10 s.
     pub flush_interval: Duration,
-    /// `lookup_timeout`: how long a token that this replica does not know waits for the store.
+    /// `lookup_timeout`: how long a request with an unknown token waits for the store.
     pub lookup_timeout: Duration,
-    /// `unknown_tokens`: what becomes of it when the store does not answer.
+    /// `unknown_tokens`: what happens to that request if the store does not answer.
     pub unknown_tokens: UnknownTokens,
 }
 
@@ -23,11 +23,11 @@ impl Default for ExchangeSettings {
     }
 }
 
-/// What becomes of a token that this replica does not know, while the store does not answer.
+/// What happens to a request whose token this replica does not know, while the store does not answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UnknownTokens {
     /// The app decides, as for a new token. A dead token passes until the store answers.
     Admit,
-    /// 503 until the store answers.
+    /// The request gets a 503 until the store answers.
     Refuse,
 }

@@ -1,4 +1,4 @@
-//! What a store brings about that is out, slow, or has something happen while it is asked.
+//! Behaviour with a store that is out, slow, or during whose calls something else happens.
 
 use super::tests::{SPRING, id, limits, run};
 use super::{Registry, Resolved, Switch};
@@ -12,17 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// A store in memory, with troubles.
+/// A store in memory with injected faults.
 struct Troubled {
     memory: MemoryStore,
     time: Arc<AtomicU64>,
     is_out: AtomicBool,
-    /// How many milliseconds a verdict takes.
+    /// The delay of a verdict, in milliseconds.
     slow: AtomicU64,
     lookups: AtomicUsize,
     verdicts: AtomicUsize,
     reports: AtomicUsize,
-    /// What happens on the next report of an end, or on the one after.
+    /// Run during the next report of an end, or the one after it.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -129,7 +129,7 @@ async fn world_with(limits: Limits, sessions: usize) -> World {
 }
 
 impl World {
-    /// In steps, so that counting is not broken.
+    /// Passes time in steps, so that counting is not interrupted.
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             self.time.fetch_add(1_000, Ordering::AcqRel);
@@ -144,7 +144,7 @@ impl World {
 }
 
 #[test]
-fn a_store_that_is_out_is_not_asked_about_each_session_again_and_again() {
+fn an_outage_stops_a_recheck_after_the_first_failed_lookups() {
     run(async {
         let world = world(1_000).await;
         world.store.is_out.store(true, Ordering::Relaxed);
@@ -161,7 +161,7 @@ fn a_store_that_is_out_is_not_asked_about_each_session_again_and_again() {
 }
 
 #[test]
-fn many_slow_verdicts_make_room_for_reports() {
+fn slow_verdicts_do_not_delay_reports() {
     run(async {
         let world = world(640).await;
         world.pass(60).await;
@@ -178,7 +178,7 @@ fn many_slow_verdicts_make_room_for_reports() {
 }
 
 #[test]
-fn who_logs_out_while_observing_turns_into_enforcing_does_not_end_here_alone() {
+fn a_logout_during_a_change_to_enforce_ends_everywhere_or_nowhere() {
     run(async {
         let world = world(1).await;
         world.registry.switch(Switch::Replica, Mode::Observe, None);
@@ -190,12 +190,12 @@ fn who_logs_out_while_observing_turns_into_enforcing_does_not_end_here_alone() {
         *world.store.meanwhile.lock() = Some(Box::new(enforce));
         world.registry.end(&session, Reason::Logout).await;
         let in_store = matches!(world.store.memory.lookup(session.id()).await, Ok(Known::Ended(_)));
-        assert_eq!(session.ended().is_some(), in_store, "ended for this replica, and for no other");
+        assert_eq!(session.ended().is_some(), in_store, "ended on this replica, but not in the store");
     });
 }
 
 #[test]
-fn who_ends_while_the_mode_changes_stays_dead() {
+fn a_session_that_ends_during_a_mode_change_stays_dead() {
     run(async {
         let world = world(1).await;
         world.registry.switch(Switch::Replica, Mode::Observe, None);
@@ -217,7 +217,7 @@ fn who_ends_while_the_mode_changes_stays_dead() {
 }
 
 #[test]
-fn who_was_off_for_a_moment_in_an_outage_is_not_done_before_the_store_knows_it() {
+fn the_last_round_waits_until_the_store_knows_of_a_moment_in_off() {
     run(async {
         let world = world(1).await;
         world.pass(1).await;
@@ -226,7 +226,7 @@ fn who_was_off_for_a_moment_in_an_outage_is_not_done_before_the_store_knows_it()
         world.registry.switch(Switch::Replica, Mode::Off, None);
         world.registry.switch(Switch::Replica, Mode::Enforce, None);
         let last = tokio::time::timeout(Duration::from_millis(500), world.registry.last_round());
-        assert!(last.await.is_err(), "it went with what the store does not know");
+        assert!(last.await.is_err(), "the last round ended before the store knew of `off`");
         world.store.is_out.store(false, Ordering::Relaxed);
         world.registry.last_round().await;
         let counting = world.store.memory.counting() * 1000;
@@ -244,15 +244,15 @@ fn a_lifetime_goes_on_while_the_mode_is_off() {
         assert!(session.overdue().is_some());
         world.registry.switch(Switch::Replica, Mode::Off, None);
         world.pass(2).await;
-        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.found, 1, "the operator would not be asked");
+        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.found, 1, "the operator would not be warned");
         world.registry.switch(Switch::Replica, Mode::Enforce, None);
         world.pass(4).await;
-        assert!(session.ended().is_some(), "it is over, and was not cut");
+        assert!(session.ended().is_some(), "past its lifetime, but not cut");
     });
 }
 
 #[test]
-fn counting_overdue_sessions_does_not_look_each_of_them_up() {
+fn counting_overdue_sessions_limits_the_lookups() {
     run(async {
         let world = world(1_500).await;
         world.registry.switch(Switch::Replica, Mode::Observe, None);

@@ -1,5 +1,4 @@
-//! The switches of the mode. Whichever of them is least strict wins: taking the strictness back never waits for the
-//! others to agree.
+//! The switches of the mode. The least strict one wins, so that a rollback through any of them takes effect at once.
 
 use crate::clock::Moment;
 use crate::session::Mode;
@@ -19,10 +18,10 @@ pub enum Switch {
 }
 
 impl Switch {
-    /// All of them.
+    /// All switches.
     pub const ALL: [Self; 3] = [Self::File, Self::Replica, Self::Fleet];
 
-    /// The name in logs and answers.
+    /// The name in logs and in responses of the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -39,32 +38,32 @@ impl fmt::Display for Switch {
     }
 }
 
-/// How a switch stands.
+/// The setting of a switch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Setting {
     /// The mode it is set to.
     pub mode: Mode,
-    /// Until when, and where it returns to then.
+    /// When a temporary setting ends, and the mode that it then returns to.
     pub until: Option<(Moment, Mode)>,
 }
 
 impl Setting {
-    /// Where it stands for good.
+    /// The mode without the temporary setting.
     fn lasting(self) -> Mode {
         self.until.map_or(self.mode, |(_, then)| then)
     }
 }
 
-/// All switches, and the mode that comes of them.
+/// All switches, and the mode that results from them.
 #[derive(Debug)]
 pub(super) struct Switches {
-    /// Read for every request, so kept apart.
+    /// Read for every request, so kept outside the lock.
     mode: AtomicU8,
     settings: Mutex<[Setting; 3]>,
 }
 
 impl Default for Switches {
-    /// Nothing is switched.
+    /// All switches allow `enforce`.
     fn default() -> Self {
         let untouched = Setting { mode: Mode::Enforce, until: None };
         Self { mode: AtomicU8::new(Mode::Enforce as u8), settings: Mutex::new([untouched; 3]) }
@@ -78,12 +77,12 @@ impl Switches {
         Mode::ALL.get(code).copied().unwrap_or(Mode::Off)
     }
 
-    /// How each switch stands, in the order of [`Switch::ALL`].
+    /// The setting of each switch, in the order of [`Switch::ALL`].
     pub(super) fn settings(&self) -> [Setting; 3] {
         *self.settings.lock()
     }
 
-    /// How one of them stands.
+    /// The setting of one switch.
     pub(super) fn of(&self, switch: Switch) -> Setting {
         let [file, replica, fleet] = self.settings();
         match switch {
@@ -93,13 +92,13 @@ impl Switches {
         }
     }
 
-    /// The mode that would come of it, were one switch set to `mode`.
+    /// The mode that would be in force if one switch were set to `mode`.
     pub(super) fn mode_with(&self, switch: Switch, mode: Mode) -> Mode {
         let others = self.settings().into_iter().enumerate().filter(|(other, _)| *other != switch as usize);
         others.map(|(_, setting)| setting.mode).fold(mode, Mode::min)
     }
 
-    /// How a switch would stand that is set to `mode` until then, or for good.
+    /// The setting of a switch to `mode`, temporary if `until` is given.
     pub(super) fn setting(&self, switch: Switch, mode: Mode, until: Option<Moment>) -> Setting {
         let lasting = self.of(switch).lasting();
         Setting { mode, until: until.map(|until| (until, lasting)) }
@@ -114,7 +113,7 @@ impl Switches {
         self.apply(&settings)
     }
 
-    /// Takes back what was set until now. Returns the mode before and after.
+    /// Ends temporary settings whose time is over. Returns the mode before and after.
     pub(super) fn expire(&self, now: Moment) -> (Mode, Mode) {
         let mut settings = self.settings.lock();
         for setting in settings.iter_mut() {
@@ -156,16 +155,16 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_that_was_set_for_a_while_returns_to_where_it_stood() {
+    fn a_temporary_setting_returns_to_the_lasting_one() {
         let switches = Switches::default();
         set(&switches, Switch::Replica, Mode::Observe, None);
         set(&switches, Switch::Replica, Mode::Off, Some(1_000));
-        // Set once more while it is away: it still returns to where it stood for good.
+        // A second temporary setting still returns to the lasting one.
         set(&switches, Switch::Replica, Mode::Off, Some(2_000));
         assert_eq!(switches.expire(Moment(1_999)), (Mode::Off, Mode::Off));
         assert_eq!(switches.expire(Moment(2_000)), (Mode::Off, Mode::Observe));
         assert_eq!(switches.expire(Moment(9_000)), (Mode::Observe, Mode::Observe));
-        // For good takes back the while.
+        // A lasting setting cancels the temporary one.
         set(&switches, Switch::Replica, Mode::Off, Some(30_000));
         set(&switches, Switch::Replica, Mode::Enforce, None);
         assert_eq!(switches.expire(Moment(90_000)), (Mode::Enforce, Mode::Enforce));

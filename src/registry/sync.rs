@@ -11,29 +11,31 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How long after it was not taken the last report is tried again.
+/// The pause before the last report is retried, if the store did not accept it.
 const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a round waits for the next at least. Deadlines that lie close together are of one round.
+/// The minimum pause between two rounds, in milliseconds. Deadlines that are close together are handled in one round.
 const ROUND_PAUSE: u64 = 50;
 
-/// How soon a session is judged again that is over by its own time, but not yet by that of all replicas.
-const ASKED_AGAIN: u64 = 100;
+/// How soon a session is judged again, in milliseconds, if its deadline has passed but the watermark has not reached
+/// it.
+const JUDGE_AGAIN_AFTER: u64 = 100;
 
-/// How many sessions are judged, or ends reported, at once.
-const AT_ONCE: usize = 64;
+/// How many sessions are judged, or ends reported, concurrently.
+const MAX_CONCURRENT: usize = 64;
 
-/// How late a round may come, in milliseconds, before it is taken that the whole process stood still.
+/// A round that is later than this, in milliseconds, means that the whole process stood still.
 const LATE: u64 = 500;
 
-/// How long the other tasks then get to read what waits in the sockets.
+/// How long, in milliseconds, the other tasks then get to read the data that waits in the sockets.
 const CATCH_UP: u64 = 500;
 
-/// How often in a row. A process that is late for ever must still cut.
+/// How often in a row this is granted. A process that is always late must still cut sessions.
 const CATCH_UPS: usize = 2;
 
 impl Registry {
-    /// Runs rounds until `enough`, checked between rounds, so that every decision requested from the store is recorded.
+    /// Runs rounds until `enough` is cancelled. It is checked only between rounds, so that every decision requested
+    /// from the store is recorded.
     pub async fn keep(&self, enough: &CancellationToken) {
         while !enough.is_cancelled() {
             let next = self.round().await;
@@ -44,29 +46,30 @@ impl Registry {
         }
     }
 
-    /// Waits for the next round. A late round means that the process was stopped, the machine suspended or overloaded,
-    /// and client data lies unread: it must count before any session is judged.
+    /// Waits for the next round. A late round means that the process was stopped, or the machine suspended or
+    /// overloaded. Client data then waits unread in the sockets, and must count before any session is judged.
     async fn wait(&self, mut next: Moment) {
         for _ in 0..=CATCH_UPS {
             let begun = self.clock.now();
-            // Timers stand still while the machine is suspended; the clock of the deadlines does not.
+            // Timers stand still while the machine is suspended; the clock of the deadlines does not. So each wait is
+            // bounded.
             let wait = next.since(begun).clamp(ROUND_PAUSE, ROUND_PAUSE.max(self.flush_interval() * 3 / 2));
             tokio::time::sleep(Duration::from_millis(wait)).await;
             let now = self.clock.now();
             if now.since(begun.plus(wait)) < LATE {
                 return;
             }
-            tracing::debug!(late = now.since(next), "a round came late; what waits is read first");
+            tracing::debug!(late = now.since(next), "a round is late; waiting data is read before sessions are judged");
             next = now.plus(CATCH_UP);
         }
     }
 
-    /// The last round: unsynced activity and ends. Where the store does not accept it, it is retried: a failover takes
-    /// a while.
+    /// The last round: reports unsynced activity and ends. It is retried until the store accepts it: a failover takes a
+    /// while.
     pub async fn last_round(&self) {
-        let mut is_said = false;
+        let mut is_warned = false;
         while !(self.flush().await && self.report_ends().await) {
-            if !std::mem::replace(&mut is_said, true) {
+            if !std::mem::replace(&mut is_warned, true) {
                 tracing::warn!(
                     "waiting for the store to accept the last report, until grace_period is over; a second signal \
                     ends idlegate at once and loses that report"
@@ -79,7 +82,7 @@ impl Registry {
         }
     }
 
-    /// How far the rounds have got: more after each step of them, whether the store answered or not.
+    /// A counter of the rounds' progress: it grows with each step, whether the store answered or not.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
@@ -89,7 +92,7 @@ impl Registry {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One round. Returns when the next is to come: with the next report, or the next deadline before it.
+    /// Runs one round. Returns when the next is due: at the next report, or at the next deadline before it.
     pub async fn round(&self) -> Moment {
         let begun = self.clock.now();
         self.expire_switches();
@@ -101,24 +104,25 @@ impl Registry {
         for session in ended {
             self.forget(session.id(), now);
         }
-        for some in live.chunks(AT_ONCE) {
+        for some in live.chunks(MAX_CONCURRENT) {
             join_all(some.iter().map(|session| self.judge(session))).await;
             self.step();
             if self.is_due_to_report(begun) {
-                // The remaining sessions stay due. Other replicas wait for this one's mark, however many verdicts a
-                // slow store has to give.
+                // The remaining sessions stay due. Other replicas wait for this one's mark, so a slow store must not
+                // delay the report, however many verdicts are left.
                 break;
             }
         }
         let report = self.next_report(begun);
         let deadline = self.sessions.read().deadlines.first().map_or(report, |(deadline, _)| *deadline);
-        // What falls due just before a report waits for it: one round does both.
+        // A deadline just before a report waits for the report: one round does both.
         if deadline.plus(ROUND_PAUSE) < report { deadline } else { report }
     }
 
-    /// When to report after a round at `begun`: all replicas together, right after the turn of an interval of the store's
-    /// time, since a second is over for all only when each of them has reported up to it. A round for a deadline does not
-    /// replace that report, however shortly it goes before: all ends that fall due with the turn would wait for the next.
+    /// When to report after a round that began at `begun`. All replicas report together, right after the turn of an
+    /// interval of the store's time: the watermark passes a second only when each of them has reported up to it. A
+    /// round for a deadline just before the turn does not replace that report, or all ends due at the turn would wait
+    /// for the next one.
     fn next_report(&self, begun: Moment) -> Moment {
         let interval = self.flush_interval();
         let pause = ROUND_PAUSE.min(interval / 2);
@@ -129,7 +133,7 @@ impl Registry {
         earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
     }
 
-    /// Whether a round that began at `begun` must make room for the next report.
+    /// Whether a round that began at `begun` must stop because the next report is due.
     fn is_due_to_report(&self, begun: Moment) -> bool {
         self.clock.now().since(begun) >= self.flush_interval()
     }
@@ -142,7 +146,7 @@ impl Registry {
     async fn report_ends(&self) -> bool {
         let begun = self.clock.now();
         let end_unsynced: Vec<_> = self.all().into_iter().filter(|session| session.is_end_unsynced()).collect();
-        for some in end_unsynced.chunks(AT_ONCE) {
+        for some in end_unsynced.chunks(MAX_CONCURRENT) {
             join_all(some.iter().map(|session| self.report_end(session))).await;
             self.step();
             if self.is_due_to_report(begun) {
@@ -158,7 +162,7 @@ impl Registry {
         match self.store.report_ends(session.touch_for_store(now), ended.reason, session.ended_for(now)).await {
             Ok(_) => session.set_end_unsynced(false),
             Err(error) => {
-                tracing::debug!(session = %session.id(), %error, "an end is kept here until the store answers");
+                tracing::debug!(session = %session.id(), %error, "end not reported; retried until the store answers");
             }
         }
     }
@@ -173,12 +177,12 @@ impl Registry {
         due.filter_map(|(_, id)| sessions.by_id.get(id)).map(|entry| Arc::clone(&entry.session)).collect()
     }
 
-    /// Asks the store about a session whose deadline fell due.
+    /// Asks the store to judge a session whose deadline has passed.
     async fn judge(&self, session: &Arc<TrackedSession>) {
         let (now, mode) = (self.clock.now(), self.counting_mode());
         if mode == Mode::Off {
-            // Idle time does not count in this mode. It starts again when the mode counts; the lifetime is checked as
-            // soon as possible.
+            // Idle time does not count in `off`, and starts again in the next mode. If the mode has already changed,
+            // judge again soon: the lifetime goes on in `off`.
             let is_off = self.mode() == Mode::Off;
             return self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
         }
@@ -191,10 +195,10 @@ impl Registry {
             }
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
-                self.judge_at(session, now.plus(live.due_in.max(ASKED_AGAIN)));
+                self.judge_at(session, now.plus(live.due_in.max(JUDGE_AGAIN_AFTER)));
             }
             Ok(Known::Unknown) => {
-                // Lost between two steps. The next report begins it again.
+                // The store has lost the session. The next report writes it back.
                 session.activity_record().mark_unsynced();
                 self.judge_at(session, now.plus(self.flush_interval()));
             }
@@ -210,15 +214,16 @@ impl Registry {
         }
     }
 
-    /// A session is over. Where it lives on, it can be over again only a limit later. Returns whether it ends.
+    /// Handles the verdict that a session has expired. If the mode lets it live on, it is next judged one timeout
+    /// later. Returns whether it ends.
     fn judged(&self, session: &TrackedSession, ended: Ended) -> bool {
         let ends = self.over(session, ended);
         self.judge_at(session, self.clock.now().plus(self.limit_ms()));
         ends
     }
 
-    /// When a live session is judged again. One that has ended while it was asked about keeps its own deadline: with this
-    /// one it would be forgotten, and its token revived.
+    /// Sets when a live session is judged again. A session that ended while the store was asked keeps its deadline:
+    /// otherwise it would be forgotten too early, and its token accepted again.
     pub(super) fn judge_at(&self, session: &TrackedSession, deadline: Moment) {
         let mut sessions = self.sessions.write();
         if session.ended().is_none() {
@@ -226,7 +231,7 @@ impl Registry {
         }
     }
 
-    /// Forgets an ended session, unless it ended only after it was found to be due.
+    /// Forgets an ended session, unless its deadline has moved since it was found to be due.
     fn forget(&self, id: SessionId, now: Moment) {
         let mut sessions = self.sessions.write();
         if sessions.by_id.get(&id).is_some_and(|entry| entry.deadline <= now)

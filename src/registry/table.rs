@@ -6,7 +6,7 @@ use crate::session::SessionId;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// All sessions that are known here.
+/// All sessions that this replica knows.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     pub(super) by_id: HashMap<SessionId, Entry>,
@@ -15,7 +15,7 @@ pub(super) struct Sessions {
     pub(super) live: usize,
 }
 
-/// A session, and when it falls due.
+/// A session and its deadline.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) session: Arc<TrackedSession>,

@@ -1,4 +1,4 @@
-//! The timing core by simulated time: random schedules of activity, cuts and reconnects.
+//! The timing core in simulated time: random schedules of activity, cuts and reconnects.
 
 use super::{Registry, Resolved};
 use crate::clock::{Clock, Moment};
@@ -32,7 +32,7 @@ impl World {
         Moment(self.time.load(Ordering::Acquire))
     }
 
-    /// Lets `milliseconds` pass as the real loop does: from round to round, each when the last one asked for it.
+    /// Lets `milliseconds` pass as the real loop does: each round runs at the time that the previous one returned.
     pub(super) async fn pass(&self, milliseconds: u64) {
         let until = self.now().plus(milliseconds);
         loop {
@@ -70,7 +70,7 @@ pub(super) fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(test)
 }
 
-/// A suspended machine does not count. Here a minute of suspension still passes for idle time.
+/// A suspended machine does not count idle time. A suspension of up to a minute still counts as idle time here.
 #[test]
 fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
     for gap in [59_000, 61_000, 7_200_000] {
@@ -81,10 +81,10 @@ fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
             world.time.fetch_add(gap, Ordering::AcqRel);
             if gap < 60_000 {
                 world.pass(2_000).await;
-                assert!(world.is_dead(id("ada")).await, "{gap} ms are no gap");
+                assert!(world.is_dead(id("ada")).await, "a gap of {gap} ms must count as idle time");
                 return;
             }
-            // Either may be first, a round or a request.
+            // A round or a request may come first.
             assert!(world.is_live(id("ada")).await, "cut for {gap} ms that did not count");
             world.pass(3_599_000).await;
             assert!(world.is_live(id("ada")).await, "cut early after {gap} ms");
@@ -94,12 +94,12 @@ fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
     }
 }
 
-/// Sunday 2026-03-29: at 01:00 UTC the clocks of Europe spring forward; 2026-10-25, 01:00 UTC they fall back.
+/// Europe changes to DST on Sunday 2026-03-29 at 01:00 UTC, and back on 2026-10-25 at 01:00 UTC.
 pub(super) const SPRING: u64 = 1_774_746_000_000;
 const AUTUMN: u64 = 1_792_890_000_000;
 
 #[test]
-fn an_hour_is_an_hour_across_a_change_of_dst() {
+fn a_dst_change_does_not_affect_the_timeout() {
     for (change, before) in [(SPRING, 1_800_000), (AUTUMN, 1_800_000), (SPRING, 10), (AUTUMN, 3_599_990)] {
         run(async {
             let world = World::new(limits(3600), change - before);
@@ -113,7 +113,7 @@ fn an_hour_is_an_hour_across_a_change_of_dst() {
 }
 
 #[test]
-fn a_session_touched_in_time_lives_for_ever() {
+fn a_session_with_regular_activity_never_expires() {
     run(async {
         let world = World::new(limits(3600), SPRING);
         world.registry.accept(id("ada"), None).await;
@@ -126,7 +126,7 @@ fn a_session_touched_in_time_lives_for_ever() {
 }
 
 #[test]
-fn an_awaited_answer_keeps_its_session() {
+fn an_awaited_response_keeps_its_session_active() {
     run(async {
         let world = World::new(limits(10), SPRING);
         let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
@@ -140,7 +140,7 @@ fn an_awaited_answer_keeps_its_session() {
 }
 
 #[test]
-fn the_lifetime_ends_even_the_active() {
+fn the_lifetime_ends_even_an_active_session() {
     run(async {
         let world = World::new(Limits { lifetime: Some(30), ..limits(10) }, SPRING);
         world.registry.accept(id("ada"), None).await;
@@ -157,7 +157,7 @@ fn the_lifetime_ends_even_the_active() {
 }
 
 #[test]
-fn the_ended_are_remembered_for_the_retention_and_not_longer() {
+fn an_ended_session_is_remembered_for_exactly_the_retention() {
     run(async {
         let world = World::new(Limits { retention: 60, ..limits(10) }, SPRING);
         let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
@@ -174,20 +174,20 @@ fn the_ended_are_remembered_for_the_retention_and_not_longer() {
 }
 
 #[test]
-fn max_sessions_holds_and_an_end_makes_room() {
+fn max_sessions_is_enforced_and_an_end_frees_a_place() {
     run(async {
         let world = World::with_room(limits(10), SPRING, 2);
         world.registry.accept(id("one"), None).await;
         world.registry.accept(id("two"), None).await;
         assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Unknown));
-        assert!(world.is_live(id("one")).await, "the known ones are as before");
+        assert!(world.is_live(id("one")).await, "a known session was dropped");
         assert_eq!(world.registry.metrics().untracked.get(), 1);
         world.pass(12_000).await;
         assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Live(_)));
     });
 }
 
-/// What happens in a random life.
+/// One step of a random schedule.
 #[derive(Clone, Debug)]
 enum Event {
     Pass(u64),
@@ -206,7 +206,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// Held against the plainest model: the last activity of each, in milliseconds.
+    /// Compared with the simplest model: the last activity of each session, in milliseconds.
     #[test]
     fn never_early_never_late_and_dead_stays_dead(
         timeout in 1u64..8,

@@ -14,21 +14,21 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 pub struct TrackedSession {
     id: SessionId,
     activity_record: LastActivity,
-    /// When it began, by our clock.
+    /// When it began, by this replica's clock.
     created: Moment,
-    /// Since when this replica has seen what happens to it.
+    /// When this replica began to see its activity.
     seen_since: Moment,
-    /// Set once, before `cut` fires, so that a connection woken by it finds the reason. A live session pays no memory
-    /// for it.
+    /// Set once, before `cut` fires, so that a connection woken by it finds the reason. Boxed, so that a live session
+    /// needs no memory for it.
     ended: OnceLock<Box<Ended>>,
-    /// When that was, by our clock.
+    /// When it ended, by this replica's clock.
     closed: OnceLock<Moment>,
-    /// It has ended, and the store does not know it.
+    /// It has ended, and the store does not know this yet.
     end_unsynced: AtomicBool,
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
     connections: AtomicUsize,
-    /// Who came last, by a request or a tunnel.
+    /// The client that used it last, by a request or a tunnel.
     caller: Mutex<Option<Caller>>,
     /// How the last of its tunnels ended.
     last_close: Mutex<Option<Box<Closed>>>,
@@ -37,18 +37,19 @@ pub struct TrackedSession {
 /// How a tunnel ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Closed {
-    /// When.
+    /// When it ended.
     pub at: Moment,
     /// Who closed it: `client`, `app` or `idlegate`.
     pub by: &'static str,
-    /// The code and reason of the Close, where there was one.
+    /// The code and reason of the Close frame, if there was one.
     pub close: Option<(u16, String)>,
 }
 
-/// Overdue, and not cut.
+/// The overdue state: past its timeout, and not cut.
 #[derive(Clone, Copy, Debug)]
 struct Overdue {
-    /// Its last activity then. None of that matters for a reason that no activity takes away.
+    /// Its last activity when it became overdue: later activity clears the state. `None` for a reason that activity
+    /// does not clear.
     since: Option<Moment>,
     record: Ended,
 }
@@ -93,7 +94,7 @@ impl TrackedSession {
         self.id
     }
 
-    /// Its activity, as this replica saw it.
+    /// Its activity, as seen by this replica or reported by the store.
     #[must_use]
     pub fn activity_record(&self) -> &LastActivity {
         &self.activity_record
@@ -109,7 +110,7 @@ impl TrackedSession {
         Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created) }
     }
 
-    /// How many milliseconds ago it ended, by our clock; 0 where it has not.
+    /// How many milliseconds ago it ended, by this replica's clock; 0 if it has not ended.
     pub(super) fn ended_for(&self, now: Moment) -> u64 {
         self.closed.get().map_or(0, |closed| now.since(*closed))
     }
@@ -123,8 +124,8 @@ impl TrackedSession {
         self.end_unsynced.store(end_unsynced, Ordering::Release);
     }
 
-    /// It is over, by this record, and is not cut. Returns whether that is news: once for each time it was idle for too
-    /// long.
+    /// Marks it as overdue, with the record that its end would have had. Returns whether this is new: once for each
+    /// idle period.
     pub(super) fn mark_overdue(&self, record: Ended) -> bool {
         let since = (record.reason == Reason::Idle).then(|| self.activity_record.last().at);
         let mut overdue = self.overdue.lock();
@@ -135,7 +136,7 @@ impl TrackedSession {
         news
     }
 
-    /// The record that its end would have had, where it is over and has shown no activity since.
+    /// The record that its end would have had, if it is overdue and has had no activity since.
     #[must_use]
     pub fn overdue(&self) -> Option<Ended> {
         let overdue = self.overdue.lock();
@@ -143,17 +144,17 @@ impl TrackedSession {
         overdue.as_ref().filter(|overdue| overdue.since.is_none_or(|since| since == last)).map(|overdue| overdue.record)
     }
 
-    /// Whether it is over for this reason.
+    /// Whether it is overdue for this reason.
     pub(super) fn is_overdue_by(&self, reason: Reason) -> bool {
         self.overdue().is_some_and(|record| record.reason == reason)
     }
 
-    /// It must be judged again, and its overdue mark no longer counts.
+    /// Clears the overdue mark, so that it can be judged again.
     pub(super) fn clear_overdue(&self) {
         *self.overdue.lock() = None;
     }
 
-    /// For how many milliseconds this replica has itself seen it idle.
+    /// How many milliseconds this replica itself has seen it idle.
     pub(super) fn seen_idle(&self, now: Moment) -> u64 {
         now.since(self.activity_record.last().at.max(self.seen_since))
     }
@@ -163,40 +164,40 @@ impl TrackedSession {
         self.activity_record.touch(Activity { at, source });
     }
 
-    /// A client used it, by a request or a tunnel.
+    /// Records the client that uses it, by a request or a tunnel.
     pub fn called_by(&self, caller: &Caller) {
         *self.caller.lock() = Some(caller.clone());
     }
 
-    /// The client that used it last on this replica, if one did.
+    /// The client that used it last on this replica, if any.
     #[must_use]
     pub fn caller(&self) -> Option<Caller> {
         self.caller.lock().clone()
     }
 
-    /// One of its tunnels has ended.
+    /// Records how one of its tunnels ended.
     pub fn closed_by(&self, closed: Closed) {
         *self.last_close.lock() = Some(Box::new(closed));
     }
 
-    /// How the last of its tunnels ended, where one has.
+    /// How the last of its tunnels ended, if one has.
     #[must_use]
     pub fn last_close(&self) -> Option<Closed> {
         self.last_close.lock().as_deref().cloned()
     }
 
-    /// How it ended, where it has.
+    /// The record of its end, if it has ended.
     #[must_use]
     pub fn ended(&self) -> Option<&Ended> {
         self.ended.get().map(Box::as_ref)
     }
 
-    /// Resolves when the session is cut; at once where it has been.
+    /// Resolves when the session is cut, or at once if it already was.
     pub fn cut(&self) -> WaitForCancellationFutureOwned {
         self.cut.clone().cancelled_owned()
     }
 
-    /// One more connection, or one less.
+    /// Counts one more connection.
     pub(super) fn attach(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
@@ -205,7 +206,7 @@ impl TrackedSession {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// How many connections it has on this replica: tunnels, and requests on their way.
+    /// The number of its connections on this replica: tunnels and requests in progress.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

@@ -1,17 +1,17 @@
-//! Activity: what refreshes a session, and which of it counts.
+//! Sources of activity, and which of them count.
 
 use std::fmt;
 
 /// Where an activity came from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Source {
-    /// A request began or ended, or its answer is still awaited.
+    /// A request began or ended, or its response is still awaited.
     Request = 0,
     /// Body bytes moved.
     Transfer = 1,
     /// The client sent a data frame. Ping frames never count as activity.
     ClientFrame = 2,
-    /// A data frame came from the app.
+    /// The app sent a data frame.
     ServerFrame = 3,
     /// The client answered a ping.
     ClientPong = 4,
@@ -76,12 +76,12 @@ pub struct ActivitySources {
     pub requests: bool,
     /// Bytes of a request's body.
     pub uploads: bool,
-    /// Bytes of an answer's body.
+    /// Bytes of a response's body.
     pub downloads: bool,
 }
 
 impl ActivitySources {
-    /// `profile = "tab"`: an open tab whose browser answers pings keeps the session.
+    /// `profile = "tab"`: an open tab keeps the session active, as long as its browser answers pings.
     pub const TAB: Self = Self {
         client_frames: true,
         server_frames: true,
@@ -90,7 +90,7 @@ impl ActivitySources {
         uploads: true,
         downloads: true,
     };
-    /// `profile = "person"`: only what a person at the keyboard causes.
+    /// `profile = "person"`: only activity that a person causes.
     pub const PERSON: Self = Self { server_frames: false, client_pongs: false, downloads: false, ..Self::TAB };
 }
 

@@ -1,4 +1,4 @@
-//! What may be shown of a session, and its key in the store.
+//! The session id: shown to people, and the key in the store.
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
@@ -13,10 +13,10 @@ pub struct SessionIds {
 }
 
 impl SessionIds {
-    /// Ids by HMAC-SHA-256 with this secret. All replicas need the same one, and with another all sessions are new.
+    /// Ids by HMAC-SHA-256 with this secret. All replicas need the same secret. A new secret makes all sessions new.
     #[must_use]
     pub fn keyed(secret: &[u8]) -> Self {
-        // A key of any length is taken (RFC 2104 §2).
+        // HMAC accepts keys of any length (RFC 2104 §2).
         Self { keyed: Hmac::new_from_slice(secret).ok().map(Arc::new) }
     }
 
@@ -40,11 +40,11 @@ impl fmt::Debug for SessionIds {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId([u8; 16]);
 
-/// How many hexadecimal digits a session id has.
+/// The number of hexadecimal digits of a session id.
 pub const ID_DIGITS: usize = 32;
-/// How many digits are enough to be shown a session, where no other id begins with them.
+/// The number of digits that are enough to show a session, if no other id begins with them.
 pub const SHOWN_DIGITS: usize = 4;
-/// How many are enough to change one.
+/// The number of digits that are enough to change a session.
 pub const CERTAIN_DIGITS: usize = 8;
 
 impl SessionId {
@@ -62,12 +62,12 @@ impl SessionId {
         Self(id)
     }
 
-    /// The session id with these bytes, as a store keeps it.
+    /// The session id with these bytes, read from a store.
     pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes, for a store to keep.
+    /// Its bytes, to be written to a store.
     pub(crate) fn to_bytes(self) -> [u8; 16] {
         self.0
     }
@@ -99,13 +99,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_the_first_half_of_sha_256() {
+    fn a_session_id_is_the_first_half_of_sha_256() {
         // echo -n abc | sha256sum | head -c 32
         assert_eq!(SessionId::of_token(b"abc").to_string(), "ba7816bf8f01cfea414140de5dae2223");
     }
 
     #[test]
-    fn a_secret_makes_other_ids() {
+    fn a_secret_changes_the_ids() {
         // echo -n abc | openssl dgst -sha256 -hmac 'between us' | cut -c1-32
         let ids = SessionIds::keyed(b"between us");
         assert_eq!(ids.of_token(b"abc").to_string(), "f314fe2d04f3b6fcdd68dc0fb9206185");
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_read_as_it_is_shown() {
+    fn a_session_id_is_parsed_from_its_hex_digits() {
         let id = SessionId::of_token(b"abc");
         assert_eq!(SessionId::from_hex(&id.to_string()), Some(id));
         for text in ["", "ba7816bf", "+a7816bf8f01cfea414140de5dae2223", "ga7816bf8f01cfea414140de5dae2223"] {

@@ -4,18 +4,18 @@ use super::Source;
 use crate::clock::Moment;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// An activity: when, and what it was.
+/// An activity: its time and source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Activity {
-    /// When.
+    /// When it was seen.
     pub at: Moment,
-    /// What it was.
+    /// Its source.
     pub source: Source,
 }
 
 impl Activity {
-    /// The moment stands in the upper bits, so that the greater word is the later activity. No word is 0, which stands for
-    /// no activity at all.
+    /// The moment is in the upper bits, so that the greater word is the later activity. 0 means no activity: the source
+    /// is stored plus 1.
     fn to_word(self) -> u64 {
         self.at.0 << 8 | (self.source as u64 + 1)
     }
@@ -33,12 +33,12 @@ pub struct LastActivity {
     last: [AtomicU64; Source::ALL.len()],
     /// The last acknowledged activity, as a word.
     acknowledged: AtomicU64,
-    /// Requests whose answer has not begun. While there are any, the session is active.
+    /// The number of requests whose response has not begun. While it is not 0, the session is active.
     awaited: AtomicU32,
 }
 
 impl LastActivity {
-    /// Begins with `activity`, which the store already knows.
+    /// Starts with `activity`, which the store already knows.
     #[must_use]
     pub fn new(activity: Activity) -> Self {
         let activity_record = Self {
@@ -50,16 +50,17 @@ impl LastActivity {
         activity_record
     }
 
-    /// Records activity. Merges by maximum: the last activity never moves back, whatever the order of the callers. One
-    /// atomic operation, since every frame of a tunnel passes here.
+    /// Records activity. Merges by maximum: the last activity never moves back, in any order of calls. This is one
+    /// atomic operation, because every frame of a tunnel calls it.
     pub fn touch(&self, activity: Activity) {
         self.last[activity.source as usize].fetch_max(activity.to_word(), Ordering::AcqRel);
     }
 
-    /// The last activity. The words are read one after the other, and none of them ever moves back: so neither does this.
+    /// The last activity. The words are read one after the other. None of them moves back, so the result does not
+    /// either.
     #[must_use]
     pub fn last(&self) -> Activity {
-        // There always is one: the first.
+        // There always is one: `new` records the first.
         Activity::from_word(self.last_word()).unwrap_or(Activity { at: Moment(0), source: Source::Accepted })
     }
 
@@ -79,7 +80,7 @@ impl LastActivity {
         Activity::from_word(last).filter(|_| last > self.acknowledged.load(Ordering::Acquire))
     }
 
-    /// The store has lost what it knew.
+    /// The store has lost the session: its last activity must be reported again.
     pub fn mark_unsynced(&self) {
         self.acknowledged.store(0, Ordering::Release);
     }
@@ -89,17 +90,17 @@ impl LastActivity {
         self.acknowledged.fetch_max(activity.to_word(), Ordering::AcqRel);
     }
 
-    /// A request has been forwarded and its answer has not begun.
-    pub fn await_answer(&self) {
+    /// A request has been forwarded, and its response has not begun.
+    pub fn await_response(&self) {
         self.awaited.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// The answer has begun, or never will.
-    pub fn answered(&self) {
+    /// The response has begun, or never will.
+    pub fn response_begun(&self) {
         self.awaited.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Whether an answer is awaited.
+    /// Whether a response is awaited.
     #[must_use]
     pub fn is_awaiting(&self) -> bool {
         self.awaited.load(Ordering::Acquire) > 0
@@ -129,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_last_of_each_source_and_of_all_is_the_maximum_in_any_order(
+        fn last_activity_is_the_maximum_in_any_order(
             seen in proptest::collection::vec((1u64..1 << 50, 0..Source::ALL.len()), 1..40),
         ) {
             let begun = activity(0, Source::Accepted);

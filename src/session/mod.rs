@@ -1,4 +1,4 @@
-//! Sessions: the pure rule, and what is known of each of them. No I/O here: `now` is an argument.
+//! Sessions: ids, activity, and the rule that decides when one expires. There is no I/O here: `now` is an argument.
 
 mod activity;
 mod id;

@@ -1,22 +1,22 @@
-//! The mode: how much is done about a session that is over.
+//! The mode: what is done about expired sessions.
 
 use std::fmt;
 
-/// What is done about a session that is over. In order of strictness, the least strict first: where several switches
-/// stand differently, the least of them is in force.
+/// What is done about an expired session. The modes are ordered by strictness, least strict first: if several switches
+/// differ, the least strict is in force.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 #[repr(u8)]
 pub enum Mode {
-    /// Everything passes through: no token is looked for, and no idle time counts.
+    /// Everything is passed through: no token is looked for, and no idle time counts.
     Off,
     /// Decisions are made and recorded, but nothing is cut or refused.
     Observe,
-    /// It is cut, and its token refused.
+    /// Expired sessions are cut, and their tokens refused.
     Enforce,
 }
 
 impl Mode {
-    /// All of them, the least strict first.
+    /// All modes, the least strict first.
     pub const ALL: [Self; 3] = [Self::Off, Self::Observe, Self::Enforce];
 
     /// The mode with this name.
@@ -25,7 +25,7 @@ impl Mode {
         Self::ALL.into_iter().find(|mode| mode.name() == name)
     }
 
-    /// The name, as it is written everywhere.
+    /// The name in the configuration, logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The rule: when a session is over.
+//! The rule: when a session expires.
 
 use std::fmt;
 
@@ -8,22 +8,22 @@ pub type EpochSeconds = u64;
 /// `[idle]`: how long a session may last, in whole seconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// `timeout`: the limit; a session is over when it has been idle for more than this many seconds. At least 1.
+    /// `timeout`: a session expires when it has been idle for more than this many seconds. At least 1.
     pub timeout: u64,
-    /// `lifetime`: the absolute limit since the session began.
+    /// `lifetime`: a session expires when it began more than this many seconds ago. `None` for no limit.
     pub lifetime: Option<u64>,
-    /// `retention`: how long an ended session is remembered. Longer than the app would accept its token.
+    /// `retention`: how long an ended session is remembered. Must be longer than the app would accept its token.
     pub retention: u64,
 }
 
-/// The start of idle time, where that is not the last activity: the start of unbroken counting, if later. `at` is the
-/// second asked about; counting that started after it does not matter.
+/// The start of unbroken counting, if idle time at the second `at` counts from there: that is, if it is later than the
+/// last activity, and not later than `at`.
 #[must_use]
 pub fn counts_from(counting: EpochSeconds, last_activity: EpochSeconds, at: EpochSeconds) -> Option<EpochSeconds> {
     (last_activity < counting && counting <= at).then_some(counting)
 }
 
-/// For how many seconds a session had been idle at the second `at`. The one arithmetic of all that is shown.
+/// The idle time of a session, in seconds, at the second `at`. Everything that shows an idle time uses this function.
 #[must_use]
 pub fn idle_at(at: EpochSeconds, last_activity: EpochSeconds, counting: Option<EpochSeconds>) -> u64 {
     at.saturating_sub(last_activity.max(counting.unwrap_or_default()))
@@ -32,18 +32,18 @@ pub fn idle_at(at: EpochSeconds, last_activity: EpochSeconds, counting: Option<E
 /// Why a session ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
-    /// Idle for more than the limit.
+    /// It was idle for longer than the idle timeout.
     Idle,
-    /// Older than the lifetime.
+    /// It was older than the max lifetime.
     Lifetime,
-    /// Its user logged out.
+    /// The user logged out.
     Logout,
     /// An operator ended it.
     Operator,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [Self; 4] = [Self::Idle, Self::Lifetime, Self::Logout, Self::Operator];
 
     /// The reason with this name.
@@ -62,7 +62,7 @@ impl Reason {
         }
     }
 
-    /// Whether a person ended it, and not the rule. Such an end holds even in a mode that only observes.
+    /// Whether a person ended the session, and not the rule. Such an end holds in `observe` too.
     #[must_use]
     pub fn is_by_hand(self) -> bool {
         matches!(self, Self::Logout | Self::Operator)
@@ -78,20 +78,20 @@ impl fmt::Display for Reason {
 /// The rule's verdict on a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// Not over; can be over from `due` on, if nothing happens until then.
+    /// It has not expired. Without more activity it expires at `due`.
     Live {
-        /// The first second in which the answer can be another one.
+        /// The first second in which it can have expired.
         due: EpochSeconds,
     },
-    /// Over, for this reason.
+    /// It has expired, for this reason.
     Over(Reason),
 }
 
 impl Limits {
-    /// Judges a session: over when `now - last_activity > timeout`, or `now - created > lifetime`.
+    /// Judges a session: it has expired when `now - last_activity > timeout` or `now - created > lifetime`.
     ///
-    /// Stamps were floored to the second once and `now` is floored too, so a session is never over before more than
-    /// `timeout` seconds really passed: the floor of a difference of floors can only be late, by less than a second.
+    /// Stamps and `now` are both floored to the second. So a session never expires before more than `timeout` seconds
+    /// have really passed: the difference can only be late, by less than a second.
     #[must_use]
     pub fn judge(&self, created: EpochSeconds, last_activity: EpochSeconds, now: EpochSeconds) -> Verdict {
         if now.saturating_sub(last_activity) > self.timeout {
@@ -103,8 +103,8 @@ impl Limits {
         }
     }
 
-    /// The first second in which a session is over if nothing happens until then, and for what reason. Over is more than
-    /// the limit, not the limit.
+    /// The first second in which a session has expired without more activity, and the reason. It expires one second
+    /// after the limit, not at it.
     #[must_use]
     pub fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
         let after = |since: EpochSeconds, most: u64| since.saturating_add(most).saturating_add(1);
@@ -123,13 +123,13 @@ mod tests {
     const HOUR: Limits = Limits { timeout: 3600, lifetime: None, retention: 172_800 };
 
     #[test]
-    fn over_is_more_than_the_limit_not_the_limit() {
+    fn a_session_expires_after_the_timeout_not_at_it() {
         assert_eq!(HOUR.judge(0, 1000, 4600), Verdict::Live { due: 4601 });
         assert_eq!(HOUR.judge(0, 1000, 4601), Verdict::Over(Reason::Idle));
     }
 
     #[test]
-    fn a_stamp_in_the_future_is_no_idleness() {
+    fn a_last_activity_in_the_future_is_no_idle_time() {
         assert_eq!(HOUR.judge(0, 5000, 1000), Verdict::Live { due: 8601 });
     }
 

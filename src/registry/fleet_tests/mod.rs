@@ -1,5 +1,6 @@
-//! Several registries over one store, by simulated time: random activity and logouts, while replicas are suspended, cut off
-//! or killed, and the store is slow, out, or forgets all. Each replica has a clock of its own, and every message takes its time.
+//! Several registries share one store in simulated time: random activity and logouts, while replicas are suspended, cut
+//! off or killed, and the store is slow, out, or loses its data. Each replica has its own clock, and every message is
+//! delayed.
 
 mod replica;
 mod store;
@@ -19,10 +20,10 @@ use witness::EPOCH;
 
 const GRACE: u64 = 30_000;
 
-/// How often it is looked whether a session lives for too long, in milliseconds.
-const LOOKED_EVERY: u64 = 250;
+/// The interval between two checks for sessions that live too long, in milliseconds.
+const CHECK_INTERVAL: u64 = 250;
 
-/// How long after a trouble all that it held up is done, in milliseconds.
+/// How long after a fault all delayed work is done, in milliseconds.
 const SETTLED_AFTER: u64 = 3_500;
 
 struct Fleet {
@@ -31,9 +32,9 @@ struct Fleet {
     born: usize,
     /// How often each user has logged in.
     logins: [usize; 3],
-    /// Since when nothing has been wrong with any replica, nor with the store.
+    /// Since when no replica has had a fault, nor the store.
     calm_since: u64,
-    /// And since when all of them have reported in time as well.
+    /// Since when all replicas have also reported in time.
     well_since: u64,
 }
 
@@ -43,7 +44,7 @@ impl Fleet {
         let shared = Arc::new(Mutex::new(Shared::new(limits, seed, distance)));
         let replicas = (0..3).map(|number| Replica::start(&shared, number)).collect();
         let mut fleet = Self { shared, replicas, born: 3, logins: [0; 3], calm_since: 0, well_since: 0 };
-        // A replica that has never reached the store is not waited for, like one that has been struck off.
+        // The store does not wait for a replica that has never reached it. So let all of them report once.
         fleet.pass(4 * distance).await;
         fleet
     }
@@ -51,17 +52,17 @@ impl Fleet {
     async fn pass(&mut self, milliseconds: u64) {
         let mut left = milliseconds;
         while left > 0 {
-            let step = left.min(LOOKED_EVERY);
+            let step = left.min(CHECK_INTERVAL);
             sleep(Duration::from_millis(step)).await;
             left -= step;
-            self.look();
+            self.check();
         }
     }
 
-    async fn happens(&mut self, event: Event) {
+    async fn apply(&mut self, event: Event) {
         match event {
             Event::Pass(milliseconds) => self.pass(milliseconds).await,
-            Event::ActivitySources(number, who) => {
+            Event::Activity(number, who) => {
                 let id = self.session_of(who);
                 self.replicas[number].activity(id);
             }
@@ -81,23 +82,23 @@ impl Fleet {
                 self.replicas[number] = Replica::start(&self.shared, self.born);
                 self.born += 1;
             }
-            Event::Mend(number) => self.mend(number),
+            Event::Repair(number) => self.repair(number),
             Event::StoreIsDown => self.shared.lock().is_down = true,
             Event::StoreIsSlow => self.shared.lock().is_slow = true,
-            // A second outage before the first one is made up for, plus a lost response, is more than the store can
-            // tell apart.
+            // The store cannot tell two losses apart if the second comes before the resync of the first, and a response
+            // is lost as well.
             Event::StoreForgets => {
                 let mut shared = self.shared.lock();
                 if shared.now() - self.calm_since.max(self.well_since) > SETTLED_AFTER {
                     shared.forget();
                 }
             }
-            Event::StoreIsBack => self.mend_store(),
+            Event::StoreIsBack => self.repair_store(),
         }
-        self.look();
+        self.check();
     }
 
-    /// The session of a user. Whose session is dead logs in again, mostly.
+    /// The session of a user. A user whose session ended more than 2 s ago logs in again.
     fn session_of(&mut self, who: usize) -> SessionId {
         let of = |logins: usize| SessionId::of_token(format!("{who}, login {logins}").as_bytes());
         let shared = self.shared.lock();
@@ -108,22 +109,22 @@ impl Fleet {
         of(self.logins[who])
     }
 
-    fn mend(&self, number: usize) {
+    fn repair(&self, number: usize) {
         let replica = &self.replicas[number];
         replica.cut_off.store(false, Ordering::Release);
         replica.thaw();
-        // The subscription is made again.
-        self.shared.lock().say(&Notification::Gap);
+        // The replica subscribes again.
+        self.shared.lock().notify(&Notification::Gap);
     }
 
-    fn mend_store(&self) {
+    fn repair_store(&self) {
         let mut shared = self.shared.lock();
         (shared.is_down, shared.is_slow) = (false, false);
-        shared.say(&Notification::Gap);
+        shared.notify(&Notification::Gap);
     }
 
-    /// Looks whether any session lives for too long, here or there.
-    fn look(&mut self) {
+    /// Checks that no session lives too long on any replica.
+    fn check(&mut self) {
         let mut shared = self.shared.lock();
         let now = shared.now();
         if shared.is_down || shared.is_slow || !self.replicas.iter().all(Replica::is_well) {
@@ -138,11 +139,11 @@ impl Fleet {
         let settled = |since: u64| now - since > SETTLED_AFTER;
         let (calm, well) = (settled(self.calm_since), settled(self.calm_since.max(self.well_since)));
         let limit = shared.limits.timeout * 1000;
-        // A few messages more where they take long.
+        // Some more messages are needed, and each takes up to `distance`.
         let late = limit + 1_500 + 6 * shared.distance;
         let all: Vec<_> = shared.witness.all().collect();
         for (id, seen) in all {
-            // A message counts from its arrival.
+            // Activity that arrives late may count from its arrival.
             let arrived = shared.records.get(&id).map_or(0, |record| record.last_activity.max(shared.counting));
             let arrived = (arrived * 1000).saturating_sub(EPOCH);
             let last = seen.max(arrived);
@@ -152,10 +153,10 @@ impl Fleet {
             };
             let Some(replica) = self.replicas.iter().find(live) else { continue };
             let lives = |what: String| format!("{what} lives on replica {}", replica.number);
-            // What only a killed replica knew has no connection left; it is judged when it is looked up.
+            // A session that only a killed replica knew has no connection left. It is judged at its next lookup.
             let objection = match shared.witness.ends.get(&id) {
-                // The end may arrive while the session begins here, after the store forgot it: the next report finds
-                // it.
+                // The end may arrive while the session begins here, after the store lost it: the next report finds
+                // the end.
                 Some(ended) if calm && now - ended > 1_000 + 2 * shared.distance => {
                     Some(lives(format!("dead for {} ms, it", now - ended)))
                 }
@@ -174,21 +175,21 @@ impl Fleet {
         if well && let Some((_, replica)) = unsynced {
             shared.witness.object(format!("replica {replica} knows of an end, and the store does not"));
         }
-        shared.witness.is_content();
+        shared.witness.assert_no_objections();
     }
 }
 
 #[derive(Clone, Debug)]
 enum Event {
     Pass(u64),
-    ActivitySources(usize, usize),
+    Activity(usize, usize),
     /// The second frame may come while the first is being reported.
     Twice(usize, usize, u64),
     Logout(usize, usize),
     CutOff(usize),
     Freeze(usize),
     Kill(usize),
-    Mend(usize),
+    Repair(usize),
     StoreIsDown,
     StoreIsSlow,
     StoreForgets,
@@ -200,14 +201,14 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         30 => (0u64..4_000).prop_map(Event::Pass),
         10 => (0u64..100).prop_map(Event::Pass),
-        30 => (replica.clone(), who.clone()).prop_map(|(replica, who)| Event::ActivitySources(replica, who)),
+        30 => (replica.clone(), who.clone()).prop_map(|(replica, who)| Event::Activity(replica, who)),
         20 => (replica.clone(), who.clone(), 0u64..1_000).prop_map(|(replica, who, pause)| Event::Twice(replica, who, pause)),
         1 => (replica.clone(), who).prop_map(|(replica, who)| Event::Logout(replica, who)),
         2 => replica.clone().prop_map(Event::CutOff),
         2 => replica.clone().prop_map(Event::Freeze),
         1 => replica.clone().prop_map(Event::Kill),
-        // As much that mends as that breaks.
-        8 => replica.prop_map(Event::Mend),
+        // As many repairs as faults.
+        8 => replica.prop_map(Event::Repair),
         1 => Just(Event::StoreIsDown),
         1 => Just(Event::StoreIsSlow),
         2 => Just(Event::StoreForgets),
@@ -215,66 +216,59 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// All that happens to one fleet, and what must come of it.
-fn live_through(timeout: u64, seed: u64, distance: u64, events: impl IntoIterator<Item = Event>) {
+/// Applies the events to a fleet, then repairs everything and checks that all sessions end.
+fn run_fleet(timeout: u64, seed: u64, distance: u64, events: impl IntoIterator<Item = Event>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut fleet = Fleet::start(timeout, seed, distance).await;
         for event in events {
-            fleet.happens(event).await;
+            fleet.apply(event).await;
         }
-        // In the end all works again, and every session left over is cut.
+        // Everything is repaired, and every remaining session must be cut.
         for number in 0..3 {
-            fleet.mend(number);
+            fleet.repair(number);
         }
-        fleet.mend_store();
+        fleet.repair_store();
         fleet.pass(GRACE + timeout * 1000 + 4_000).await;
         let settled = fleet.shared.lock().now() - fleet.well_since > SETTLED_AFTER;
-        assert!(settled, "not all is well in the end");
+        assert!(settled, "the fleet has not settled at the end");
         let all: Vec<_> = fleet.shared.lock().witness.all().map(|(id, _)| id).collect();
         for id in all {
             for replica in &fleet.replicas {
                 assert!(!replica.is_live(id).await, "alive on replica {}", replica.number);
             }
         }
-        fleet.look();
+        fleet.check();
     });
 }
 
 proptest! {
     #[test]
-    fn a_fleet_cuts_never_early_soon_after_once_and_for_good(
+    fn a_fleet_ends_each_session_once_and_in_time(
         timeout in 1u64..8,
         seed in any::<u64>(),
         distance in prop_oneof![Just(3u64), Just(60), Just(240)],
         events in proptest::collection::vec(event(), 1..120),
     ) {
-        live_through(timeout, seed, distance, events);
+        run_fleet(timeout, seed, distance, events);
     }
 }
 
 /// Activity before a logout during an outage is covered by the replica's report, though the end itself is reported
 /// later.
 #[test]
-fn a_logout_in_an_outage_is_no_reason_to_lose_what_went_before() {
-    use Event::{ActivitySources, CutOff, Kill, Logout, Mend, Pass, StoreForgets, StoreIsBack, StoreIsDown, Twice};
-    let before = [Pass(87), Pass(3482), Pass(1156), Pass(3844), Pass(2074), StoreForgets, ActivitySources(0, 0)];
+fn activity_before_a_logout_in_an_outage_is_not_lost() {
+    use Event::{Activity, CutOff, Kill, Logout, Pass, Repair, StoreForgets, StoreIsBack, StoreIsDown, Twice};
+    let before = [Pass(87), Pass(3482), Pass(1156), Pass(3844), Pass(2074), StoreForgets, Activity(0, 0)];
     let meanwhile = [Twice(0, 2, 64), CutOff(2), Pass(2576), Kill(2), Twice(0, 0, 748), Twice(1, 2, 557), Pass(1251)];
-    let forgotten = [Pass(3227), Twice(0, 0, 302), StoreForgets, Twice(0, 0, 997), Mend(0), Twice(0, 0, 69), Pass(48)];
-    let outage = [
-        StoreIsDown,
-        ActivitySources(2, 0),
-        ActivitySources(1, 1),
-        Kill(0),
-        Twice(0, 1, 822),
-        Pass(2737),
-        Twice(1, 0, 160),
-    ];
+    let forgotten =
+        [Pass(3227), Twice(0, 0, 302), StoreForgets, Twice(0, 0, 997), Repair(0), Twice(0, 0, 69), Pass(48)];
+    let outage = [StoreIsDown, Activity(2, 0), Activity(1, 1), Kill(0), Twice(0, 1, 822), Pass(2737), Twice(1, 0, 160)];
     let logout =
         [Twice(1, 0, 650), Pass(3473), Twice(0, 1, 674), Pass(3385), Twice(1, 2, 534), Pass(1470), Logout(0, 1)];
     let back = [Pass(3121), Twice(0, 0, 769), StoreIsBack, Pass(0)];
     let all = [&before[..], &meanwhile, &forgotten, &outage, &logout, &back].concat();
-    live_through(5, 16_160_512_467_995_531_575, 240, all);
+    run_fleet(5, 16_160_512_467_995_531_575, 240, all);
 }
 
 #[test]
@@ -289,13 +283,13 @@ fn a_missed_end_is_found_within_a_minute() {
         sleep(Duration::from_secs(2)).await;
         let lives = |replica: &Replica| replica.registry.known(id).unwrap().ended().is_none();
         assert!(fleet.replicas.iter().all(lives));
-        // The message is lost, and nothing else goes wrong.
+        // Only the notification is lost.
         fleet.shared.lock().is_mute = true;
         fleet.replicas[0].log_out(id);
         sleep(Duration::from_secs(40)).await;
         assert_eq!(fleet.replicas.iter().map(lives).collect::<Vec<_>>(), [false, true, true]);
         sleep(Duration::from_secs(20)).await;
-        assert!(!fleet.replicas.iter().any(lives), "it lives though it was looked for");
+        assert!(!fleet.replicas.iter().any(lives), "the recheck did not find the end");
     });
 }
 
@@ -304,7 +298,8 @@ fn activity_during_a_report_is_reported_too() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         let mut fleet = Fleet::start(3_600, 1, 240).await;
-        // Two frames of each, a second apart, at every phase of it: those of some come before and after a report was sent.
+        // Two frames per session, a second apart, at every phase of the second: for some sessions a report is sent
+        // between the two.
         for _ in 0..2 {
             for who in 0..25 {
                 fleet.replicas[0].activity(SessionId::of_token(&[who]));

@@ -1,6 +1,6 @@
-//! One replica of the simulated fleet: a registry with its own clock, which can be stopped, cut off and killed.
+//! A replica of the simulated fleet: a registry with its own clock. It can be frozen, cut off and killed.
 
-use super::store::{Shared, Way};
+use super::store::{Shared, StoreLink};
 use crate::clock::Clock;
 use crate::registry::{Registry, Resolved};
 use crate::session::{SessionId, Source};
@@ -18,11 +18,11 @@ pub(super) struct Replica {
     pub(super) registry: Arc<Registry>,
     pub(super) cut_off: Arc<AtomicBool>,
     pace: Arc<Pace>,
-    /// Killed with it.
+    /// Aborted when the replica is killed.
     tasks: JoinSet<()>,
 }
 
-/// Lets the work of a replica go on, or not; and moves its clock, which began at a time of its own.
+/// Runs or freezes the work of a replica, and advances its clock, which has an offset of its own.
 struct Pace {
     shared: Arc<Mutex<Shared>>,
     offset: u64,
@@ -53,18 +53,18 @@ impl Replica {
         let time = Arc::new(AtomicU64::new(shared.lock().now() + offset));
         let cut_off = Arc::new(AtomicBool::new(false));
         let clock = Clock::simulated(Arc::clone(&time));
-        let way = Way::new(shared, number, &time, offset, &cut_off);
-        let registry = Arc::new(Registry::new(Box::new(way), clock, limits, 100));
+        let link = StoreLink::new(shared, number, &time, offset, &cut_off);
+        let registry = Arc::new(Registry::new(Box::new(link), clock, limits, 100));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };
-        replica.goes_on(|registry| async move { registry.keep(&CancellationToken::new()).await });
-        replica.goes_on(|registry| async move { match registry.listen().await {} });
+        replica.spawn(|registry| async move { registry.keep(&CancellationToken::new()).await });
+        replica.spawn(|registry| async move { match registry.listen().await {} });
         replica
     }
 
-    /// Does `work` at the pace of this replica.
-    fn goes_on<F: Future<Output = ()> + Send>(&mut self, work: impl FnOnce(Arc<Registry>) -> F + Send + 'static) {
+    /// Spawns `work`, which stands still while the replica is frozen.
+    fn spawn<F: Future<Output = ()> + Send>(&mut self, work: impl FnOnce(Arc<Registry>) -> F + Send + 'static) {
         let (pace, registry) = (Arc::clone(&self.pace), Arc::clone(&self.registry));
         self.tasks.spawn(async move { pace.keep(work(registry)).await });
     }
@@ -78,7 +78,7 @@ impl Replica {
         self.pace.waiting.lock().drain(..).for_each(Waker::wake);
     }
 
-    /// Whether nothing is wrong with it.
+    /// Whether it is neither frozen nor cut off.
     pub(super) fn is_well(&self) -> bool {
         !self.pace.frozen.load(Ordering::Acquire) && !self.cut_off.load(Ordering::Acquire)
     }
@@ -86,7 +86,7 @@ impl Replica {
     /// A request with this token, or a frame of its tunnel.
     pub(super) fn activity(&mut self, id: SessionId) {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
-        self.goes_on(move |registry| async move {
+        self.spawn(move |registry| async move {
             let standing = match registry.resolve(id).await {
                 Resolved::Unknown => registry.accept(id, None).await,
                 standing => standing,
@@ -106,10 +106,10 @@ impl Replica {
         });
     }
 
-    /// The user logs out here.
+    /// The user logs out on this replica.
     pub(super) fn log_out(&mut self, id: SessionId) {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
-        self.goes_on(move |registry| async move {
+        self.spawn(move |registry| async move {
             if let Resolved::Live(session) = registry.resolve(id).await {
                 registry.end(&session, crate::session::Reason::Logout).await;
                 pace.shared.lock().witness.saw_dead(id, number);

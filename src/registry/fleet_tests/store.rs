@@ -1,5 +1,5 @@
-//! The plainest store that keeps the rule of the watermark, and each replica's way to it: messages take their time,
-//! and may be lost, or their answers.
+//! The simplest store that follows the watermark rule, and each replica's link to it: messages and responses are
+//! delayed, and may be lost.
 
 use super::GRACE;
 use super::witness::{EPOCH, Witness};
@@ -15,18 +15,18 @@ use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, sleep, timeout};
 
-/// How long an answer is waited for.
+/// How long a replica waits for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How many milliseconds a message to a slow store may take: longer than the caller waits.
+/// The maximum delay of a message to a slow store, in milliseconds. Both directions together can exceed the timeout.
 const SLOW: u64 = 700;
 
-/// What all replicas share.
+/// The state that all replicas share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Limits,
     seed: u64,
-    /// How many milliseconds a message normally may take.
+    /// The normal maximum delay of a message, in milliseconds.
     pub(super) distance: u64,
     begun: Instant,
     pub(super) records: HashMap<SessionId, Ended>,
@@ -36,9 +36,9 @@ pub(super) struct Shared {
     pub(super) marks: BTreeMap<usize, u64>,
     /// No replica reaches the store.
     pub(super) is_down: bool,
-    /// It takes its time, and the answers of many seem to be none.
+    /// The store is slow, and many of its responses come too late.
     pub(super) is_slow: bool,
-    /// Notifications to this replica are dropped.
+    /// All notifications are dropped.
     pub(super) is_mute: bool,
     subscribers: BTreeMap<usize, Subscriber>,
     pub(super) witness: Witness,
@@ -51,7 +51,7 @@ struct Subscriber {
     cut_off: Arc<AtomicBool>,
 }
 
-/// The answer to a flush.
+/// The response to a flush.
 struct Report {
     flushed: Flushed,
     mark: u64,
@@ -86,7 +86,7 @@ impl Shared {
         EPOCH + self.now()
     }
 
-    /// How long a message takes: random, and the same in every run of the same seed.
+    /// The delay of a message: random, but the same in every run with the same seed.
     fn delay(&self, of: impl Hash) -> Duration {
         let mut hasher = DefaultHasher::new();
         (self.seed, self.now(), of).hash(&mut hasher);
@@ -127,7 +127,7 @@ impl Shared {
         self.known(touch.id)
     }
 
-    /// Takes a replica's report and its mark. The replica knows that `confirmed` was its last confirmed mark.
+    /// Accepts a replica's report and its mark. `confirmed` is the last mark that the store confirmed to the replica.
     fn flush(&mut self, number: usize, touches: &[Touch], synced_to: u64, confirmed: u64) -> Report {
         let known: Vec<_> = touches.iter().map(|touch| (touch.id, self.update(*touch))).collect();
         let ended = known.into_iter().filter_map(|(id, known)| match known {
@@ -157,7 +157,7 @@ impl Shared {
         let over = |at: u64| at.saturating_sub(idle_since) > self.limits.timeout;
         if record.ended == 0 && over(self.epoch() / 1000) && over(watermark) {
             let now = self.now();
-            self.witness.judge_the_cut(touch.id, &record, now, self.limits.timeout, &self.marks);
+            self.witness.check_cut(touch.id, &record, now, self.limits.timeout, &self.marks);
             return self.end(touch.id, Reason::Idle, watermark);
         }
         self.known(touch.id)
@@ -168,12 +168,12 @@ impl Shared {
         if let Some(record) = self.records.get_mut(&id).filter(|record| record.ended == 0) {
             (record.ended, record.reason, record.watermark) = ((EPOCH + now) / 1000, reason, watermark);
             self.witness.saw_end(id, now);
-            self.say(&Notification::Ended(id));
+            self.notify(&Notification::Ended(id));
         }
         self.known(id)
     }
 
-    /// Forgets everything.
+    /// Loses all data.
     pub(super) fn forget(&mut self) {
         self.records.clear();
         self.marks.clear();
@@ -182,7 +182,7 @@ impl Shared {
     }
 
     /// Notifies every replica that can receive it.
-    pub(super) fn say(&self, what: &Notification) {
+    pub(super) fn notify(&self, what: &Notification) {
         for (number, subscriber) in &self.subscribers {
             let (delay, what, Subscriber { sender, cut_off }) = (self.delay(number), what.clone(), subscriber.clone());
             if self.is_down || self.is_mute || cut_off.load(Ordering::Acquire) {
@@ -197,14 +197,14 @@ impl Shared {
     }
 }
 
-/// One replica's way to what they share.
+/// One replica's link to the shared store.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct StoreLink {
     shared: Arc<Mutex<Shared>>,
     number: usize,
     offset: u64,
     cut_off: Arc<AtomicBool>,
-    /// Of the replica's clock.
+    /// The time of the replica's clock.
     time: Arc<AtomicU64>,
     watermark: AtomicU64,
     /// The mark that the replica knows the store has.
@@ -212,7 +212,7 @@ pub(super) struct Way {
     notifications: tokio::sync::Mutex<UnboundedReceiver<Notification>>,
 }
 
-impl Way {
+impl StoreLink {
     pub(super) fn new(
         shared: &Arc<Mutex<Shared>>,
         number: usize,
@@ -227,7 +227,7 @@ impl Way {
         Self { shared, number, time, offset, cut_off, watermark, confirmed, notifications: notifications.into() }
     }
 
-    /// Sends a message, which goes on by itself whatever becomes of the replica, and waits for its answer.
+    /// Sends a message and waits for its response. The message is delivered even if the replica is killed meanwhile.
     async fn ask<T: Send + 'static>(
         &self,
         about: impl Hash,
@@ -237,7 +237,7 @@ impl Way {
         let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
         let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, &about)));
         tokio::spawn(async move {
-            // A stopped server refuses at once; a replica that is cut off waits until its timeout.
+            // A stopped server refuses at once. A replica that is cut off waits until its timeout.
             let passes = async |takes| {
                 sleep(takes).await;
                 if cut_off.load(Ordering::Acquire) {
@@ -249,20 +249,20 @@ impl Way {
             if passes(there).await {
                 let answered = ask(&mut shared.lock());
                 if passes(back).await {
-                    // Too late for who waits no more.
+                    // The caller may have stopped waiting.
                     let _ = sender.send(answered);
                 }
             }
         });
         let lost = || StoreError::Unavailable("lost on the way".to_owned());
         let answered = timeout(RESPONSE_TIMEOUT, answer).await;
-        // A look-up goes on by itself, whatever the pace of who asked.
+        // A lookup runs in its own task, so the clock is advanced here as well.
         self.time.store(self.shared.lock().now() + self.offset, Ordering::Release);
         answered.map_err(|_| lost())?.map_err(|_| lost())
     }
 }
 
-impl Store for Way {
+impl Store for StoreLink {
     fn kind(&self) -> &'static str {
         "simulated"
     }

@@ -1,17 +1,17 @@
-//! Who sees all that really happens in the fleet, and objects to what must not.
+//! The witness sees everything that happens in the fleet, and records each violation as an objection.
 
 use crate::session::SessionId;
 use crate::store::Ended;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// When the simulation begins, in epoch milliseconds. All else here is milliseconds from then.
+/// When the simulation begins, in epoch milliseconds. All other times here are milliseconds since then.
 pub(super) const EPOCH: u64 = 1_792_890_000_123;
 
 #[derive(Debug, Default)]
 pub(super) struct Witness {
-    /// What each replica saw of a session, and when.
+    /// The activity of each session: when, and on which replica.
     activity: HashMap<SessionId, Vec<(u64, usize)>>,
-    /// When the store ended each.
+    /// When the store ended each session.
     pub(super) ends: HashMap<SessionId, u64>,
     /// The replicas that know of each session's end.
     dead: HashSet<(SessionId, usize)>,
@@ -34,7 +34,7 @@ impl Witness {
         self.dead.insert((id, replica));
     }
 
-    /// Whose activity was seen, and the last of it.
+    /// All sessions that had activity, and the time of the last one.
     pub(super) fn all(&self) -> impl Iterator<Item = (SessionId, u64)> {
         self.activity.iter().map(|(id, seen)| (*id, seen.iter().map(|(at, _)| *at).max().unwrap_or(0)))
     }
@@ -50,9 +50,9 @@ impl Witness {
         }
     }
 
-    /// A session is cut at `now`. All activity counts that was seen by the replicas in `marks`, which have not been
+    /// Checks the cut of a session at `now`. Only activity seen by the replicas in `marks` counts: the others have been
     /// struck off.
-    pub(super) fn judge_the_cut(
+    pub(super) fn check_cut(
         &mut self,
         id: SessionId,
         record: &Ended,
@@ -80,7 +80,7 @@ impl Witness {
         }
     }
 
-    pub(super) fn is_content(&self) {
+    pub(super) fn assert_no_objections(&self) {
         assert!(self.objections.is_empty(), "{:#?}", self.objections);
     }
 }
