@@ -75,7 +75,7 @@ impl Registry {
         let mut seen = self.fleet.lock();
         // If a notification came in between, the order of the two is unknown. Until the switch is read again, the less
         // strict value counts.
-        if seen.notified == notified || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
+        if seen.notified == notified || seen.latest.is_none_or(|latest| fleet.mode <= latest.mode) {
             seen.notified += 1;
             self.take_over(seen, fleet);
         }
@@ -106,7 +106,7 @@ impl Registry {
     /// Holds the lock until the value is in force: of two concurrent changes, the later one must win.
     fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
         let fleet = self.store.now().map_or(fleet, |now| fleet.at(now));
-        if seen.stands.replace(fleet) == Some(fleet) {
+        if seen.latest.replace(fleet) == Some(fleet) {
             return;
         }
         let until = fleet.until.map(|(second, then)| {
@@ -121,7 +121,7 @@ impl Registry {
     /// The store has no value for the fleet's switch: it was never set, or the store has lost it. The value seen last
     /// stays in force and is written back.
     pub(super) async fn miss_fleet(&self) {
-        let seen = self.fleet.lock().stands;
+        let seen = self.fleet.lock().latest;
         if let Some(fleet) = seen.map(|fleet| self.store.now().map_or(fleet, |now| fleet.at(now)))
             && let Err(error) = self.store.restore_fleet(fleet).await
         {
@@ -188,15 +188,15 @@ impl Registry {
     }
 
     /// Applies the current mode to a resolved token.
-    pub(super) fn under_mode(&self, id: SessionId, standing: Resolved) -> Resolved {
+    pub(super) fn under_mode(&self, id: SessionId, resolved: Resolved) -> Resolved {
         // Taken before the mode is read: if the mode changes in between, this token is cancelled.
-        let over = matches!(standing, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());
-        match (standing, self.mode(), over) {
+        let over = matches!(resolved, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());
+        match (resolved, self.mode(), over) {
             (_, Mode::Off, _) | (Resolved::Undecided, Mode::Observe, _) => Resolved::Unknown,
             (Resolved::Ended(ended), Mode::Observe, Some(over)) if !ended.reason.is_by_hand() => {
                 Resolved::Tolerated(Tolerated { id, ended, over })
             }
-            (standing, ..) => standing,
+            (resolved, ..) => resolved,
         }
     }
 }

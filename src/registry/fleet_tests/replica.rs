@@ -87,12 +87,12 @@ impl Replica {
     pub(super) fn activity(&mut self, id: SessionId) {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
         self.spawn(move |registry| async move {
-            let standing = match registry.resolve(id).await {
+            let resolved = match registry.resolve(id).await {
                 Resolved::Unknown => registry.accept(id, None).await,
-                standing => standing,
+                resolved => resolved,
             };
             let mut shared = pace.shared.lock();
-            match standing {
+            match resolved {
                 Resolved::Live(session) => {
                     let at = registry.clock().now();
                     session.touch(at, Source::ClientFrame);
