@@ -225,16 +225,16 @@ impl Registry {
         }
         self.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
-        let begun_there = self.store.begin(begun).await;
-        let known = begun_there.as_ref().copied().unwrap_or_else(|error| {
-            tracing::debug!(session = %id, %error, "session begins here; the store learns of it when it answers");
+        let from_store = self.store.begin(begun).await;
+        let known = from_store.as_ref().copied().unwrap_or_else(|error| {
+            tracing::debug!(session = %id, %error, "session begins here; reported to the store when it answers");
             Known::Live(Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() })
         });
-        let (resolved, news) = self.adopt(id, known);
-        if let (Resolved::Live(session), Err(_)) = (&resolved, begun_there) {
+        let (resolved, is_new) = self.adopt(id, known);
+        if let (Resolved::Live(session), Err(_)) = (&resolved, from_store) {
             session.activity_record().mark_unsynced();
         }
-        if let (Known::Live(live), true) = (known, news)
+        if let (Known::Live(live), true) = (known, is_new)
             && live.created_age < NEW_WITHIN
         {
             self.record_start(id, live.created_age, caller);
@@ -258,7 +258,7 @@ impl Registry {
         if let Ok(Known::Ended(ended)) = asked {
             return self.close(session, ended);
         }
-        tracing::debug!(session = %session.id(), ?asked, "session ends here; the store learns of it when it answers");
+        tracing::debug!(session = %session.id(), ?asked, "session ends here; reported to the store when it answers");
         session.set_end_unsynced(true);
         self.close(session, end_record());
     }
@@ -289,7 +289,7 @@ impl Registry {
         }
         let session = Arc::new(session);
         sessions.insert(&session, deadline);
-        self.show(&sessions);
+        self.update_gauge(&sessions);
         drop(sessions);
         (Resolved::of(session), true)
     }
@@ -301,7 +301,7 @@ impl Registry {
         self.clock.now().minus(ago)
     }
 
-    fn show(&self, sessions: &table::Sessions) {
+    fn update_gauge(&self, sessions: &table::Sessions) {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
@@ -319,7 +319,7 @@ impl Registry {
             self.full.store(false, Ordering::Relaxed);
         }
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
-        self.show(&sessions);
+        self.update_gauge(&sessions);
         drop(sessions);
         self.record_end(session.id(), &ended, Some(session));
     }

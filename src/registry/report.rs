@@ -79,7 +79,7 @@ impl Registry {
         let touches: Vec<Touch> = unsynced.iter().map(|(session, _)| session.touch_for_store(now)).collect();
         let notified = self.fleet_notices();
         let flushed = self.store.flush(&touches, synced_to, mode).await;
-        self.show_store(&touches, flushed.as_ref().ok());
+        self.update_store_state(&touches, flushed.as_ref().ok());
         match flushed {
             Ok(flushed) => {
                 if self.mode() != Mode::Off {
@@ -90,7 +90,7 @@ impl Registry {
                 }
                 for (id, ended) in flushed.ended {
                     if let Some(session) = self.known(id) {
-                        self.over(&session, ended);
+                        self.end_if_enforced(&session, ended);
                     }
                 }
                 if flushed.resync {
@@ -98,7 +98,7 @@ impl Registry {
                 }
                 match flushed.fleet {
                     Some(fleet) => self.read_fleet(fleet, notified),
-                    None => self.miss_fleet().await,
+                    None => self.restore_fleet().await,
                 }
                 !flushed.resync
             }
@@ -116,7 +116,7 @@ impl Registry {
         if self.off_unsynced.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
 
-    fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
+    fn update_store_state(&self, touches: &[Touch], flushed: Option<&Flushed>) {
         let takes = flushed.is_some_and(|flushed| !flushed.unkept);
         let unsynced = if flushed.is_some() { 0 } else { touches.len() };
         let mut state = self.store_state.lock();
