@@ -145,7 +145,7 @@ impl Server {
         // The registry's rounds go on to the end: sessions are cut in a drain too, and other replicas wait for this
         // one's reports.
         let enough = CancellationToken::new();
-        let mut keeping = pin!(registry.keep(&enough));
+        let mut keeping = pin!(registry.run_rounds(&enough));
         let left = tokio::select! {
             ((), left) = serving => left,
             () = &mut keeping => 0,

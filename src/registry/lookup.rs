@@ -1,7 +1,7 @@
 //! Lookups of tokens that this replica does not know: one per token, shared by concurrent requests.
 
 use super::UnknownTokens;
-use super::{Registry, Resolved, resolved};
+use super::{Registry, Resolved};
 use crate::session::{Mode, SessionId};
 use crate::store::{Known, Live, StoreError, Touch};
 use parking_lot::Mutex;
@@ -23,18 +23,18 @@ impl Registry {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
         }
-        let standing = match self.known(id) {
-            Some(session) => resolved(session),
+        let resolved = match self.known(id) {
+            Some(session) => Resolved::of(session),
             None => self.bounded_lookup(id).await,
         };
-        self.under_mode(id, standing)
+        self.under_mode(id, resolved)
     }
 
     async fn bounded_lookup(self: &Arc<Self>, id: SessionId) -> Resolved {
         let mut found = self.shared_lookup(id);
         let timeout = self.exchange.lookup_timeout;
         match tokio::time::timeout(timeout, found.wait_for(Option::is_some)).await {
-            Ok(Ok(standing)) => standing.clone().unwrap_or(Resolved::Undecided),
+            Ok(Ok(resolved)) => resolved.clone().unwrap_or(Resolved::Undecided),
             _ => self.lookup_failed(id, &StoreError::Unavailable(format!("no answer within {timeout:?}"))),
         }
     }
@@ -50,9 +50,9 @@ impl Registry {
         under_way.insert(id, found.clone());
         let registry = Arc::clone(self);
         tokio::spawn(async move {
-            let standing = registry.lookup(id).await;
+            let resolved = registry.lookup(id).await;
             registry.lookups.0.lock().remove(&id);
-            answer.send_replace(Some(standing));
+            answer.send_replace(Some(resolved));
         });
         found
     }

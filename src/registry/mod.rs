@@ -68,6 +68,15 @@ pub enum Resolved {
     Undecided,
 }
 
+impl Resolved {
+    fn of(session: Arc<TrackedSession>) -> Self {
+        match session.ended() {
+            Some(ended) => Self::Ended(*ended),
+            None => Self::Live(session),
+        }
+    }
+}
+
 /// Holds the sessions of this replica.
 #[derive(Debug)]
 pub struct Registry {
@@ -86,7 +95,7 @@ pub struct Registry {
     replica: String,
     fleet: Mutex<SeenFleet>,
     /// The state of the store, after the first report.
-    standing: Mutex<Option<report::Reported>>,
+    store_state: Mutex<Option<report::Reported>>,
     recent: Mutex<recent::Recent>,
     /// Notified when notifications of ends may have been missed.
     missed: Notify,
@@ -105,7 +114,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct SeenFleet {
     /// The value seen last.
-    stands: Option<Fleet>,
+    latest: Option<Fleet>,
     /// The number of notifications about it. A value read before the latest notification may be older than that.
     notified: u64,
 }
@@ -127,7 +136,7 @@ impl Registry {
             tolerated: Mutex::default(),
             replica: replica::new_name(),
             fleet: Mutex::default(),
-            standing: Mutex::default(),
+            store_state: Mutex::default(),
             recent: Mutex::default(),
             missed: Notify::new(),
             full: AtomicBool::new(false),
@@ -199,16 +208,16 @@ impl Registry {
         if self.mode() == Mode::Off {
             return Resolved::Unknown;
         }
-        let standing = self.begin(id, caller).await;
-        if let (Resolved::Live(session), Some(caller)) = (&standing, caller) {
+        let resolved = self.begin(id, caller).await;
+        if let (Resolved::Live(session), Some(caller)) = (&resolved, caller) {
             session.called_by(caller);
         }
-        self.under_mode(id, standing)
+        self.under_mode(id, resolved)
     }
 
     async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
         if let Some(session) = self.known(id) {
-            return resolved(session);
+            return Resolved::of(session);
         }
         if self.sessions.read().live >= self.max_sessions {
             self.note_full();
@@ -216,21 +225,21 @@ impl Registry {
         }
         self.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
-        let begun_there = self.store.begin(begun).await;
-        let known = begun_there.as_ref().copied().unwrap_or_else(|error| {
-            tracing::debug!(session = %id, %error, "session begins here; the store learns of it when it answers");
+        let from_store = self.store.begin(begun).await;
+        let known = from_store.as_ref().copied().unwrap_or_else(|error| {
+            tracing::debug!(session = %id, %error, "session begins here; reported to the store when it answers");
             Known::Live(Live { age: 0, source: Source::Accepted, created_age: 0, due_in: self.limit_ms() })
         });
-        let (standing, news) = self.adopt(id, known);
-        if let (Resolved::Live(session), Err(_)) = (&standing, begun_there) {
+        let (resolved, is_new) = self.adopt(id, known);
+        if let (Resolved::Live(session), Err(_)) = (&resolved, from_store) {
             session.activity_record().mark_unsynced();
         }
-        if let (Known::Live(live), true) = (known, news)
+        if let (Known::Live(live), true) = (known, is_new)
             && live.created_age < NEW_WITHIN
         {
             self.record_start(id, live.created_age, caller);
         }
-        standing
+        resolved
     }
 
     fn limit_ms(&self) -> u64 {
@@ -249,7 +258,7 @@ impl Registry {
         if let Ok(Known::Ended(ended)) = asked {
             return self.close(session, ended);
         }
-        tracing::debug!(session = %session.id(), ?asked, "session ends here; the store learns of it when it answers");
+        tracing::debug!(session = %session.id(), ?asked, "session ends here; reported to the store when it answers");
         session.set_end_unsynced(true);
         self.close(session, end_record());
     }
@@ -272,7 +281,7 @@ impl Registry {
         // Another connection may have added it first. There must be one object per session, or a cut would miss
         // connections.
         if let Some(entry) = sessions.by_id.get(&id) {
-            return (resolved(Arc::clone(&entry.session)), false);
+            return (Resolved::of(Arc::clone(&entry.session)), false);
         }
         if session.ended().is_none() {
             self.metrics.tracked.inc();
@@ -280,9 +289,9 @@ impl Registry {
         }
         let session = Arc::new(session);
         sessions.insert(&session, deadline);
-        self.show(&sessions);
+        self.update_gauge(&sessions);
         drop(sessions);
-        (resolved(session), true)
+        (Resolved::of(session), true)
     }
 
     /// When a session ended, by this replica's clock: if the store loses the record, the end is reported again, as an
@@ -292,7 +301,7 @@ impl Registry {
         self.clock.now().minus(ago)
     }
 
-    fn show(&self, sessions: &table::Sessions) {
+    fn update_gauge(&self, sessions: &table::Sessions) {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
@@ -310,7 +319,7 @@ impl Registry {
             self.full.store(false, Ordering::Relaxed);
         }
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
-        self.show(&sessions);
+        self.update_gauge(&sessions);
         drop(sessions);
         self.record_end(session.id(), &ended, Some(session));
     }
@@ -324,12 +333,5 @@ impl Registry {
                 "max_sessions reached; further sessions are not tracked and never expire; raise max_sessions"
             );
         }
-    }
-}
-
-fn resolved(session: Arc<TrackedSession>) -> Resolved {
-    match session.ended() {
-        Some(ended) => Resolved::Ended(*ended),
-        None => Resolved::Live(session),
     }
 }

@@ -51,7 +51,7 @@ impl Registry {
         if before == after && stood != setting {
             self.record_setting(after, switch, setting.mode);
         }
-        self.changed((before, after), switch.name())
+        self.mode_changed((before, after), switch.name())
     }
 
     /// Sets the fleet's switch, for the time `lasting` if given. Returns the mode in force here afterwards.
@@ -75,9 +75,9 @@ impl Registry {
         let mut seen = self.fleet.lock();
         // If a notification came in between, the order of the two is unknown. Until the switch is read again, the less
         // strict value counts.
-        if seen.notified == notified || seen.stands.is_none_or(|stands| fleet.mode <= stands.mode) {
+        if seen.notified == notified || seen.latest.is_none_or(|latest| fleet.mode <= latest.mode) {
             seen.notified += 1;
-            self.take_over(seen, fleet);
+            self.apply_fleet(seen, fleet);
         }
         Ok(self.mode())
     }
@@ -91,7 +91,7 @@ impl Registry {
     pub(super) fn fleet_switched(&self, fleet: Fleet) {
         let mut seen = self.fleet.lock();
         seen.notified += 1;
-        self.take_over(seen, fleet);
+        self.apply_fleet(seen, fleet);
     }
 
     /// Takes over the fleet's switch as read from the store by a request sent after `notified` notifications. If more
@@ -99,14 +99,14 @@ impl Registry {
     pub(super) fn read_fleet(&self, fleet: Fleet, notified: u64) {
         let seen = self.fleet.lock();
         if seen.notified == notified {
-            self.take_over(seen, fleet);
+            self.apply_fleet(seen, fleet);
         }
     }
 
     /// Holds the lock until the value is in force: of two concurrent changes, the later one must win.
-    fn take_over(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
+    fn apply_fleet(&self, mut seen: MutexGuard<'_, SeenFleet>, fleet: Fleet) {
         let fleet = self.store.now().map_or(fleet, |now| fleet.at(now));
-        if seen.stands.replace(fleet) == Some(fleet) {
+        if seen.latest.replace(fleet) == Some(fleet) {
             return;
         }
         let until = fleet.until.map(|(second, then)| {
@@ -120,8 +120,8 @@ impl Registry {
 
     /// The store has no value for the fleet's switch: it was never set, or the store has lost it. The value seen last
     /// stays in force and is written back.
-    pub(super) async fn miss_fleet(&self) {
-        let seen = self.fleet.lock().stands;
+    pub(super) async fn restore_fleet(&self) {
+        let seen = self.fleet.lock().latest;
         if let Some(fleet) = seen.map(|fleet| self.store.now().map_or(fleet, |now| fleet.at(now)))
             && let Err(error) = self.store.restore_fleet(fleet).await
         {
@@ -131,10 +131,10 @@ impl Registry {
 
     /// Ends temporary settings whose time is over.
     pub(super) fn expire_switches(&self) {
-        self.changed(self.switches.expire(self.clock.now()), "time");
+        self.mode_changed(self.switches.expire(self.clock.now()), "time");
     }
 
-    fn changed(&self, (before, after): (Mode, Mode), by: &str) -> Mode {
+    fn mode_changed(&self, (before, after): (Mode, Mode), by: &str) -> Mode {
         if before == after {
             return after;
         }
@@ -170,7 +170,7 @@ impl Registry {
     }
 
     /// Handles the store's verdict that a session is past a limit or has ended. Returns whether it ends in this mode.
-    pub(super) fn over(&self, session: &TrackedSession, ended: Ended) -> bool {
+    pub(super) fn end_if_enforced(&self, session: &TrackedSession, ended: Ended) -> bool {
         let ends = self.mode() == Mode::Enforce || ended.reason == Reason::Operator;
         if ends {
             self.close(session, ended);
@@ -188,15 +188,15 @@ impl Registry {
     }
 
     /// Applies the current mode to a resolved token.
-    pub(super) fn under_mode(&self, id: SessionId, standing: Resolved) -> Resolved {
+    pub(super) fn under_mode(&self, id: SessionId, resolved: Resolved) -> Resolved {
         // Taken before the mode is read: if the mode changes in between, this token is cancelled.
-        let over = matches!(standing, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());
-        match (standing, self.mode(), over) {
+        let over = matches!(resolved, Resolved::Ended(_)).then(|| self.tolerated.lock().clone());
+        match (resolved, self.mode(), over) {
             (_, Mode::Off, _) | (Resolved::Undecided, Mode::Observe, _) => Resolved::Unknown,
             (Resolved::Ended(ended), Mode::Observe, Some(over)) if !ended.reason.is_by_hand() => {
                 Resolved::Tolerated(Tolerated { id, ended, over })
             }
-            (standing, ..) => standing,
+            (resolved, ..) => resolved,
         }
     }
 }

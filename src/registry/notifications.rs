@@ -70,10 +70,10 @@ impl Registry {
     /// Looks up a session that may have ended on another replica.
     async fn recheck(&self, session: &TrackedSession) -> Result<(), StoreError> {
         match self.store.lookup(session.id()).await? {
-            Known::Ended(ended) => drop(self.over(session, ended)),
+            Known::Ended(ended) => drop(self.end_if_enforced(session, ended)),
             Known::Live(_) | Known::Overdue(..) => {}
-            // The store lost a session that is known here: the next report asks for a verdict, which writes it back.
-            // Only a verdict request shows the store that it lost the session, and restarts idle time: other replicas may
+            // The store lost a session that is known here. The next round asks for a verdict, which writes it back. Only
+            // a verdict request shows the store that it lost the session, and restarts idle time. Other replicas may
             // have reported later activity, and will not report it again.
             Known::Unknown => self.judge_at(session, self.clock.now()),
         }

@@ -36,7 +36,7 @@ impl Registry {
     /// The state of the store; `None` before the first report.
     #[must_use]
     pub fn store_status(&self) -> Option<StoreStatus> {
-        let reported = *self.standing.lock();
+        let reported = *self.store_state.lock();
         reported.map(|Reported { takes, since, unsynced }| StoreStatus {
             takes,
             since: self.second_of(since),
@@ -48,7 +48,7 @@ impl Registry {
     /// Since when no session ends because the store is unavailable; `None` if sessions do end.
     #[must_use]
     pub fn held_since(&self) -> Option<EpochSeconds> {
-        self.store_status().filter(|standing| standing.holds_ends).map(|standing| standing.since)
+        self.store_status().filter(|status| status.holds_ends).map(|status| status.since)
     }
 
     /// The store's kind: `memory`, `file` or `redis`.
@@ -79,7 +79,7 @@ impl Registry {
         let touches: Vec<Touch> = unsynced.iter().map(|(session, _)| session.touch_for_store(now)).collect();
         let notified = self.fleet_notices();
         let flushed = self.store.flush(&touches, synced_to, mode).await;
-        self.show_store(&touches, flushed.as_ref().ok());
+        self.update_store_state(&touches, flushed.as_ref().ok());
         match flushed {
             Ok(flushed) => {
                 if self.mode() != Mode::Off {
@@ -90,7 +90,7 @@ impl Registry {
                 }
                 for (id, ended) in flushed.ended {
                     if let Some(session) = self.known(id) {
-                        self.over(&session, ended);
+                        self.end_if_enforced(&session, ended);
                     }
                 }
                 if flushed.resync {
@@ -98,7 +98,7 @@ impl Registry {
                 }
                 match flushed.fleet {
                     Some(fleet) => self.read_fleet(fleet, notified),
-                    None => self.miss_fleet().await,
+                    None => self.restore_fleet().await,
                 }
                 !flushed.resync
             }
@@ -116,13 +116,13 @@ impl Registry {
         if self.off_unsynced.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
 
-    fn show_store(&self, touches: &[Touch], flushed: Option<&Flushed>) {
+    fn update_store_state(&self, touches: &[Touch], flushed: Option<&Flushed>) {
         let takes = flushed.is_some_and(|flushed| !flushed.unkept);
         let unsynced = if flushed.is_some() { 0 } else { touches.len() };
-        let mut standing = self.standing.lock();
-        let since = standing.filter(|before| before.takes == takes).map_or(self.clock.now(), |before| before.since);
-        *standing = Some(Reported { takes, since, unsynced });
-        drop(standing);
+        let mut state = self.store_state.lock();
+        let since = state.filter(|before| before.takes == takes).map_or(self.clock.now(), |before| before.since);
+        *state = Some(Reported { takes, since, unsynced });
+        drop(state);
         let metrics = &self.metrics.store;
         match flushed {
             Some(flushed) => metrics.synced(!flushed.unkept),

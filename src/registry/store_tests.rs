@@ -206,7 +206,7 @@ fn a_session_that_ends_during_a_mode_change_stays_dead() {
         let (registry, dead) = (Arc::clone(&world.registry), Arc::clone(&session));
         let end = move || {
             let ended = Ended { reason: Reason::Operator, ..dead.overdue().unwrap() };
-            registry.over(&dead, Ended { remembered_for: 172_800_000, ..ended });
+            registry.end_if_enforced(&dead, Ended { remembered_for: 172_800_000, ..ended });
         };
         *world.store.meanwhile.lock() = Some(Box::new(end));
         world.registry.switch(Switch::Replica, Mode::Enforce, None);

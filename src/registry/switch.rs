@@ -107,8 +107,8 @@ impl Switches {
     /// Sets one switch. Returns the mode before and after.
     pub(super) fn set(&self, switch: Switch, setting: Setting) -> (Mode, Mode) {
         let mut settings = self.settings.lock();
-        if let Some(stands) = settings.get_mut(switch as usize) {
-            *stands = setting;
+        if let Some(entry) = settings.get_mut(switch as usize) {
+            *entry = setting;
         }
         self.apply(&settings)
     }

@@ -34,13 +34,13 @@ const CATCH_UP: u64 = 500;
 const CATCH_UPS: usize = 2;
 
 impl Registry {
-    /// Runs rounds until `enough` is cancelled. It is checked only between rounds, so that every decision requested
+    /// Runs rounds until `stop` is cancelled. It is checked only between rounds, so that every decision requested
     /// from the store is recorded.
-    pub async fn keep(&self, enough: &CancellationToken) {
-        while !enough.is_cancelled() {
+    pub async fn run_rounds(&self, stop: &CancellationToken) {
+        while !stop.is_cancelled() {
             let next = self.round().await;
             tokio::select! {
-                () = enough.cancelled() => {}
+                () = stop.cancelled() => {}
                 () = self.wait(next) => {}
             }
         }
@@ -188,10 +188,10 @@ impl Registry {
         }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
         match self.store.judge(touch, seen_idle, mode).await {
-            Ok(Known::Ended(ended)) => drop(self.judged(session, ended)),
+            Ok(Known::Ended(ended)) => drop(self.apply_verdict(session, ended)),
             Ok(Known::Overdue(live, record)) => {
                 session.touch(now.minus(live.age), live.source);
-                self.judged(session, record);
+                self.apply_verdict(session, record);
             }
             Ok(Known::Live(live)) => {
                 session.touch(now.minus(live.age), live.source);
@@ -204,7 +204,7 @@ impl Registry {
             }
             Err(error) => {
                 if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
-                    let ends = self.judged(session, ended);
+                    let ends = self.apply_verdict(session, ended);
                     return session.set_end_unsynced(ends);
                 }
                 tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store \
@@ -216,8 +216,8 @@ impl Registry {
 
     /// Handles the verdict that a session has expired. If the mode lets it live on, it is next judged one timeout
     /// later. Returns whether it ends.
-    fn judged(&self, session: &TrackedSession, ended: Ended) -> bool {
-        let ends = self.over(session, ended);
+    fn apply_verdict(&self, session: &TrackedSession, ended: Ended) -> bool {
+        let ends = self.end_if_enforced(session, ended);
         self.judge_at(session, self.clock.now().plus(self.limit_ms()));
         ends
     }

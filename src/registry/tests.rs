@@ -228,11 +228,11 @@ proptest! {
                         }
                     },
                     Event::Reconnect(who) => {
-                        let standing = world.registry.accept(ids[who], None).await;
+                        let resolved = world.registry.accept(ids[who], None).await;
                         if last[who].is_none() {
                             last[who] = Some(world.now());
                         }
-                        assert!(!(dead[who] && matches!(standing, Resolved::Live(_))), "revived");
+                        assert!(!(dead[who] && matches!(resolved, Resolved::Live(_))), "revived");
                     }
                     Event::Logout(who) => if let Resolved::Live(session) = world.registry.resolve(ids[who]).await {
                         world.registry.end(&session, Reason::Logout).await;

@@ -129,11 +129,11 @@ impl TrackedSession {
     pub(super) fn mark_overdue(&self, record: Ended) -> bool {
         let since = (record.reason == Reason::Idle).then(|| self.activity_record.last().at);
         let mut overdue = self.overdue.lock();
-        let news = overdue.as_ref().is_none_or(|before| before.since != since);
-        if news {
+        let is_new = overdue.as_ref().is_none_or(|before| before.since != since);
+        if is_new {
             *overdue = Some(Box::new(Overdue { since, record }));
         }
-        news
+        is_new
     }
 
     /// The record that its end would have had, if it is overdue and has had no activity since.

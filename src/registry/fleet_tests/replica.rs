@@ -58,7 +58,7 @@ impl Replica {
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };
-        replica.spawn(|registry| async move { registry.keep(&CancellationToken::new()).await });
+        replica.spawn(|registry| async move { registry.run_rounds(&CancellationToken::new()).await });
         replica.spawn(|registry| async move { match registry.listen().await {} });
         replica
     }

@@ -60,7 +60,7 @@ impl Replica {
     pub(super) fn start(store: Box<dyn Store>, limits: Limits) -> Self {
         let registry = Arc::new(Registry::new(store, Clock::system(), limits, 1_000));
         let (keeping, listening) = (Arc::clone(&registry), Arc::clone(&registry));
-        let keeping = tokio::spawn(async move { keeping.keep(&CancellationToken::new()).await });
+        let keeping = tokio::spawn(async move { keeping.run_rounds(&CancellationToken::new()).await });
         let listening = tokio::spawn(async move { match listening.listen().await {} });
         let tasks = [keeping, listening];
         Self { registry, tasks }
