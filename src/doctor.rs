@@ -1,4 +1,4 @@
-//! `idlegate doctor`: whether what idlegate stands on is sound, and what to do where it is not.
+//! `idlegate doctor` checks what idlegate depends on, and says how to fix what is wrong.
 
 use crate::address::AdminListen;
 use crate::cli;
@@ -20,8 +20,9 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings.extend(running);
     match &config.store {
         StoreSettings::Memory => findings.push(Finding::Note(
-            "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; for \
-             that: store.url".to_owned(),
+            "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; \
+             to change that, set store.url"
+                .to_owned(),
         )),
         StoreSettings::File(path) => {
             let path_shown = path.display();
@@ -30,12 +31,12 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
                 Err(error) if is_running && error.is_in_use() => {
                     Finding::Good(format!("the store {path_shown} is in use by the running idlegate"))
                 }
-                Err(error) => Finding::wrong(error.to_string(), "stop idlegate first if it is its own"),
+                Err(error) => Finding::wrong(error.to_string(), "if idlegate itself uses it, stop idlegate first"),
             });
         }
         StoreSettings::Redis(settings) => match RedisStore::new(settings.clone(), config.idle, Clock::system()) {
             Ok(store) => findings.extend(store.examine().await),
-            Err(error) => findings.push(Finding::wrong(error.to_string(), "mend [store]")),
+            Err(error) => findings.push(Finding::wrong(error.to_string(), "correct [store]")),
         },
     }
     findings

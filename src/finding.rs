@@ -1,9 +1,9 @@
-//! What `idlegate doctor` finds: by itself, and by what examines its own.
+//! The findings of `idlegate doctor`, including those of modules that examine themselves.
 
 use serde::Serialize;
 use std::fmt;
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Finding {
@@ -11,7 +11,7 @@ pub enum Finding {
     Good(String),
     /// Not wrong, and worth knowing.
     Note(String),
-    /// Wrong, with what to do about it.
+    /// Wrong, with a fix.
     Wrong {
         /// What was found.
         what: String,

@@ -1,10 +1,10 @@
-//! What must not be shown.
+//! Texts that must not be shown, such as passwords.
 
 use crate::small_file;
 use std::path::Path;
 use std::{fmt, io};
 
-/// A shorter one could be guessed, in bytes.
+/// The minimum length in bytes. A shorter secret could be guessed.
 pub(crate) const MIN_BYTES: usize = 16;
 
 /// A text with a password in it. Printed masked.
@@ -12,7 +12,7 @@ pub(crate) const MIN_BYTES: usize = 16;
 pub struct Secret(String);
 
 impl Secret {
-    /// Takes the text in.
+    /// Wraps `text`.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
@@ -26,7 +26,7 @@ impl Secret {
         Ok(Self::new(small_file::read_text(path)?.trim()))
     }
 
-    /// Whether it could be guessed.
+    /// Whether it is short enough to be guessed.
     pub(crate) fn is_short(&self) -> bool {
         self.0.len() < MIN_BYTES
     }

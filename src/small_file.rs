@@ -7,14 +7,14 @@ use std::path::Path;
 /// The largest such file, in bytes: more than all certificate authorities of a system.
 const MAX_BYTES: u64 = 4 << 20;
 
-/// What stands in the file at `path`. Only where it is a regular one: a pipe gives its text once, and may never give it.
+/// Reads the file at `path`, if it is a regular file: a pipe can be read only once, and reading it may never end.
 ///
 /// # Errors
-/// The system's, and where it is no regular file or too large.
+/// The file cannot be read, is not a regular file, or is too large.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     // Checked before it is opened: opening a pipe would wait for a writer.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(Error::new(ErrorKind::InvalidInput, "it is no regular file"));
+        return Err(Error::new(ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -24,10 +24,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same, as text.
+/// As [`read`], but returns text.
 ///
 /// # Errors
-/// As well where it is not UTF-8.
+/// As [`read`]; also, the file is not UTF-8.
 pub(crate) fn read_text(path: &Path) -> Result<String> {
     String::from_utf8(read(path)?).map_err(|_| Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
 }
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_be_waited_for_or_has_no_end_is_not_read() {
+    fn pipes_folders_devices_and_large_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();

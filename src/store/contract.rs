@@ -28,7 +28,7 @@ fn ended(known: Known) -> Ended {
     }
 }
 
-/// Within a second above: the store floors, and a test takes its time.
+/// Whether `value` is up to 1.5 s above `wanted`: the store rounds its time down, and the test itself takes time.
 fn about(value: u64, wanted: u64) -> bool {
     (wanted..=wanted + 1500).contains(&value)
 }
@@ -57,7 +57,7 @@ async fn ages_become_seconds_and_only_the_latest_counts(store: &dyn Store) {
     store.flush(&[touch("ages", 9_000)], NO_MARK, Mode::Enforce).await.unwrap();
     let known = live(store.lookup(id).await.unwrap());
     assert!(about(known.age, 3_000), "{known:?}");
-    // Over when more than the limit has passed since the second of the last activity.
+    // The session expires when more than the timeout has passed since the second of the last activity.
     assert!(about(known.due_in + known.age, 11_000), "{known:?}");
     let known = live(store.begin(touch("ages", 1_000)).await.unwrap());
     assert!(about(known.age, 1_000), "{known:?}");
@@ -82,7 +82,7 @@ async fn sessions_end_in_enforce_only(store: &dyn Store) {
         assert!(record.ended - record.last_activity > LIMITS.timeout, "{record:?}");
         live_still(store.lookup(touch("seen", 0).id).await.unwrap());
     }
-    // A session that is not over any more is neither.
+    // With newer activity the session is neither overdue nor ended.
     live(store.judge(touch("seen", 1_000), 0, Mode::Observe).await.unwrap());
     store.begin(touch("aged", 45_000)).await.unwrap();
     let known = store.judge(touch("aged", 0), 0, Mode::Observe).await.unwrap();
@@ -93,7 +93,7 @@ fn live_still(known: Known) {
     assert!(matches!(known, Known::Live(live) if live.due_in == 0), "{known:?}");
 }
 
-/// The last promise, since nothing that was before counts any more.
+/// Runs last, because idle time from before does not count afterwards.
 async fn time_that_was_off_does_not_count(store: &dyn Store) {
     store.begin(touch("uncounted", 12_000)).await.unwrap();
     store.flush(&[], Clock::system().now(), Mode::Off).await.unwrap();
@@ -126,7 +126,7 @@ async fn the_ended_stay_ended(store: &dyn Store) {
     }
 }
 
-/// Holds a store, which was opened with [`LIMITS`], to all of it.
+/// Checks every promise on a store that was opened with [`LIMITS`].
 pub(super) async fn keeps_its_promises(store: &dyn Store) {
     an_unknown_id_stays_unknown(store).await;
     what_was_lost_is_written_back(store).await;

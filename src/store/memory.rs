@@ -1,4 +1,4 @@
-//! The store of this process: gone when it ends.
+//! The memory store. Its sessions are gone when the process ends.
 
 use super::table::Table;
 use super::{Ended, Flushed, Known, Store, StoreFuture, Touch};

@@ -33,7 +33,7 @@ pub enum StoreSettings {
     Redis(RedisSettings),
 }
 
-/// The answer of a store, when it comes.
+/// The pending result of a store call.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
 /// Why a store gave no answer.
@@ -41,7 +41,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>>
 pub enum StoreError {
     /// It cannot be reached, or did not answer in time.
     Unavailable(String),
-    /// It can never be reached by these settings.
+    /// The settings are wrong: the store can never be reached with them.
     Settings(String),
 }
 
@@ -61,13 +61,13 @@ impl std::error::Error for StoreError {}
 /// Activity to report to the store.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Touch {
-    /// Whose.
+    /// The session.
     pub id: SessionId,
-    /// How many milliseconds ago.
+    /// How long ago it happened, in milliseconds.
     pub age: u64,
-    /// What it was.
+    /// The kind of activity.
     pub source: Source,
-    /// How many milliseconds ago the session began, for a store that has lost it.
+    /// How long ago the session began, in milliseconds. A store that has lost the session needs it.
     pub created_age: u64,
 }
 
@@ -87,13 +87,13 @@ pub enum Known {
 /// A live session, in milliseconds from the store's now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Live {
-    /// How long ago the last activity was. Up to a second more than it really was: the store floors.
+    /// The age of the last activity. Up to a second too high, because the store rounds its time down.
     pub age: u64,
-    /// What it was.
+    /// The source of the last activity.
     pub source: Source,
-    /// How long ago it began.
+    /// How long ago the session began.
     pub created_age: u64,
-    /// When the session can be over, if nothing happens until then.
+    /// The time left until the session can expire, if there is no activity until then.
     pub due_in: u64,
 }
 
@@ -102,31 +102,31 @@ pub struct Live {
 pub struct Ended {
     /// The last activity.
     pub last_activity: EpochSeconds,
-    /// What it was.
+    /// Its source.
     pub source: Source,
     /// When the session began.
     pub created: EpochSeconds,
     /// When it ended.
     pub ended: EpochSeconds,
-    /// Why.
+    /// Why it ended.
     pub reason: Reason,
     /// The start of unbroken counting then, if later than the last activity: idle time counts from there.
     pub counting: Option<EpochSeconds>,
-    /// Up to when every replica's activity was known when this was decided.
+    /// The watermark of the decision: the activity of every replica was known up to this second.
     pub watermark: EpochSeconds,
-    /// For how many milliseconds from now the store will remember this.
+    /// How long the store will remember this end, in milliseconds from now.
     pub remembered_for: u64,
 }
 
 impl Ended {
-    /// For how many seconds it had been idle.
+    /// How many seconds the session had been idle when it ended.
     #[must_use]
     pub fn idle(&self) -> u64 {
         idle_at(self.ended, self.last_activity, self.counting)
     }
 
-    /// The record of an end at `now` (in epoch milliseconds), made up from what a replica knows; counting is unbroken since
-    /// `counting`.
+    /// The record of an end at `now` (in epoch milliseconds), built from what a replica knows. Counting is unbroken
+    /// since `counting`.
     pub(crate) fn of(touch: Touch, reason: Reason, now: u64, limits: &Limits, counting: EpochSeconds) -> Self {
         let (last_activity, ended) = (second_of(now, touch.age), now / 1000);
         let counting = counts_from(counting, last_activity, ended);
@@ -136,7 +136,8 @@ impl Ended {
     }
 }
 
-/// Turns an age into the second in which it was, both in milliseconds: floored once, so rounding is only ever late.
+/// The epoch second at `age` milliseconds before `now` (in epoch milliseconds). Rounded down once, so that rounding can
+/// only delay an end.
 fn second_of(now: u64, age: u64) -> EpochSeconds {
     now.saturating_sub(age) / 1000
 }
@@ -148,24 +149,24 @@ pub struct Flushed {
     pub ended: Vec<(SessionId, Ended)>,
     /// The store has lost what it knew: everything must be reported again.
     pub resync: bool,
-    /// How the switch of the whole fleet stands, where it was ever set.
+    /// The mode set for the whole fleet, if one was ever set.
     pub fleet: Option<Fleet>,
     /// The store cannot persist what it accepts, and keeps it in memory only.
     pub unkept: bool,
 }
 
-/// How the switch of the whole fleet stands.
+/// The mode set for the whole fleet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fleet {
-    /// The mode it is set to.
+    /// The current mode.
     pub mode: Mode,
-    /// Until when, by the store's clock, and where it returns to then.
+    /// The end of a temporary mode, by the store's clock, and the mode that follows it.
     pub until: Option<(EpochSeconds, Mode)>,
 }
 
 impl Fleet {
-    /// The switch as it stands at `now`, in epoch milliseconds by the store's clock: a setting with a time limit may
-    /// have run out. A replica that reads it late must not start that time again.
+    /// The mode in force at `now`, in epoch milliseconds by the store's clock. A temporary mode may have run out. A
+    /// replica that reads it late must not start its time again.
     #[must_use]
     pub(crate) fn at(self, now: u64) -> Self {
         match self.until {
@@ -175,19 +176,19 @@ impl Fleet {
     }
 }
 
-/// What some replica asks all of them.
+/// A question from one replica to all replicas.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
-    /// Which one it is.
+    /// Identifies the question.
     number: u64,
-    /// What it asks.
+    /// The text of the question.
     pub text: String,
 }
 
-/// What was answered to a question.
+/// The answers to a question.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Answers {
-    /// What came.
+    /// The answers that arrived in time.
     pub texts: Vec<String>,
     /// How many replicas did not answer in time.
     pub silent: u64,
@@ -198,17 +199,17 @@ pub struct Answers {
 pub enum Notification {
     /// Some replica has ended this session.
     Ended(SessionId),
-    /// The switch of the whole fleet was set.
+    /// The mode of the whole fleet was set.
     Switched(Fleet),
-    /// Some replica, maybe this one, asks all of them.
+    /// Some replica, possibly this one, asks all replicas a question.
     Asked(Question),
     /// A notification may have been missed: known sessions must be looked up again.
     Gap,
 }
 
-/// How long after the turn of a second replicas report, in milliseconds of the store's time. A session can be over only
-/// from the turn of a second on, and only when every replica has reported up to it: reporting right after it, all at
-/// the same time, makes the decision as soon as it can be.
+/// How long after the start of each second replicas report, in milliseconds of the store's time. A session can expire
+/// only at the start of a second, and only when every replica has reported up to it. If all replicas report right after
+/// it, the decision comes as early as possible.
 pub const REPORTED_AFTER_THE_TURN: u64 = 50;
 
 /// The longest gap without counting, in milliseconds, that does not break it. After a longer one (a restart, a
@@ -217,7 +218,7 @@ const MAX_GAP: u64 = 60_000;
 
 /// Where sessions are kept. Each call is one atomic step for the session it names.
 pub trait Store: Send + Sync + fmt::Debug {
-    /// What it is, in a word.
+    /// The kind of store, in one word.
     fn kind(&self) -> &'static str;
 
     /// The store's time, in epoch milliseconds, as known here without asking.
@@ -229,7 +230,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// The start of unbroken counting, in epoch seconds, as known here: no idle time counts from before.
     fn counting(&self) -> EpochSeconds;
 
-    /// Begins the session of `touch`, or merges the activity where it is known. An ended one stays ended.
+    /// Begins the session of `touch`, or merges the activity if the session is known. An ended session stays ended.
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known>;
 
     /// Merges activity by maximum: everything this replica saw up to `synced_to`, in `mode`. A session that the store
@@ -243,8 +244,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// the session idle. In any mode other than `enforce` nothing ends: a session past its timeout is overdue.
     fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known>;
 
-    /// Ends a live session whatever its activity. One that has ended keeps its first end; an unknown one leaves
-    /// no trace.
+    /// Ends a live session regardless of its activity. An ended session keeps its first end. An unknown one leaves no
+    /// trace.
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known>;
 
     /// Reports an end, `ended_age` milliseconds ago, that the store has lost.
@@ -265,16 +266,16 @@ pub trait Store: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Sets the switch of the whole fleet.
+    /// Sets the mode of the whole fleet.
     ///
     /// # Errors
-    /// Where the store does not answer, or is one that no other replica shares.
+    /// The store does not answer, or replicas cannot share it.
     fn switch_fleet(&self, _fleet: Fleet) -> StoreFuture<'_, ()> {
         let cause = "only replicas that share a Redis can be switched together".to_owned();
         Box::pin(std::future::ready(Err(StoreError::Settings(cause))))
     }
 
-    /// Writes the fleet's switch back where the store has lost it, unless it has been set since.
+    /// Writes the fleet's mode back if the store has lost it, unless it has been set since.
     fn restore_fleet(&self, _fleet: Fleet) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }
@@ -295,7 +296,7 @@ pub trait Store: Send + Sync + fmt::Debug {
         Box::pin(std::future::pending())
     }
 
-    /// Keeps what must outlive this process, before it ends. Nothing to do where nothing does.
+    /// Saves what must outlive this process, before it ends. A store without persistence does nothing.
     fn close(&self) -> StoreFuture<'_, ()> {
         Box::pin(std::future::ready(Ok(())))
     }

@@ -1,4 +1,4 @@
-//! Sessions in the memory of this process, by the rule: what the embedded stores have in common.
+//! The session table in the memory of this process. The memory store and the file store share it.
 
 use super::{Ended, Flushed, Known, Live, MAX_GAP, Touch, second_of};
 use crate::clock::{Clock, Moment};
@@ -7,7 +7,7 @@ use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// How often records that may be forgotten are looked for, in milliseconds.
+/// How often records past their retention are removed, in milliseconds.
 const SWEEP_EVERY: u64 = 60_000;
 
 /// A table of sessions, and the clock that turns ages into epoch seconds. Every method is one atomic step.
@@ -15,7 +15,8 @@ const SWEEP_EVERY: u64 = 60_000;
 pub(super) struct Table {
     limits: Limits,
     clock: Clock,
-    /// The epoch millisecond at which `clock` read 0. Fixed at the start, so that a stepped wall clock moves nothing.
+    /// The epoch millisecond at which `clock` read 0. Fixed at the start, so that a step of the wall clock has no
+    /// effect.
     epoch_of_clock: u64,
     /// The start of unbroken counting. No idle time counts from before.
     counting: AtomicU64,
@@ -26,7 +27,7 @@ pub(super) struct Table {
 struct Shelf {
     records: HashMap<SessionId, StoredSession>,
     swept: Moment,
-    /// When this process was last seen to count.
+    /// The last time at which this process was counting.
     counted: Moment,
 }
 
@@ -78,7 +79,7 @@ impl Table {
         Self::holding(HashMap::new(), limits, clock, epoch, 0)
     }
 
-    /// A table that holds `records` already, and has been counting since `counting`.
+    /// A table with `records`, whose counting is unbroken since `counting`.
     pub(super) fn holding(
         records: HashMap<SessionId, StoredSession>,
         limits: Limits,
@@ -97,8 +98,8 @@ impl Table {
         self.epoch_of_clock.saturating_add(self.clock.now().0)
     }
 
-    /// The shelf, and now in epoch milliseconds. Every step begins here, and so notices first where the machine was
-    /// suspended: there is one about every second.
+    /// Locks the shelf, and returns it with the time in epoch milliseconds. Every step begins here, at least about once
+    /// a second, so a longer gap means that the machine was suspended.
     fn enter(&self) -> (MutexGuard<'_, Shelf>, u64) {
         let mut shelf = self.shelf.lock();
         let (moment, now) = (self.clock.now(), self.now());
@@ -111,23 +112,23 @@ impl Table {
         (shelf, now)
     }
 
-    /// Since when counting is unbroken, and up to when: now, in epoch milliseconds and by the machine's clock.
+    /// The start of unbroken counting, and its end: now, in epoch milliseconds and by the machine's clock.
     pub(super) fn counted(&self) -> (EpochSeconds, u64, Moment) {
         let (shelf, now) = self.enter();
         (self.counting.load(Ordering::Acquire), now, shelf.counted)
     }
 
-    /// Since when counting is unbroken.
+    /// The start of unbroken counting.
     pub(super) fn counting(&self) -> EpochSeconds {
         self.counted().0
     }
 
-    /// What is remembered of a session.
+    /// The record of a session, if there still is one.
     pub(super) fn record(&self, id: SessionId) -> Option<StoredSession> {
         self.shelf.lock().records.get(&id).copied()
     }
 
-    /// The second from which on a session has been idle.
+    /// The second since which a session has been idle.
     fn idle_since(&self, record: &StoredSession) -> EpochSeconds {
         record.last_activity.max(self.counting.load(Ordering::Acquire))
     }
@@ -161,7 +162,7 @@ impl Table {
     fn ended(record: &StoredSession, end: StoredEnd, remembered_for: u64) -> Ended {
         let StoredSession { last_activity, source, created, .. } = *record;
         let StoredEnd { at: ended, reason, counting } = end;
-        // One process: what it knows is all there is.
+        // There is only this process, so all activity is known.
         Ended { last_activity, source, created, ended, reason, counting, watermark: ended, remembered_for }
     }
 
@@ -191,7 +192,7 @@ impl Table {
         self.update(&mut shelf, touch, now)
     }
 
-    /// Merges the activity of one session, which begins with it where it is not known.
+    /// Merges the activity of one session. An unknown session begins with it.
     fn update(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
         let fresh = StoredSession::from_touch(touch, now);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
@@ -207,7 +208,7 @@ impl Table {
     pub(super) fn flush(&self, touches: &[Touch], mode: Mode) -> Flushed {
         let (mut shelf, now) = self.enter();
         if mode == Mode::Off {
-            // Until now no idlegate was counting.
+            // In `off` nothing counts, so counting starts again now.
             self.counting.store(now / 1000, Ordering::Release);
         }
         let mut flushed = Flushed::default();
@@ -261,7 +262,7 @@ impl Table {
         })
     }
 
-    /// Drops, once a minute, what may be forgotten. Returns whose that was.
+    /// Removes records past their retention, once a minute. Returns their session ids.
     pub(super) fn sweep(&self) -> Vec<SessionId> {
         let mut shelf = self.shelf.lock();
         let moment = self.clock.now();

@@ -1,4 +1,4 @@
-//! What stands in the file, and the transactions that put it there.
+//! The format of the file, and the transactions that write it.
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Reason, SessionId, Source};
@@ -13,15 +13,15 @@ use std::path::{Path, PathBuf};
 
 /// Session id → last activity, its source, created, ended (0 where live), reason (0 where live).
 const SESSIONS: TableDefinition<'_, [u8; 16], (u64, u8, u64, u64, u8)> = TableDefinition::new("sessions");
-/// Session id → since when its idle time counted when it ended, where that was not its last activity.
+/// Session id → the start of its idle time when it ended, if that was not its last activity.
 const COUNTING: TableDefinition<'_, [u8; 16], u64> = TableDefinition::new("counting");
-/// Numbers about the whole.
+/// Values that concern the whole file.
 const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
 
-/// The form of what stands in the file. A later form is refused by this version.
+/// The version of the file format. This release refuses a later one.
 const FORM: u64 = 1;
 
-/// How much of the file is kept in memory. The table has it all; this is for the file's own pages.
+/// The cache for the file's own pages, in bytes. The sessions themselves are all in the table.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// Why a file cannot be the store.
@@ -67,17 +67,17 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// All that was kept.
+/// The content of the file.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     pub(super) records: HashMap<SessionId, StoredSession>,
-    /// Since when counting was unbroken.
+    /// The start of unbroken counting.
     pub(super) counting: EpochSeconds,
-    /// Until when an idlegate was counting.
+    /// The last time at which an idlegate was counting.
     pub(super) counted: CountedUntil,
 }
 
-/// A moment at which an idlegate was counting, by every clock.
+/// A moment at which an idlegate was counting, by each clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct CountedUntil {
     /// In epoch milliseconds, by the store's own time.
@@ -88,7 +88,7 @@ pub(super) struct CountedUntil {
     pub(super) boot: Option<u64>,
 }
 
-/// How the database is opened; again after each failure, since after one redb refuses to go on.
+/// Opens the database. It is opened again after each failure, because redb refuses all further use after one.
 type Open = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
 
 /// The file.
@@ -127,7 +127,7 @@ impl Disk {
         Ok(Self { path, open, database: Some(database) })
     }
 
-    /// Reads all of it.
+    /// Reads the whole file.
     pub(super) fn load(&self) -> Result<Kept, FileError> {
         let failed = |cause| FileError { path: self.path.clone(), cause };
         let kept = self.read().map_err(|error| failed(Cause::Database(Box::new(error))))?;
@@ -151,13 +151,13 @@ impl Disk {
         kept.counting = number("counting")?;
         let (until, epoch) = (number("counted_until")?, number("counted_epoch")?);
         kept.counted.epoch = until.saturating_mul(1000);
-        // An earlier version writes one of both only.
+        // An earlier version writes only `counted_until`.
         if epoch / 1000 == until {
             let boot = about.get("boot")?.map(|boot| boot.value());
             kept.counted = CountedUntil { epoch, at: Moment(number("counted_at")?), boot };
         }
         let mut counting = HashMap::new();
-        // An earlier version has none.
+        // An earlier version has no such table.
         if let Ok(table) = reading.open_table(COUNTING) {
             for entry in table.iter()? {
                 let (id, second) = entry?;

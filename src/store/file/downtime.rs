@@ -9,10 +9,10 @@ use crate::session::EpochSeconds;
 use crate::store::MAX_GAP;
 use crate::store::table::StoredSession;
 
-/// How far the wall clock may differ from what was measured until it is taken for stepped, in milliseconds.
+/// How far the wall clock may differ from the measured time before it counts as stepped, in milliseconds.
 const STEP: u64 = 1_000;
 
-/// When a process begins.
+/// The start of this process.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Begin {
     /// By the wall clock, in epoch milliseconds.
@@ -23,40 +23,40 @@ pub(super) struct Begin {
     pub(super) boot: Option<u64>,
 }
 
-/// What the sessions in the file are to this process.
+/// The kept sessions, adjusted to the clocks of this process.
 #[derive(Debug)]
 pub(super) struct Resumed {
     pub(super) kept: Kept,
-    /// Now, in epoch milliseconds: the time that goes on from here.
+    /// Now, in epoch milliseconds. The store's time continues from here.
     pub(super) epoch: u64,
-    /// Since when counting is unbroken.
+    /// The start of unbroken counting.
     pub(super) counting: EpochSeconds,
     pub(super) gap: Gap,
 }
 
-/// How long nothing was counted.
+/// How long no idlegate was counting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Gap {
-    /// Short enough for idle time to go on.
+    /// Short enough for idle time to continue.
     Short,
-    /// For so many milliseconds: idle time starts again.
+    /// The gap in milliseconds. Idle time starts again.
     Long(u64),
-    /// It cannot be measured: idle time starts again.
+    /// The gap cannot be measured. Idle time starts again.
     Unknown,
 }
 
-/// Resumes what was kept.
+/// Adjusts the kept sessions to the time since the last process stopped.
 pub(super) fn resume(mut kept: Kept, begin: Begin) -> Resumed {
     let Some(downtime) = measured(&kept.counted, begin) else {
         clamp(&mut kept, 0, begin.epoch / 1000);
         return Resumed { kept, epoch: begin.epoch, counting: begin.epoch / 1000, gap: Gap::Unknown };
     };
-    // Where the time of the last process would be now.
+    // What the clock of the last process would read now.
     let continued = kept.counted.epoch.saturating_add(downtime);
     let (epoch, shift) = if continued.abs_diff(begin.epoch) < STEP {
         (continued, 0)
     } else {
-        // Rounded up: a stamp may become younger by that, but never older.
+        // Rounded up, so that a time may become later, but never earlier.
         let ahead = i128::from(begin.epoch) - i128::from(continued);
         (begin.epoch, i64::try_from(ahead.div_euclid(1000) + i128::from(ahead.rem_euclid(1000) > 0)).unwrap_or(0))
     };
@@ -72,7 +72,7 @@ fn measured(counted: &CountedUntil, begin: Begin) -> Option<u64> {
     same_boot.then(|| begin.now.since(counted.at))
 }
 
-/// Moves all stamps by so many seconds. Those that lie in the future, by a clock that was set back, are taken for now.
+/// Moves all times by `shift` seconds. Times in the future, left by a clock that was set back, become `now`.
 fn clamp(kept: &mut Kept, shift: i64, now: EpochSeconds) {
     let moved = |stamp: EpochSeconds| stamp.saturating_add_signed(shift).min(now);
     kept.counting = moved(kept.counting);
@@ -119,7 +119,7 @@ mod tests {
         for ahead in [25_000, 86_400_000, -25_000, -86_400_000, 0, 400] {
             let (idle, resumed) = resumed(NOON * 1000, 8, 2_000, ahead, Some(1));
             assert_eq!((idle, resumed.gap), (10, Gap::Short), "stepped by {ahead} ms");
-            // What is shown goes by the wall clock.
+            // Displayed times follow the wall clock.
             assert!(resumed.epoch.abs_diff((NOON * 1000 + 2_000).saturating_add_signed(ahead)) < STEP, "{ahead}");
         }
     }
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(resumed.gap, gap, "{downtime} ms, boot {boot:?}");
             assert_eq!(idle, if gap == Gap::Short { 68 } else { 0 });
         }
-        // A file of an earlier version has neither.
+        // A file of an earlier version has neither the boot nor the machine's clock.
         let mut old = kept(NOON * 1000, 8);
         old.counted = CountedUntil { epoch: NOON * 1000, ..CountedUntil::default() };
         let begin = Begin { epoch: NOON * 1000 + 2_000, now: Moment(52_000), boot: None };

@@ -57,7 +57,7 @@ impl FileStore {
         Ok(Self { writer: Writer::start(table, disk, boot) })
     }
 
-    /// Notes a change, for the writer to come for.
+    /// Marks a session as changed, so that the writer saves it.
     fn changed(&self, id: SessionId, known: Known) -> StoreFuture<'_, Known> {
         if known != Known::Unknown {
             self.writer.note([id]);

@@ -25,7 +25,7 @@ fn touch(token: &str) -> Touch {
 
 const BOOT: Option<u64> = Some(7);
 
-/// The machine's clock, which goes as the wall clock does.
+/// The machine's clock, in step with the wall clock.
 fn clock_at(epoch: u64) -> Clock {
     Clock::simulated(Arc::new(AtomicU64::new(epoch - NOON + 5_000)))
 }
@@ -38,7 +38,7 @@ fn open(path: &Path, epoch: u64) -> FileStore {
     FileStore::open(path, LIMITS, clock_at(epoch), epoch, BOOT).unwrap()
 }
 
-/// Lets time pass in which the rounds go on.
+/// Advances the clock while the store flushes once a second.
 async fn count_for(store: &FileStore, time: &AtomicU64, milliseconds: u64) {
     for part in [milliseconds % 1000].into_iter().chain((0..milliseconds / 1000).map(|_| 1000)) {
         time.fetch_add(part, Ordering::Relaxed);
@@ -60,13 +60,13 @@ async fn it_keeps_the_promises_of_every_store() {
     let time = Arc::new(AtomicU64::new(5_000));
     let clock = Clock::simulated(Arc::clone(&time));
     let store = FileStore::open(&folder.path().join("s"), contract::LIMITS, clock, NOON, BOOT).unwrap();
-    // Idle time begins when counting does, and the contract speaks of what was before.
+    // Idle time cannot start before counting does, and the contract uses activity from the past.
     count_for(&store, &time, 3_600_000).await;
     contract::keeps_its_promises(&store).await;
 }
 
 #[tokio::test]
-async fn a_restart_neither_revives_the_dead_nor_forgets_the_living() {
+async fn a_restart_keeps_live_and_ended_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions");
     let store = open(&path, NOON);
@@ -100,7 +100,7 @@ async fn downtime_never_counts_as_idle() {
 }
 
 #[tokio::test]
-async fn a_suspended_machine_did_not_count_and_a_restart_does_not_forget_it() {
+async fn time_in_suspend_does_not_count_even_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions");
     for (gap, still_live) in [(59_000, false), (61_000, true)] {
@@ -146,7 +146,7 @@ async fn a_file_that_cannot_be_the_store_is_refused_with_a_fix() {
     assert!(refused(&path).contains("in use"), "{}", refused(&path));
 }
 
-/// A disk in memory that can fill up, and that loses on a crash what was not synced, but for torn pieces of it.
+/// A simulated disk that can be full. A crash loses unsynced writes, but random sectors of them may survive.
 #[derive(Clone, Debug, Default)]
 struct Weak(Arc<Mutex<State>>);
 
@@ -155,12 +155,12 @@ struct State {
     synced: Vec<u8>,
     written: Vec<u8>,
     full: bool,
-    /// The disk as it was before each sync: where a crash leaves the most undecided.
+    /// The disk just before each sync, when a crash can lose the most.
     moments: Vec<Weak>,
 }
 
 impl Weak {
-    /// What a crash leaves: each sector is the old one or the new one, as `chance` has it.
+    /// The disk after a crash. For each sector, `chance` decides whether the new data was written.
     fn crash(&self, mut chance: impl FnMut() -> bool) -> Self {
         Self::of(self.torn(&mut chance))
     }
@@ -233,7 +233,7 @@ impl StorageBackend for Weak {
 }
 
 #[tokio::test]
-async fn a_full_disk_is_survived_and_made_good_when_there_is_room_again() {
+async fn changes_made_while_the_disk_was_full_are_written_when_it_has_space() {
     let weak = Weak::default();
     let store = weak.store(NOON);
     store.begin(touch("before")).await.unwrap();
@@ -253,7 +253,7 @@ async fn a_full_disk_is_survived_and_made_good_when_there_is_room_again() {
 }
 
 #[tokio::test]
-async fn a_store_that_stays_full_says_so_when_closed() {
+async fn closing_fails_while_the_disk_is_full() {
     let weak = Weak::default();
     let store = weak.store(NOON);
     weak.0.lock().full = true;

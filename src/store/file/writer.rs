@@ -29,13 +29,13 @@ struct WriterShared {
 
 #[derive(Debug, Default)]
 struct WriterState {
-    /// Whose record changed; what is written is the record of that moment. While the disk takes nothing, those that were
-    /// forgotten meanwhile stay among them.
+    /// Sessions whose record changed. The writer saves the record as it is when it writes. While the disk fails,
+    /// sessions that the table has dropped since stay in the set.
     changed: HashSet<SessionId>,
     closing: bool,
-    /// Whether the disk takes nothing.
+    /// Whether writes to the disk fail.
     failing: bool,
-    /// Whether all was written, once the thread has ended.
+    /// Set when the thread has ended: whether everything was written.
     ended: Option<bool>,
 }
 
@@ -55,17 +55,17 @@ impl Writer {
         &self.shared.table
     }
 
-    /// Notes whose record changed.
+    /// Marks the records of `ids` as changed.
     pub(super) fn note(&self, ids: impl IntoIterator<Item = SessionId>) {
         self.shared.state.lock().changed.extend(ids);
     }
 
-    /// Whether what changed could not be written the last time.
+    /// Whether the last write failed.
     pub(super) fn is_failing(&self) -> bool {
         self.shared.state.lock().failing
     }
 
-    /// Requests that the last changes be written. The returned future resolves when they are, or could not be.
+    /// Prepares the last write. The returned function asks the thread for it, waits, and returns whether it succeeded.
     pub(super) fn close(&self) -> impl FnOnce() -> bool + Send + use<> {
         let shared = Arc::clone(&self.shared);
         move || shared.close()

@@ -8,22 +8,22 @@ const SENTINEL_PORT: u16 = 26379;
 
 /// How to find the server that accepts writes.
 pub(super) enum Address {
-    /// It is this one.
+    /// A single server.
     Server(ConnectionInfo),
-    /// Sentinels know it by the name of the service. `server` is how it is spoken to, but for its address.
+    /// The Sentinels know it by the name of the service. `server` has its connection settings without the address.
     Sentinel { sentinels: Vec<ConnectionInfo>, service: String, server: ConnectionInfo },
-    /// It is the node that has the slot of our keys; every node of the cluster knows which.
+    /// The cluster node that owns the slot of our keys. Every node knows the owner.
     Cluster(Vec<ConnectionInfo>),
 }
 
-/// Why a URL names no server.
+/// Why a URL is not a valid server address.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AddressError {
-    /// It cannot be read.
+    /// It cannot be parsed as a Redis URL.
     NotRedis,
     /// Sentinels, but no service name.
     NoService,
-    /// A cluster, and a database other than 0.
+    /// A cluster, but a database other than 0.
     ClusterDatabase,
 }
 
@@ -98,7 +98,7 @@ mod tests {
     use redis::ConnectionAddr;
 
     #[test]
-    fn sentinels_are_many_and_have_a_port_of_their_own() {
+    fn a_url_can_name_several_sentinels_with_their_own_default_port() {
         let url = "rediss+sentinel://ada:p%40ss@one:7000,two,[::1]/main/3";
         let Ok(Address::Sentinel { sentinels, service, server }) = Address::of(url) else { panic!("not read") };
         let addresses: Vec<_> = sentinels.iter().map(|sentinel| sentinel.addr().to_string()).collect();
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_is_known_by_some_of_its_nodes() {
+    fn a_url_can_name_several_nodes_of_a_cluster() {
         let Ok(Address::Cluster(nodes)) = Address::of("redis+cluster://:secret@one,two:7001") else {
             panic!("not read")
         };
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_said() {
+    fn invalid_urls_are_refused_with_the_cause() {
         let error = |url| Address::of(url).err();
         for url in ["redis+sentinel://one,two", "redis+sentinel://one/", "redis+sentinel://one//0"] {
             assert_eq!(error(url), Some(AddressError::NoService), "{url}");

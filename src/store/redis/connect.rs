@@ -18,38 +18,38 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
-/// How long the server may take to answer, or to accept a connection. The report of every second must fit in.
+/// How long the server may take to answer, or to accept a connection. The report that is sent every second must fit in.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a node of a cluster may send us on to another: what one knows is at most a little out of date.
+/// How many redirects between cluster nodes are followed. A node's view of the cluster is only slightly out of date.
 const MAX_REDIRECTS: usize = 3;
 
-/// How long the rest are waited for, where some have named a server, and fewer than half.
+/// How long to wait for replies before taking the server that most have named, if not more than half have named it.
 const WAITED_FOR: Duration = Duration::from_millis(300);
 
 pub(super) enum Target {
     Server(Client),
     Sentinels(Vec<Sentinel>),
-    /// All keys lie in one slot. So the node that has it is the store: one clock, and one stream of writes to its
-    /// replicas, in which a mark never overtakes what it vouches for. A session in a slot of its own would be lost with
-    /// its node while the mark lives on with another.
+    /// All keys are in one slot, so the node that owns it is the store. It has one clock, and one stream of writes to
+    /// its replicas, in which a mark never overtakes the activity it covers. If sessions had slots of their own, a node
+    /// could lose sessions while their mark survives on another node.
     Cluster {
         nodes: Vec<Client>,
         key: String,
     },
 }
 
-/// One of those who watch the master. Not the crate's own client: that one goes by `SENTINEL MASTERS`, where the leader of
-/// a failover names the old master until the last replica has followed the new one.
+/// A Redis Sentinel. Not the crate's own client, which uses `SENTINEL MASTERS`: there, the leader of a failover names
+/// the old master until the last replica follows the new one.
 pub(super) struct Sentinel {
     client: Client,
     service: String,
-    /// How the server is spoken to, but for its address.
+    /// The connection settings of the server, without its address.
     server: Client,
 }
 
 impl Target {
-    /// Where the server is, to be shown: never with a password.
+    /// The server's address for display, never with a password.
     pub(super) fn shown(&self) -> String {
         match self {
             Self::Server(client) => client.get_connection_info().addr().to_string(),
@@ -61,9 +61,9 @@ impl Target {
         }
     }
 
-    /// By the passwords and certificates that the settings name.
+    /// Reads the password and certificate files that the settings name.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
-        // Only the first call has an effect; with any provider it is as good.
+        // Only the first call has an effect. Any provider will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let password = settings.password_file.as_deref().map(password).transpose()?;
         let with_password = |info: ConnectionInfo| match &password {
@@ -109,12 +109,12 @@ impl Target {
             Self::Sentinels(sentinels) => {
                 sentinels.first().map_or(0, |sentinel| sentinel.server.get_connection_info().redis_settings().db())
             }
-            // A cluster has no other.
+            // A cluster has only database 0.
             Self::Cluster { .. } => 0,
         }
     }
 
-    /// The server that may write, as it is now.
+    /// The server that accepts writes now.
     pub(super) async fn server(&self) -> RedisResult<Client> {
         let finding = async {
             match self {
@@ -127,7 +127,7 @@ impl Target {
         tokio::time::timeout(RESPONSE_TIMEOUT, finding).await.unwrap_or_else(timed_out)
     }
 
-    /// Every Sentinel or node that can be asked, and the server it leads to.
+    /// Asks every Sentinel or node, and returns the server that each one names.
     pub(super) async fn witnesses(&self) -> Vec<(String, RedisResult<String>)> {
         let address =
             |client: RedisResult<Client>| client.map(|client| client.get_connection_info().addr().to_string());
@@ -209,7 +209,7 @@ async fn owner(node: &Client, key: &str) -> RedisResult<Client> {
         let mut connection = connect(&node).await?;
         let asked: RedisResult<Value> = redis::cmd("HMGET").arg(key).arg("counting").query_async(&mut connection).await;
         let Err(error) = asked else { return Ok(node) };
-        // It has the slot, and junk in it.
+        // The node owns the slot, and the key holds another type.
         if error.code() == Some("WRONGTYPE") {
             return Ok(node);
         }
@@ -224,7 +224,8 @@ async fn owner(node: &Client, key: &str) -> RedisResult<Client> {
     }
 }
 
-/// The same way of speaking, but to another address. A node that does not know its name means its own host.
+/// A client with the same connection settings for another address. A node that does not know its name sends an empty
+/// `host`, which means its own host.
 pub(super) fn elsewhere(server: &Client, host: &str, port: u16) -> RedisResult<Client> {
     let info = server.get_connection_info();
     let host = |own: &str| if host.is_empty() { own.to_owned() } else { host.to_owned() };

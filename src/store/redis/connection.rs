@@ -28,7 +28,7 @@ const CHECKED_EVERY: Duration = Duration::from_secs(2);
 pub(super) enum Naming {
     /// By its hash, which the server may have forgotten.
     Hash,
-    /// By all of its text, which the server keeps from then on.
+    /// By its full text, which the server then keeps.
     Text,
 }
 
@@ -43,7 +43,7 @@ impl Lua {
         Self { text, hash: Script::new(text).get_hash().to_owned() }
     }
 
-    /// The beginning of a command that runs it: so many keys and the arguments are to follow.
+    /// The beginning of a command that runs the script. The caller appends `keys` keys and the arguments.
     pub(super) fn command(&self, naming: Naming, keys: usize) -> Cmd {
         let mut command = match naming {
             Naming::Hash => redis::cmd("EVALSHA"),
@@ -104,7 +104,7 @@ impl Commands {
 
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The way knows the password.
+        // The target contains the password.
         f.debug_struct("Connections").field("channel", &self.channel).finish_non_exhaustive()
     }
 }
@@ -112,7 +112,8 @@ impl fmt::Debug for Connections {
 impl Connections {
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, StoreError> {
         let target = Arc::new(Target::new(settings)?);
-        // Keys are of a database, channels of the server: a switch of one fleet is not for those in another database.
+        // Keys belong to a database, but channels to the whole server. So the channel name contains the database: a
+        // fleet must not receive the messages of another one.
         let channel = match target.database() {
             0 => format!("{}:ended", settings.prefix),
             database => format!("{}:ended:{database}", settings.prefix),
@@ -131,14 +132,13 @@ impl Connections {
         })
     }
 
-    /// The number of the connection that the next command goes by.
+    /// The number of the connection that the next command uses.
     pub(super) fn number(&self) -> u64 {
         self.commands.lock().number
     }
 
-    /// Gives the connection up, and with it the server: it may not be the one that may write any more. What the
-    /// connection still carries to a server that hangs does not pile up there, and a password that was refused is tried
-    /// again.
+    /// Drops the connection, and finds the server again: the old one may no longer accept writes. Commands do not pile
+    /// up on a connection to a server that hangs, and a refused password is tried again.
     pub(super) fn renew(&self) {
         self.renew_after(self.number());
     }
@@ -168,7 +168,7 @@ impl Connections {
         done
     }
 
-    /// Runs what `command` makes.
+    /// Runs the command that `command` builds.
     pub(super) async fn run(&self, command: impl Fn(Naming) -> Cmd) -> RedisResult<Value> {
         match self.query(command(Naming::Hash)).await {
             Err(error) if is_forgotten(&error) => self.query(command(Naming::Text)).await,

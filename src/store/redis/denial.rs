@@ -1,11 +1,11 @@
-//! A server that answers and refuses: what it means, and which key of the configuration mends it.
+//! Refusals by the server: what each means, and which configuration key fixes it.
 
 use redis::RedisError;
 
 /// Why a server refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Denial {
-    /// What the server wants.
+    /// What is wrong.
     pub(super) what: &'static str,
     /// What to do.
     pub(super) fix: &'static str,
@@ -35,7 +35,7 @@ pub(super) fn denial(error: &RedisError) -> Option<Denial> {
     } else if says("READONLY") {
         denial("it is a replica, which takes no writes", "name the master in store.url, or its Sentinels")
     } else if says("LOADING") || says("BusyLoading") {
-        denial("it is still loading its data", "wait: it goes on by itself")
+        denial("it is still loading its data", "wait: idlegate continues when the server is ready")
     } else {
         None
     }

@@ -1,4 +1,4 @@
-//! What `idlegate doctor` looks at in a Redis server.
+//! The checks of `idlegate doctor` for a Redis server.
 
 use super::RedisStore;
 use super::connect::{Target, connect, elsewhere};
@@ -10,26 +10,27 @@ use crate::store::{Known, Store, Touch};
 use redis::{Cmd, RedisResult, ReplicaInfo, Role};
 use std::collections::{BTreeMap, HashMap};
 
-/// How often the way to the server and back is measured.
+/// How many round trips are measured.
 const ROUND_TRIPS: usize = 5;
 
-/// The report of every second, with lookups between, should never have to wait; in microseconds.
+/// A round trip longer than this, in microseconds, delays the report that is sent every second and the lookups between.
 const SLOW: u64 = 50_000;
 
-/// How far this host's clock may be from the server's, in milliseconds, before logs are hard to compare.
+/// The largest difference between this host's clock and the server's, in milliseconds, at which logs are easy to
+/// compare.
 const APART: u64 = 2_000;
 
-/// How far apart the clocks of two servers may be that stand in for each other, in milliseconds. More is a step of the
-/// store's clock.
+/// The largest difference between the clocks of a master and its replica, in milliseconds. More makes each failover a
+/// step of the store's clock.
 const STAND_IN_APART: u64 = 50;
 
 impl RedisStore {
-    /// Looks at the server: the way there, its clock, its settings, and what it lets us do.
+    /// Checks the server: the connection, its clock, its settings, and our permissions.
     pub(crate) async fn examine(&self) -> Vec<Finding> {
         let mut findings = match self.round_trip().await {
             Ok(microseconds) if microseconds > SLOW => vec![Finding::wrong(
                 format!("Redis answers after {} ms", microseconds / 1000),
-                "bring it nearer, or see what keeps it busy (SLOWLOG GET)",
+                "move it closer, or find out what keeps it busy (SLOWLOG GET)",
             )],
             Ok(microseconds) => vec![Finding::Good(format!("Redis answers after {microseconds} µs"))],
             Err(error) => {
@@ -40,7 +41,7 @@ impl RedisStore {
                     }
                     None => Finding::wrong(
                         format!("Redis at {server} does not answer ({error})"),
-                        "see that it runs and that `store.url` is right",
+                        "check that it runs and that `store.url` is right",
                     ),
                 }];
             }
@@ -54,14 +55,14 @@ impl RedisStore {
         findings
     }
 
-    /// Whether all that can be asked lead to the same server.
+    /// Whether all Sentinels or nodes lead to the same server.
     async fn witnesses(&self) -> Vec<Finding> {
         let (mut findings, mut named) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
         for (who, server) in self.connections.target().witnesses().await {
             match server {
                 Ok(server) => named.entry(server).or_default().push(who),
                 Err(error) => {
-                    let fix = "start it, or take it out of `store.url`; it is the next one that counts";
+                    let fix = "start it, or remove it from `store.url`: idlegate may depend on it if another one fails";
                     findings.push(Finding::wrong(format!("{who} leads to no server that may write ({error})"), fix));
                 }
             }
@@ -73,7 +74,7 @@ impl RedisStore {
             })),
             _ => findings.push(Finding::wrong(
                 format!("more than one server may write: {named:?}"),
-                "see whether all of them reach each other",
+                "check that they can reach each other",
             )),
         }
         findings
@@ -89,7 +90,9 @@ impl RedisStore {
         let replicas = match role {
             Ok(Role::Primary { replicas, .. }) => replicas,
             Ok(role) => return vec![Finding::wrong(format!("the server is no master but {role:?}"), "promote it")],
-            Err(error) => return vec![Finding::Note(format!("who would take over cannot be seen ({error})"))],
+            Err(error) => {
+                return vec![Finding::Note(format!("the replicas that could take over cannot be listed ({error})"))];
+            }
         };
         if replicas.is_empty() {
             let fix = "give it a replica (REPLICAOF)";
@@ -103,7 +106,7 @@ impl RedisStore {
                 }
                 Ok(apart) => Finding::wrong(
                     format!("the clock of {ip}:{port}, which would take over, is {apart} ms from the server's"),
-                    "see NTP on both: each failover is a step of the store's clock",
+                    "check NTP on both: each failover is a step of the store's clock",
                 ),
                 Err(error) => Finding::Note(format!("the clock of {ip}:{port} cannot be read ({error})")),
             });
@@ -111,7 +114,7 @@ impl RedisStore {
         findings
     }
 
-    /// How many milliseconds another server's clock is from the server's, the way there taken off.
+    /// The difference between another server's clock and the server's, in milliseconds, without the network delay.
     async fn apart(&self, host: &str, port: u16) -> RedisResult<u64> {
         let server = self.connections.target().server().await?;
         let mut connections = [connect(&server).await?, connect(&elsewhere(&server, host, port)?).await?];
@@ -125,7 +128,7 @@ impl RedisStore {
         Ok(times[0].abs_diff(times[1]).saturating_sub(target) / 1000)
     }
 
-    /// The median of a few.
+    /// The median of [`ROUND_TRIPS`], in microseconds.
     async fn round_trip(&self) -> RedisResult<u64> {
         let mut taken = Vec::new();
         for _ in 0..ROUND_TRIPS {
@@ -148,15 +151,15 @@ impl RedisStore {
         if apart <= APART {
             return Finding::Good(format!("this host's clock and the store's are {apart} ms apart"));
         }
-        // Wrong for people only: no decision compares the two.
+        // This matters only for people who read logs: no decision compares the two clocks.
         Finding::Note(format!(
             "this host's clock and the store's are {} s apart: no session is cut wrongly by it, but times in the log \
-             will not match those in the store; see NTP on both",
+             will not match those in the store; check NTP on both",
             apart / 1000
         ))
     }
 
-    /// Goes through a session's whole life, under a name that no token has.
+    /// Begins, reports and ends a session, with an id that belongs to no token.
     async fn steps(&self) -> Finding {
         let id = SessionId::of_token(&rand::random::<[u8; 32]>());
         let touch = Touch { id, age: 0, source: Source::Request, created_age: 0 };
@@ -166,7 +169,7 @@ impl RedisStore {
             self.end(id, Reason::Logout).await
         };
         let lived = life.await;
-        // Or the replicas would wait for this one's next word.
+        // Otherwise the replicas would wait for the next report of this one.
         let left = self.leave().await;
         let key = self.key(id);
         let forgotten = self.connections.run(|_| delete(&key)).await;
@@ -219,7 +222,7 @@ fn eviction(policy: &str, most: &str) -> Finding {
         return Finding::Good("no session is evicted from its memory".to_owned());
     }
     Finding::wrong(
-        format!("maxmemory-policy is {policy}: when memory is short, sessions are lost, and the dead live again"),
+        format!("maxmemory-policy is {policy}: when memory is short, sessions are lost and ended ones accepted again"),
         "CONFIG SET maxmemory-policy noeviction, or give idlegate a server of its own",
     )
 }
@@ -229,7 +232,7 @@ fn persistence(append_only: &str, save: &str) -> Finding {
         return Finding::Good("it writes to a disk".to_owned());
     }
     Finding::wrong(
-        "it writes nothing to a disk: when it restarts, the dead are known only where a replica has seen them",
+        "it writes nothing to a disk: after it restarts, only replicas that saw a session end still refuse its token",
         "set appendonly yes",
     )
 }

@@ -1,4 +1,4 @@
-//! What replicas exchange through the server: the fleet's switch, and questions that one asks all.
+//! Messages between replicas through the server: the fleet's mode, and questions from one replica to all.
 
 use super::RedisStore;
 use crate::session::{Mode, SessionId};
@@ -7,32 +7,32 @@ use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// The prefix of a message with the fleet's switch.
+/// The prefix of a message that sets the fleet's mode.
 const SWITCHED: &str = "mode ";
 
-/// How many milliseconds after its sending an order may still be carried out: its sender gives up a little later
-/// ([`RESPONSE_TIMEOUT`](super::connect::RESPONSE_TIMEOUT)). The server's time is known as a lower bound.
+/// How many milliseconds after it was sent a change of mode is still carried out. Its sender gives up a little later
+/// ([`RESPONSE_TIMEOUT`](super::connect::RESPONSE_TIMEOUT)). Only a lower bound of the server's time is known.
 const CARRIED_OUT_WITHIN: u64 = 900;
 
-/// What the server answers where the order came too late.
+/// The server's reply to a change of mode that arrives too late.
 const LATE: i64 = -1;
 
-/// What a message begins with that asks all replicas; then come the number of the question, and the question.
+/// The prefix of a question to all replicas. The number of the question and its text follow.
 const ASKED: &str = "ask ";
 
-/// How long the number of a question is, in hexadecimal.
+/// The length of a question's number, in hexadecimal digits.
 const NUMBER_DIGITS: usize = 16;
 
-/// How long all replicas may take to answer a question.
+/// How long the replicas may take to answer a question.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often it is looked whether they have.
+/// How often to check for their answers.
 const LOOKED_EVERY: Duration = Duration::from_millis(20);
 
-/// For how many seconds answers are kept for who asked.
+/// How long the answers are kept for the replica that asked, in seconds.
 const ANSWERS_KEPT: u64 = 10;
 
-/// What a message on the channel means; nothing, where it is of another version.
+/// Parses a message from the channel. `None` for a message of another version.
 pub(super) fn notification(message: &str) -> Option<Notification> {
     if let Some(value) = message.strip_prefix(SWITCHED) {
         return fleet_of_text(value).map(Notification::Switched);
@@ -47,13 +47,13 @@ pub(super) fn notification(message: &str) -> Option<Notification> {
 }
 
 impl RedisStore {
-    /// The key of how the switch of the whole fleet stands.
+    /// The key of the fleet's mode.
     pub(super) fn fleet_key(&self) -> String {
         format!("{}:mode", self.settings.prefix)
     }
 
-    /// Sets the fleet's switch, for the replicas that run and those that start later. If it is only written back
-    /// because it was `lost`, a value set meanwhile stays.
+    /// Sets the fleet's mode, for the replicas that run and those that start later. With `lost`, it is only written
+    /// back, and a mode set meanwhile stays.
     pub(super) async fn switch(&self, fleet: Fleet, lost: bool) -> RedisResult<()> {
         let set = |naming| {
             let view = *self.view.lock();
@@ -64,12 +64,12 @@ impl RedisStore {
             command
         };
         match self.connections.run(set).await? {
-            Value::Int(LATE) => Err((ErrorKind::Io, "it took too long, and was not done").into()),
+            Value::Int(LATE) => Err((ErrorKind::Io, "it arrived too late and was not carried out").into()),
             _ => Ok(()),
         }
     }
 
-    /// Reads the fleet's switch. An invalid value counts as none, and is logged once.
+    /// Parses the fleet's mode. An invalid value counts as none, and is logged once.
     pub(super) fn fleet_of(&self, text: &[u8]) -> Option<Fleet> {
         let text = String::from_utf8_lossy(text);
         let fleet = fleet_of_text(&text);
@@ -128,12 +128,12 @@ impl RedisStore {
         let (mut push, mut expire) = (::redis::cmd("RPUSH"), ::redis::cmd("EXPIRE"));
         push.arg(&answers).arg(answer);
         expire.arg(&answers).arg(ANSWERS_KEPT);
-        // In one step: without its end, it would stay for ever.
+        // Sent together: without EXPIRE the key would stay for ever.
         self.connections.transact(&[push, expire]).await.map(drop)
     }
 }
 
-/// How the switch of the fleet is written down: `off`, or `off 1759431600 enforce`: until then, and then that.
+/// The stored form of the fleet's mode: `off`, or `off 1759431600 enforce` for `off` until then and `enforce` after it.
 fn fleet_value(fleet: Fleet) -> String {
     match fleet.until {
         Some((until, then)) => format!("{} {until} {then}", fleet.mode),

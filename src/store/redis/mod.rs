@@ -1,4 +1,4 @@
-//! Redis: the one truth of any number of replicas.
+//! The Redis store, shared by any number of replicas.
 //!
 //! About once a second a replica sends the activity it saw, as ages, and then its mark: "everything up to here is
 //! reported". One step in the server ends a session, and only when the oldest mark of all live replicas lies beyond its
@@ -41,26 +41,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use view::View;
 
-/// How long an end may wait for the reports of other replicas before that is logged, in milliseconds: it is late then.
+/// How long an end may wait for the reports of other replicas before a warning is logged, in milliseconds.
 const LATE: u64 = 2_000;
 
-/// How the store is reached, and what it keeps.
+/// How to reach the server, and how to use it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedisSettings {
     /// `redis://…`.
     pub url: Secret,
-    /// What all keys begin with.
+    /// The prefix of all keys.
     pub prefix: String,
-    /// Holds the password, which goes before that of the URL.
+    /// The file with the password. It overrides the password in the URL.
     pub password_file: Option<PathBuf>,
-    /// Holds the password for the Sentinels themselves.
+    /// The file with the password of the Sentinels themselves.
     pub sentinel_password_file: Option<PathBuf>,
-    /// The certificate authority of a `rediss://` server, in PEM; else those of the system.
+    /// The certificate authority of a `rediss://` server, in PEM. Without it, those of the system are used.
     pub ca_file: Option<PathBuf>,
-    /// How long a replica may be silent before it is struck off.
+    /// How long a replica may be silent before it is removed.
     pub replica_grace: Duration,
-    /// `on_outage = "local"`: while the server does not answer, this replica ends sessions by itself. For where there is
-    /// no other.
+    /// `on_outage = "local"`: while the server does not answer, this replica ends sessions by itself. Only for
+    /// deployments with a single replica.
     pub decides_alone: bool,
 }
 
@@ -71,27 +71,27 @@ pub struct RedisStore {
     limits: Limits,
     clock: Clock,
     settings: RedisSettings,
-    /// This replica, among the marks.
+    /// The name of this replica's mark.
     replica: String,
     view: Mutex<View>,
     up: AtomicBool,
-    /// Whether it answers at all, be it by refusing to write.
+    /// Whether the server answers at all, even if it refuses writes.
     answers: AtomicBool,
     /// Whether this replica was `off` since it last reported in another mode.
     was_off: AtomicBool,
-    /// Whether junk stood where the mode of the fleet stands.
+    /// Whether the fleet's mode key held an invalid value.
     fleet_is_junk: AtomicBool,
-    /// [`MAX_GAP`], but in a test that has no minute to spare.
+    /// [`MAX_GAP`]; shorter in tests.
     max_gap: u64,
     /// Since when an end waits for the report of another replica, and whether that was logged.
     waiting: Mutex<Option<(Moment, bool)>>,
 }
 
 impl RedisSettings {
-    /// Whether a URL names a server, without asking it.
+    /// Checks that `url` is a valid server address, without connecting.
     ///
     /// # Errors
-    /// Where it does not.
+    /// It is not valid.
     pub fn check_url(url: &str) -> Result<(), AddressError> {
         Address::of(url).map(|_| ())
     }
@@ -104,7 +104,7 @@ impl RedisStore {
     /// The URL is not a Redis URL, or a named file cannot be read.
     pub fn new(mut settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
         if matches!(Address::of(settings.url.reveal()), Ok(Address::Cluster(_))) {
-            // What stands in braces decides on the slot: one for all.
+            // A hash tag: the text in braces alone decides the slot, so all keys share one.
             settings.prefix = format!("{{{}}}", settings.prefix);
         }
         let connections = Connections::new(&settings)?;
@@ -156,7 +156,7 @@ impl RedisStore {
         Self { replica, ..self }
     }
 
-    /// Counts round trips, and what it learns of clocks and replicas, in these metrics.
+    /// Records round trips, clock steps and replicas in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: StoreMetrics) -> Self {
         self.connections.metrics = metrics;
@@ -167,7 +167,7 @@ impl RedisStore {
         format!("{}:session:{id}", self.settings.prefix)
     }
 
-    /// An end waits for the report of another replica. Where that makes the cut late, it is logged.
+    /// Called when an end waits for the report of another replica. Logs once when the wait makes the cut late.
     fn note_waiting(&self) {
         let now = self.clock.now();
         let mut waiting = self.waiting.lock();
@@ -237,7 +237,7 @@ impl Store for RedisStore {
             self.note_waiting();
             return Box::pin(std::future::ready(Ok(Known::Live(held))));
         }
-        // After a step of the server's clock only what this replica has itself seen counts.
+        // After a step of the server's clock, only idle time that this replica has seen itself counts.
         let sure = !view.guarded || seen_idle > self.limits.timeout.saturating_mul(1000);
         let step = match mode {
             _ if !sure => SessionCall::Update,
@@ -269,7 +269,7 @@ impl Store for RedisStore {
         let now = self.now().unwrap_or_else(epoch_milliseconds);
         let idle_since = second_of(now, touch.age).max(view.counting);
         match self.limits.judge(second_of(now, touch.created_age), idle_since, now / 1000) {
-            // After a step of the server's clock only what was itself seen counts.
+            // After a step of the server's clock, only idle time that this replica has seen itself counts.
             Verdict::Over(Reason::Idle) if view.guarded && seen_idle <= self.limits.timeout.saturating_mul(1000) => {
                 None
             }

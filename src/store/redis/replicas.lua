@@ -1,5 +1,5 @@
 -- A replica reports its mark: up to when it has reported all activity. KEYS[1] holds the marks of all replicas, and the
--- start of unbroken counting; KEYS[2] repeats the latter for people. KEYS[3] is the fleet's switch.
+-- start of unbroken counting; KEYS[2] repeats the latter for people. KEYS[3] is the fleet's mode.
 local id, mode = ARGV[1], ARGV[2]
 -- This server's clock at the replica's earlier report (-1: there was none), and how long after it, by the replica's
 -- clock, the mark lies and this report was sent. `slack` is the allowance for the message delay.
@@ -24,7 +24,7 @@ end
 local all = redis.pcall('HGETALL', KEYS[1])
 if all.err then
   if not string.find(all.err, 'WRONGTYPE', 1, true) then return all end
-  -- No DEL, which the server's rules for our user may not have.
+  -- Not DEL: the ACL of our user may not allow it.
   redis.call('EXPIRE', KEYS[1], 0)
   all, junk, removed = {}, { 'no hash' }, 1
 end
@@ -46,7 +46,7 @@ for i = 1, #all, 2 do
     marks[field] = { tonumber(number), rest }
   else
     remove(field, value)
-    -- Its own mark is known to it, and lost is only what was written there.
+    -- The replica knows its own mark, so only the invalid value is lost.
     if field == id and confirmed > 0 then marks[id] = { confirmed, ' ' .. mode } end
   end
 end
@@ -60,7 +60,7 @@ if intact and steps < steps_known then
 end
 
 -- This server's clock against that of the replica, which does not step. A replica that knows of fewer steps than are
--- noted here measures from before the last one: that one is no news.
+-- noted here measured before the last one, so it must not report that step again.
 local measured = base >= 0 and steps_known == steps
 local drift = measured and now - (base + sent) or 0
 -- Far ahead: either this report is late, from a connection that hung, or the clock was stepped forward. The replica can
@@ -111,8 +111,8 @@ for _, mark in pairs(marks) do uncounted = uncounted or mark[2] == ' off' end
 marks[id] = nil
 
 -- The mark is in this server's own time: its clock at an earlier report, plus the replica's own time since. So it lies
--- one message delay before now, never after. A replica that is unknown here, or less known than it
--- reported, must resync; until then it holds verdicts back, for a limited time.
+-- one message delay before now, never after. A replica must resync if it is unknown here, or if its mark here is older
+-- than the confirmed one; until then it holds verdicts back, for a limited time.
 local known = measured and not late and before ~= nil and stood >= confirmed
 local mark = before and math.min(before, now) or now - grace + 2000
 if known then mark = math.min(base + synced_to + drift, now) end
@@ -146,7 +146,7 @@ else
   redis.call('HSET', KEYS[1], id, string.format('%.0f %s', mark, mode))
 end
 
--- The beginning of it is enough; of what is no text, the error.
+-- The first 64 characters are enough. For a value that is not a string, the error is returned.
 local fleet = redis.pcall('GET', KEYS[3]) or ''
 fleet = string.sub(type(fleet) == 'table' and fleet.err or fleet, 1, 64)
 return {

@@ -1,4 +1,4 @@
-//! The report, about once a second: what was seen, then the mark. And what its failure means.
+//! The report, sent about once a second: first the activity, then the mark. Also handles its failure.
 
 use super::connection::Naming;
 use super::denial::{Denial, denial};
@@ -10,7 +10,7 @@ use crate::store::{Flushed, Known, Live, Store, Touch, second_of};
 use ::redis::{Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
 
-/// The most updates in one transaction. The server does nothing else meanwhile.
+/// The most updates in one transaction. The server runs nothing else meanwhile.
 const MAX_UPDATES: usize = 10_000;
 
 impl RedisStore {
@@ -34,7 +34,7 @@ impl RedisStore {
             let answers = self.connections.transact(&self.updates(chunk, started)).await?;
             untaken |= self.read_answers(chunk, &answers, &mut flushed)?;
         }
-        // What was not accepted, or was sent to what may have been another server, is sent again, and the mark stays.
+        // Updates that were not accepted, or may have gone to another server, are sent again, and the mark stays.
         let synced_to =
             if untaken || self.connections.number() != connection { self.view.lock().synced_to } else { synced_to };
         let mut commands = self.updates(last, started);
@@ -68,7 +68,7 @@ impl RedisStore {
             .collect()
     }
 
-    /// Takes in what was answered to `touches`. Returns whether one of them was not taken.
+    /// Processes the replies to `touches`. Returns whether one of them was not accepted.
     fn read_answers(&self, touches: &[Touch], answers: &[Value], flushed: &mut Flushed) -> RedisResult<bool> {
         let mut untaken = answers.len() < touches.len();
         let mut junk = touches.iter().zip(answers).filter_map(|(touch, answer)| Some((touch.id, junk_of(answer)?)));
@@ -157,8 +157,8 @@ impl RedisStore {
         format!("{}:replicas", self.settings.prefix)
     }
 
-    /// Where a session cannot have ended yet, because some replica has not reported far enough: what is known of it
-    /// here. While a silent replica holds verdicts back, the server is not asked about each session again and again.
+    /// Returns the session as known here if some replica has not reported far enough for it to expire. So a silent
+    /// replica does not make this one ask the server about each session again and again.
     pub(super) fn held_back(&self, view: &View, touch: Touch) -> Option<Live> {
         let now = view.server_now(self.clock.now())?;
         let Touch { age, source, created_age, .. } = touch;
@@ -166,13 +166,13 @@ impl RedisStore {
         let over = |since: u64, limit: u64, at: u64| at.saturating_sub(since) > limit;
         let by_lifetime =
             self.limits.lifetime.is_some_and(|limit| over(second_of(now, created_age), limit, now / 1000));
-        // A second more: the server's time is known up to the way of a message only.
+        // One second more: the server's time is known only up to the message delay.
         let reported = over(idle_since, self.limits.timeout, view.watermark + 1);
         let held = over(idle_since, self.limits.timeout, now / 1000) && !reported && !by_lifetime;
         held.then_some(Live { age, source, created_age, due_in: 0 })
     }
 
-    /// One line per change, whatever happens in between.
+    /// Logs once when the store goes down, and once when it is back.
     pub(super) fn note(&self, error: Option<&RedisError>) {
         self.answers.store(error.is_none_or(is_an_answer), Ordering::Release);
         let up = error.is_none();
@@ -231,14 +231,14 @@ pub(super) fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
     );
 }
 
-/// What a report found in the server beside the marks.
+/// What the reply to a report contains besides the marks.
 struct ReportOutcome {
-    /// Replicas that were struck off.
+    /// Replicas that were removed because they were silent.
     struck: Vec<String>,
-    /// How many fields idlegate did not write, and the first of them.
+    /// The number of fields that idlegate did not write, and the first of them.
     removed: u64,
     junk: Vec<Vec<u8>>,
-    /// How the switch of the whole fleet stands, as it is written there.
+    /// The fleet's mode, as stored.
     fleet: Vec<u8>,
 }
 

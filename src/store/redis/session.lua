@@ -1,5 +1,5 @@
 -- One step for one session. KEYS[1] is its hash; nothing else is touched, so any cluster can run this.
--- The time is the server's. What happened before comes as an age, in milliseconds.
+-- The time is the server's. Earlier events are passed as ages, in milliseconds.
 local key, step = KEYS[1], ARGV[1]
 local age, source, created_age = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local limit, lifetime, retention = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
@@ -33,7 +33,7 @@ local a_second, a_word = '^[1-9]' .. string.rep('%d', 9) .. '$', '^%l[%l%-]*$'
 local last, last_source, created = tonumber(field(1, a_second)), field(2, a_word), tonumber(field(3, a_second))
 local ended, ended_reason, restored = tonumber(field(4, a_second)), field(5, a_word), tonumber(field(6, a_second))
 local counted_from = tonumber(field(7, a_second))
--- Beside an end nothing counts any more.
+-- In an ended session, the other fields no longer matter.
 if ended then junk = '' end
 
 -- The start of idle time as of a second, where it is later than the last activity; else 0.
@@ -57,7 +57,7 @@ local function remember()
 end
 
 local function write()
-  -- No DEL, which the server's rules for our user may not have.
+  -- Not DEL: the ACL of our user may not allow it.
   if junk ~= '' then redis.call('EXPIRE', key, 0) end
   redis.call('HSET', key, 'last_activity', last, 'source', last_source or source, 'created', created or last)
   if restored then redis.call('HSET', key, 'restored', restored) end
@@ -100,7 +100,8 @@ end
 -- ignored: the replica has given it up and sends it again.
 if not_after > 0 and now_ms > not_after then return {now_ms} end
 
--- 'update', 'judge' and 'watch': merge by maximum. Last activity never moves back, but for a stamp from the future.
+-- 'update', 'judge' and 'watch': merge by maximum. Last activity never moves back, except from a time in the
+-- future.
 local at = math.min(second(age), now)
 -- The server has lost the session, or holds an impossible value, and with it activity that other replicas will not
 -- report again: its idle time starts again. Only a replica that reports a missing session may begin it.

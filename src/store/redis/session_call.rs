@@ -1,4 +1,4 @@
-//! One atomic step for one session: its command, and what its answer means.
+//! One atomic step for one session: builds the command and parses the reply.
 
 use super::connect;
 use super::connection::Naming;
@@ -10,8 +10,8 @@ use crate::store::{Ended, Known, Live, REPORTED_AFTER_THE_TURN, StoreError, Touc
 use ::redis::{FromRedisValue, RedisError, RedisResult, Value};
 use std::sync::atomic::Ordering;
 
-/// How long before a report deadlines fall due, in milliseconds: in time for that report, however the clocks' readings
-/// differ.
+/// How long before a report deadlines fall due, in milliseconds, so that they are in time for it even if clock readings
+/// differ a little.
 const BEFORE_THE_REPORT: u64 = 10;
 
 /// What the server does for one session.
@@ -21,7 +21,7 @@ pub(super) enum SessionCall {
     Update,
     /// Compare and end.
     Judge,
-    /// Compare, and return what would end.
+    /// Compare, and return the end that `enforce` would cause.
     Watch,
     End(Reason),
     RecordEnd {
@@ -39,7 +39,7 @@ impl RedisStore {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
         }
         let started = self.clock.now();
-        // Where the script was forgotten, the step is tried again; the ages are taken again then.
+        // If the server has forgotten the script, the step is sent again with new ages.
         let run = self.connections.run(|naming| {
             let now = self.clock.now();
             self.command(naming, step, touch, now.since(started), now)
@@ -106,7 +106,7 @@ impl RedisStore {
         if ended > 0 {
             let reason = Reason::from_name(&text(5)?).unwrap_or(Reason::Idle);
             let remembered = ended.saturating_add(self.limits.retention).saturating_mul(1000);
-            // A stamp from the future is not kept for longer than any other.
+            // A time in the future does not extend the retention.
             let remembered_for = remembered.saturating_sub(now).min(self.limits.retention.saturating_mul(1000));
             let watermark = view.watermark;
             let record = Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for };
@@ -114,7 +114,7 @@ impl RedisStore {
         }
         let (would_end, watermark) = (number(6)?, view.watermark);
         let due_in = match self.limits.judge(created, last_activity.max(view.counting), now / 1000) {
-            // With the first report after it can be over: nothing is decided before that.
+            // Due with the first report after the session can expire: nothing is decided before that.
             Verdict::Live { due } => {
                 (due.saturating_mul(1000) + REPORTED_AFTER_THE_TURN - BEFORE_THE_REPORT).saturating_sub(now)
             }

@@ -1,6 +1,6 @@
--- Sets the fleet's switch, KEYS[1], to ARGV[1], and publishes it on the channel ARGV[2], in one step, so that
+-- Sets the fleet's mode, KEYS[1], to ARGV[1], and publishes it on the channel ARGV[2], in one step, so that
 -- notifications arrive in the order of the changes. If ARGV[3] is 'lost', only where no valid mode is set: one may have
--- been set since it was found missing. An order that arrives after ARGV[4], in the server's milliseconds, is not
+-- been set since it was found missing. A change that arrives after ARGV[4], in the server's milliseconds, is not
 -- carried out: its sender was told that it failed, and it must not cut sessions later, unattended.
 local value, channel, only_if, not_after = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local time = redis.call('TIME')

@@ -1,4 +1,4 @@
-//! The Redis store before a real server.
+//! Tests of the Redis store against a real server.
 
 mod fuzz;
 mod junk;
@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// A server of our own, on a socket in a folder of its own.
-pub(super) struct Server {
+/// A server for one test, on a socket in its own folder.
+struct Server {
     child: Child,
     folder: tempfile::TempDir,
 }
@@ -73,11 +73,11 @@ impl Server {
         BTreeMap::from_redis_value(self.ask(&["HGETALL", key]).await).unwrap()
     }
 
-    /// Something that is no hash lies at a key then.
+    /// Replaces the value at `key` by one of another type.
     async fn replace(&self, key: &str, kind: usize) {
         let commands: [&[&str]; 4] =
             [&["SET", key, "junk"], &["RPUSH", key, "junk"], &["SADD", key, "junk"], &["ZADD", key, "1", "junk"]];
-        // At once: a replica may write there in between.
+        // In one script, because a replica might write in between.
         let script = "redis.call('DEL', ARGV[2]) return redis.call(unpack(ARGV))";
         self.ask(&[&["EVAL", script, "0"], commands[kind % 4]].concat()).await;
     }
@@ -115,7 +115,7 @@ async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
         .unwrap_or_else(|_| panic!("timed out waiting for {what}"));
 }
 
-/// The store as it is when this replica has been counting for long.
+/// A store whose replica has been counting for a long time.
 async fn counting(server: &Server, limits: Limits) -> RedisStore {
     let store = server.store(limits);
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
@@ -128,7 +128,7 @@ async fn counting(server: &Server, limits: Limits) -> RedisStore {
 async fn it_keeps_the_promises_of_every_store() {
     let server = Server::start();
     contract::keeps_its_promises(&counting(&server, LIMITS).await).await;
-    // And once more for a server that forgets its scripts between.
+    // Once more, after the server has forgotten its scripts.
     server.ask(&["SCRIPT", "FLUSH"]).await;
     server.ask(&["FLUSHALL"]).await;
     contract::keeps_its_promises(&counting(&server, LIMITS).await).await;
@@ -177,7 +177,7 @@ async fn stood_still(max_gap: u64, outage: bool) -> Known {
 }
 
 #[tokio::test]
-async fn a_lone_replica_that_stood_still_for_long_restarts_idle_time() {
+async fn idle_time_starts_again_after_a_single_replica_was_suspended() {
     for outage in [false, true] {
         let (briefly, long) = tokio::join!(stood_still(60_000, outage), stood_still(2_000, outage));
         assert!(matches!(briefly, Known::Ended(_)), "{briefly:?}");

@@ -3,15 +3,15 @@
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
 
-/// How much the server's clock may seem to have moved against ours before it is a step, in milliseconds.
+/// The smallest apparent jump of the server's clock against ours that counts as a step, in milliseconds.
 const STEP: u64 = 2_000;
 
-/// The same, where another server may have answered, or the same after a restart. All that the way can explain is
-/// allowed for beside this: it is for clocks that are kept by NTP, and for how they run apart meanwhile.
+/// The same, if another server may have answered, or the same one after a restart. It covers the drift between clocks
+/// that NTP keeps in step; the message delay is allowed for separately.
 const APART: u64 = 50;
 
-/// How long after its sending a message may arrive at most, for the server to take it for one of now: the longest that
-/// an answer is waited for, connecting and loading scripts included, and some more. In milliseconds.
+/// The longest delay after which the server still accepts a message as current, in milliseconds. It covers the longest
+/// wait for a reply, including connecting and loading scripts, with some margin.
 const SLACK: u64 = 5_000;
 
 /// A reading of the server's clock, taken between two moments of ours.
@@ -26,9 +26,9 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// By how many milliseconds the server's clock was stepped between two readings, or by how many the clock of the
-    /// server that took over differs; 0 where the message delay explains the difference. Rather too far back than too
-    /// far ahead: marks are moved by it, and none may get ahead of what is reported.
+    /// The step of the server's clock between two readings, or the clock difference to the server that took over, in
+    /// milliseconds; 0 if the message delay explains the difference. The estimate errs towards the past, because marks
+    /// are moved by it, and a mark must not get ahead of the reported activity.
     fn step_after(&self, earlier: &Self) -> i64 {
         let least = earlier.server.saturating_add(self.sent.since(earlier.received));
         let most = earlier.server.saturating_add(self.received.since(earlier.sent));
@@ -45,9 +45,9 @@ pub(super) struct Report {
     pub(super) reading: Reading,
     /// The oldest mark of the live replicas, in epoch milliseconds.
     pub(super) oldest: u64,
-    /// Since when counting is unbroken.
+    /// The start of unbroken counting.
     pub(super) counting: EpochSeconds,
-    /// When the server's clock was last seen to be stepped, within one limit; else 0.
+    /// The last step of the server's clock, if it was less than one idle timeout ago; else 0.
     pub(super) stepped: EpochSeconds,
     /// How many steps of its clock the server knows of.
     pub(super) steps: u64,
@@ -66,25 +66,25 @@ pub(super) struct News {
     pub(super) stepped: bool,
     /// The server has lost reports, or never had them: resync.
     pub(super) resync: bool,
-    /// There is another replica, and there was none.
+    /// There is now another replica, and there was none before.
     pub(super) company: bool,
 }
 
-/// What a mark is made of, in the server's time: all in milliseconds.
+/// The parts of a mark in the server's time, all in milliseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Measure {
     /// The server's clock at the last report; -1 where there was none.
     pub(super) base: i64,
     /// From then to the mark.
     pub(super) synced_to: u64,
-    /// From then to the sending.
+    /// From then to the sending of this report.
     pub(super) sent: u64,
-    /// What the way may have taken, then and now.
+    /// The allowance for the message delay, then and now.
     pub(super) slack: u64,
 }
 
 impl Measure {
-    /// The server's time after which a message is no longer taken for one of now; 0 where its time is not known.
+    /// The server's time after which it ignores this message as too old; 0 if the server's time is not known.
     pub(super) fn not_after(&self) -> u64 {
         u64::try_from(self.base).map_or(0, |base| base + self.sent + self.slack)
     }
@@ -97,7 +97,7 @@ pub(super) struct View {
     /// The second up to which all activity is known.
     pub(super) watermark: EpochSeconds,
     pub(super) counting: EpochSeconds,
-    /// Whether the server's clock was stepped less than a limit ago.
+    /// Whether the server's clock was stepped less than one idle timeout ago.
     pub(super) guarded: bool,
     /// A step that the server does not know of, in milliseconds; 0 for none.
     pub(super) unreported_step: i64,
@@ -114,8 +114,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// This replica counts. Where it did not for more than `max_gap`, idle time starts again; the server notices that
-    /// by the marks, but in an outage it cannot.
+    /// Notes that this replica is counting. After a gap of more than `max_gap`, idle time starts again. The server
+    /// detects that gap from the marks, but not during an outage.
     pub(super) fn count(&mut self, now: Moment, max_gap: u64) {
         if now.since(self.counted) > max_gap {
             self.counting = self.counting.max(self.server_now(now).unwrap_or(0) / 1000);
@@ -157,7 +157,7 @@ impl View {
         self.synced_to = synced_to;
         self.others = report.others;
         self.guarded = stepped || report.stepped > 0;
-        // What a server lost in a failover or a restart cannot be known: a mark that it kept may be older than an end.
+        // A failover or restart may have lost an end even if the mark survived: the mark may be older than the end.
         News { stepped, resync: stepped || elsewhere || (!first && !report.known), company }
     }
 }
@@ -176,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_way_is_no_step_and_a_step_is() {
+    fn message_delay_is_not_a_clock_step() {
         let first = reading(1_000_000, 0, 10);
-        // An answer that took nine seconds; the server may have read its clock at any moment of them.
+        // A reply that took nine seconds: the server may have read its clock at any moment in between.
         for server in [1_000_990, 1_010_000] {
             assert_eq!(reading(server, 1_000, 10_000).step_after(&first), 0, "{server}");
         }
@@ -224,7 +224,7 @@ mod tests {
     fn a_step_is_reported_once_whichever_replica_sees_it_first() {
         let mut view = View::default();
         view.receive(&report(reading(1_000_000, 0, 1)), Moment(0));
-        // Too small for the server to be sure of; we are.
+        // Too small for the server to detect, but this replica can.
         let news = view.receive(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
         assert!(news.resync && news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
         let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };

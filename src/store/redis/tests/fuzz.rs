@@ -1,4 +1,4 @@
-//! Junk wherever a replica reads: random values in every kind of key, fields and messages, all the time.
+//! Fuzzing: invalid values in every kind of key, field and message that a replica reads.
 
 use super::replica::Replica;
 use super::{LIMITS, Server, eventually, key_of};
@@ -12,7 +12,7 @@ use tokio::time::sleep;
 
 #[derive(Clone, Debug)]
 enum Junk {
-    /// Something else than was there lies at the key of a session, or at that of the mode.
+    /// A value of another type at the key of a session, or at the key of the mode.
     Type(Option<usize>, usize),
     Field(usize, &'static str, Vec<u8>),
     Mark(String, Vec<u8>),
@@ -85,7 +85,7 @@ impl Junk {
             Self::Mode(value) => command.arg("SET").arg("test:mode").arg(value),
             Self::Message(value) => command.arg("PUBLISH").arg("test:ended").arg(value),
         };
-        // A field does not go to where something else lies.
+        // HSET fails on a key of another type.
         let _: redis::RedisResult<Value> = command.query_async(&mut connection).await;
     }
 }
@@ -116,7 +116,7 @@ async fn sessions_end_in_time_despite(all: Vec<Junk>) {
         junk.next().unwrap().write(&server).await;
         sleep(Duration::from_millis(60)).await;
     };
-    // Each is seen by one replica only, in turns of more than a limit in which the other sees nothing of it.
+    // The replicas take turns: for longer than a timeout, only one of them sees the activity of a session.
     while clock.now().since(begun) < 3 * LIMIT * 1000 {
         let turn = usize::try_from(clock.now().since(begun) / (1000 * LIMIT + 1000)).unwrap();
         last = clock.now();

@@ -7,7 +7,7 @@ use crate::store::{Known, Store};
 use std::time::Duration;
 use tokio::time::sleep;
 
-/// That a session which is over is ended at once, by a store whose clock this is.
+/// Checks that `store` still ends an expired session at once.
 async fn a_session_can_end(store: &super::RedisStore, token: &str) {
     store.begin(touch(token, 12_000)).await.unwrap();
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
@@ -16,14 +16,14 @@ async fn a_session_can_end(store: &super::RedisStore, token: &str) {
 }
 
 #[tokio::test]
-async fn a_key_of_another_type_is_mended_and_hurts_its_own_session_only() {
+async fn a_key_of_another_type_is_replaced_and_affects_only_its_own_session() {
     let server = Server::start();
     let log = Log::start();
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace(&key_of("ada"), kind).await;
         assert_eq!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Unknown);
-        assert_eq!(log.warnings(), [""; 0], "a look mends nothing");
+        assert_eq!(log.warnings(), [""; 0], "a lookup repairs nothing");
         flush(&store, &[touch("ada", 9_000), touch("bob", 1_000)]).await;
         let warnings = log.warnings();
         assert!(warnings.len() == 1 && warnings[0].contains("no hash"), "{warnings:?}");
@@ -86,7 +86,7 @@ async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
         assert!(!hash.contains_key("ended") && Source::from_name(&hash["source"]).is_some(), "{junk:?}: {hash:?}");
     }
     let said = log.warnings();
-    // A stamp from the future may be what a step of the clock has left.
+    // A time in the future may be the result of a clock step.
     let silent = junk.iter().filter(|(_, value)| *value == "9999999999").count();
     assert_eq!(said.len(), junk.len() - silent, "{said:?}");
     for (number, junk) in junk.iter().enumerate() {
@@ -100,7 +100,7 @@ async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
 }
 
 #[tokio::test]
-async fn an_end_stays_whatever_is_written_beside_it() {
+async fn invalid_fields_do_not_revive_an_ended_session() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     for (number, (field, value)) in [("last_activity", "junk"), ("reason", "\u{0}"), ("created", "")].iter().enumerate()
@@ -117,7 +117,7 @@ async fn an_end_stays_whatever_is_written_beside_it() {
             assert!(matches!(known, Known::Ended(_)), "{field} {value:?} revived it: {known:?}");
         }
     }
-    // One that seems to have ended in the future is not remembered for longer than others.
+    // An end in the future does not extend the retention.
     server.ask(&["HSET", &key_of("token 0"), "ended", "9999999999"]).await;
     let Known::Ended(ended) = store.lookup(touch("token 0", 0).id).await.unwrap() else { panic!("revived") };
     assert!(ended.remembered_for <= LIMITS.retention * 1000, "{ended:?}");
@@ -167,7 +167,7 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
 }
 
 #[tokio::test]
-async fn steps_of_the_clock_that_were_noted_stay_so_whatever_is_written_there() {
+async fn the_count_of_clock_steps_survives_invalid_values() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     server.ask(&["HSET", "test:replicas", "steps", "7"]).await;
@@ -178,13 +178,13 @@ async fn steps_of_the_clock_that_were_noted_stay_so_whatever_is_written_there() 
 }
 
 #[tokio::test]
-async fn marks_of_another_type_are_lost_marks() {
+async fn a_replicas_key_of_another_type_causes_a_resync() {
     let server = Server::start();
     let log = Log::start();
     let store = counting(&server, LIMITS).await;
     for kind in 0..4 {
         server.replace("test:replicas", kind).await;
-        assert!(flush(&store, &[]).await.resync, "what was lost beside is not known");
+        assert!(flush(&store, &[]).await.resync, "other data may be lost too");
         assert_eq!(log.warnings().len(), 1);
         flush(&store, &[]).await;
         let hash = server.hash("test:replicas").await;
@@ -196,7 +196,7 @@ async fn marks_of_another_type_are_lost_marks() {
 }
 
 #[tokio::test]
-async fn time_in_which_no_replica_counted_does_not_count_whatever_marks_say() {
+async fn time_without_a_counting_replica_never_counts_even_with_invalid_marks() {
     let server = Server::start();
     for left in ["1000000000000", "9999999999999", "junk"] {
         for more in [&[][..], &["host-0123abcd", "9999999999999 enforce"]] {

@@ -1,4 +1,4 @@
-//! What the server lost, and what reaches it late.
+//! Sessions that the server lost, and reports that arrive late.
 
 use super::{LIMITS, Server, counting, touch};
 use crate::clock::Clock;
@@ -52,7 +52,7 @@ async fn a_session_that_the_server_lost_starts_again_for_the_replica_that_knows_
 }
 
 #[tokio::test]
-async fn a_lost_session_that_is_found_by_looking_again_is_not_cut_by_what_is_known_here() {
+async fn a_lost_session_found_by_a_recheck_is_not_cut_by_the_knowledge_of_one_replica() {
     let server = Server::start();
     let there = counting(&server, SHORT).await;
     let registry = Arc::new(Registry::new(Box::new(server.store(SHORT)), Clock::system(), SHORT, 10));
@@ -87,7 +87,7 @@ async fn a_report_that_arrives_late_is_ignored_and_sent_again() {
     server.signal(Signal::CONT);
     let id = touch("ada", 0).id;
     let waited = store.clock.now().since(before);
-    // Whatever came with the old connection has been read before this is answered.
+    // Before it answers this, the server has read everything from the old connection.
     tokio::time::timeout(Duration::from_secs(10), async {
         while store.flush(&[], store.clock.now(), Mode::Enforce).await.is_err() {}
     })

@@ -1,4 +1,4 @@
-//! A replica at work in a test, and what is logged there.
+//! A running replica for tests, and its log.
 
 use super::{Server, eventually};
 use crate::clock::Clock;
@@ -20,7 +20,7 @@ thread_local! {
 /// line interests no subscriber when another test logs it first.
 pub(super) struct Log;
 
-/// Writes for the thread that it is on.
+/// Appends to the log of the current thread.
 struct Writer;
 
 impl io::Write for Writer {
@@ -42,7 +42,7 @@ impl Log {
         Self
     }
 
-    /// The warnings since this was last asked.
+    /// The warnings since the last call.
     #[expect(clippy::unused_self, reason = "nothing is logged here before it is started")]
     pub(super) fn warnings(&self) -> Vec<String> {
         let text = String::from_utf8(LOGGED.replace(Some(Vec::new())).unwrap()).unwrap();
@@ -50,7 +50,7 @@ impl Log {
     }
 }
 
-/// A replica at work.
+/// A running replica.
 pub(super) struct Replica {
     pub(super) registry: Arc<Registry>,
     tasks: [tokio::task::JoinHandle<()>; 2],
@@ -82,7 +82,7 @@ impl Drop for Replica {
     fn drop(&mut self) {
         assert!(
             std::thread::panicking() || !self.tasks.iter().any(tokio::task::JoinHandle::is_finished),
-            "it fell over"
+            "a task of the replica stopped"
         );
         self.tasks.iter().for_each(tokio::task::JoinHandle::abort);
     }

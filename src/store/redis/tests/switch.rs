@@ -1,4 +1,4 @@
-//! The fleet's switch, and messages between replicas.
+//! The fleet's mode, and messages between replicas.
 
 use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
@@ -16,7 +16,7 @@ use tokio::time::sleep;
 const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
 
 #[tokio::test]
-async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
+async fn an_invalid_mode_counts_as_missing_and_the_last_valid_one_stays() {
     let server = Server::start();
     let log = Log::start();
     let registry = Registry::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
@@ -52,7 +52,7 @@ async fn what_is_no_mode_counts_as_missing_and_what_was_seen_last_goes_on() {
 }
 
 #[tokio::test]
-async fn a_mode_is_written_back_only_where_none_stands() {
+async fn a_mode_is_written_back_only_if_none_is_set() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     for (stands, after) in [("off", "off"), (" off 9999999999 enforce", " off 9999999999 enforce"), ("x", "observe")] {
@@ -181,7 +181,7 @@ async fn a_mode_read_before_a_newer_notification_does_not_come_back() {
         operator.switch_fleet(Fleet { mode: Mode::Off, until: None }).await.unwrap();
         eventually("the message", async || mode() == Mode::Off).await;
         held.released.notify_one();
-        // Longer than the answer takes to be read, shorter than to the next round.
+        // Long enough to read the reply, but shorter than the time to the next round.
         for _ in 0..100 {
             tokio::task::yield_now().await;
             sleep(Duration::from_millis(2)).await;
