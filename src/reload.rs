@@ -1,9 +1,9 @@
-//! Follows the configuration file: an edit takes effect within a second, and drops no connection.
+//! Reloads the configuration file when it changes. An edit takes effect within a second and drops no connection.
 //!
-//! The file is read three times a second, and not watched through inotify. Kubernetes changes a link to a folder, two
-//! links away from the file: every folder in between would need a watch, set again after each swap. Network file
-//! systems send no events, a node's watches run out, and the file must be read anyway once all is written. Reading some
-//! kilobytes three times a second costs less than checking that the watches still hold.
+//! The file is polled three times a second, not watched with inotify. Kubernetes updates a mounted file by swapping a
+//! symlink to a folder, two links away from the file. Every folder on that path would need a watch, renewed after each
+//! swap. Network file systems send no events, the number of watches per node is limited, and the file must be read
+//! again anyway once it is fully written. Reading a few kilobytes is cheaper than keeping the watches valid.
 
 use crate::config::{Changes, Config, Current, Problems, Reloadable, Variables, variable_of};
 use crate::registry::{Registry, Switch};
@@ -17,20 +17,20 @@ use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tracing::level_filters::LevelFilter;
 
-/// How often the file is looked at.
+/// The interval between reads of the file.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 
-/// How long a new text must stay the same before it counts. An editor may write it in pieces, or move the file away
-/// before it writes the new one.
+/// How long a new text must stay unchanged before it is applied. An editor may write it in pieces, or move the old file
+/// away first.
 const SETTLE: Duration = Duration::from_millis(150);
 
-/// What stands in the file, or why it cannot be read.
+/// The content of the file, or why it cannot be read.
 type Text = Result<String, Problems>;
 
-/// Keeps the reloadable settings as the file has them.
+/// Keeps the reloadable settings in step with the file.
 pub struct Reload {
     path: PathBuf,
-    /// As they were at the start: they cannot change from outside.
+    /// Read at startup. The environment of a running process cannot be changed from outside.
     variables: Variables,
     in_force: Config,
     sight: Sight,
@@ -54,7 +54,7 @@ impl Reload {
         }
     }
 
-    /// Follows the file for ever. Whenever `asked` comes it is read at once. `level` sets what is logged.
+    /// Follows the file forever. The signal `asked` makes it read the file at once. `level` sets the log level.
     pub async fn follow(mut self, mut asked: Signal, level: impl Fn(LevelFilter)) -> Infallible {
         loop {
             let pause = if self.sight.is_settling() { SETTLE } else { LOOK_EVERY };
@@ -63,7 +63,7 @@ impl Reload {
                 () = tokio::time::sleep(pause) => false,
             };
             let path = self.path.clone();
-            // A disk that hangs delays only this task.
+            // A hanging disk must delay only this task.
             let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
             match text {
                 Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level).await,
@@ -73,7 +73,7 @@ impl Reload {
         }
     }
 
-    /// There is no file to read. This is logged on request, and where there was a file before.
+    /// The path is not a regular file. Logged if a reload was requested, or if there was a file before.
     fn cannot_look(&mut self, asked: bool) {
         if asked {
             self.manager.reloading();
@@ -85,9 +85,9 @@ impl Reload {
         }
     }
 
-    /// Puts a new text in force, or refuses it.
+    /// Applies a new text, or refuses it if it is invalid.
     async fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
-        // The first look finds what was read at the start.
+        // The first read finds the text that was loaded at startup.
         let first = self.sight.judge(text.clone()) && !asked;
         if !first {
             self.manager.reloading();
@@ -98,10 +98,10 @@ impl Reload {
         }
     }
 
-    /// Whether it is in force.
+    /// Applies the text. Returns whether it was valid.
     async fn take(&mut self, text: Text, first: bool, level: &impl Fn(LevelFilter)) -> bool {
         let (name, variables) = (self.path.display().to_string(), self.variables.clone());
-        // It reads other files, of disks that may hang as well.
+        // Parsing reads other files, such as secrets, whose disks may hang too.
         let parse = move || text.and_then(|text| Config::parse(&text, &name, &variables));
         let edited = match tokio::task::spawn_blocking(parse).await {
             Ok(Ok(edited)) => edited,
@@ -109,13 +109,13 @@ impl Reload {
                 refuse(&problems);
                 return false;
             }
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => return false,
         };
         let before = self.in_force.reloadable.log;
         let changes = self.in_force.reload(edited);
         let after = self.in_force.reloadable.log;
-        // The change is logged if either level shows it.
+        // Log the change at the more verbose of the old and the new level.
         level(before.max(after));
         if !(first && changes == Changes::default()) {
             log(&changes);
@@ -133,7 +133,7 @@ impl Reload {
     }
 }
 
-/// Without what stands in the file, which may be secret.
+/// Shows the path only: the content of the file may be secret.
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reload").field("path", &self.path).finish_non_exhaustive()
@@ -162,23 +162,23 @@ fn log(changes: &Changes) {
     }
 }
 
-/// The text of the file, links followed. `None` for one that cannot be edited: a pipe yields its text only once.
+/// The text of the file, following links. `None` if it is not a regular file: a pipe yields its text only once.
 fn look(path: &Path) -> Option<Text> {
     let editable = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
     editable.then(|| Config::read(path))
 }
 
-/// What was seen of the file.
+/// The texts seen so far.
 #[derive(Default)]
 struct Sight {
-    /// The text that was checked last: it is not checked again, so that an invalid one is logged once.
+    /// The text that was checked last. It is not checked again, so an invalid text is logged only once.
     judged: Option<Text>,
-    /// Another one, which may still be being written.
+    /// A different text that may not be fully written yet.
     settling: Option<Text>,
 }
 
 impl Sight {
-    /// There is no text any more, where there was one; once.
+    /// Returns `true` once when the file has disappeared.
     fn has_gone(&mut self) -> bool {
         self.settling = None;
         self.judged.take().is_some()
@@ -188,7 +188,7 @@ impl Sight {
         self.settling.is_some()
     }
 
-    /// Whether to check this text: it is a new one, and was the same the last time.
+    /// Whether to check this text: it is new, and the previous read returned the same.
     fn has_settled(&mut self, text: &Text) -> bool {
         if self.judged.as_ref() == Some(text) {
             self.settling = None;
@@ -197,7 +197,7 @@ impl Sight {
         self.settling.replace(text.clone()).as_ref() == Some(text)
     }
 
-    /// Notes that this text is judged. Returns whether it is the first.
+    /// Records that this text is checked. Returns whether it is the first.
     fn judge(&mut self, text: Text) -> bool {
         self.settling = None;
         self.judged.replace(text).is_none()
@@ -209,13 +209,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_judged_once_it_was_seen_twice() {
+    fn a_text_is_checked_after_two_equal_reads() {
         let text = |text: &str| -> Text { Ok(text.to_owned()) };
         let gone = || Config::read(Path::new("/nowhere"));
         let mut sight = Sight::default();
         assert!(!sight.has_settled(&text("old")) && sight.has_settled(&text("old")));
         assert!(sight.judge(text("old")));
-        // Moved away, written in pieces, put back.
+        // The file is moved away, written in pieces, and restored.
         for seen in [gone(), text("n"), text("ne"), text("old"), text("ne"), text("old")] {
             assert!(!sight.has_settled(&seen), "{seen:?}");
         }

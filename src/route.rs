@@ -1,21 +1,20 @@
-//! Where a request goes: its path in one normal form, and the patterns it is held against.
+//! Request paths: their normal form, and the patterns that match them.
 //!
-//! Doors that should be shut are only shut when every spelling of their path is. So a path is compared in a
-//! normal form that undoes what applications and the servers in front of them undo; the request itself is
-//! forwarded as it was written.
+//! A denied path must be denied in every spelling. Paths are therefore compared in a normal form that reverses the
+//! encodings that apps and servers reverse. The request itself is forwarded unchanged.
 
 use std::fmt;
 
-/// A path in normal form: percent-decoded, `//`, `.` and `..` resolved, `;parameters` and a trailing `/` taken off.
+/// A path in normal form: percent-decoded, `//`, `.` and `..` resolved, `;parameters` and a trailing `/` removed.
 ///
-/// Not every app undoes all of that, nor in this order: to one that resolves nothing `/admin/../x` is below `/admin`, to
-/// another it is `/x`. So beside its normal form, which it is compared by, a path has all its other readings, and is
-/// matched by a pattern that means any of them.
+/// Apps do not all normalise a path in this way or in this order. To an app that resolves nothing, `/admin/../x` is
+/// below `/admin`; to another it is `/x`. So a `NormalPath` also holds all other readings of the path. A pattern
+/// matches the path if it matches any reading. Equality compares the normal form only.
 #[derive(Clone)]
 pub struct NormalPath {
     normal: Vec<u8>,
     others: Vec<Vec<u8>>,
-    /// Its readings are too many to be tried: it may be any path, and every pattern matches it.
+    /// There are too many readings to try. The path may be any path, so every pattern matches it.
     any: bool,
 }
 
@@ -33,24 +32,24 @@ impl fmt::Debug for NormalPath {
     }
 }
 
-/// How often a path is decoded at most: `%252e` is `.` to an application that decodes twice.
+/// How many times a path is decoded. `%252e` is `.` to an app that decodes twice.
 const DECODE_ROUNDS: usize = 4;
 
-/// The longest path that is read in several ways, in bytes.
+/// The maximum length of a path that is read in several ways, in bytes.
 const MAX_SEVERAL_BYTES: usize = 8 * 1024;
 
-/// How many bytes all readings of one path may take to read. It bounds the cost of a path before any authentication: 8 KB can
-/// be written so that 120 readings differ.
+/// The maximum total number of bytes processed for all readings of one path. It bounds the cost of an unauthenticated
+/// request: a path of 8 KB can have 120 different readings.
 const MAX_READ_BYTES: usize = 64 * 1024;
 
-/// What makes a path have readings that its normal form does not show, in lower case.
+/// Substrings, in lower case, that can give a path readings other than its normal form.
 const DOUBTFUL: [&str; 8] = [";", "\\", "/.", "%2e", "%2f", "%3b", "%5c", "%25"];
 
-/// How much is kept of a reading that is not the normal form: patterns are shorter.
+/// How many bytes are kept of a reading other than the normal form. Patterns are shorter than this.
 const MAX_READING_BYTES: usize = 1024;
 
 impl NormalPath {
-    /// Brings the path of a request target (without its query) into normal form.
+    /// Normalises the path of a request target, without its query.
     #[must_use]
     pub fn of(path: &str) -> Self {
         let mut bytes = path.as_bytes().to_vec();
@@ -75,7 +74,7 @@ impl NormalPath {
             let mut without = with.clone();
             for _ in 0..=DECODE_ROUNDS {
                 without = without_parameters(&without);
-                // Where nothing was taken off, both are one text.
+                // If nothing was removed, both texts are the same.
                 for text in [&with, &without].into_iter().take(if with == without { 1 } else { 2 }) {
                     for reader in PathReader::differing_on(text) {
                         read_bytes += text.len();
@@ -99,7 +98,7 @@ impl NormalPath {
         Self { normal, others, any: false }
     }
 
-    /// Its normal form, to be shown: it may hold any byte.
+    /// The normal form, for display. It may contain any byte.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.normal
     }
@@ -113,34 +112,34 @@ fn decoded(bytes: &[u8]) -> Vec<u8> {
     percent_encoding::percent_decode(bytes).collect()
 }
 
-/// Takes `;parameters` off each segment.
+/// Removes `;parameters` from each segment.
 fn without_parameters(path: &[u8]) -> Vec<u8> {
     let names = path.split(|byte| *byte == b'/').map(name_of);
     names.collect::<Vec<_>>().join(&b'/')
 }
 
-/// `;parameters` belong to one segment; the name before them is what servers route by.
+/// The segment without its `;parameters`. Servers route by this name.
 fn name_of(segment: &[u8]) -> &[u8] {
     segment.split(|byte| *byte == b';').next().unwrap_or_default()
 }
 
-/// One of the ways in which a path is taken apart.
+/// One way to split a path into segments.
 #[derive(Clone, Copy)]
 struct PathReader {
-    /// Whether `\` separates like `/`.
+    /// Whether `\` is a separator like `/`.
     backslashes: bool,
-    /// Whether `;parameters` are taken off.
+    /// Whether `;parameters` are removed.
     parameters: bool,
     dots: Dots,
 }
 
-/// What becomes of `.` and `..`.
+/// How `.` and `..` are handled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dots {
     Kept,
-    /// `..` takes back the last segment that is not empty.
+    /// `..` removes the last non-empty segment.
     Resolved,
-    /// `..` takes back the last segment, if only the empty one of `//`.
+    /// `..` removes the last segment, even an empty one from `//`.
     ResolvedAmongEmpty,
 }
 
@@ -156,8 +155,8 @@ impl PathReader {
         })
     }
 
-    /// Those that may read this text each in another way: what it does not contain, no two of them differ in. So a path costs
-    /// as many readings as it is doubtful, and most cost two or three.
+    /// The readers that may read this text differently. Readers that differ only in a feature missing from the text are
+    /// left out, so most paths need only two or three readings.
     fn differing_on(text: &[u8]) -> impl Iterator<Item = Self> {
         let has = |byte| memchr::memchr(byte, text).is_some();
         // A dot may be spelled `%2e`.
@@ -189,7 +188,7 @@ impl PathReader {
     }
 }
 
-/// How many dots a segment is, where it is `.` or `..`, or spells them `%2e`.
+/// The number of dots if the segment is `.` or `..`, also if percent-encoded. Otherwise `None`.
 fn dots_in(segment: &[u8]) -> Option<usize> {
     match segment {
         b"." => Some(1),
@@ -202,21 +201,21 @@ fn dots_in(segment: &[u8]) -> Option<usize> {
     }
 }
 
-/// A path as the configuration names it: `/api/login`, or `/api/admin/*` for `/api/admin` and all below it.
+/// A path pattern of the configuration: `/api/login`, or `/api/admin/*` for `/api/admin` and everything below it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathPattern {
     path: NormalPath,
     below: bool,
 }
 
-/// Why a text is no path pattern.
+/// Why a text is not a valid path pattern.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PatternError {
     /// It does not begin with `/`.
     NotAbsolute,
-    /// It has a `*` elsewhere than in a last `/*`.
+    /// It contains a `*` that is not part of a final `/*`.
     StarInside,
-    /// It has a `?` or `#`: queries are not matched.
+    /// It contains a `?` or `#`. Queries are not matched.
     Query,
 }
 
@@ -224,7 +223,7 @@ impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAbsolute => "a path begins with \"/\"",
-            Self::StarInside => "\"*\" stands only at the end, as in \"/api/admin/*\"",
+            Self::StarInside => "\"*\" is allowed only at the end, as in \"/api/admin/*\"",
             Self::Query => "a path has no query: leave out \"?\", \"#\" and what follows",
         })
     }
@@ -233,10 +232,10 @@ impl fmt::Display for PatternError {
 impl std::error::Error for PatternError {}
 
 impl PathPattern {
-    /// Reads a pattern.
+    /// Parses a pattern.
     ///
     /// # Errors
-    /// Where it does not begin with `/`, or has a `*` before its end, a `?` or a `#`.
+    /// If it does not begin with `/`, or has a `*` before its end, a `?` or a `#`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if !text.starts_with('/') {
             return Err(PatternError::NotAbsolute);
@@ -254,7 +253,7 @@ impl PathPattern {
         Ok(Self { path: NormalPath::of(path), below })
     }
 
-    /// Whether `path` is meant by this pattern.
+    /// Whether this pattern matches `path`.
     #[must_use]
     pub fn matches(&self, path: &NormalPath) -> bool {
         let own = self.path.normal.as_slice();
@@ -267,12 +266,12 @@ impl PathPattern {
     }
 }
 
-/// Path patterns of one key of the configuration.
+/// The path patterns of one configuration key.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PathSet(Vec<PathPattern>);
 
 impl PathSet {
-    /// Whether one of the patterns means `path`. An empty set means no path.
+    /// Whether any pattern matches `path`. An empty set matches no path.
     #[must_use]
     pub fn contains(&self, path: &NormalPath) -> bool {
         self.0.iter().any(|pattern| pattern.matches(path))

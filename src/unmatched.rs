@@ -1,4 +1,4 @@
-//! Whether any rule finds a token: a rule that names the wrong cookie is valid, and no session would ever end.
+//! Reports rules that never find a token. A rule with the wrong cookie name is valid, but no session would end.
 
 use crate::counted::counted;
 use http::{header, request};
@@ -10,24 +10,24 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// The number of requests without a match after which it is reported.
-const SAID_AFTER: u64 = 20;
+/// The number of requests without a match after which this is reported.
+const REPORT_AFTER: u64 = 20;
 
-/// How many names are kept, and how long they may be. They come from clients.
+/// The maximum number and length of the names kept. Both are bounded because clients choose the names.
 const MAX_NAMES: usize = 16;
 const NAME_LENGTH: usize = 40;
 
-/// How many bodies and messages are looked at for names, and how long one may be.
+/// The maximum number and size of the bodies and messages that are searched for names.
 const MAX_LOOKED_AT: u64 = 200;
 const MAX_JSON_BYTES: usize = 16 * 1024;
 
-/// How deep in JSON fields are looked at.
+/// The maximum depth of JSON fields that are considered.
 const MAX_DEPTH: usize = 3;
 
-/// Parts of names that tokens often have.
+/// Substrings that are common in the names of tokens.
 const LIKELY: [&str; 7] = ["sess", "token", "auth", "sid", "jwt", "key", "login"];
 
-/// Headers of other use, whose names look like it.
+/// Headers with similar names that do not carry a session token.
 const OTHERS: [&str; 4] = ["sec-websocket-key", "idempotency-key", "proxy-authorization", "x-csrf-token"];
 
 /// Counts requests until a rule matches.
@@ -36,20 +36,20 @@ pub(crate) struct Unmatched {
     matched: AtomicBool,
     requests: AtomicU64,
     names: Mutex<BTreeSet<String>>,
-    /// How many bodies and messages were looked at for names.
+    /// How many bodies and messages were searched for names.
     looked_at: AtomicU64,
     rules: OnceLock<Vec<String>>,
 }
 
-/// That no rule has matched so far.
+/// The report that no rule has matched so far.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct NoMatch {
-    /// In how many requests.
+    /// The number of requests.
     pub(crate) requests: u64,
-    /// What was looked for: the rules.
+    /// The labels of the rules.
     #[serde(default)]
     pub(crate) rules: Vec<String>,
-    /// What came and may be a token: names of cookies, headers, query parameters and JSON fields, never values.
+    /// Names that may belong to tokens: of cookies, headers, query parameters and JSON fields. Never values.
     pub(crate) names: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for NoMatch {
 }
 
 impl Unmatched {
-    /// These rules look for tokens.
+    /// Sets the labels of the token rules.
     pub(crate) fn look_for(&self, rules: Vec<String>) {
         // The rules never change while idlegate runs.
         let _ = self.rules.set(rules);
@@ -71,39 +71,38 @@ impl Unmatched {
 
     /// A rule has found a token.
     pub(crate) fn matched(&self) {
-        // Read first: requests do not write to what they share.
+        // Load first, so that requests do not contend for the cache line with writes.
         if !self.matched.load(Ordering::Relaxed) {
             self.matched.store(true, Ordering::Relaxed);
             self.names.lock().clear();
         }
     }
 
-    /// A request in which no rule has found a token. Logged once, after enough of them.
+    /// Counts a request in which no rule found a token. After [`REPORT_AFTER`] of them, this is logged once.
     pub(crate) fn request(&self, head: &request::Parts) {
         if self.matched.load(Ordering::Relaxed) {
             return;
         }
         self.keep(names_in(head));
-        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == SAID_AFTER {
+        if self.requests.fetch_add(1, Ordering::Relaxed) + 1 == REPORT_AFTER {
             tracing::warn!(
-                requests = SAID_AFTER,
+                requests = REPORT_AFTER,
                 rules = self.rules().join(", "),
                 names = self.names().join(", "),
-                "no rule has matched so far, and no session will end; compare `from`, `name` and `paths` of the token rules \
-                 with the names that came"
+                "no rule has matched so far, so no session will end; compare `from`, `name` and `paths` of the token \
+                 rules with the names seen"
             );
         }
     }
 
-    /// That no rule has matched, after enough requests to tell.
+    /// The report, if no rule has matched in [`REPORT_AFTER`] requests or more.
     pub(crate) fn report(&self) -> Option<NoMatch> {
         let requests = self.requests.load(Ordering::Relaxed);
-        let is_so = requests >= SAID_AFTER && !self.matched.load(Ordering::Relaxed);
+        let is_so = requests >= REPORT_AFTER && !self.matched.load(Ordering::Relaxed);
         is_so.then(|| NoMatch { requests, rules: self.rules(), names: self.names() })
     }
 
-    /// JSON in which the rules have found no token. `carrier` names where it came: `request-json` or `ws-client`, for
-    /// example.
+    /// Searches JSON in which no rule found a token. `carrier` names its origin, such as `request-json` or `ws-client`.
     pub(crate) fn json(&self, carrier: &str, text: &[u8]) {
         let is_needed = !self.matched.load(Ordering::Relaxed)
             && text.len() <= MAX_JSON_BYTES
@@ -133,7 +132,7 @@ impl Unmatched {
     }
 }
 
-/// The names in a request that may be those of tokens: all cookies, and what sounds like it.
+/// The names in a request that may belong to tokens: all cookies, and headers and query parameters with likely names.
 fn names_in(head: &request::Parts) -> Vec<String> {
     let lines = head.headers.get_all(header::COOKIE).iter();
     let lines: Vec<_> = lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
@@ -146,7 +145,7 @@ fn names_in(head: &request::Parts) -> Vec<String> {
     all.filter(|(_, name)| is_shown(name)).map(|(kind, name)| format!("{kind} {name}")).collect()
 }
 
-/// The pointers of text fields whose names sound like a token's.
+/// The pointers of text fields with likely names.
 fn fields_of(value: &Value, at: &str, names: &mut Vec<String>) {
     let Value::Object(fields) = value else { return };
     if at.matches('/').count() >= MAX_DEPTH {

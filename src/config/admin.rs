@@ -1,4 +1,4 @@
-//! `[admin]`: where operators ask and switch.
+//! `[admin]`: the address of the admin API.
 
 use super::error::ValueError;
 use super::section::Section;
@@ -7,9 +7,9 @@ use super::value::absolute;
 use crate::address::{AdminListen, Listen, Upstream};
 use std::net::SocketAddr;
 
-const HEALTH: &str = "health is asked here: it is `health.listen`";
+const HEALTH: &str = "health is served here: it is `health.listen`";
 
-/// Reads `[admin]`. `clients`, `app` and `health` are the addresses that are taken already.
+/// Reads `[admin]`. `clients`, `app` and `health` are the addresses already in use.
 pub(super) fn admin(
     table: &mut Section<'_, '_>,
     clients: SocketAddr,

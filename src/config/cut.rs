@@ -13,9 +13,9 @@ use toml::de::DeValue;
 const DEFAULT_CODE: u16 = 1008;
 const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
 
-/// No client expects a longer message.
+/// The maximum length of a message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// The fields for the connection and the length of the body, which idlegate sets itself.
+/// Header fields about the connection and the body length. idlegate sets them itself.
 const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -26,12 +26,12 @@ const FRAMING: [HeaderName; 7] = [
     HeaderName::from_static("keep-alive"),
 ];
 
-/// How long after a logout the user's other connections are closed: the tab that logged out should see the app's
-/// confirmation first.
+/// The delay between a logout and the closing of the session's other connections. It lets the tab that logged out
+/// receive the app's confirmation.
 const DEFAULT_LOGOUT_DELAY: Duration = Duration::from_secs(2);
 const MAX_DELAY: Duration = Duration::from_secs(60);
 
-/// Reads `[cut]`: its own keys are the defaults of the tables for each reason.
+/// Reads `[cut]`. Its own keys are the defaults for the tables of the reasons.
 pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
     let ws_reason = table.text("ws_reason", reason);
     let mut common = CutWords {
@@ -67,7 +67,7 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
     }
 }
 
-/// Reads the keys of `table`; those that are absent keep the values of `words`.
+/// Reads the keys of `table` into `words`. A missing key leaves the value unchanged.
 fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     fn set<T>(place: &mut T, read: Option<T>) {
         if let Some(value) = read {
@@ -86,15 +86,15 @@ fn delay(text: &str) -> Result<Duration, ValueError> {
     let delay = duration_or_zero(text)?;
     if delay > MAX_DELAY {
         let what = format!("{} is too long", echo(text));
-        return Err(ValueError::new(what, "write a minute at most: the session's connections stay open for so long"));
+        return Err(ValueError::new(what, "write up to 1m: the session's connections stay open for this time"));
     }
     Ok(delay)
 }
 
-/// An empty text means no message: it is how an environment variable takes away the file's.
+/// An empty text means no message, so that an environment variable can remove the message of the file.
 fn message(text: &str) -> Result<Option<String>, ValueError> {
     if text.len() > MAX_MESSAGE_BYTES {
-        return Err(ValueError::new(format!("{} bytes are too long", text.len()), "write 65536 bytes at most"));
+        return Err(ValueError::new(format!("{} bytes is too long", text.len()), "write up to 65536 bytes"));
     }
     Ok((!text.is_empty()).then(|| text.to_owned()))
 }
@@ -112,7 +112,7 @@ fn code(value: &DeValue<'_>) -> Result<u16, ValueError> {
 fn reason(text: &str) -> Result<String, ValueError> {
     if text.len() > MAX_REASON_BYTES {
         let what = format!("{} bytes do not fit into a Close frame", text.len());
-        return Err(ValueError::new(what, format!("write {MAX_REASON_BYTES} bytes at most")));
+        return Err(ValueError::new(what, format!("write up to {MAX_REASON_BYTES} bytes")));
     }
     Ok(text.to_owned())
 }
@@ -132,11 +132,12 @@ fn header(name: &str, value: &DeValue<'_>) -> Result<(HeaderName, HeaderValue), 
         return Err(ValueError::new(what, "write it like \"Access-Control-Allow-Origin\""));
     };
     if FRAMING.contains(&parsed) {
-        let what = format!("the header {parsed} is idlegate's own to set");
+        let what = format!("the header {parsed} is set by idlegate itself");
         return Err(ValueError::new(what, "remove it"));
     }
-    let value = header_value(value)
-        .ok_or_else(|| ValueError::new(format!("the value of {parsed} has a character no header may have"), ASCII))?;
+    let value = header_value(value).ok_or_else(|| {
+        ValueError::new(format!("the value of {parsed} has a character not allowed in headers"), ASCII)
+    })?;
     Ok((parsed, value))
 }
 
@@ -146,20 +147,20 @@ fn header_value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|value| value.to_str().is_ok())
 }
 
-/// An empty text means none, as for `ws_message`.
+/// An empty text means no URL, as for `ws_message`.
 fn login_url(text: &str) -> Result<Option<HeaderValue>, ValueError> {
     if text.is_empty() {
         return Ok(None);
     }
     let lower = text.to_ascii_lowercase();
-    // A browser takes what begins with // or /\ for a host.
+    // Browsers read what follows a leading // or /\ as a host.
     let path = text.starts_with('/') && !text[1..].starts_with(['/', '\\']);
     if !path && !["http://", "https://"].iter().any(|scheme| lower.starts_with(scheme) && lower.len() > scheme.len()) {
         let what = format!("{} is neither a path nor a URL", echo(text));
         return Err(ValueError::new(what, "write it like \"/login\" or \"https://app.example/login\""));
     }
     let value = header_value(text).filter(|_| !text.contains(' '));
-    value
-        .map(Some)
-        .ok_or_else(|| ValueError::new(format!("{} has a character no URL may have", echo(text)), "percent-encode it"))
+    value.map(Some).ok_or_else(|| {
+        ValueError::new(format!("{} has a character not allowed in URLs", echo(text)), "percent-encode it")
+    })
 }

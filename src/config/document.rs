@@ -1,6 +1,6 @@
 //! The file and the environment, read as one document.
 //!
-//! Its tables are [`Section`](super::section::Section)s; here is what they share, and how all problems are collected.
+//! Its tables are [`Section`](super::section::Section)s. This module holds what they share and collects problems.
 
 use super::error::{Origin, Problem, Problems};
 use super::fingerprint::Fingerprint;
@@ -8,25 +8,25 @@ use super::unknown;
 use super::variables::{Variables, variable_of};
 use std::collections::BTreeSet;
 
-/// A file's text and the `IDLEGATE_` variables, with what is wrong in them so far.
+/// The text of the file and the `IDLEGATE_` variables, with the problems found so far.
 pub(super) struct Document<'a> {
     file: &'a str,
     pub(super) text: &'a str,
     pub(super) variables: &'a Variables,
     pub(super) problems: Vec<Problem>,
     pub(super) syntax: Vec<Problem>,
-    /// Required things that are not there. They may only seem so while the syntax is broken.
+    /// Missing required keys. Not reported if there are syntax errors, since the keys may exist but not be parsed.
     pub(super) absent: Vec<Problem>,
-    /// The dotted paths of all keys asked for, whether present or not.
+    /// The dotted paths of all keys that were looked up, present or not.
     pub(super) known: BTreeSet<String>,
     pub(super) unknown: Vec<(Origin, String)>,
     pub(super) written: Fingerprint,
-    /// What stands in the file for keys that a variable sets.
+    /// The file's values of keys that a variable overrides.
     pub(super) shadowed: Fingerprint,
     pub(super) used_variables: BTreeSet<String>,
 }
 
-/// Where a value was read.
+/// The source of a value.
 #[derive(Clone, Debug)]
 pub(super) enum ValueSource {
     File,
@@ -50,7 +50,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Every problem, unknown keys and variables included.
+    /// All problems, including unknown keys and variables.
     pub(super) fn finish(mut self) -> Option<Problems> {
         for (origin, path) in std::mem::take(&mut self.unknown) {
             let fault = unknown::unknown_key(&path, &self.known);
@@ -65,8 +65,8 @@ impl<'a> Document<'a> {
         if self.syntax.is_empty() {
             self.problems.append(&mut self.absent);
         } else {
-            // Further problems that follow from broken TOML are dropped: those on the same line, and all of the file
-            // once the head of a table is broken, since its keys then seem to stand in other tables.
+            // Drop problems that syntax errors may have caused: those on the same line, and all problems of the file if
+            // a table header is broken, because its keys then seem to belong to another table.
             let headless = self.syntax.iter().any(|problem| self.is_head(&problem.origin));
             self.problems.retain(|problem| match &problem.origin {
                 Origin::Variable(_) => true,
@@ -79,13 +79,13 @@ impl<'a> Document<'a> {
         Problems::of(self.problems)
     }
 
-    /// The dotted paths of all keys that were asked for.
+    /// The dotted paths of all keys that were looked up.
     #[cfg(test)]
     pub(super) fn known(&self) -> &BTreeSet<String> {
         &self.known
     }
 
-    /// Whether a variable sets a key of the table `path`.
+    /// Whether a variable sets a key in the table `path`.
     pub(super) fn has_variables_below(&self, path: &str) -> bool {
         let prefix = variable_of(path) + "_";
         self.variables.keys().any(|name| name.starts_with(&prefix) && !unknown::is_not_ours(name))

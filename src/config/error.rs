@@ -1,13 +1,13 @@
-//! What can be wrong with a configuration: where it stands, what it is, and how to mend it.
+//! Configuration errors: where the problem is, what is wrong, and how to fix it.
 
 use std::fmt;
 
-/// Everything that is wrong with a configuration; at least one problem, in the order of the file.
+/// All problems of a configuration, in the order of the file. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problems(Vec<Problem>);
 
 impl Problems {
-    /// All of `found`, sorted; `None` where nothing was found.
+    /// Sorts `found`. Returns `None` if it is empty.
     pub(super) fn of(mut found: Vec<Problem>) -> Option<Self> {
         found.sort_by(|one, other| one.origin.cmp(&other.origin));
         (!found.is_empty()).then_some(Self(found))
@@ -25,7 +25,7 @@ impl From<Problem> for Problems {
     }
 }
 
-/// One problem a line, without a line end after the last.
+/// One problem per line, without a trailing newline.
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
@@ -40,14 +40,14 @@ impl fmt::Display for Problems {
 
 impl std::error::Error for Problems {}
 
-/// One thing that is wrong with a configuration.
+/// One problem of a configuration.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
-    /// Where it stands.
+    /// Where the problem is.
     pub origin: Origin,
-    /// The key as a dotted path such as `idle.timeout`, where there is one; elements of lists are counted from 0.
+    /// The key as a dotted path such as `idle.timeout`, if the problem belongs to one. List elements count from 0.
     pub key: Option<String>,
-    /// What is wrong, and how to mend it.
+    /// What is wrong, and how to fix it.
     pub fault: ValueError,
 }
 
@@ -95,7 +95,7 @@ impl fmt::Display for Origin {
 pub struct ValueError {
     /// What is wrong.
     pub what: String,
-    /// How to mend it.
+    /// How to fix it.
     pub fix: String,
 }
 
@@ -114,7 +114,7 @@ impl fmt::Display for ValueError {
 
 impl std::error::Error for ValueError {}
 
-/// A wrong value as it is repeated in a message: quoted, on one line, and not endless.
+/// Formats an invalid value for an error message: quoted, on one line, and shortened to 60 characters.
 pub(super) fn echo(value: &str) -> String {
     const SHOWN: usize = 60;
     if value.chars().count() <= SHOWN {

@@ -1,4 +1,4 @@
-//! The content of a configuration, key by key, to find what an edit has changed.
+//! Hashes of all configuration values by key, to find what an edit has changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -6,8 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::discriminant;
 use toml::de::DeValue;
 
-/// The keys that have a value, in the file or in a variable, by their dotted paths. Of the values only a hash is kept,
-/// since some are secrets; it never leaves the process.
+/// The dotted paths of all keys set in the file or by a variable, with a hash of each value. Values themselves are not
+/// kept, because some are secrets. The hashes never leave the process.
 #[derive(Clone, Default)]
 pub(super) struct Fingerprint(BTreeMap<String, u64>);
 
@@ -24,13 +24,13 @@ impl Fingerprint {
         self.0.insert(path, hasher.finish());
     }
 
-    /// The paths of the keys that have another value in `other`, or one in only one of the two.
+    /// The paths of the keys whose value differs in `other`, or that are set in only one of the two.
     pub(super) fn differing(&self, other: &Self) -> Vec<String> {
         let all: BTreeSet<_> = self.0.keys().chain(other.0.keys()).collect();
         all.into_iter().filter(|path| self.0.get(*path) != other.0.get(*path)).cloned().collect()
     }
 
-    /// Takes over from `other` how these keys stand.
+    /// Copies the state of these keys from `other`.
     pub(super) fn take_over(&mut self, paths: &[String], other: &Self) {
         for path in paths {
             match other.0.get(path) {
@@ -41,7 +41,7 @@ impl Fingerprint {
     }
 }
 
-/// Where a value stands in the file is no part of it.
+/// Hashes the value only, not its position in the file.
 fn hash(value: &DeValue<'_>, hasher: &mut impl Hasher) {
     discriminant(value).hash(hasher);
     match value {

@@ -1,4 +1,4 @@
-//! `[health]`: where it is asked how idlegate is.
+//! `[health]`: the address of the health checks and metrics.
 
 use super::error::ValueError;
 use super::section::Section;
@@ -6,7 +6,7 @@ use super::upstream;
 use crate::address::{Listen, Upstream};
 use std::net::SocketAddr;
 
-/// Reads `[health]`. `clients` and `app` are the addresses that are taken already.
+/// Reads `[health]`. `clients` and `app` are the addresses already in use.
 pub(super) fn health(table: &mut Section<'_, '_>, clients: SocketAddr, app: &Upstream) -> Option<Listen> {
     let listen = table.text("listen", upstream::listen_or_unix)?;
     let clash = upstream::clash(&listen, clients, app);

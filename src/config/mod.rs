@@ -1,4 +1,4 @@
-//! The configuration, checked: every value present, in range, and in the type the rest of the program works with.
+//! The validated configuration: every value is present, in range, and has the type that the rest of the program uses.
 
 mod admin;
 mod cut;
@@ -52,34 +52,34 @@ pub struct Config {
     pub upgrades: Vec<String>,
     /// `underscores_in_headers = "drop"`: header fields with `_` in their names are not forwarded.
     pub drop_underscores: bool,
-    /// `max_sessions`: how many live sessions are tracked at most.
+    /// `max_sessions`: the maximum number of live sessions that are tracked.
     pub max_sessions: usize,
-    /// `log_format`: how the log is written.
+    /// `log_format`: the format of the log.
     pub log_format: LogFormat,
-    /// `audit`: where the record of every decision goes.
+    /// `audit`: the destination of audit events.
     pub audit: Destination,
-    /// `[health] listen`: where health and metrics are served, if anywhere.
+    /// `[health] listen`: the address for health checks and metrics, if configured.
     pub health: Option<Listen>,
-    /// `[admin]`: where operators ask and switch, if anywhere.
+    /// `[admin]`: the address of the admin API, if configured.
     pub admin: Option<AdminListen>,
     /// `[idle]`.
     pub idle: Limits,
     /// `[store]`.
     pub store: StoreSettings,
-    /// How this replica and the store deal with each other.
+    /// How this replica exchanges data with the store.
     pub exchange: ExchangeSettings,
-    /// `store.secret`, or what stands in `store.secret_file`: how tokens become session ids.
+    /// `store.secret` or the content of `store.secret_file`: how tokens become session ids.
     pub ids: SessionIds,
-    /// `[activity]`, profile and overrides resolved.
+    /// `[activity]`: the sources of the profile, with overrides applied.
     pub activity: ActivitySources,
     /// `[keepalive]`: the message to the app while a client answers its pings, if one is configured.
     pub keepalive: Option<Keepalive>,
     /// `[[token]]`.
     pub tokens: Vec<TokenRule>,
-    /// What an edit of the file changes while idlegate runs.
+    /// The settings that an edit of the file changes without a restart.
     pub reloadable: Reloadable,
-    /// What stood where, for [`Config::reload`].
+    /// The values as configured, for [`Config::reload`].
     written: Fingerprint,
-    /// What stands in the file for keys that a variable sets.
+    /// The file's values of keys that a variable overrides.
     shadowed: Fingerprint,
 }

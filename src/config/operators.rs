@@ -8,7 +8,7 @@ use crate::address::AdminListen;
 use crate::session::SessionIds;
 use std::path::Path;
 
-/// As much of the configuration as could be read.
+/// The valid part of the configuration.
 #[derive(Debug)]
 pub(crate) struct ForOperators {
     /// `[admin]`.
@@ -19,7 +19,7 @@ pub(crate) struct ForOperators {
 }
 
 impl ForOperators {
-    /// Reads the file at `path`; `variables` go before it, also where there is no file.
+    /// Reads the file at `path`. `variables` override it, and are used even if there is no file.
     pub(crate) fn load(path: &Path, variables: &Variables) -> Self {
         let (text, unreadable) = match Config::read(path) {
             Ok(text) => (text, None),
@@ -31,10 +31,10 @@ impl ForOperators {
         Self { admin, ids, problems: unreadable.or(document.finish()) }
     }
 
-    /// `[admin]`, where it is configured.
+    /// `[admin]`, if it is configured.
     ///
     /// # Errors
-    /// What is wrong with it, or may be the reason that it is not seen.
+    /// If `[admin]` has problems, or is missing while other parts have problems that may hide it.
     pub(crate) fn admin(&self) -> Result<Option<&AdminListen>, Problems> {
         let is_ours = |problem: &Problem| problem.key.as_ref().is_some_and(|key| key.starts_with("admin"));
         match &self.problems {
@@ -46,7 +46,7 @@ impl ForOperators {
     /// How tokens become session ids.
     ///
     /// # Errors
-    /// What is wrong with the configuration: with the wrong secret, a token would get an id that no replica knows.
+    /// If the configuration has any problem: with a wrong secret, a token would get an id that no replica knows.
     pub(crate) fn ids(&self) -> Result<&SessionIds, Problems> {
         self.problems.as_ref().map_or(Ok(&self.ids), |problems| Err(problems.clone()))
     }

@@ -1,4 +1,4 @@
-//! From `proxy.toml` and the environment to a checked [`Config`].
+//! Reads `proxy.toml` and the environment into a validated [`Config`].
 
 use super::document::Document;
 use super::error::{Origin, Problem, Problems, ValueError, echo};
@@ -23,10 +23,10 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 const DEFAULT_IDLE: Limits = Limits { timeout: 3600, lifetime: None, retention: 48 * 3600 };
 
 impl Config {
-    /// Reads the file at `path`; `variables` override it.
+    /// Reads the file at `path`. `variables` override its values.
     ///
     /// # Errors
-    /// Everything that is wrong, with its place and its fix.
+    /// All problems, each with its position and fix.
     pub fn load(path: &Path, variables: &Variables) -> Result<Self, Problems> {
         Self::parse(&Self::read(path)?, &path.display().to_string(), variables)
     }
@@ -35,21 +35,21 @@ impl Config {
     pub(crate) fn read(path: &Path) -> Result<String, Problems> {
         read_text(path).map_err(|error| {
             let fix = match error.kind() {
-                ErrorKind::NotFound => "write it, or name another one with --config or IDLEGATE_CONFIG",
+                ErrorKind::NotFound => "create it, or name another file with --config or IDLEGATE_CONFIG",
                 ErrorKind::InvalidData => "save it as UTF-8",
-                ErrorKind::FileTooLarge => "is it the right file? the longest configuration there can be has 1 MiB",
-                ErrorKind::PermissionDenied => "let the user that idlegate runs as read it",
-                _ => "name a file that can be read with --config or IDLEGATE_CONFIG",
+                ErrorKind::FileTooLarge => "check that it is the right file: a configuration may have up to 1 MiB",
+                ErrorKind::PermissionDenied => "give the user that idlegate runs as read permission",
+                _ => "name a readable file with --config or IDLEGATE_CONFIG",
             };
             let fault = ValueError::new(format!("cannot be read: {error}"), fix);
             Problem { origin: Origin::File { file: path.display().to_string() }, key: None, fault }.into()
         })
     }
 
-    /// Reads `text`, called `name` in problems; `variables` override it.
+    /// Reads `text`. Problems refer to it as `name`. `variables` override its values.
     ///
     /// # Errors
-    /// Everything that is wrong, with its place and its fix.
+    /// All problems, each with its position and fix.
     pub fn parse(text: &str, name: &str, variables: &Variables) -> Result<Self, Problems> {
         let mut document = Document::new(name, text, variables);
         let mut config = read_document(&mut document, config);
@@ -59,7 +59,7 @@ impl Config {
     }
 }
 
-/// The largest configuration, in bytes: any file may be at its path, and it is read all the time.
+/// The maximum size of a configuration, in bytes. The path may point at any file, and it is read three times a second.
 const MAX_BYTES: u64 = 1 << 20;
 
 fn read_text(path: &Path) -> io::Result<String> {
@@ -71,8 +71,8 @@ fn read_text(path: &Path) -> io::Result<String> {
     read.map(|_| text)
 }
 
-/// The whole configuration. What is wrong or missing is recorded in the document, and a stand-in takes its place:
-/// reading goes on, so that all problems are found.
+/// Reads the whole configuration. An invalid or missing value is recorded in the document and replaced by a
+/// placeholder, so that one run reports all problems.
 pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let listen = top.text("listen", upstream::listen).unwrap_or(DEFAULT_LISTEN);
     let upstream = app(top, listen);
@@ -84,7 +84,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         listen,
         upstream,
         upgrades: upgrades(top),
-        drop_underscores: top.text("underscores_in_headers", drops).unwrap_or(false),
+        drop_underscores: top.text("underscores_in_headers", drops_underscores).unwrap_or(false),
         max_sessions: top
             .scalar("max_sessions", |value| integer_in(value, 1..=10_000_000_u32))
             .map_or(100_000, |count| usize::try_from(count).unwrap_or(usize::MAX)),
@@ -121,7 +121,7 @@ fn app(top: &mut Section<'_, '_>, listen: SocketAddr) -> Upstream {
     }
     let app = top.text("upstream", upstream::upstream);
     if app.as_ref().is_some_and(|app| upstream::is_loop(listen, app)) {
-        let what = "this is the address idlegate itself listens on";
+        let what = "idlegate itself listens on this address";
         top.fault("upstream", ValueError::new(what, "move the app to another port and name that one here"));
     }
     app.unwrap_or_else(|| Upstream::Tcp(String::new()))
@@ -129,7 +129,7 @@ fn app(top: &mut Section<'_, '_>, listen: SocketAddr) -> Upstream {
 
 fn network(text: &str) -> Result<IpNet, ValueError> {
     text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-        let what = format!("{} is no IP address or network", echo(text));
+        let what = format!("{} is not an IP address or network", echo(text));
         ValueError::new(what, "write it like \"10.0.0.7\" or \"10.0.0.0/8\"")
     })
 }
@@ -139,11 +139,10 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
         let name = text.to_ascii_lowercase();
         if !is_token(&name) {
             let what = format!("{} is not the name of a protocol", echo(text));
-            return Err(ValueError::new(what, "write the name as it stands in the Upgrade header, without a version"));
+            return Err(ValueError::new(what, "write the name as in the Upgrade header, without a version"));
         }
         if name.starts_with("h2") || name.starts_with("http") || name == "tls" {
-            // Requests inside such an upgrade would bypass every rule.
-            let what = format!("{} is never forwarded: requests inside it would be unseen", echo(text));
+            let what = format!("{} is never forwarded: requests inside it would bypass all rules", echo(text));
             return Err(ValueError::new(what, "remove it"));
         }
         Ok(name)
@@ -155,11 +154,11 @@ fn upgrades(top: &mut Section<'_, '_>) -> Vec<String> {
     protocols
 }
 
-fn drops(text: &str) -> Result<bool, ValueError> {
+fn drops_underscores(text: &str) -> Result<bool, ValueError> {
     match text {
         "pass" => Ok(false),
         "drop" => Ok(true),
-        _ => Err(ValueError::new(format!("{} is neither of both", echo(text)), "write \"pass\" or \"drop\"")),
+        _ => Err(ValueError::new(format!("{} is not a choice", echo(text)), "write \"pass\" or \"drop\"")),
     }
 }
 
@@ -167,7 +166,7 @@ fn log_format(text: &str) -> Result<LogFormat, ValueError> {
     match text {
         "text" => Ok(LogFormat::Text),
         "json" => Ok(LogFormat::Json),
-        _ => Err(ValueError::new(format!("{} is no format of the log", echo(text)), "write \"text\" or \"json\"")),
+        _ => Err(ValueError::new(format!("{} is not a log format", echo(text)), "write \"text\" or \"json\"")),
     }
 }
 
@@ -195,7 +194,7 @@ fn audit(text: &str) -> Result<Destination, ValueError> {
             Ok(Destination::File(text.into()))
         }
         _ => {
-            let what = format!("{} is no place for records", echo(text));
+            let what = format!("{} is not an audit destination", echo(text));
             let fix =
                 "write \"stdout\", \"stderr\", \"none\", or an absolute path like \"/var/log/idlegate/audit.jsonl\"";
             Err(ValueError::new(what, fix))
@@ -225,8 +224,7 @@ fn activity(table: &mut Section<'_, '_>) -> ActivitySources {
         "person" => Ok(ActivitySources::PERSON),
         _ => {
             let what = format!("{} is not a profile", echo(text));
-            let fix =
-                "write \"tab\" (an open tab keeps its session) or \"person\" (only someone who does something does)";
+            let fix = "write \"tab\" (an open tab keeps its session) or \"person\" (only user actions do)";
             Err(ValueError::new(what, fix))
         }
     });

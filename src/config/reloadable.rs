@@ -1,4 +1,4 @@
-//! Which keys an edit of the file changes while idlegate runs.
+//! The keys that an edit of the file changes without a restart.
 
 use super::Config;
 use crate::cut::Cut;
@@ -30,7 +30,8 @@ pub const RELOADABLE: [&str; 16] = [
     "cut.logout.delay",
 ];
 
-/// Whether an edit of this key is in force at once. Each reason has the keys of `[cut]` for itself.
+/// Whether an edit of this key takes effect without a restart. The table of each reason, such as `[cut.idle]`, has the
+/// same keys as `[cut]`.
 fn is_reloadable(key: &str) -> bool {
     let of_a_reason = || {
         let (reason, key) = key.strip_prefix("cut.")?.split_once('.')?;
@@ -39,47 +40,47 @@ fn is_reloadable(key: &str) -> bool {
     RELOADABLE.contains(&key) || of_a_reason().is_some_and(|key| RELOADABLE.contains(&key.as_str()))
 }
 
-/// The settings that an edit of the file changes at once.
+/// The settings that an edit of the file changes without a restart.
 #[derive(Clone, Debug)]
 pub struct Reloadable {
-    /// `trusted_proxies`: peers whose `X-Forwarded-*` are believed and added to.
+    /// `trusted_proxies`: peers whose `X-Forwarded-*` headers are trusted and extended.
     pub trusted_proxies: Vec<IpNet>,
-    /// `deny`: paths answered 404.
+    /// `deny`: paths that get a 404.
     pub deny: PathSet,
     /// `connect_timeout`: how long the app may take to accept a connection.
     pub connect_timeout: Duration,
-    /// `response_timeout`: how long the app may take to begin its answer, counted from the last byte of the request.
+    /// `response_timeout`: how long the app may take to begin its response, from the last byte of the request.
     pub response_timeout: Duration,
-    /// `write_timeout`: how long a client may take nothing of its answer.
+    /// `write_timeout`: how long a client may read nothing of its response.
     pub write_timeout: Duration,
     /// `grace_period`: how long a drain may take.
     pub grace_period: Duration,
     /// `log`: the least severe level that is logged.
     pub log: LevelFilter,
-    /// `idle.mode`: what is done about a session that is over, where no other switch is less strict.
+    /// `idle.mode`: what to do about an expired session. A less strict mode set elsewhere overrides it.
     pub mode: Mode,
     /// `[cut]`.
     pub cut: Cut,
 }
 
-/// The reloadable part as it stands at the moment. Cheap to clone, and read without a lock.
+/// The reloadable settings now in force. Cheap to clone, and read without a lock.
 #[derive(Clone, Debug)]
 pub struct Current(Arc<ArcSwap<Reloadable>>);
 
 impl Current {
-    /// Stands as `reloadable` until it is replaced.
+    /// Starts with `reloadable`.
     #[must_use]
     pub fn new(reloadable: Reloadable) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(reloadable)))
     }
 
-    /// The current settings. A request that has read them once uses them to its end.
+    /// The current settings. A request loads them once and uses them until it ends.
     #[must_use]
     pub fn load(&self) -> Arc<Reloadable> {
         self.0.load_full()
     }
 
-    /// From now on it stands like this.
+    /// Replaces the settings.
     pub fn replace(&self, reloadable: Reloadable) {
         self.0.store(Arc::new(reloadable));
     }
@@ -88,16 +89,16 @@ impl Current {
 /// How an edited configuration differs from the one in force: the paths of keys, without their values.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Changes {
-    /// In force now.
+    /// Keys whose new value is in force now.
     pub applied: Vec<String>,
-    /// In force after a restart.
+    /// Keys whose new value needs a restart.
     pub pending: Vec<String>,
-    /// Without effect: a variable goes before the file.
+    /// Keys whose new value has no effect, because a variable overrides it.
     pub shadowed: Vec<String>,
 }
 
 impl Config {
-    /// Takes over from `edited` what needs no restart.
+    /// Applies the settings of `edited` that need no restart.
     pub fn reload(&mut self, edited: Self) -> Changes {
         let differing = self.written.differing(&edited.written);
         let (applied, pending): (Vec<_>, Vec<_>) = differing.into_iter().partition(|key| is_reloadable(key));

@@ -1,7 +1,7 @@
-//! One table of the document, whose keys are read one by one.
+//! One table of the document. Its keys are read one by one.
 //!
-//! Every key is looked up by one function, [`Section::find`]: so each has an environment variable, is known when
-//! unknown keys are reported, and is named with its place in each problem.
+//! Every lookup goes through [`Section::find`]. This gives each key an environment variable, marks it as known (all
+//! other keys are reported), and attaches its path and position to each problem.
 
 use super::document::{Document, ValueSource};
 use super::error::{Origin, Problem, ValueError, echo};
@@ -21,30 +21,30 @@ pub(super) struct Section<'d, 'a> {
     path: String,
     table: DeTable<'a>,
     source: ValueSource,
-    /// Where its head stands, if it has one.
+    /// The position of its header in the file, if it has one.
     start: Option<usize>,
-    /// The keys that were looked up here. Not their dotted paths: `"idle.timeout" = "1h"` at the top level is another key
-    /// than `timeout` in `[idle]`.
+    /// The keys that were looked up in this table. These are not dotted paths: `"idle.timeout" = "1h"` at the top level
+    /// is a different key from `timeout` in `[idle]`.
     asked: BTreeSet<String>,
 }
 
-/// A value, and where it was read.
+/// A value and its source.
 struct RawValue<'a> {
     value: DeValue<'a>,
     source: ValueSource,
     start: Option<usize>,
 }
 
-/// Reads the whole document by `read`, which is given its top level.
+/// Reads the whole document. `read` gets its top level.
 pub(super) fn read_document<'a, T>(document: &mut Document<'a>, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
     let (table, errors) = DeTable::parse_recoverable(document.text);
-    // Junk makes errors without end.
+    // A file that is not TOML at all produces an unlimited number of errors.
     for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
         let start = error.span().map_or(0, |span| span.start);
         let fault = syntax_fault(error.message());
         document.syntax.push(Problem { origin: document.origin(&ValueSource::File, Some(start)), key: None, fault });
     }
-    // One slip often makes several errors; the first of a line is the most accurate.
+    // One typo often causes several errors. The first one on a line is the most accurate.
     document.syntax.sort_by(|one, other| one.origin.cmp(&other.origin));
     document.syntax.dedup_by(|next, first| next.origin == first.origin);
     Section::read_with(document, String::new(), table.into_inner(), ValueSource::File, None, read)
@@ -69,7 +69,7 @@ impl<'a> Section<'_, 'a> {
         outcome
     }
 
-    /// The value of `key`: in its environment variable, or else in the table.
+    /// The value of `key`, from its environment variable if set, otherwise from the table.
     fn find(&mut self, key: &str, form: Form) -> Option<RawValue<'a>> {
         let path = join(&self.path, key);
         let variable = variable_of(&path);
@@ -93,7 +93,7 @@ impl<'a> Section<'_, 'a> {
         Some(RawValue { value: value.get_ref().clone(), source: self.source.clone(), start })
     }
 
-    /// The value of `key`, unless it is a table of other keys. It is noted, to find what an edit has changed.
+    /// The value of a `key` that is not a table of other keys. Records it, so that a reload can find what has changed.
     fn read(&mut self, key: &str, form: Form) -> Option<RawValue<'a>> {
         let found = self.find(key, form)?;
         let path = join(&self.path, key);
@@ -104,25 +104,25 @@ impl<'a> Section<'_, 'a> {
         Some(found)
     }
 
-    /// Whether `key` has a value, right or wrong.
+    /// Whether `key` has a value, valid or not.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key) || self.document.variables.contains_key(&variable_of(&join(&self.path, key)))
     }
 
-    /// Records a fault of `key`'s value, which may be a wrong one among right ones, or right but out of place.
+    /// Records a problem with the value of `key`. The value may be valid in itself but not allowed here.
     pub(super) fn fault(&mut self, key: &str, fault: ValueError) {
         let origin = self.origin_of(key);
         self.report(origin, key, fault);
     }
 
-    /// Records that the required `key` is absent; `fix` shows how to write it.
+    /// Records that the required `key` is missing. `fix` shows how to write it.
     pub(super) fn absent(&mut self, key: &str, what: &str, fix: &str) {
         let origin = self.origin_of(key);
         let problem = Problem { origin, key: Some(join(&self.path, key)), fault: ValueError::new(what, fix) };
         self.document.absent.push(problem);
     }
 
-    /// Where `key` stands, or the table it should stand in.
+    /// The position of `key`, or of the table it belongs in.
     fn origin_of(&mut self, key: &str) -> Origin {
         match self.find(key, Form::Text) {
             Some(found) => self.document.origin(&found.source, found.start),
@@ -151,7 +151,7 @@ impl<'a> Section<'_, 'a> {
         }
     }
 
-    /// Reads a key whose value is text. `None` where it is not there, or wrong, which is recorded.
+    /// Reads a text key. Returns `None` if it is missing or invalid. An invalid value is recorded.
     pub(super) fn text<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
@@ -159,7 +159,7 @@ impl<'a> Section<'_, 'a> {
         })
     }
 
-    /// Reads a duration. `check` gets a bare number as text too, so that its error can name the missing unit.
+    /// Reads a duration. A bare number is passed to `check` as text, so that the error can name the missing unit.
     pub(super) fn duration<T>(&mut self, key: &str, check: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         self.check(key, Form::Text, |value| match value {
             DeValue::String(text) => check(text),
@@ -210,7 +210,7 @@ impl<'a> Section<'_, 'a> {
         self.collect(key, &found.source, checked)
     }
 
-    /// The right ones, if all are; the faults of the wrong ones are recorded.
+    /// Returns all values if every one is valid. Otherwise records a problem for each invalid one.
     fn collect<'v, T>(
         &mut self,
         key: &str,
@@ -235,7 +235,7 @@ impl<'a> Section<'_, 'a> {
         all_right.then_some(right)
     }
 
-    /// Reads the table `key`; an empty one if it is absent.
+    /// Reads the table `key`. A missing table is read as an empty one.
     pub(super) fn table<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_, 'a>) -> T) -> T {
         let path = join(&self.path, key);
         let (table, source, start) = match self.find(key, Form::Toml) {
@@ -249,8 +249,8 @@ impl<'a> Section<'_, 'a> {
         Section::read_with(self.document, path, table, source, start, read)
     }
 
-    /// Reads the list of tables `key`, and those that stand in environment variables only. `None` where something in it
-    /// is no table, which is recorded.
+    /// Reads the list of tables `key`, including tables that only environment variables define. Returns `None` if an
+    /// element is not a table, and records that.
     pub(super) fn tables<T>(&mut self, key: &str, mut read: impl FnMut(&mut Section<'_, 'a>) -> T) -> Option<Vec<T>> {
         let path = join(&self.path, key);
         let fix = format!("write each of them as [[{path}]], its keys below");
@@ -260,7 +260,7 @@ impl<'a> Section<'_, 'a> {
                 self.fault(key, not_a(&value, "a list of tables", &fix));
                 return None;
             }
-            // What is there and yet not found is broken, and recorded.
+            // The value exists but could not be read. The problem is recorded.
             None if self.has(key) => return None,
             None => (std::iter::empty().collect(), ValueSource::File),
         };
@@ -289,7 +289,7 @@ impl<'a> Section<'_, 'a> {
     }
 }
 
-/// A key as it stands in a dotted path: in quotes where it could be mistaken for several, or for the end of a line.
+/// A key as part of a dotted path. It is quoted if it contains a dot, a line break or other special characters.
 fn as_written(key: &str) -> String {
     let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     if bare { key.to_owned() } else { echo(key) }

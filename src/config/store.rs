@@ -15,7 +15,7 @@ use std::time::Duration;
 const DEFAULT_PREFIX: &str = "idlegate";
 const DEFAULT_REPLICA_GRACE: Duration = Duration::from_secs(30);
 
-/// Reads `[store]`: the store, how tokens become its keys, and how it is dealt with.
+/// Reads `[store]`: the store, how tokens become its keys, and how data is exchanged with it.
 pub(super) fn store(table: &mut Section<'_, '_>) -> (StoreSettings, SessionIds, ExchangeSettings) {
     let place = table.text("url", url).unwrap_or(StoreLocation::Memory);
     let prefix = table.text("prefix", prefix).unwrap_or_else(|| DEFAULT_PREFIX.to_owned());
@@ -41,12 +41,12 @@ pub(super) fn store(table: &mut Section<'_, '_>) -> (StoreSettings, SessionIds, 
     (store, ids(table), exchange)
 }
 
-/// How tokens become session ids: with the secret that stands in the configuration, or in a file that it names.
+/// How tokens become session ids: with the secret in `secret`, or the one in the file at `secret_file`.
 fn ids(table: &mut Section<'_, '_>) -> SessionIds {
     let written = table.text("secret", |text| keyed(&Secret::new(text)));
     let in_file = table.text("secret_file", |path| secret_in(&file(path)?));
     if table.has("secret") && table.has("secret_file") {
-        // Whichever were taken, the other may be that of the other replicas.
+        // Guessing is unsafe: the other secret may be the one that the other replicas use.
         table.fault("secret_file", ValueError::new("store.secret is set as well", "remove one of the two"));
     }
     written.or(in_file).unwrap_or_default()
@@ -61,7 +61,7 @@ fn exchange(table: &mut Section<'_, '_>) -> ExchangeSettings {
     }
 }
 
-/// Every second that replicas wait with their reports may make a cut as much later.
+/// Bounded, because a cut may come late by one flush interval.
 fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     let interval = duration(text)?;
     if (Duration::from_millis(100)..=Duration::from_secs(10)).contains(&interval) {
@@ -70,7 +70,7 @@ fn flush_interval(text: &str) -> Result<Duration, ValueError> {
     Err(ValueError::new(format!("{} is out of range", echo(text)), "write 100ms to 10s; \"1s\" cuts within 2 s"))
 }
 
-/// Whether sessions end during an outage of the store: only safe with a single replica.
+/// Whether sessions still expire during an outage of the store. This is only safe with a single replica.
 fn decides_alone(table: &mut Section<'_, '_>) -> bool {
     let replicas = table.scalar("replicas", |value| integer_in(value, 1..=10_000_u32));
     let local = table.text("on_outage", |text| match text {
@@ -95,11 +95,11 @@ fn file(text: &str) -> Result<PathBuf, ValueError> {
     absolute(text, "/etc/idlegate/redis")
 }
 
-// Not echoed: it is one.
+// Errors must not repeat the secret.
 fn keyed(secret: &Secret) -> Result<SessionIds, ValueError> {
     if secret.is_short() {
-        let fix = "write 16 bytes or more, the output of `openssl rand -hex 32`";
-        return Err(ValueError::new("it is too short to be a secret", fix));
+        let fix = "write 16 bytes or more, such as the output of `openssl rand -hex 32`";
+        return Err(ValueError::new("the secret is too short", fix));
     }
     Ok(SessionIds::keyed(secret.reveal().as_bytes()))
 }
@@ -107,7 +107,7 @@ fn keyed(secret: &Secret) -> Result<SessionIds, ValueError> {
 fn secret_in(path: &Path) -> Result<SessionIds, ValueError> {
     let secret = Secret::in_file(path).map_err(|error| {
         let what = format!("{} cannot be read: {error}", echo(&path.display().to_string()));
-        ValueError::new(what, "write the secret into it, and let the user that idlegate runs as read it")
+        ValueError::new(what, "write the secret into it, and give the user that idlegate runs as read permission")
     })?;
     keyed(&secret)
 }
@@ -117,7 +117,7 @@ fn unknown_tokens(text: &str) -> Result<UnknownTokens, ValueError> {
         "admit" => Ok(UnknownTokens::Admit),
         "refuse" => Ok(UnknownTokens::Refuse),
         _ => {
-            let fix = "write \"admit\" (the app has the say) or \"refuse\" (503 until the store answers)";
+            let fix = "write \"admit\" (the app decides) or \"refuse\" (503 until the store answers)";
             Err(ValueError::new(format!("{} is not a choice", echo(text)), fix))
         }
     }
@@ -129,7 +129,7 @@ enum StoreLocation {
     Redis(Secret),
 }
 
-// No value is repeated: URLs of stores have passwords in them.
+// Errors must not repeat the URL: it may contain a password.
 fn url(text: &str) -> Result<StoreLocation, ValueError> {
     const FIX: &str = "write \"memory\", \"file:/var/lib/idlegate/sessions\" or \"redis://127.0.0.1:6379\"";
     if text == "memory" {
@@ -147,10 +147,10 @@ fn url(text: &str) -> Result<StoreLocation, ValueError> {
             Err(error) => Err(ValueError::new(error.to_string(), error.fix())),
         };
     }
-    Err(ValueError::new("this version has no such store", FIX))
+    Err(ValueError::new("not a supported store", FIX))
 }
 
-/// The file can be made, or written where it is there. The rest, such as what stands in it, shows when it is opened.
+/// Checks that the file can be created, or written if it exists. Its content is checked when it is opened.
 fn writable(path: &Path) -> Result<PathBuf, ValueError> {
     let folder = path.parent().unwrap_or(path);
     let shown = |path: &Path| echo(&path.display().to_string());
@@ -160,11 +160,11 @@ fn writable(path: &Path) -> Result<PathBuf, ValueError> {
     match folder.metadata() {
         Ok(found) if found.is_dir() => {}
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let fix = "let the user that idlegate runs as look into the folders above it";
+            let fix = "give the user that idlegate runs as access to the folders above it";
             return Err(ValueError::new(format!("{} cannot be reached: {error}", shown(folder)), fix));
         }
         _ => {
-            let fix = "make it, or name a file in another one";
+            let fix = "create it, or name a file in another folder";
             return Err(ValueError::new(format!("there is no folder {}", shown(folder)), fix));
         }
     }
@@ -172,7 +172,7 @@ fn writable(path: &Path) -> Result<PathBuf, ValueError> {
     access(written, Access::WRITE_OK).map(|()| path.to_owned()).map_err(|error| {
         ValueError::new(
             format!("{} cannot be written: {error}", shown(written)),
-            "let the user that idlegate runs as write it",
+            "give the user that idlegate runs as write permission",
         )
     })
 }
@@ -182,17 +182,17 @@ fn prefix(text: &str) -> Result<String, ValueError> {
         return Ok(text.to_owned());
     }
     let fix = "write visible ASCII without {}*?[], like \"idlegate\"";
-    Err(ValueError::new(format!("{} is no beginning of a key", echo(text)), fix))
+    Err(ValueError::new(format!("{} is not a valid prefix of keys", echo(text)), fix))
 }
 
-/// How long a replica may be silent before it is struck off.
+/// `replica_grace`: how long a replica may be silent before it is struck off.
 fn replica_grace_of(table: &mut Section<'_, '_>, flush_interval: Duration) -> Duration {
-    // A replica reports once in an interval, and a report may take a second: less than a few of them is no silence.
+    // A replica reports once per interval, and a report may take a second. A few missing reports are still normal.
     let least = Duration::from_secs(5).max(flush_interval * 3);
     let grace = table.duration("replica_grace", duration).unwrap_or(DEFAULT_REPLICA_GRACE.max(least));
     if grace < least {
         let fix = format!("write {} or more", humantime::format_duration(least));
-        table.fault("replica_grace", ValueError::new("a replica that reports as it should would be struck off", fix));
+        table.fault("replica_grace", ValueError::new("a replica that reports on time would be struck off", fix));
     }
     grace
 }

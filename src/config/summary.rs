@@ -1,4 +1,4 @@
-//! What a configuration amounts to, in a few words: for the line at the start and for `check`.
+//! A short summary of a configuration, for the log line at startup and for `check`.
 
 use super::Config;
 use crate::session::{ActivitySources, Limits, Mode};
@@ -6,23 +6,23 @@ use crate::store::StoreSettings;
 use crate::token::TokenRule;
 use serde::Serialize;
 
-/// What a configuration amounts to.
+/// A summary of a configuration.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Summary {
     /// `idle.mode`.
     pub mode: &'static str,
     /// The kind of the store.
     pub store: &'static str,
-    /// `activity.profile`, or `custom` where single sources differ from it.
+    /// `activity.profile`, or `custom` if single sources override it.
     pub profile: &'static str,
     /// `idle.timeout`, in seconds.
     pub limit: u64,
-    /// How many token rules there are.
+    /// The number of token rules.
     pub token_rules: usize,
 }
 
 impl Config {
-    /// What it amounts to.
+    /// A summary for the log and for `check`.
     #[must_use]
     pub fn summary(&self) -> Summary {
         Summary {
@@ -42,21 +42,21 @@ impl Config {
         }
     }
 
-    /// What is valid, and probably not meant.
+    /// Settings that are valid but probably a mistake.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let Limits { timeout, lifetime, retention } = self.idle;
         let mut warnings = Vec::new();
         if retention < timeout {
             warnings.push(format!(
-                "idle.retention ({retention} s) is shorter than idle.timeout ({timeout} s): the token of an ended session is \
-                 refused for {retention} s only; set it longer than the app accepts the token"
+                "idle.retention ({retention} s) is shorter than idle.timeout ({timeout} s): the token of an ended \
+                 session is refused for {retention} s only; set it longer than the app accepts the token"
             ));
         }
         if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime < timeout) {
             warnings.push(format!(
-                "idle.lifetime ({lifetime} s) is shorter than idle.timeout ({timeout} s): every session ends by its \
-                 lifetime, and none is ever idle for too long"
+                "idle.lifetime ({lifetime} s) is shorter than idle.timeout ({timeout} s): sessions always \
+                 reach their lifetime first, and the idle timeout has no effect"
             ));
         }
         if self.reloadable.mode != Mode::Enforce {

@@ -22,7 +22,7 @@ enum Kind {
     WsServer,
 }
 
-/// Whether a kind of rule has a key.
+/// Whether a kind of rule requires, allows or refuses a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Need {
     Required,
@@ -45,7 +45,7 @@ impl Kind {
     fn parse(text: &str) -> Result<Self, ValueError> {
         Self::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, kind)| kind).ok_or_else(|| {
             let names: Vec<_> = Self::ALL.into_iter().map(|(name, _)| name).collect();
-            let what = format!("{} is no place for a token", echo(text));
+            let what = format!("{} is not a token location", echo(text));
             ValueError::new(what, format!("write one of {}", names.join(", ")))
         })
     }
@@ -59,7 +59,7 @@ impl Kind {
         matches!(self, Self::Header | Self::Cookie | Self::Query | Self::Bearer | Self::RequestJson)
     }
 
-    /// Each key that only some kinds have, and how to write it.
+    /// The keys that only some kinds have, each with the fix to print if it is missing.
     fn needs(self) -> [(&'static str, Need, &'static str); 7] {
         use Need::{Optional, Refused, Required};
         let named = matches!(self, Self::Header | Self::Cookie | Self::Query);
@@ -91,14 +91,14 @@ impl Kind {
 pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
     let rules = top.tables("token", rule);
     if rules.as_ref().is_some_and(Vec::is_empty) {
-        let fix = "say where the app's token is carried, such as [[token]] from = \"cookie\" name = \"sid\"";
+        let fix = "add a rule for where the app sends its token, such as [[token]] from = \"cookie\" name = \"sid\"";
         top.absent("token", "no [[token]] rule: nothing would be tracked", fix);
     }
     let rules = rules.into_iter().flatten().flatten();
     rules.enumerate().map(|(number, rule)| TokenRule { number, ..rule }).collect()
 }
 
-/// Reads one rule; `None` where something is wrong that it cannot do without.
+/// Reads one rule. Returns `None` if a required key is missing or invalid.
 fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     if !table.has("from") {
         table.absent("from", "nothing says where the token is carried", "add from = \"cookie\", for example");
@@ -120,7 +120,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     let media_type = table.text("accept_type", media_type).flatten();
     for key in ["accept_when", "reject_when"] {
         if kind.is_some_and(Kind::is_on_requests) && table.has(key) && !table.has("paths") {
-            let what = "without paths, every answer to a request with a token would be read";
+            let what = "without paths, every response to a request with a token would be buffered and parsed";
             table.fault(
                 key,
                 ValueError::new(what, "name the paths that answer with JSON, such as paths = [\"/api/me\"]"),
@@ -135,7 +135,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         Kind::Query => Location::Query(name?),
         Kind::RequestJson => Location::RequestJson(pointer?),
         Kind::ResponseJson => Location::ResponseJson(pointer?),
-        // Here both are about messages.
+        // For this kind, both conditions are about messages.
         Kind::WsClient => Location::WsClient {
             pointer: pointer?,
             when: when?,
@@ -175,7 +175,7 @@ fn name(kind: Option<Kind>, text: &str) -> Result<String, ValueError> {
             let what = format!("{} is not the name of a header or cookie", echo(text));
             Err(ValueError::new(what, "write it like \"session-id\""))
         }
-        _ if text.is_empty() => Err(ValueError::new("a name is not empty", "write it like \"session-id\"")),
+        _ if text.is_empty() => Err(ValueError::new("the name is empty", "write it like \"session-id\"")),
         _ => Ok(text.to_owned()),
     }
 }
@@ -191,7 +191,7 @@ fn conditions(table: &mut Section<'_, '_>, key: &str) -> Option<Conditions> {
     let fields = table.entries(key, |name, value| Ok((pointer(name)?, scalar(value)?)))?;
     if fields.is_empty() {
         let fix = "name a field and its value: { \"/type\" = \"auth_success\" }";
-        table.fault(key, ValueError::new("an empty table would mean every message", fix));
+        table.fault(key, ValueError::new("an empty table would match every message", fix));
         return None;
     }
     Some(Conditions(fields))
@@ -203,7 +203,7 @@ fn scalar(value: &DeValue<'_>) -> Result<Scalar, ValueError> {
         DeValue::String(text) => Ok(Scalar::Text(text.clone().into_owned())),
         DeValue::Boolean(value) => Ok(Scalar::Bool(*value)),
         DeValue::Integer(_) => Ok(Scalar::Number(integer(value)?.to_string())),
-        // The digits are compared as they are written in JSON, which has no leading "+" and no infinity.
+        // Digits are compared as written in JSON. JSON has no leading "+" and no infinity.
         DeValue::Float(number) if number.as_str().contains(|character: char| character.is_ascii_digit()) => {
             Ok(Scalar::Number(number.as_str().trim_start_matches('+').to_owned()))
         }
@@ -221,7 +221,7 @@ fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
     paths
 }
 
-/// An empty text means any type: it is how an environment variable takes away the file's.
+/// An empty text means any type, so that an environment variable can remove the type of the file.
 fn media_type(text: &str) -> Result<Option<String>, ValueError> {
     if text.is_empty() {
         return Ok(None);

@@ -1,11 +1,11 @@
-//! Unknown keys and variables: which belong to other programs, and which key was probably meant.
+//! Unknown keys and variables: ignores those of other programs and suggests the most similar known name.
 
 use super::error::ValueError;
 use super::variables::variable_of;
 use std::collections::BTreeSet;
 
-/// Whether a variable of the environment that begins with `IDLEGATE_` is no key of the configuration: the path of the
-/// file, and what Kubernetes sets for each Service named `idlegate` or `idlegate-…`.
+/// Whether an `IDLEGATE_` environment variable is not a configuration key: `IDLEGATE_CONFIG`, and the variables that
+/// Kubernetes sets for each Service named `idlegate` or `idlegate-…`.
 pub(super) fn is_not_ours(name: &str) -> bool {
     let Some(rest) = name.strip_prefix("IDLEGATE") else { return true };
     name == "IDLEGATE_CONFIG"
@@ -25,12 +25,12 @@ fn is_port_of_a_service(rest: &str) -> bool {
         })
 }
 
-/// The fault of a key that is in the file and unknown.
+/// The error for an unknown key in the file.
 pub(super) fn unknown_key(path: &str, known: &BTreeSet<String>) -> ValueError {
     let (table, key) = path.rsplit_once('.').unwrap_or(("", path));
     let moved = known.iter().find(|known| known.rsplit('.').next() == Some(key));
     let fix = match (moved, nearest(path, key.len(), known.iter().map(String::as_str))) {
-        // The key belongs to a rule, but it is unclear which.
+        // A key of a token rule is excluded: it is unclear which rule it belongs to.
         (Some(home), _) if !home.starts_with("token.") => match home.rsplit_once('.') {
             Some((table, _)) => format!("did you mean {home}? Write it below [{table}]"),
             None => format!("did you mean {home}? Write it above the first [table]"),
@@ -43,13 +43,13 @@ pub(super) fn unknown_key(path: &str, known: &BTreeSet<String>) -> ValueError {
                 .filter(|(other, _)| *other == table)
                 .map(|(_, key)| key)
                 .collect();
-            format!("remove it, or use one of the keys that there are: {}", beside.join(", "))
+            format!("remove it, or use one of: {}", beside.join(", "))
         }
     };
-    ValueError::new("there is no such key", fix)
+    ValueError::new("unknown key", fix)
 }
 
-/// The fault of a variable that is unknown.
+/// The error for an unknown variable.
 pub(super) fn unknown_variable(name: &str, known: &BTreeSet<String>) -> ValueError {
     let names: Vec<_> = known.iter().map(|path| variable_of(path)).collect();
     let length = name.len().saturating_sub("IDLEGATE_".len());
@@ -57,10 +57,11 @@ pub(super) fn unknown_variable(name: &str, known: &BTreeSet<String>) -> ValueErr
         Some(nearest) => format!("did you mean {nearest}?"),
         None => "unset it: variables are named like IDLEGATE_IDLE_TIMEOUT for the key idle.timeout".to_owned(),
     };
-    ValueError::new("no key has this variable", fix)
+    ValueError::new("unknown variable", fix)
 }
 
-/// The candidate that is most like `name`, if it is like it at all; `length` is that of the part which may be wrong.
+/// The candidate most similar to `name`, if any is similar enough. `length` is the length of the part that may be
+/// misspelled.
 fn nearest<'c>(name: &str, length: usize, candidates: impl Iterator<Item = &'c str>) -> Option<&'c str> {
     let allowed = if length < 4 { 1 } else { 2 + usize::from(length > 8) };
     candidates
@@ -71,8 +72,8 @@ fn nearest<'c>(name: &str, length: usize, candidates: impl Iterator<Item = &'c s
         .map(|(_, candidate)| candidate)
 }
 
-/// The number of bytes to change, insert, remove or swap with their neighbour to turn one into the other (optimal
-/// string alignment).
+/// The optimal string alignment distance: how many bytes to change, insert, remove or swap with their neighbour to turn
+/// one string into the other.
 fn distance(one: &str, other: &str) -> usize {
     let (one, other) = (one.as_bytes(), other.as_bytes());
     let mut before: Vec<usize> = Vec::new();
@@ -97,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_counts_slips() {
-        for (one, other, slips) in [
+    fn distance_counts_typos() {
+        for (one, other, typos) in [
             ("", "", 0),
             ("paths", "paths", 0),
             ("pahts", "paths", 1),
@@ -106,13 +107,13 @@ mod tests {
             ("abc", "", 3),
             ("kitten", "sitting", 3),
         ] {
-            assert_eq!(distance(one, other), slips, "{one} {other}");
-            assert_eq!(distance(other, one), slips, "{other} {one}");
+            assert_eq!(distance(one, other), typos, "{one} {other}");
+            assert_eq!(distance(other, one), typos, "{other} {one}");
         }
     }
 
     #[test]
-    fn variables_of_kubernetes_are_not_ours() {
+    fn kubernetes_variables_are_ignored() {
         for name in [
             "IDLEGATE_CONFIG",
             "IDLEGATE_SERVICE_HOST",

@@ -1,4 +1,4 @@
-//! Addresses: where to listen, and where the app listens.
+//! Addresses of idlegate and of the app.
 
 use super::error::{ValueError, echo};
 use crate::address::{Listen, Upstream};
@@ -21,7 +21,7 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, ValueError> {
     })
 }
 
-/// The `listen` of a table, which may be a Unix socket too.
+/// `listen` in a table. Unlike the top-level one, it may be a Unix socket.
 pub(super) fn listen_or_unix(text: &str) -> Result<Listen, ValueError> {
     match text.strip_prefix("unix:") {
         Some(path) => unix(path).map(Listen::Unix),
@@ -29,7 +29,7 @@ pub(super) fn listen_or_unix(text: &str) -> Result<Listen, ValueError> {
     }
 }
 
-/// What is at an address already, where something else is to listen.
+/// Why `listen` cannot be used: clients connect there, or the app listens there.
 pub(super) fn clash(listen: &Listen, clients: SocketAddr, app: &Upstream) -> Option<&'static str> {
     match listen {
         Listen::Tcp(address) if is_same(*address, clients) => Some("clients connect here: it is `listen`"),
@@ -41,7 +41,7 @@ pub(super) fn clash(listen: &Listen, clients: SocketAddr, app: &Upstream) -> Opt
     }
 }
 
-/// Whether two sockets cannot listen at both of these.
+/// Whether two sockets cannot listen on these addresses at the same time.
 pub(super) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     let everywhere = one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() == other.port() && one.port() != 0 && (one.ip() == other.ip() || everywhere)
@@ -59,19 +59,19 @@ pub(crate) fn upstream(text: &str) -> Result<Upstream, ValueError> {
         Some("https") => {
             return Err(ValueError::new(
                 "TLS to the app is not supported",
-                "write \"http://…\" and let idlegate stand beside the app, or a TLS client between the two",
+                "write \"http://…\" and run idlegate on the host of the app, or put a TLS client between them",
             ));
         }
-        // Nothing is repeated here that could be a password before an "@".
-        Some(_) => return Err(ValueError::new("only http:// and unix: are understood", FIX)),
-        None => return Err(ValueError::new("it neither begins with http:// nor with unix:", FIX)),
+        // The value is not repeated: it could contain a password before an "@".
+        Some(_) => return Err(ValueError::new("only http:// and unix: are supported", FIX)),
+        None => return Err(ValueError::new("it begins with neither http:// nor unix:", FIX)),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     if authority.contains('@') {
         return Err(ValueError::new("a user or password before \"@\" is not supported", FIX));
     }
     if authority.contains(['/', '?', '#']) {
-        let fix = "leave out what follows host and port: paths are forwarded as they come";
+        let fix = "leave out what follows host and port: paths are forwarded unchanged";
         return Err(ValueError::new(format!("{} has a path or a query", echo(text)), fix));
     }
     let (host, port) = host_and_port(authority)
@@ -80,7 +80,7 @@ pub(crate) fn upstream(text: &str) -> Result<Upstream, ValueError> {
 }
 
 fn unix(path: &str) -> Result<PathBuf, ValueError> {
-    /// `sun_path` has 108 bytes, one of them for the end.
+    /// `sun_path` has 108 bytes, including the terminating NUL.
     const MAX_LENGTH: usize = 107;
     const FIX: &str = "write the absolute path of the socket, like \"unix:/run/app.sock\"";
     if !path.starts_with('/') || path.contains('\0') {
@@ -89,7 +89,7 @@ fn unix(path: &str) -> Result<PathBuf, ValueError> {
     // `unix:///run/app.sock` is the same path.
     let path = format!("/{}", path.trim_start_matches('/'));
     if path.len() > MAX_LENGTH {
-        return Err(ValueError::new(format!("the path of a socket has {MAX_LENGTH} bytes at most"), FIX));
+        return Err(ValueError::new(format!("the path of a socket may have up to {MAX_LENGTH} bytes"), FIX));
     }
     if path.ends_with('/') {
         return Err(ValueError::new(format!("{} is a directory", echo(&path)), FIX));
@@ -120,7 +120,7 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
     right.then_some((host, port))
 }
 
-/// Whether `upstream` is where `listen` listens, so that requests would go round until something gives in.
+/// Whether `upstream` is the `listen` address itself: idlegate would forward requests to itself in an endless loop.
 pub(super) fn is_loop(listen: SocketAddr, upstream: &Upstream) -> bool {
     let Upstream::Tcp(address) = upstream else { return false };
     let Some((host, port)) = host_and_port(address) else { return false };

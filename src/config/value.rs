@@ -1,4 +1,4 @@
-//! Single values: their types, and the checks that several keys share.
+//! Types of single values, and validation that several keys share.
 
 use super::error::{ValueError, echo};
 use crate::route::PathPattern;
@@ -8,18 +8,18 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeValue;
 
-/// How the text of an environment variable becomes a value.
+/// How to parse the text of an environment variable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
-    /// As it is.
+    /// Verbatim.
     Text,
-    /// A TOML array, or texts between commas.
+    /// A TOML array, or comma-separated text.
     List,
     /// A TOML value.
     Toml,
 }
 
-/// The fault of a value that has the wrong type.
+/// The error for a value of the wrong type.
 pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, fix: &str) -> ValueError {
     let found = match value {
         DeValue::String(_) => "text",
@@ -30,10 +30,10 @@ pub(super) fn not_a(value: &DeValue<'_>, wanted: &str, fix: &str) -> ValueError 
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     };
-    ValueError::new(format!("{found} stands where {wanted} is needed"), fix)
+    ValueError::new(format!("expected {wanted}, found {found}"), fix)
 }
 
-/// What stands in an environment variable.
+/// Parses the value of an environment variable.
 pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, ValueError> {
     let text = |text: &'_ str| DeValue::String(text.to_owned().into());
     let trimmed = raw.trim();
@@ -47,13 +47,13 @@ pub(super) fn of_variable(raw: &str, form: Form) -> Result<DeValue<'_>, ValueErr
         Form::List | Form::Toml => match DeValue::parse(trimmed) {
             Ok(value) => Ok(value.into_inner()),
             Err(error) if compound => Err(syntax_fault(error.message())),
-            // A word in place of a number: the type check has the better error.
+            // For example a word instead of a number. The type check gives a better error.
             Err(_) => Ok(text(raw)),
         },
     }
 }
 
-/// What the TOML parser found wrong.
+/// The error for invalid TOML. `message` is from the parser.
 pub(super) fn syntax_fault(message: &str) -> ValueError {
     let message = message.lines().collect::<Vec<_>>().join(", ");
     let fix = if message.contains("duplicate key") {
@@ -95,22 +95,21 @@ where
     })
 }
 
-/// The longest duration there is: longer ones can only be slips, and near the end of what a clock can count sums
-/// would overflow.
+/// The maximum duration. A longer one must be a mistake, and could overflow when added to a point in time.
 const MAX_LENGTH: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A duration as people write it, such as `1h` or `500ms`: longer than none, and ten years at most.
+/// A duration such as `1h` or `500ms`, longer than zero and up to ten years.
 ///
 /// # Errors
-/// What is wrong with it.
+/// If the text is not a duration or is out of range.
 pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
     const FIX: &str = "write it like \"1h\" or \"45s\"";
-    // humantime panics where its sum exceeds a u64 of seconds by its last fraction; twelve digits cannot get there.
+    // humantime panics if the last fraction overflows a u64 of seconds. Twelve digits cannot overflow it.
     let digits = text.bytes().filter(u8::is_ascii_digit).count();
-    #[expect(clippy::disallowed_methods, reason = "the one place that knows what it cannot take")]
+    #[expect(clippy::disallowed_methods, reason = "the length check above prevents its panic")]
     let duration = if digits <= 12 { humantime::parse_duration(text).ok() } else { None };
     match duration {
-        Some(Duration::ZERO) => Err(ValueError::new("a duration of zero is none", FIX)),
+        Some(Duration::ZERO) => Err(ValueError::new("the duration is zero", FIX)),
         None => {
             Err(without_unit(text).unwrap_or_else(|| ValueError::new(format!("{} is not a duration", echo(text)), FIX)))
         }
@@ -121,12 +120,12 @@ pub(crate) fn duration(text: &str) -> Result<Duration, ValueError> {
     }
 }
 
-/// The same, where none is a duration as well: `0s`.
+/// Like [`duration`], but zero is allowed.
 pub(super) fn duration_or_zero(text: &str) -> Result<Duration, ValueError> {
     if matches!(text.trim(), "0" | "0s" | "0ms") { Ok(Duration::ZERO) } else { duration(text) }
 }
 
-/// The fault of a duration that is a bare number.
+/// The error for a duration that is a bare number.
 fn without_unit(text: &str) -> Option<ValueError> {
     let seconds = text.trim().parse::<u32>().ok()?;
     let plain = format!("{seconds}s");
@@ -135,7 +134,7 @@ fn without_unit(text: &str) -> Option<ValueError> {
     Some(ValueError::new(format!("{seconds} has no unit"), format!("for seconds write \"{plain}\"{seconds_or}")))
 }
 
-/// A duration in whole seconds, 1 at least.
+/// A duration in whole seconds, at least 1.
 pub(super) fn seconds(text: &str) -> Result<u64, ValueError> {
     let duration = duration(text)?;
     if duration.subsec_nanos() == 0 {
@@ -145,20 +144,20 @@ pub(super) fn seconds(text: &str) -> Result<u64, ValueError> {
     Err(ValueError::new(what, "write it in seconds or more, like \"45s\" or \"1h\""))
 }
 
-/// A path that means the same wherever idlegate is started.
+/// An absolute path: it must not depend on the working directory.
 pub(super) fn absolute(text: &str, example: &str) -> Result<PathBuf, ValueError> {
     if text.starts_with('/') && !text.contains('\0') {
         return Ok(PathBuf::from(text));
     }
-    Err(ValueError::new(format!("{} is no absolute path", echo(text)), format!("write it like \"{example}\"")))
+    Err(ValueError::new(format!("{} is not an absolute path", echo(text)), format!("write it like \"{example}\"")))
 }
 
-/// Whether `text` is a token of RFC 9110 §5.6.2, as names of headers, cookies and protocols are.
+/// Whether `text` is a `token` (RFC 9110 §5.6.2), the syntax of header, cookie and protocol names.
 pub(super) fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// A pattern of paths.
+/// A path pattern.
 pub(super) fn path_pattern(text: &str) -> Result<PathPattern, ValueError> {
     PathPattern::parse(text).map_err(|error| {
         let what = format!("{} is not a path: {error}", echo(text));

@@ -1,18 +1,18 @@
-//! The environment variables that are ours.
+//! The `IDLEGATE_` environment variables.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Deref;
 
-/// The `IDLEGATE_` variables, by their names. Those of other programs are left alone.
+/// The `IDLEGATE_` variables by name. Other variables are ignored.
 #[derive(Clone, Default)]
 pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
-    /// Those of this process.
+    /// The variables of this process.
     #[must_use]
     pub fn of_this_process() -> Self {
-        // One that is not UTF-8 is an error of its key, or none of ours; it must not end the program.
+        // A variable that is not UTF-8 must not end the program. If it is ours, its key's validation reports it.
         std::env::vars_os()
             .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
             .collect()
@@ -33,7 +33,7 @@ impl Deref for Variables {
     }
 }
 
-/// Names alone: the values may be secrets.
+/// Shows names only: the values may be secrets.
 impl fmt::Debug for Variables {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()

@@ -1,4 +1,4 @@
-//! Every spelling of a path, and the patterns it is held against.
+//! Spellings of paths, and the patterns that match them.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn every_spelling_of_a_path_is_the_same_path() {
 }
 
 #[test]
-fn a_star_means_the_path_and_all_below_it() {
+fn a_star_matches_the_path_and_everything_below_it() {
     for path in ["/api/admin", "/api/admin/", "/api/admin/users", "/api/admin/a/b", "/api//admin/%2e/x"] {
         assert!(shut("/api/admin/*", path), "{path}");
     }
@@ -46,19 +46,19 @@ fn a_star_means_the_path_and_all_below_it() {
 }
 
 #[test]
-fn what_some_readers_take_for_another_path_is_meant_by_both() {
+fn an_ambiguous_path_matches_the_patterns_of_all_its_readings() {
     for path in [
-        // Below it, where the app resolves nothing, or decodes less often.
+        // Below the pattern for apps that resolve nothing or decode fewer times.
         "/api/admin/../x",
         "/api/admin/%2e%2e/x",
         "/api/admin/..%2fx",
         "/api/admin/%252e%252e/x",
         "/api/admin/..\\..\\x",
         "/api/admin/..;/x",
-        // Below it, where `..` takes back the empty segment.
+        // Below the pattern for apps in which `..` removes the empty segment.
         "/api/admin//../x",
         "/api//../api/admin/x",
-        // Below it, where parameters go before anything is decoded.
+        // Below the pattern for apps that remove parameters before decoding.
         "/api/admin;%2f..%2f../x",
         "/api/%61dmin;%2f..%2f../x",
     ] {
@@ -72,7 +72,7 @@ fn what_some_readers_take_for_another_path_is_meant_by_both() {
 }
 
 #[test]
-fn a_long_path_has_no_long_readings() {
+fn readings_of_a_long_path_are_truncated() {
     let long = "/a%2f..;x\\%252e".repeat(4000);
     assert!(shut("/ws-legacy", &long) && NormalPath::of(&long).others.is_empty());
     assert!(!shut("/ws-legacy", &"/a%20b".repeat(4000)));
@@ -82,12 +82,12 @@ fn a_long_path_has_no_long_readings() {
 }
 
 #[test]
-fn a_path_with_too_many_readings_is_not_read_in_all_of_them_and_matches_every_pattern() {
+fn a_path_with_too_many_readings_matches_every_pattern() {
     // 120 readings of 7 KB would be 840 KB.
     let path = NormalPath::of(&"/a%2f..;x\\%252e".repeat(500));
     assert!(path.any && path.others.is_empty());
     assert!(PathPattern::parse("/ws-legacy").unwrap().matches(&path));
-    // Long paths that apps use have few readings: they match what they name, and nothing else.
+    // Long paths of real apps have few readings, and match only their own pattern.
     for long in ["/a%2fb".repeat(1300), "/a%20b".repeat(1300), "/a;b=1".repeat(1300), "/%C3%A4.x".repeat(800)] {
         assert!(!NormalPath::of(&long).any && !shut("/ws-legacy", &long), "{}", &long[..12]);
         assert!(shut("/*", &long));
@@ -95,14 +95,14 @@ fn a_path_with_too_many_readings_is_not_read_in_all_of_them_and_matches_every_pa
 }
 
 #[test]
-fn patterns_that_could_never_match_are_refused() {
+fn patterns_that_can_never_match_are_refused() {
     assert_eq!(PathPattern::parse("api"), Err(PatternError::NotAbsolute));
     assert_eq!(PathPattern::parse("/a/*/b"), Err(PatternError::StarInside));
     assert_eq!(PathPattern::parse("/a*"), Err(PatternError::StarInside));
     assert_eq!(PathPattern::parse("/a?x=1"), Err(PatternError::Query));
 }
 
-/// All readings, each made by each reader, whether they differ or not.
+/// All readings by all readers, including equal ones.
 fn all_readings(path: &str) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut with = path.as_bytes().to_vec();
@@ -122,12 +122,12 @@ fn all_readings(path: &str) -> Vec<Vec<u8>> {
 }
 
 proptest::proptest! {
-    /// No reading is lost by leaving out those that cannot differ.
+    /// Leaving out readers that cannot differ loses no reading.
     #[test]
-    fn readings_that_cannot_differ_are_left_out_and_no_other(path in "/[a/.;\\\\%25ceEfF]{0,24}") {
+    fn only_equal_readings_are_left_out(path in "/[a/.;\\\\%25ceEfF]{0,24}") {
         let normal = NormalPath::of(&path);
         let kept: Vec<_> = normal.readings().map(<[u8]>::to_vec).collect();
-        // A plain path has but its normal form.
+        // A plain path has only its normal form.
         if path.contains(['%', ';', '\\']) || path.contains("/.") {
             for reading in all_readings(&path) {
                 proptest::prop_assert!(kept.contains(&reading), "{path}: {reading:?}");
@@ -137,7 +137,7 @@ proptest::proptest! {
 }
 
 #[test]
-fn a_path_costs_as_many_readings_as_it_is_doubtful() {
+fn the_number_of_readings_grows_with_the_ambiguity_of_the_path() {
     let readers = |text: &str| PathReader::differing_on(text.as_bytes()).count();
     assert_eq!((readers("/a/b"), readers("/a;x"), readers("/a\\b"), readers("/a%2fb")), (1, 2, 2, 3));
     assert_eq!(readers("/a;b\\..%2e"), 12);

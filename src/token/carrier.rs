@@ -1,11 +1,11 @@
 //! What carries a token to the proxy.
 
-/// How a token came.
+/// How a token reached the proxy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Carrier {
     /// In a request, or in the handshake of a tunnel.
     Request = 0,
-    /// In a message of a tunnel.
+    /// In a message in a tunnel.
     Tunnel = 1,
 }
 

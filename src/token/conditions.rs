@@ -1,8 +1,8 @@
-//! What must stand in a JSON document: the words of `when`, `accept_when` and `reject_when`.
+//! Conditions on JSON documents: `when`, `accept_when` and `reject_when`.
 
 use super::json::{self, JsonValue, Pointer};
 
-/// What must stand at some places of a document; all of it must hold. Never empty.
+/// Expected values at JSON pointers. All must match. Never empty.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Conditions(pub Vec<(Pointer, Scalar)>);
 
@@ -11,25 +11,25 @@ pub struct Conditions(pub Vec<(Pointer, Scalar)>);
 pub enum Scalar {
     /// A string, unescaped.
     Text(String),
-    /// A number, by its digits as they are written.
+    /// A number, with its digits as written.
     Number(String),
     /// `true` or `false`.
     Bool(bool),
 }
 
 impl Conditions {
-    /// The places that are compared.
+    /// The pointers whose values are compared.
     pub fn pointers(&self) -> impl Iterator<Item = &Pointer> {
         self.0.iter().map(|(pointer, _)| pointer)
     }
 
-    /// Whether all of it holds, given what stands at each of [`Conditions::pointers`], in their order.
+    /// Whether all conditions hold. `found` has the values at each of [`Conditions::pointers`], in that order.
     #[must_use]
     pub fn hold(&self, found: &[Vec<JsonValue>]) -> bool {
         self.0.iter().zip(found).all(|((_, scalar), values)| json::matches(values, scalar))
     }
 
-    /// Whether all of it holds in a document. Nothing holds in what is not JSON.
+    /// Whether all conditions hold in a document. They never hold if it is not JSON.
     #[must_use]
     pub fn hold_in(&self, document: &[u8]) -> bool {
         let pointers: Vec<_> = self.pointers().collect();
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_conditions_must_hold_and_none_holds_in_what_is_not_json() {
+    fn all_conditions_must_hold_and_none_holds_without_json() {
         let field = |pointer: &str, scalar| (Pointer::parse(pointer).unwrap(), scalar);
         let both =
             Conditions(vec![field("/success", Scalar::Bool(true)), field("/user/role", Scalar::Text("admin".into()))]);

@@ -1,4 +1,4 @@
-//! Tokens in requests and answers.
+//! Tokens in requests and responses.
 
 use super::json::{self, JsonValue, NotJson, Pointer};
 use super::{InBandRules, Location, Token, TokenRule};
@@ -10,20 +10,20 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-/// How many words of `Authorization` are looked at, beside the last.
+/// How many words of `Authorization` are examined, in addition to the last one.
 const MAX_WORDS: usize = 4;
 
-/// Schemes of `Authorization` (IANA's registry, and what APIs use beside it): words that are no token.
+/// Schemes of `Authorization`, from the IANA registry and from common use. These words are not tokens.
 const SCHEMES: [&str; 7] = ["basic", "bearer", "digest", "dpop", "negotiate", "ntlm", "token"];
 
 /// A token that a rule found in a request.
 #[derive(Clone, Debug)]
 pub struct TokenMatch {
-    /// What the token stands for.
+    /// The session id of the token.
     pub id: SessionId,
     /// The rule.
     pub rule: Arc<TokenRule>,
-    /// Whether only a careless reader would take it for a token: it can be refused, but begins nothing.
+    /// Whether only a lenient app would read this as a token. A loose match can be refused, but never starts a session.
     pub loose: bool,
 }
 
@@ -36,7 +36,7 @@ pub struct TokenRules {
 }
 
 impl TokenRules {
-    /// Makes the rules ready for use.
+    /// Prepares the rules.
     #[must_use]
     pub fn new(rules: Vec<TokenRule>, ids: SessionIds) -> Self {
         let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
@@ -70,7 +70,7 @@ impl TokenRules {
         found.found
     }
 
-    /// The session ids of the values that a response sets for the cookie `name`. One that takes the cookie away sets none.
+    /// The session ids of the values that a response sets for the cookie `name`. Removing the cookie sets no value.
     pub fn set_cookies<'a>(
         &'a self,
         headers: &'a ::http::HeaderMap,
@@ -88,7 +88,7 @@ impl TokenRules {
         })
     }
 
-    /// Whether a rule for `path` looks into the bodies of requests.
+    /// Whether a rule for `path` reads request bodies.
     #[must_use]
     pub fn look_into_request(&self, path: &NormalPath) -> bool {
         self.applying(path).any(|rule| matches!(rule.place, Location::RequestJson(_)))
@@ -97,7 +97,7 @@ impl TokenRules {
     /// Every token that the rules for `path` find in the body of a request.
     ///
     /// # Errors
-    /// Where the body is not JSON.
+    /// If the body is not JSON.
     pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<TokenMatch>, NotJson> {
         let mut found = TokenMatches::of(&self.ids);
         for rule in self.applying(path) {
@@ -108,13 +108,13 @@ impl TokenRules {
         Ok(found.found)
     }
 
-    /// Whether a rule for `path` learns tokens from answers.
+    /// Whether a rule for `path` reads response bodies.
     #[must_use]
     pub fn look_into_answer(&self, path: &NormalPath) -> bool {
         self.applying(path).any(|rule| matches!(rule.place, Location::ResponseJson(_)))
     }
 
-    /// The session ids of the tokens that an answer with status 2xx issues, with the number of the rule that found each.
+    /// The session ids of the tokens that a 2xx response issues, each with the number of the rule that found it.
     #[must_use]
     pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
         let rules = self.applying(path).filter_map(|rule| match &rule.place {
@@ -129,7 +129,7 @@ impl TokenRules {
             .collect()
     }
 
-    /// The rules for the messages of a tunnel at `path`.
+    /// The rules for messages in a tunnel at `path`.
     #[must_use]
     pub fn in_band(&self, path: &NormalPath) -> InBandRules {
         self.in_band.applying(path)
@@ -140,7 +140,7 @@ impl TokenRules {
     }
 }
 
-/// What was found so far, each token once.
+/// The matches found so far, each token once.
 struct TokenMatches<'r> {
     ids: &'r SessionIds,
     found: Vec<TokenMatch>,
@@ -155,7 +155,7 @@ impl<'r> TokenMatches<'r> {
     fn add(&mut self, rule: &Arc<TokenRule>, tokens: &[Token], loose: bool) {
         for token in tokens {
             let id = token.session_id(self.ids);
-            // A token seen twice counts once, unless the other rule ends the session.
+            // A token found twice counts once, unless only one of the two rules ends the session.
             if self.seen.insert((id, rule.ends)) {
                 self.found.push(TokenMatch { id, rule: Arc::clone(rule), loose });
             }
@@ -168,7 +168,7 @@ fn values<'a>(head: &'a request::Parts, name: &'a header::HeaderName) -> impl It
     head.headers.get_all(name).iter().map(|value| text(value.as_bytes()))
 }
 
-/// Header bytes as text: UTF-8 where they are, else as ISO-8859-1, which every byte string is.
+/// Header bytes as text: as UTF-8 if valid, otherwise as ISO-8859-1, in which every byte string is valid.
 pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(value) {
         Ok(text) => Cow::Borrowed(text),
@@ -176,8 +176,8 @@ pub(super) fn text(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// The tokens that `pasted` may mean: as it is, as a browser shows it in a cookie, a query or `Authorization`, or as
-/// `name=value`. Each once, the likeliest first.
+/// The tokens that a pasted text may mean: the text itself, the value of a cookie, a query parameter or `Authorization`
+/// as browsers show it, or the value in `name=value`. Without duplicates, the likeliest first.
 #[must_use]
 pub fn pasted(pasted: &[u8]) -> Vec<Token> {
     let pasted = text(pasted);
@@ -210,13 +210,13 @@ fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
     named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
 }
 
-/// Whether a field's name is `name`, or has `_` for `-` or the other way round: to an app behind CGI or WSGI these are one.
+/// Whether a header name equals `name`, with `_` and `-` treated as equal. CGI and WSGI do not distinguish them.
 pub(super) fn is_spelling_of(name: &header::HeaderName, other: &header::HeaderName) -> bool {
     let plain = |name: &str| name.replace('_', "-");
     other == name || other.as_str().len() == name.as_str().len() && plain(other.as_str()) == plain(name.as_str())
 }
 
-/// The parts of `Authorization` that a careless app may take for the token: one that ignores the scheme, or reads a
+/// The words of `Authorization` that a lenient app may read as the token, because it ignores the scheme or reads a
 /// single word. The scheme itself is not a token.
 fn words(value: &str) -> Vec<Token> {
     let is_scheme = |word: &str| SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word));
@@ -224,7 +224,7 @@ fn words(value: &str) -> Vec<Token> {
     words().take(MAX_WORDS).chain(words().last()).filter_map(|(_, word)| Token::new(word)).collect()
 }
 
-/// The values of a cookie (RFC 6265 §5.4); several may have one name, for different paths.
+/// The values of a cookie (RFC 6265 §5.4). Several cookies may have the same name, with different paths.
 fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     for line in values(head, &header::COOKIE) {
@@ -233,13 +233,13 @@ fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
     tokens
 }
 
-/// The token in a pair of a `Cookie` field, where it is the cookie of this name.
+/// The token in a pair of a `Cookie` field, if the pair has this name.
 pub(super) fn cookie(pair: &str, name: &str) -> Option<Token> {
     let (key, value) = pair.split_once('=')?;
     if key.trim() == name { Token::percent_encoded(&unquote(value.trim()), false) } else { None }
 }
 
-/// Takes off the quotes of a quoted value and undoes its `\"` and `\141`, as Python's http.cookies does.
+/// Removes the quotes of a quoted value and decodes escapes such as `\"` and `\141`, as Python's http.cookies does.
 fn unquote(value: &str) -> Cow<'_, str> {
     let Some(inner) = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
         return Cow::Borrowed(value);
@@ -248,7 +248,7 @@ fn unquote(value: &str) -> Cow<'_, str> {
     let mut rest = inner;
     while let Some((before, after)) = rest.split_once('\\') {
         plain.push_str(before);
-        // Not `\+12`, which is a number to Rust.
+        // Exclude `\+12`: Rust parses `+12` as a number.
         let octal = after.get(..3).filter(|digits| !digits.starts_with('+'));
         let octal = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok());
         let (character, length) = match octal {
@@ -270,7 +270,7 @@ fn query(query: &str, name: &str) -> Vec<Token> {
     query.split(PARAMETER_SEPARATORS).filter_map(|pair| parameter(pair, name)).collect()
 }
 
-/// `;` separates parameters like `&`: some frameworks still read it so.
+/// `;` separates parameters too: some frameworks still accept it.
 pub(super) const PARAMETER_SEPARATORS: [char; 2] = ['&', ';'];
 
 /// The token in a pair of a query, if it is the parameter of this name.

@@ -1,8 +1,8 @@
 //! Tokens in the messages of a tunnel: which were offered, and what the app answered.
 //!
-//! The client offers a token, the app accepts or rejects it some messages later, and answers carry no number. So
-//! offers wait in a queue and answers match them in order. An offer that cannot be read still takes its place in the
-//! queue: else the answer to it would be taken for the answer to the next one, and a dead token could hide behind it.
+//! The client offers a token, and the app accepts or rejects it some messages later. Answers do not say which offer
+//! they are for, so offers wait in a queue and answers match them in order. An unreadable offer also takes a place in
+//! the queue. Otherwise the answer to it would match the next offer, and a dead token could pass as accepted.
 
 mod literal;
 mod offers;
@@ -22,7 +22,7 @@ use offers::Offers;
 use plain::is_plain;
 use std::sync::Arc;
 
-/// The rules for the messages of tunnels, ready for use.
+/// The rules for messages in tunnels, prepared for use.
 #[derive(Clone, Default, Debug)]
 pub struct InBandRules(Vec<Arc<Prepared>>);
 
@@ -30,7 +30,7 @@ pub struct InBandRules(Vec<Arc<Prepared>>);
 struct Prepared {
     rule: Arc<TokenRule>,
     ids: SessionIds,
-    /// Looks for what every message that `when` means must contain, before anything is parsed.
+    /// A text that every message matching `when` contains. It is searched for before anything is parsed.
     when: Literal,
     accept: Option<Literal>,
     reject: Option<Literal>,
@@ -41,7 +41,7 @@ struct Prepared {
 pub enum ClientMessage {
     /// Nothing about tokens.
     Other,
-    /// It offers a token: these session ids were found, none where it could not be read.
+    /// An offered token. The offer has no session ids if the message could not be read.
     Offer(Offer),
 }
 
@@ -50,7 +50,7 @@ pub enum ClientMessage {
 pub enum ServerMessage {
     /// Nothing about tokens.
     Other,
-    /// It accepts this token, or issues it.
+    /// It accepts or issues this token.
     Accepted(SessionId),
     /// It accepts something that was not recognised as a token.
     Unrecognised,
@@ -104,7 +104,7 @@ pub struct InBand {
     offers: Offers,
     /// Whether the current long message was found to be an offer.
     spotted: bool,
-    /// Whether it was reported that an answer may have gone by.
+    /// Whether a possibly missed answer was already reported.
     missed: bool,
 }
 
@@ -120,7 +120,7 @@ impl InBand {
         offer.rules.iter().filter_map(|position| self.rules.0.get(*position)).map(|prepared| prepared.rule.number)
     }
 
-    /// Examines a whole message of the client. An offer that may pass is then [`InBand::offered`].
+    /// Examines a complete message of the client. If an offer is forwarded, call [`InBand::offered`] with it.
     pub fn client_message(&mut self, message: &[u8]) -> ClientMessage {
         let mut offer = Offer { rules: Vec::new(), ids: Vec::new(), certain: true };
         for (position, prepared) in self.rules.0.iter().enumerate() {
@@ -133,8 +133,7 @@ impl InBand {
                     offer.rules.push(position);
                     offer.ids.extend(tokens.iter().map(|token| token.session_id(&prepared.ids)));
                 }
-                // Not JSON to us, yet it contains what a token's message contains: an app that can read it may
-                // accept it.
+                // Not valid JSON, but it contains the text of an offer. A more lenient app may read and accept it.
                 Read::NotJson => offer.rules.push(position),
                 Read::Other => {}
             }
@@ -149,8 +148,8 @@ impl InBand {
         ClientMessage::Offer(offer)
     }
 
-    /// Examines the next piece of a message too long to examine as a whole. It gives up to one offer, whose token
-    /// cannot be read. `last` marks the last piece.
+    /// Examines the next piece of a message that is too long to examine as a whole. Returns up to one offer per
+    /// message. Its token is unknown. `last` marks the last piece.
     pub fn client_piece(&mut self, piece: &[u8], last: bool) -> Option<Offer> {
         let mut rules = Vec::new();
         if !self.spotted {
@@ -161,33 +160,33 @@ impl InBand {
             self.spotted = !rules.is_empty();
         }
         if last {
-            // It may be a large message like any other.
+            // The message may also be something other than an offer.
             self.offers.talked();
             self.spotted = false;
         }
         (!rules.is_empty()).then(|| Offer::unreadable(rules))
     }
 
-    /// How many bytes of one piece must be seen again with the next, so that nothing is missed between them.
+    /// How many bytes of a piece must be repeated with the next one, so that a match across the border is found.
     #[must_use]
     pub fn overlap(&self) -> usize {
         self.rules.0.iter().map(|prepared| prepared.when.length()).max().unwrap_or(0)
     }
 
-    /// The client's offer is passed on to the app. `false` if too many wait for an answer: the tunnel must be refused.
+    /// Adds an offer that is forwarded to the app. Returns `false` if too many are waiting: the tunnel must be refused.
     #[must_use]
     pub fn offered(&mut self, offer: Offer) -> bool {
         self.offers.add(offer)
     }
 
-    /// The app sends a message too long to examine. Returns whether to report that this may be the answer to an offer,
-    /// whose session is then not tracked; once is enough.
+    /// The app sends a message that is too long to examine. Returns `true` once if it may be the answer to an offer,
+    /// whose session is then not tracked. The caller reports this.
     #[must_use]
     pub fn server_piece(&mut self) -> bool {
         self.offers.are_waiting() && !std::mem::replace(&mut self.missed, true)
     }
 
-    /// Examines a whole message of the app, which may answer the oldest offer.
+    /// Examines a complete message of the app. It may answer the oldest offer.
     pub fn server_message(&mut self, message: &[u8]) -> ServerMessage {
         let mut issued = None;
         let (mut accepting, mut rejecting) = (Vec::new(), Vec::new());
@@ -227,7 +226,7 @@ enum Read {
     NotJson,
 }
 
-/// Reads the tokens at `pointer` in a message that `when` means.
+/// Reads the tokens at `pointer` in a message that matches `when`.
 fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
     let wanted: Vec<&Pointer> = when.pointers().chain(pointer).collect();
     let Ok(found) = json::find(message, &wanted) else { return Read::NotJson };

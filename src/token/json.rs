@@ -1,4 +1,4 @@
-//! Values at JSON pointers, found in text that no single parser has the last word on.
+//! Finds values at JSON pointers, as leniently as any common parser would.
 
 mod encoding;
 mod scan;
@@ -23,7 +23,7 @@ impl fmt::Display for Pointer {
 
 impl Pointer {
     /// Reads a pointer such as `/session_id` or `/user/token`; `~0` stands for `~` and `~1` for `/`.
-    /// `None` where it neither is empty nor begins with `/`, or a `~` is followed by something else.
+    /// `None` if it is not empty and does not begin with `/`, or if `~` is followed by another character.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text.is_empty() {
@@ -64,12 +64,12 @@ impl fmt::Debug for Pointer {
     }
 }
 
-/// A value that stands at a pointer.
+/// A value at a pointer.
 #[derive(Clone, PartialEq, Eq)]
 pub enum JsonValue {
-    /// A string, unescaped. Bytes that are not UTF-8, and halves of surrogate pairs that stand alone, are U+FFFD.
+    /// A string, unescaped. Invalid UTF-8 and lone surrogates become U+FFFD.
     Text(String),
-    /// A number, by its digits as they are written, or `NaN`, `Infinity`, `-Infinity`.
+    /// A number, with its digits as written, or `NaN`, `Infinity` or `-Infinity`.
     Number(String),
     /// `true` or `false`.
     Bool(bool),
@@ -88,7 +88,7 @@ impl From<ValueStart<'_>> for JsonValue {
     }
 }
 
-/// A text or a number may be a token, and is not shown.
+/// Texts and numbers are not shown: they may be tokens.
 impl fmt::Debug for JsonValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,7 +100,7 @@ impl fmt::Debug for JsonValue {
     }
 }
 
-/// The document is not JSON to any parser in common use.
+/// No common parser accepts the document as JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NotJson;
 
@@ -112,17 +112,17 @@ impl fmt::Display for NotJson {
 
 impl std::error::Error for NotJson {}
 
-/// Every value that stands at each of the pointers, in the order of the document (RFC 8259, RFC 6901).
+/// Finds all values at each of the pointers, in the order of the document (RFC 8259, RFC 6901).
 ///
-/// The proxy must see every token that the app behind it could see, whatever parser it uses. So of equal keys all
-/// values are given, since parsers differ in which one counts; and what common parsers accept beyond the standard is
-/// accepted, above all Python's: `NaN` and the infinities, control characters and broken UTF-8 in strings, escapes of
-/// lone surrogates, a byte order mark, UTF-16 and UTF-32.
+/// The proxy must find every token that the app could find, whichever parser the app uses. For duplicate keys, all
+/// values are returned, because parsers differ in which one they use. Extensions of common parsers, above all Python's,
+/// are accepted: `NaN` and the infinities, control characters and invalid UTF-8 in strings, escaped lone surrogates, a
+/// byte order mark, UTF-16 and UTF-32.
 ///
-/// It takes time in proportion to the document, and needs no stack, however deep the document is nested.
+/// The time is linear in the size of the document. Deep nesting uses no stack.
 ///
 /// # Errors
-/// Where the document is not JSON, even by those lenient rules; an empty one is not.
+/// If the document is not JSON even by these lenient rules. An empty document is not JSON.
 pub fn find(document: &[u8], wanted: &[&Pointer]) -> Result<Vec<Vec<JsonValue>>, NotJson> {
     let text = encoding::to_utf8(document);
     walk::walk(&mut Scanner { rest: &text }, wanted).ok_or(NotJson)
@@ -132,7 +132,7 @@ fn value_of(number: &str) -> Option<f64> {
     number.parse().ok()
 }
 
-/// Whether any of the values is `scalar`. `7.0` and `70e-1` are `7`.
+/// Whether any of the values equals `scalar`. Numbers are compared by value: `7.0` and `70e-1` equal `7`.
 #[must_use]
 pub fn matches(found: &[JsonValue], scalar: &Scalar) -> bool {
     found.iter().any(|value| match (value, scalar) {

@@ -1,6 +1,6 @@
-//! Tokens: the rules for where they are carried, and how they are found there.
+//! Tokens: the rules for where they are carried, and the code that finds them.
 //!
-//! A token is turned into its session id where it is found, and dropped: no later stage could leak it.
+//! A token is converted to its session id where it is found, and then dropped. Later stages cannot leak it.
 
 mod acceptance;
 mod carrier;
@@ -20,5 +20,5 @@ pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
 pub use rule::{Location, TokenRule};
 pub use secret::Token;
 
-/// How much of a body or message is examined, in bytes. Tokens stand in small ones.
+/// The maximum size of a body or message that is examined, in bytes. Bodies and messages with tokens are small.
 pub const MAX_EXAMINED_BYTES: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! The rules of the configuration: where tokens are carried.
+//! The `[[token]]` rules: where tokens are carried.
 
 use super::acceptance::Acceptance;
 use super::conditions::Conditions;
@@ -9,15 +9,15 @@ use http::HeaderName;
 /// One `[[token]]` of the configuration.
 #[derive(Clone, Debug)]
 pub struct TokenRule {
-    /// Which of the rules it is, counted from 0.
+    /// The index of the rule, from 0.
     pub number: usize,
     /// Where the token is carried.
     pub place: Location,
     /// `paths`: the rule applies only there; `None` means everywhere.
     pub paths: Option<PathSet>,
-    /// `ends`: a 2xx answer ends the session (logout) instead of refreshing it.
+    /// `ends`: a 2xx response ends the session (logout) instead of refreshing it.
     pub ends: bool,
-    /// Which answers mean that the app accepted the token.
+    /// Which responses mean that the app accepted the token.
     pub accept: Acceptance,
 }
 
@@ -37,7 +37,7 @@ impl TokenRule {
         }
     }
 
-    /// The rule as people know it: `token.0 (cookie sid)`.
+    /// The rule for display, such as `token.0 (cookie sid)`.
     #[must_use]
     pub fn label(&self) -> String {
         let what = match &self.place {
@@ -72,22 +72,22 @@ pub enum Location {
     Query(String),
     /// `request-json`: at `pointer` in a JSON request body.
     RequestJson(Pointer),
-    /// `response-json`: at `pointer` in a JSON answer with status 2xx: a login.
+    /// `response-json`: at `pointer` in a 2xx JSON response, such as that of a login.
     ResponseJson(Pointer),
     /// `ws-client`: in a message of the client.
     WsClient {
-        /// Where the token stands in a message that `when` means.
+        /// The location of the token in a message that matches `when`.
         pointer: Pointer,
         /// Which messages carry a token.
         when: Conditions,
-        /// Which message of the app accepts the oldest token not yet answered.
+        /// Which messages of the app accept the oldest token that has no answer yet.
         accept_when: Conditions,
-        /// Which one rejects it.
+        /// Which messages reject it.
         reject_when: Option<Conditions>,
     },
-    /// `ws-server`: in a message of the app, which so issues the token.
+    /// `ws-server`: in a message of the app that issues the token.
     WsServer {
-        /// Where the token stands in a message that `when` means.
+        /// The location of the token in a message that matches `when`.
         pointer: Pointer,
         /// Which messages carry a token.
         when: Conditions,

@@ -1,4 +1,4 @@
-//! Takes tokens out of a request that the app must not see.
+//! Removes tokens from a request that the app must not see.
 
 use super::http::{PARAMETER_SEPARATORS, TokenMatch, TokenRules, cookie, is_spelling_of, parameter, text};
 use super::{Location, Token};
@@ -7,7 +7,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request, uri::Path
 use std::collections::{HashMap, HashSet};
 
 impl TokenMatch {
-    /// Whether the token can be taken out, so that the app sees the rest of the request as it was.
+    /// Whether the token can be removed without changing the rest of the request.
     #[must_use]
     pub fn can_be_taken_out(&self) -> bool {
         !self.loose && matches!(self.rule.place, Location::Cookie(_) | Location::Header(_) | Location::Query(_))
@@ -15,8 +15,8 @@ impl TokenMatch {
 }
 
 impl TokenRules {
-    /// Takes these tokens out of the head of a request: cookies, header fields and query parameters that the rules read as one
-    /// of them. Everything else stays, byte for byte and in its order.
+    /// Removes these tokens from the head of a request: every cookie, header field and query parameter that a rule
+    /// reads as one of them. Everything else keeps its bytes and its order.
     pub fn take_out(&self, head: &mut request::Parts, unwanted: &[TokenMatch]) {
         let mut by_rule: HashMap<usize, (&Location, HashSet<SessionId>)> = HashMap::new();
         for token in unwanted {
@@ -43,20 +43,20 @@ impl TokenRules {
     }
 }
 
-/// Leaves only the wanted pairs in each `Cookie` field; a field that has none left is removed.
+/// Keeps only the wanted pairs in each `Cookie` field. Removes a field without pairs.
 fn rewrite_cookies(headers: &mut HeaderMap, is_wanted: impl Fn(&str) -> bool) {
     rewrite_fields(headers, |name, value| {
         if *name != header::COOKIE || text(value.as_bytes()).split(';').all(&is_wanted) {
             return Some(value.clone());
         }
-        // A pair is compared as it is read, and kept as it was sent.
+        // Compare the decoded pair, but keep the bytes as sent.
         let pairs = value.as_bytes().split(|byte| *byte == b';').filter(|pair| is_wanted(&text(pair)));
         let line = pairs.collect::<Vec<_>>().join(&b';');
         HeaderValue::from_bytes(line.trim_ascii()).ok().filter(|line| !line.is_empty())
     });
 }
 
-/// Leaves the fields for which `edit` returns a value, in their order.
+/// Keeps the fields for which `edit` returns a value, in their order.
 fn rewrite_fields(headers: &mut HeaderMap, edit: impl Fn(&HeaderName, &HeaderValue) -> Option<HeaderValue>) {
     let mut kept = HeaderMap::with_capacity(headers.keys_len());
     for (name, value) in headers.iter() {
@@ -67,7 +67,7 @@ fn rewrite_fields(headers: &mut HeaderMap, edit: impl Fn(&HeaderName, &HeaderVal
     *headers = kept;
 }
 
-/// Leaves only the wanted pairs in the query, each with the separator before it.
+/// Keeps only the wanted pairs in the query, each with the separator after it.
 fn rewrite_query(uri: &mut Uri, is_wanted: impl Fn(&str) -> bool) {
     let Some(query) = uri.query() else { return };
     let mut kept = String::new();
@@ -76,14 +76,14 @@ fn rewrite_query(uri: &mut Uri, is_wanted: impl Fn(&str) -> bool) {
             kept.push_str(piece);
         }
     }
-    // The last pair may be gone, and with it the end of the query.
+    // If the last pair was removed, remove the separator before it.
     if !query.ends_with(PARAMETER_SEPARATORS) {
         kept.truncate(kept.trim_end_matches(PARAMETER_SEPARATORS).len());
     }
     let target = if kept.is_empty() { uri.path().to_owned() } else { format!("{}?{kept}", uri.path()) };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = PathAndQuery::try_from(target).ok();
-    // Parts of a valid target, with fewer of its characters, make a valid one.
+    // A valid target stays valid when pairs are removed.
     if let Ok(shorter) = Uri::from_parts(parts) {
         *uri = shorter;
     }

@@ -3,17 +3,17 @@
 use super::{Data, OpCode, Side};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::Frame};
 
-/// What a control frame leaves for the reason of a Close, in bytes: 125 less two of the code (RFC 6455 §5.5).
+/// The maximum length of a Close reason, in bytes: 125 for a control frame, minus 2 for the code (RFC 6455 §5.5).
 pub const MAX_REASON_BYTES: usize = 123;
 
-/// A whole text message in one frame, as `side` sends it (RFC 6455 §5.6).
+/// A complete text message in one frame, sent by `side` (RFC 6455 §5.6).
 #[must_use]
 pub fn text(side: Side, message: &str) -> Vec<u8> {
     encode(side, Frame::message(message.to_owned(), OpCode::Data(Data::Text), true))
 }
 
-/// A Close frame as `side` sends it (RFC 6455 §5.5.1). A reason of more than 123 bytes is cut short: a frame that
-/// breaks the protocol would close nothing.
+/// A Close frame sent by `side` (RFC 6455 §5.5.1). A reason longer than 123 bytes is truncated, because peers would not
+/// accept a longer frame.
 #[must_use]
 pub fn close(side: Side, code: u16, reason: &str) -> Vec<u8> {
     let mut reason = reason.to_owned();
@@ -29,7 +29,7 @@ fn encode(side: Side, mut frame: Frame) -> Vec<u8> {
         frame.header_mut().mask = Some(rand::random());
     }
     let mut bytes = Vec::with_capacity(frame.len());
-    // Writing to a vector cannot fail, and formatting has no other fault to report.
+    // Writing to a vector cannot fail, and formatting has no other errors.
     let _ = frame.format(&mut bytes);
     bytes
 }

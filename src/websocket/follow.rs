@@ -1,4 +1,4 @@
-//! Following the frames of one direction of a tunnel.
+//! Follows the frames of one direction of a tunnel.
 
 use super::{Data, FrameEvent, Head, Invalid, OpCode, Side, invalid};
 use std::io::Cursor;
@@ -7,41 +7,42 @@ use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 /// The longest header: two bytes, a length of eight, a masking key of four (RFC 6455 §5.2).
 const MAX_HEADER_BYTES: usize = 14;
 
-/// Follows the frames of a stream, however its bytes are split. It keeps no payload, and holds no memory but its own
-/// few bytes, since every tunnel has two of them.
+/// Follows the frames of a stream, however its bytes are split. It stores no payload and allocates nothing, since every
+/// tunnel has two followers.
 #[derive(Clone, Debug)]
 pub struct Follower {
     side: Side,
     extensions: bool,
     state: FollowerState,
-    /// The data message that the last frame of one belongs to. It stays until the first byte after the message.
+    /// The kind of the current data message. Kept until the first byte after the message.
     message: Option<Data>,
     invalid: Option<Invalid>,
 }
 
 #[derive(Clone, Debug)]
 enum FollowerState {
-    /// Inside of a header, or before the next one where `filled` is 0.
+    /// Inside a header, or before the next one if `filled` is 0.
     Header { bytes: [u8; MAX_HEADER_BYTES], filled: u8 },
-    /// After a header. Stays until the first byte after the frame, so that `frame` can be asked after its last step.
+    /// After a header. Kept until the first byte after the frame, so that `frame` still works after the frame's last
+    /// step.
     Frame { head: Head, offset: u64 },
-    /// The next frame's beginning is unknown.
+    /// The beginning of the next frame is unknown.
     Lost,
 }
 
 const BEFORE_HEADER: FollowerState = FollowerState::Header { bytes: [0; MAX_HEADER_BYTES], filled: 0 };
 
 impl Follower {
-    /// Follows a stream that `side` sends, from its first frame. With `extensions` the reserved bits may be set
+    /// Follows a stream sent by `side`, from its first frame. With `extensions`, the reserved bits may be set
     /// (RFC 6455 §9).
     #[must_use]
     pub fn new(side: Side, extensions: bool) -> Self {
         Self { side, extensions, state: BEFORE_HEADER, message: None, invalid: None }
     }
 
-    /// Takes some bytes of `input`, at least one unless it is empty, and returns how many and what they were. Call it
-    /// again with the rest until nothing is left. A frame without payload gives a [`FrameEvent::Head`] and no
-    /// [`FrameEvent::Payload`]. With an empty input, nothing is taken and the result means nothing.
+    /// Consumes bytes of `input`, at least one unless it is empty. Returns how many and what they were. Call it again
+    /// with the rest until nothing is left. A frame without payload gives a [`FrameEvent::Head`] and no
+    /// [`FrameEvent::Payload`]. An empty input consumes nothing, and its event has no meaning.
     pub fn step(&mut self, input: &[u8]) -> (usize, FrameEvent) {
         if input.is_empty() {
             return (
@@ -102,13 +103,15 @@ impl Follower {
         self.at_frame_boundary() && (complete || self.message.is_none())
     }
 
-    /// The first violation seen. What followed it was still followed by its lengths, unless the stream is lost.
+    /// The first protocol violation seen. Frames after it are still followed by their lengths, unless the stream is
+    /// lost.
     #[must_use]
     pub fn invalid(&self) -> Option<Invalid> {
         self.invalid
     }
 
-    /// The frame that the last [`FrameEvent::Head`] or [`FrameEvent::Payload`] belongs to; `None` from the first byte after it.
+    /// The frame of the last [`FrameEvent::Head`] or [`FrameEvent::Payload`]. `None` from the first byte after the
+    /// frame.
     #[must_use]
     pub fn frame(&self) -> Option<&Head> {
         match &self.state {
@@ -117,8 +120,8 @@ impl Follower {
         }
     }
 
-    /// What the data message is, `Text` or `Binary`, that is open, or that the last step completed: a control frame
-    /// amidst its fragments does not change the answer. `None` from the first byte after the message.
+    /// The kind, `Text` or `Binary`, of the data message that is open or was completed by the last step. A control
+    /// frame between its fragments does not change this. `None` from the first byte after the message.
     #[must_use]
     pub fn message(&self) -> Option<Data> {
         self.message
@@ -136,7 +139,7 @@ impl Follower {
     }
 }
 
-/// Moves the bytes of a header, and not one more, from `input` to those collected; returns how many.
+/// Copies the bytes of a header, and none after it, from `input` into `bytes`. Returns how many.
 fn collect(bytes: &mut [u8; MAX_HEADER_BYTES], filled: &mut u8, input: &[u8]) -> usize {
     let mut taken = 0;
     for &byte in input {
@@ -151,7 +154,7 @@ fn collect(bytes: &mut [u8; MAX_HEADER_BYTES], filled: &mut u8, input: &[u8]) ->
     taken
 }
 
-/// How long a header is, by its second byte.
+/// The length of a header, from its second byte.
 fn header_size(second: u8) -> u8 {
     let length = match second & 0x7F {
         126 => 2,
@@ -162,15 +165,14 @@ fn header_size(second: u8) -> u8 {
     2 + length + masking_key
 }
 
-/// Reads a header; `None` while it is not complete.
+/// Parses a header. Returns `None` while it is incomplete.
 fn parse(collected: &[u8]) -> Option<Head> {
     let mut header = [0; MAX_HEADER_BYTES];
     let header = header.get_mut(..collected.len())?;
     header.copy_from_slice(collected);
     let first = header.first_mut()?;
     let opcode = OpCode::from(*first & 0x0F);
-    // tungstenite refuses a reserved opcode and with it the length, which is needed all the more then: it is shown
-    // one that it knows.
+    // tungstenite refuses a header with a reserved opcode, but its length is needed. Replace the opcode by a valid one.
     *first = (*first & 0xF0) | u8::from(OpCode::Data(Data::Binary));
     let mut cursor = Cursor::new(&*header);
     let (parsed, length) = FrameHeader::parse(&mut cursor).ok()??;

@@ -1,32 +1,32 @@
-//! The ways in which a frame's header violates the protocol.
+//! Protocol violations that a frame header can show.
 
 use super::{Control, Data, Head, OpCode, Side};
 use std::fmt;
 
-/// A violation of RFC 6455 that can be seen in a frame's header.
+/// A violation of RFC 6455 that is visible in a frame header.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Invalid {
     /// A client must mask every frame (§5.1).
     Unmasked,
-    /// A server must mask none (§5.1).
+    /// A server must not mask any frame (§5.1).
     Masked,
-    /// The opcode is one of 3–7 or 11–15, which no extension in use has given a meaning (§5.2).
+    /// The opcode is 3–7 or 11–15. No extension in use defines these (§5.2).
     ReservedOpcode,
     /// RSV1, RSV2 or RSV3 is set and no extension was negotiated (§5.2).
     ReservedBits,
-    /// The most significant bit of a 64-bit length is set (§5.2); where the frame ends is anyone's guess.
+    /// The most significant bit of a 64-bit length is set (§5.2). The end of the frame is unknown.
     LengthTooLarge,
     /// The length is written in more bytes than it needs (§5.2).
     LengthNotShortest,
     /// A control frame must not be fragmented (§5.4).
     ControlFragmented,
-    /// The payload of a control frame has at most 125 bytes (§5.5).
+    /// The payload of a control frame must not exceed 125 bytes (§5.5).
     ControlTooLong,
-    /// The body of a Close is empty or begins with a code of two bytes (§5.5.1).
+    /// The body of a Close must be empty or begin with a two-byte code (§5.5.1).
     CloseOfOneByte,
-    /// There is no message that could be continued (§5.4).
+    /// A continuation frame without an open message (§5.4).
     ContinuationOfNothing,
-    /// A message begins while another one is not complete (§5.4).
+    /// A message begins while another is incomplete (§5.4).
     MessageInsideMessage,
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Invalid {
             Self::LengthNotShortest => "a frame has a length that is not in its shortest form",
             Self::ControlFragmented => "a control frame is fragmented",
             Self::ControlTooLong => "a control frame has more than 125 bytes",
-            Self::CloseOfOneByte => "a Close frame has one byte, half a code",
+            Self::CloseOfOneByte => "a Close frame has a body of one byte, too short for a code",
             Self::ContinuationOfNothing => "a continuation frame without a message to continue",
             Self::MessageInsideMessage => "a new message begins inside a fragmented one",
         })
@@ -50,7 +50,7 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
-/// What is wrong with a frame that `side` sends while the data message `open` is not complete.
+/// The violation, if any, of a frame sent by `side` while the data message `open` is incomplete.
 pub(super) fn check(head: &Head, side: Side, extensions: bool, open: Option<Data>) -> Option<Invalid> {
     match (side, head.mask) {
         (Side::Client, None) => return Some(Invalid::Unmasked),

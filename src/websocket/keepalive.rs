@@ -1,12 +1,12 @@
-//! A text message for apps that close a WebSocket on which they get none in time.
+//! A message for apps that close a WebSocket when they receive nothing for too long.
 
 use std::time::Duration;
 
-/// A message to an app that closes each WebSocket on which it does not get one in time.
+/// A message for an app that closes a WebSocket when it does not receive one in time.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Keepalive {
-    /// `upstream_message`: the text message, 1 KiB at most.
+    /// `upstream_message`: the text message, up to 1 KiB.
     pub upstream_message: String,
-    /// `every`: at most once in this time on each tunnel, when a pong of its client comes.
+    /// `every`: the minimum interval between messages on a tunnel. A pong of the client triggers a message.
     pub every: Duration,
 }

@@ -1,7 +1,7 @@
-//! Masking (RFC 6455 §5.3): each byte XOR a byte of a key of four.
+//! Masking (RFC 6455 §5.3): XOR with a repeated key of four bytes.
 
-/// Appends `payload` without its mask to `into`; `offset` is where in the frame's payload it begins (RFC 6455 §5.3).
-/// To mask is the same.
+/// Appends the unmasked `payload` to `into`. `offset` is its position in the payload of the frame (RFC 6455 §5.3).
+/// Masking is the same operation.
 pub fn unmask(mask: [u8; 4], offset: u64, payload: &[u8], into: &mut Vec<u8>) {
     let mut key = mask;
     // The remainder is less than 4.
@@ -10,7 +10,7 @@ pub fn unmask(mask: [u8; 4], offset: u64, payload: &[u8], into: &mut Vec<u8>) {
 
     let start = into.len();
     into.extend_from_slice(payload);
-    // Blocks of a fixed size are what the compiler turns into vector instructions.
+    // The compiler vectorises blocks of a fixed size.
     let (blocks, rest) = into.split_at_mut(start).1.as_chunks_mut::<16>();
     let [a, b, c, d] = key;
     let wide = [a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d];

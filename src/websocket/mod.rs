@@ -1,14 +1,14 @@
-//! WebSocket frames (RFC 6455 §5), followed in a stream of bytes that is relayed as it is.
+//! Follows WebSocket frames (RFC 6455 §5) in a byte stream that is relayed unchanged.
 //!
 //! ```text
 //!  bytes as they come ─► Follower::step ─► NeedMore │ Head │ Payload │ Lost
 //!                            │
-//!                            ├─ at_frame_boundary, at_message_boundary: where something may be inserted
+//!                            ├─ at_frame_boundary, at_message_boundary: where a frame or message may be inserted
 //!                            ├─ frame, message: what the bytes of the last step belong to
 //!                            └─ invalid: the first violation seen
 //! ```
-//! Nothing here reads, writes or waits, and nothing changes a byte that passes: [`unmask`] works on a copy.
-//! What the proxy itself says to a peer comes ready-made from [`text`] and [`close`].
+//! This module does no I/O and never changes relayed bytes: [`unmask`] works on a copy. [`text`] and [`close`] build
+//! the frames that the proxy itself sends.
 
 mod encode;
 mod follow;
@@ -28,22 +28,22 @@ pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data,
 /// The sender of a stream: clients mask their frames, servers must not (RFC 6455 §5.1).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Side {
-    /// The one that opened the connection; towards the app the proxy stands in this role.
+    /// The side that opened the connection. Towards the app, this is the proxy.
     Client,
-    /// The one that accepted it; towards the browser the proxy stands in this role.
+    /// The side that accepted the connection. Towards the browser, this is the proxy.
     Server,
 }
 
 /// The header of a frame (RFC 6455 §5.2).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
-    /// What the frame is; reserved ones included, as `Reserved`.
+    /// The opcode. Reserved opcodes are kept as `Reserved`.
     pub opcode: OpCode,
     /// Whether the frame is the last of its message.
     pub fin: bool,
     /// The three reserved bits as a number: RSV1 is 4, RSV2 is 2, RSV3 is 1.
     pub rsv: u8,
-    /// The masking key, where the frame has one, whether or not its sender may mask.
+    /// The masking key, if the frame has one, even if its sender must not mask.
     pub mask: Option<[u8; 4]>,
     /// The length of the payload in bytes.
     pub length: u64,
@@ -52,29 +52,29 @@ pub struct Head {
 }
 
 impl Head {
-    /// Whether the frame carries data of a message: it is text, binary or the continuation of one (RFC 6455 §5.6).
+    /// Whether the frame carries message data: text, binary or a continuation (RFC 6455 §5.6).
     #[must_use]
     pub fn is_data(&self) -> bool {
         matches!(self.opcode, OpCode::Data(Data::Text | Data::Binary | Data::Continue))
     }
 }
 
-/// What the bytes taken by [`Follower::step`] were.
+/// What the bytes consumed by [`Follower::step`] were.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameEvent {
-    /// A header that is not complete yet. All of the input was taken.
+    /// Part of an incomplete header. All of the input was consumed.
     NeedMore,
     /// The last, or only, bytes of a header.
     Head(Head),
-    /// Bytes of the payload of the frame whose [`Head`] came last.
+    /// Payload bytes of the frame with the most recent [`Head`].
     Payload {
-        /// How many; as many as were taken.
+        /// The number of bytes, equal to the number consumed.
         length: usize,
-        /// Where in the payload of the frame they begin.
+        /// Their offset in the payload of the frame.
         offset: u64,
-        /// Whether the frame is complete with them.
+        /// Whether they complete the frame.
         last: bool,
     },
-    /// The stream cannot be followed any more. All of the input was taken, and so will be all that follows.
+    /// The stream can no longer be followed. All of this input was consumed, and all later input will be.
     Lost,
 }

@@ -79,8 +79,7 @@ fn a_variable_goes_before_the_file_and_an_unknown_one_is_an_error() {
     assert!(stdout(&output).contains("limit 900 s"), "{output:?}");
     let output = with_file("check", GOOD, &[("IDLEGATE_IDLE_TIMOUT", "15m")]);
     assert_eq!(output.status.code(), Some(2));
-    let told =
-        "environment variable IDLEGATE_IDLE_TIMOUT: no key has this variable; did you mean IDLEGATE_IDLE_TIMEOUT?";
+    let told = "environment variable IDLEGATE_IDLE_TIMOUT: unknown variable; did you mean IDLEGATE_IDLE_TIMEOUT?";
     assert_eq!(stderr(&output).trim_end(), told);
 }
 

@@ -50,7 +50,7 @@ fn every_example_is_valid() {
 /// The keys of `table` beside an unknown one, as the binary lists them.
 fn keys_of(table: &str) -> Vec<String> {
     let told = told(&check_with(&format!("{table}\nxyzzyq = 1\n"), &[]));
-    let (_, rest) = told.split_once("the keys that there are: ").unwrap_or_else(|| panic!("{told}"));
+    let (_, rest) = told.split_once("use one of: ").unwrap_or_else(|| panic!("{told}"));
     rest.lines().next().unwrap().split(", ").map(str::to_owned).collect()
 }
 

@@ -1,4 +1,4 @@
-//! The environment: every key has a variable, and no variable is overlooked.
+//! The environment: every key has a variable, and unknown variables are reported.
 
 use super::super::document::Document;
 use super::super::read;
@@ -11,7 +11,7 @@ use crate::token::Location;
 use http::StatusCode;
 use std::collections::BTreeSet;
 
-/// A variable, a value that is neither the default nor in the file, and whether the configuration shows it.
+/// A variable, a value that differs from the default and from the file, and a check that the configuration has it.
 type Case = (&'static str, &'static str, fn(&Config) -> bool);
 
 const BASE: &str = r#"upstream = "http://app"
@@ -123,7 +123,7 @@ const CASES: &[Case] = &[
 
 type CutCase = (&'static str, &'static str, fn(&CutWords) -> bool);
 
-/// The keys of `[cut]` that each reason may have for itself.
+/// The keys of `[cut]` that the table of each reason may set as well.
 const CUT_CASES: &[CutCase] = &[
     ("WS_MESSAGE", "true", |words| words.ws_message.as_deref() == Some("true")),
     ("WS_CODE", "4000", |words| words.ws_code == 4000),
@@ -134,7 +134,7 @@ const CUT_CASES: &[CutCase] = &[
     ("LOGIN_URL", "/login", |words| words.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];
 
-/// `LOGOUT_WS_CODE` without its reason.
+/// Splits `LOGOUT_WS_CODE` into its reason and `WS_CODE`.
 fn without_reason(name: &str) -> Option<(Reason, &str)> {
     Reason::ALL
         .into_iter()
@@ -142,7 +142,7 @@ fn without_reason(name: &str) -> Option<(Reason, &str)> {
 }
 
 #[test]
-fn each_reason_has_words_of_its_own_and_an_edit_of_them_needs_no_restart() {
+fn each_reason_has_its_own_cut_settings_and_editing_them_needs_no_restart() {
     for reason in Reason::ALL {
         for (key, value, shows) in CUT_CASES {
             let variable = format!("IDLEGATE_CUT_{}_{key}", reason.name().to_ascii_uppercase());
@@ -161,7 +161,7 @@ fn each_reason_has_words_of_its_own_and_an_edit_of_them_needs_no_restart() {
 }
 
 #[test]
-fn an_empty_media_type_takes_away_that_of_the_file() {
+fn an_empty_media_type_removes_that_of_the_file() {
     let text = format!("{LEAST}accept_type = \"text/html\"\n");
     let of = |variables: &[(&str, &str)]| parse_with(&text, variables).unwrap().tokens[0].accept.media_type.clone();
     assert_eq!(of(&[]).as_deref(), Some("text/html"));
@@ -175,13 +175,13 @@ fn each_variable_overrides_its_key() {
         let variable = format!("IDLEGATE_{name}");
         let after = parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|errors| panic!("{variable}: {errors:#?}"));
         assert!(shows(&after), "{variable}: {after:?}");
-        // There is but one store, so nothing can show there.
+        // Settings of Redis do not show in the memory store.
         assert!(name.starts_with("STORE") || !shows(&before), "{variable} proves nothing");
     }
 }
 
 #[test]
-fn no_key_is_left_out_above() {
+fn the_cases_above_cover_every_key() {
     let variables = Variables::default();
     let mut document = Document::new("proxy.toml", BASE, &variables);
     read_document(&mut document, read::config);
@@ -198,13 +198,13 @@ fn no_key_is_left_out_above() {
             || name.strip_prefix("IDLEGATE_CUT_").and_then(without_reason).is_some_and(|(_, key)| {
                 CUT_CASES.iter().any(|(case, ..)| *case == key)
             })
-            // The tables themselves.
+            // The tables of the reasons themselves.
             || Reason::ALL.iter().any(|reason| name == format!("IDLEGATE_CUT_{}", reason.name().to_ascii_uppercase()));
         assert!(shown, "{name}");
     }
 }
 
-/// The keys that `name` sets to `value`: one, but where it is a table.
+/// The keys that `name` sets to `value`: exactly one, unless it is a table.
 fn keys_of(name: &str, value: &str) -> Vec<String> {
     let variables = Variables::from_iter([(format!("IDLEGATE_{name}"), value.to_owned())]);
     let written = |variables: &Variables| {
@@ -216,13 +216,13 @@ fn keys_of(name: &str, value: &str) -> Vec<String> {
 }
 
 #[test]
-fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
+fn an_edit_of_each_key_is_applied_or_reported_as_pending() {
     let mut applied_keys = BTreeSet::new();
     for (name, value, shows) in CASES {
         let (mut running, edited) = (parse(BASE).unwrap(), parse_with(BASE, &[(&format!("IDLEGATE_{name}"), value)]));
         let edited = edited.unwrap();
         let keys = keys_of(name, value);
-        // A table of one key, or all rules.
+        // A table with one key, or all rules.
         assert!(keys.len() == 1 || *name == "TOKEN", "{name}: {keys:?}");
         assert!(keys.iter().all(|key| variable_of(key).starts_with(&format!("IDLEGATE_{name}"))), "{name}: {keys:?}");
         let Changes { applied, pending, .. } = running.reload(edited.clone());
@@ -234,10 +234,10 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
         } else {
             assert!(name.starts_with("STORE") || !shows(&running), "{name} is in force, and said not to be");
         }
-        // Once more: what is in force is no change any more, what waits still waits.
+        // Reload again: applied keys are no longer a change, pending keys are still pending.
         let again = running.reload(edited);
         assert_eq!((again.applied, again.pending), (vec![], pending), "{name}");
-        // And back, as the running program had it.
+        // Revert the edit: nothing is pending any more.
         let back = running.reload(parse(BASE).unwrap());
         assert_eq!((&back.applied, back.pending), (&applied, vec![]), "{name}");
         assert!(name.starts_with("STORE") || !shows(&running), "{name} is still in force");
@@ -247,25 +247,25 @@ fn an_edit_of_each_key_is_in_force_or_said_to_need_a_restart() {
 }
 
 #[test]
-fn an_edit_is_reported_by_what_takes_effect() {
+fn an_edit_is_reported_as_applied_pending_or_shadowed() {
     let file = |more: &str| format!("{more}\n{LEAST}\n[store]\nsecret = \"0123456789abcdef\"\n");
     let mut running = parse(&file("log = \"warn\"\ndeny = [\"/a\"]\nmax_sessions = 9")).unwrap();
     assert!(!format!("{running:?}").contains("0123456789abcdef"));
-    // The same content in other words, with other comments, or in another order.
+    // The same content with other quotes, comments and order.
     let same = file("# Less.\nmax_sessions = 9\ndeny = [ '/a' ]\nlog = 'warn'");
     assert_eq!(running.reload(parse(&same).unwrap()), Changes::default());
-    // Taken out, set, and hidden by a variable.
+    // A key removed, a key set, and a key overridden by a variable.
     let edited = parse_with(&file("connect_timeout = \"7s\"\nlog = \"off\""), &[("IDLEGATE_LOG", "warn")]).unwrap();
     let Changes { applied, pending, shadowed } = running.reload(edited.clone());
     assert_eq!((applied, pending), (vec!["connect_timeout".into(), "deny".into()], vec!["max_sessions".into()]));
     assert_eq!(shadowed, ["log"]);
-    // The same again; with another one; without it.
+    // The shadowed value unchanged, changed, and removed.
     for (log, shadowed) in [("log = \"off\"", false), ("log = \"info\"", true), ("", true)] {
         let text = file(&format!("connect_timeout = \"7s\"\n{log}"));
         let edited = parse_with(&text, &[("IDLEGATE_LOG", "warn")]).unwrap();
         assert_eq!(running.reload(edited).shadowed.is_empty(), !shadowed, "{log}");
     }
-    // A rule less.
+    // One rule removed.
     let text = format!("{}\n{BASE}", "max_sessions = 9");
     let (rules, _) = text.rsplit_once("[[token]]").unwrap();
     let mut running = parse(&text).unwrap();
@@ -296,26 +296,26 @@ fn an_invalid_variable_is_named() {
             "1 hourr",
             "idle.timeout: \"1 hourr\" is not a duration; write it like \"1h\" or \"45s\"",
         ),
-        ("IDLEGATE_MAX_SESSIONS", "many", "max_sessions: text stands where a whole number is needed"),
-        ("IDLEGATE_MAX_SESSIONS", "", "max_sessions: text stands where a whole number is needed"),
+        ("IDLEGATE_MAX_SESSIONS", "many", "max_sessions: expected a whole number, found text"),
+        ("IDLEGATE_MAX_SESSIONS", "", "max_sessions: expected a whole number, found text"),
         ("IDLEGATE_DENY", "/a,b", "deny: \"b\" is not a path"),
         ("IDLEGATE_DENY", "[\"/a\"", "deny: not valid TOML"),
-        ("IDLEGATE_DENY", "{a = 1}", "deny: a table stands where a list is needed"),
-        ("IDLEGATE_IDLE", "{ timout = \"1h\" }", "idle.timout: there is no such key; did you mean idle.timeout?"),
+        ("IDLEGATE_DENY", "{a = 1}", "deny: expected a list, found a table"),
+        ("IDLEGATE_IDLE", "{ timout = \"1h\" }", "idle.timout: unknown key; did you mean idle.timeout?"),
         ("IDLEGATE_TOKEN", "[{from=\"cookie\"}]", "token.0.name: a cookie rule needs it"),
-        ("IDLEGATE_TOKEN", "bearer", "token.0: text stands where a table is needed"),
-        ("IDLEGATE_CUT_HTTP_HEADERS", "{ A = 1 }", "cut.http_headers: a whole number stands where text is needed"),
-        ("IDLEGATE_ACTIVITY_REQUESTS", "yes", "activity.requests: text stands where true or false is needed"),
+        ("IDLEGATE_TOKEN", "bearer", "token.0: expected a table, found text"),
+        ("IDLEGATE_CUT_HTTP_HEADERS", "{ A = 1 }", "cut.http_headers: expected text, found a whole number"),
+        ("IDLEGATE_ACTIVITY_REQUESTS", "yes", "activity.requests: expected true or false, found text"),
     ] {
         let problems = parse_with(LEAST, &[(name, value)]).expect_err(name).join("\n");
         assert!(problems.starts_with(&format!("environment variable {name}: {errors}")), "{problems}");
     }
-    // The wrong value in the file does not count once a variable overrides it.
+    // An invalid value in the file is ignored if a variable overrides it.
     assert!(parse_with(&format!("log = 7\n{LEAST}"), &[("IDLEGATE_LOG", "off")]).is_ok());
 }
 
 #[test]
-fn unknown_variables_are_reported_and_those_of_others_are_not() {
+fn unknown_variables_are_reported_except_those_of_other_programs() {
     for (name, fix) in [
         ("IDLEGATE_IDLE_TIMOUT", "did you mean IDLEGATE_IDLE_TIMEOUT?"),
         ("IDLEGATE_LISTN", "did you mean IDLEGATE_LISTEN?"),
@@ -325,10 +325,7 @@ fn unknown_variables_are_reported_and_those_of_others_are_not() {
     ] {
         let errors = parse_with(LEAST, &[(name, "hunter2")]).expect_err(name);
         assert_eq!(errors.len(), 1, "{errors:#?}");
-        assert!(
-            errors[0].starts_with(&format!("environment variable {name}: no key has this variable; {fix}")),
-            "{errors:#?}"
-        );
+        assert!(errors[0].starts_with(&format!("environment variable {name}: unknown variable; {fix}")), "{errors:#?}");
         assert!(!errors[0].contains("hunter2"));
     }
     let others = [

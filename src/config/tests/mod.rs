@@ -1,4 +1,4 @@
-//! What the configuration makes of right and of wrong input.
+//! Valid and invalid configurations.
 
 mod environment;
 mod random;
@@ -16,7 +16,7 @@ use ipnet::IpNet;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
-/// The least there can be.
+/// The smallest valid configuration.
 const LEAST: &str = "upstream = \"http://app\"\n[[token]]\nfrom = \"bearer\"\n";
 
 fn environment(variables: &[(&str, &str)]) -> Variables {
@@ -33,7 +33,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn a_missing_key_has_its_default() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.listen, "127.0.0.1:10086".parse().unwrap());
     assert_eq!(config.upstream, Upstream::Tcp("app:80".to_owned()));
@@ -108,31 +108,31 @@ key = 1
     let errors = parse(text).unwrap_err();
     let expected = [
         r#":1: listen: "localhost:10086" is not an IP address and a port; names are not looked up: write "127.0.0.1:10086""#,
-        r":2: upstrem: there is no such key; did you mean upstream?",
+        r":2: upstrem: unknown key; did you mean upstream?",
         r#":5: deny: "no-slash" is not a path: a path begins with "/"; write it like "/api/login" or "/api/admin/*""#,
-        r":6: deny: a whole number stands where text is needed; write every element of the list in quotes",
-        r#":7: deny: "/a*b" is not a path: "*" stands only at the end, as in "/api/admin/*"; write it like "/api/login" or "/api/admin/*""#,
+        r":6: deny: expected text, found a whole number; write every element of the list in quotes",
+        r#":7: deny: "/a*b" is not a path: "*" is allowed only at the end, as in "/api/admin/*"; write it like "/api/login" or "/api/admin/*""#,
         r":9: max_sessions: 0 is out of range; write a number from 1 to 10000000",
         r#":11: idle.timeout: "1 hourr" is not a duration; write it like "1h" or "45s""#,
-        r":12: idle.timout: there is no such key; did you mean idle.timeout?",
+        r":12: idle.timout: unknown key; did you mean idle.timeout?",
         r#":13: idle.lifetime: 3600 has no unit; for seconds write "3600s", which is "1h""#,
-        r#":15: store.url: this version has no such store; write "memory", "file:/var/lib/idlegate/sessions" or "redis://127.0.0.1:6379""#,
-        r#":17: activity.profile: "human" is not a profile; write "tab" (an open tab keeps its session) or "person" (only someone who does something does)"#,
-        r":18: activity.client_pongs: text stands where true or false is needed; write true or false, without quotes",
+        r#":15: store.url: not a supported store; write "memory", "file:/var/lib/idlegate/sessions" or "redis://127.0.0.1:6379""#,
+        r#":17: activity.profile: "human" is not a profile; write "tab" (an open tab keeps its session) or "person" (only user actions do)"#,
+        r":18: activity.client_pongs: expected true or false, found text; write true or false, without quotes",
         r#":19: token.0.name: a header rule needs it; add name = "session-id""#,
         r":21: token.0.paths: an empty list: the rule would apply nowhere; name paths, or leave out the key for everywhere",
         r#":22: token.1.accept_when: a ws-client rule needs it; add accept_when = { "/type" = "auth_success" }"#,
         r":24: token.1.name: a ws-client rule has no such key; remove it; it is for header, cookie, query",
         r#":25: token.1.pointer: "session_id" is not a JSON pointer to a field; write it like "/session_id" or "/user/token" (~1 for /, ~0 for ~ in a name)"#,
-        r":26: token.1.when: a list stands where a single value is needed; compare with text, a number, true or false",
+        r":26: token.1.when: expected a single value, found a list; compare with text, a number, true or false",
         r#":26: token.1.when: "cmd" is not a JSON pointer to a field; write it like "/session_id" or "/user/token" (~1 for /, ~0 for ~ in a name)"#,
         r#":29: token.2.ends: without paths, every request with a token would be a logout; add paths = ["/api/logout"]"#,
         r":31: cut.ws_code: a Close with code 1006 must not be sent; write 1008 (policy violation), or a code of the app's own from 4000 to 4999",
         r":32: cut.http_status: 200 is out of range; write a number from 400 to 599",
-        r":33: cut.deny: there is no such key; did you mean deny? Write it above the first [table]",
-        r":35: cut.http_headers: the header content-length is idlegate's own to set; remove it",
-        r":36: cut.http_headers: a whole number stands where text is needed; write the header's value in quotes",
-        r":37: extra: there is no such key; remove it, or use one of the keys that there are: activity, admin, audit, connect_timeout, cut, deny, grace_period, health, idle, keepalive, listen, log, log_format, max_sessions, response_timeout, store, token, trusted_proxies, underscores_in_headers, upgrades, upstream, write_timeout",
+        r":33: cut.deny: unknown key; did you mean deny? Write it above the first [table]",
+        r":35: cut.http_headers: the header content-length is set by idlegate itself; remove it",
+        r":36: cut.http_headers: expected text, found a whole number; write the header's value in quotes",
+        r":37: extra: unknown key; remove it, or use one of: activity, admin, audit, connect_timeout, cut, deny, grace_period, health, idle, keepalive, listen, log, log_format, max_sessions, response_timeout, store, token, trusted_proxies, underscores_in_headers, upgrades, upstream, write_timeout",
         r#": upstream: nothing says where the app listens; add upstream = "http://127.0.0.1:10087""#,
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("proxy.toml{line}")).collect();
@@ -140,7 +140,7 @@ key = 1
 }
 
 #[test]
-fn broken_toml_is_reported_beside_invalid_values() {
+fn syntax_errors_are_reported_along_with_invalid_values() {
     let errors = parse("listen = 127.0.0.1:1\nupstream = \"http://app\n[idle]\ntimeout = \"soon\"\n").unwrap_err();
     assert_eq!(errors.len(), 3, "{errors:#?}");
     for (line, place) in
@@ -155,7 +155,7 @@ fn broken_toml_is_reported_beside_invalid_values() {
 }
 
 #[test]
-fn an_empty_file_lacks_two_things() {
+fn an_empty_file_lacks_two_required_keys() {
     let errors = parse("").unwrap_err().join("\n");
     assert!(
         errors.contains("proxy.toml: upstream: nothing says")
@@ -170,7 +170,7 @@ fn a_file_that_cannot_be_read_is_a_problem() {
     let path = directory.path().join("proxy.toml");
     let errors = Config::load(&path, &Variables::default()).unwrap_err().to_string();
     assert!(errors.starts_with(&format!("{}: cannot be read: ", path.display())), "{errors}");
-    assert!(errors.ends_with("write it, or name another one with --config or IDLEGATE_CONFIG"), "{errors}");
+    assert!(errors.ends_with("create it, or name another file with --config or IDLEGATE_CONFIG"), "{errors}");
     std::fs::write(&path, b"upstream = \"\xff\"").unwrap();
     let errors = Config::load(&path, &Variables::default()).unwrap_err().to_string();
     assert!(errors.ends_with("save it as UTF-8"), "{errors}");

@@ -1,4 +1,4 @@
-//! No input makes it panic, and each refused one is explained.
+//! No input causes a panic, and every refused input has an error with a fix.
 
 use super::*;
 use proptest::prelude::*;
@@ -6,16 +6,16 @@ use proptest::sample::Index;
 
 const SHIPPED: &str = include_str!("../../../proxy.toml");
 
-/// One slip: remove something, insert something, or repeat a line.
+/// One mistake: text removed, text inserted, or a line repeated.
 #[derive(Clone, Debug)]
-enum Slip {
+enum Mistake {
     Remove(Index, usize),
     Insert(Index, String),
     Repeat(Index),
     Drop(Index),
 }
 
-fn slip() -> impl Strategy<Value = Slip> {
+fn mistake() -> impl Strategy<Value = Mistake> {
     let piece = prop_oneof![
         "[\\[\\]{}\"'=.,#\n0-9a-z/:~é -]{1,6}",
         proptest::sample::select(vec![
@@ -39,41 +39,41 @@ fn slip() -> impl Strategy<Value = Slip> {
         any::<char>().prop_map(String::from),
     ];
     prop_oneof![
-        (any::<Index>(), 1..40_usize).prop_map(|(at, count)| Slip::Remove(at, count)),
-        (any::<Index>(), piece).prop_map(|(at, text)| Slip::Insert(at, text)),
-        any::<Index>().prop_map(Slip::Repeat),
-        any::<Index>().prop_map(Slip::Drop),
+        (any::<Index>(), 1..40_usize).prop_map(|(at, count)| Mistake::Remove(at, count)),
+        (any::<Index>(), piece).prop_map(|(at, text)| Mistake::Insert(at, text)),
+        any::<Index>().prop_map(Mistake::Repeat),
+        any::<Index>().prop_map(Mistake::Drop),
     ]
 }
 
-fn with_slips(slips: &[Slip]) -> String {
-    // Comments off, so that most slips hit something.
+fn with_mistakes(mistakes: &[Mistake]) -> String {
+    // Without comments, so that most mistakes hit a value.
     let mut text: String = SHIPPED.split_inclusive('\n').filter(|line| !line.starts_with('#')).collect();
-    for slip in slips {
+    for mistake in mistakes {
         let mut characters: Vec<char> = text.chars().collect();
         let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
-        text = match slip {
-            Slip::Remove(at, count) => {
+        text = match mistake {
+            Mistake::Remove(at, count) => {
                 let at = at.index(characters.len() + 1);
                 let end = (at + count).min(characters.len());
                 characters.drain(at..end);
                 characters.into_iter().collect()
             }
-            Slip::Insert(at, piece) => {
+            Mistake::Insert(at, piece) => {
                 let at = at.index(characters.len() + 1);
                 characters.splice(at..at, piece.chars());
                 characters.into_iter().collect()
             }
-            Slip::Repeat(at) if !lines.is_empty() => {
+            Mistake::Repeat(at) if !lines.is_empty() => {
                 let at = at.index(lines.len());
                 lines.insert(at, lines[at]);
                 lines.concat()
             }
-            Slip::Drop(at) if !lines.is_empty() => {
+            Mistake::Drop(at) if !lines.is_empty() => {
                 lines.remove(at.index(lines.len()));
                 lines.concat()
             }
-            Slip::Repeat(_) | Slip::Drop(_) => text,
+            Mistake::Repeat(_) | Mistake::Drop(_) => text,
         };
     }
     text
@@ -91,8 +91,8 @@ fn is_explained(outcome: Result<Config, Problems>) {
 
 proptest! {
     #[test]
-    fn slips_in_the_file_are_explained(slips in proptest::collection::vec(slip(), 1..6)) {
-        is_explained(Config::parse(&with_slips(&slips), "proxy.toml", &Variables::default()));
+    fn mistakes_in_the_file_are_explained(mistakes in proptest::collection::vec(mistake(), 1..6)) {
+        is_explained(Config::parse(&with_mistakes(&mistakes), "proxy.toml", &Variables::default()));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! `proxy.toml`, as it is shipped for the app of `legacy-app.md`.
+//! The shipped `proxy.toml`, written for the app in `legacy-app.md`.
 
 use super::*;
 use crate::route::NormalPath;
 use std::path::PathBuf;
 
-/// The rules as they are printed, without the paths.
+/// The labels of the rules, without paths.
 fn rules(config: &Config) -> Vec<String> {
     let rule = |rule: &TokenRule| format!("{:?} ends={} {:?}", rule.place, rule.ends, rule.accept);
     config.tokens.iter().map(rule).collect()
@@ -17,7 +17,7 @@ fn shipped() -> Config {
 }
 
 #[test]
-fn the_shipped_file_means_what_the_app_needs() {
+fn the_shipped_file_fits_the_app() {
     let config = shipped();
     assert_eq!(config.listen, "127.0.0.1:10086".parse().unwrap());
     assert_eq!(config.upstream, Upstream::Tcp("127.0.0.1:10087".to_owned()));
@@ -33,7 +33,7 @@ fn the_shipped_file_means_what_the_app_needs() {
     }
     let logout = config.reloadable.cut.logout;
     let message: serde_json::Value = serde_json::from_str(&logout.ws_message.unwrap()).unwrap();
-    // The front end acts on no other reason.
+    // The front end ignores every other reason.
     assert_eq!((&message["reason"], &message["message"]), (&"inactivity".into(), &"You have been logged out.".into()));
     assert_eq!((&logout.ws_reason[..], logout.delay), ("Session terminated: logged out", Duration::from_secs(2)));
     let keepalive = config.keepalive.unwrap();
@@ -50,7 +50,7 @@ fn the_shipped_file_means_what_the_app_needs() {
 }
 
 #[test]
-fn the_shipped_rules_cover_every_place_of_the_token() {
+fn the_shipped_rules_cover_every_location_of_the_token() {
     let config = shipped();
     let text = |field: &str, value: &str| format!("Conditions([({field}, Text({value:?}))])");
     let (command, success, error) =

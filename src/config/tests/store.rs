@@ -1,4 +1,4 @@
-//! `[store]`: what goes together and what does not.
+//! `[store]`: valid and invalid combinations of settings.
 
 use super::*;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ fn store(lines: &str) -> Result<Config, Vec<String>> {
     parse(&format!("{LEAST}[store]\nurl = \"redis://127.0.0.1\"\n{lines}\n"))
 }
 
-/// The one problem of these lines.
+/// The only problem of these lines.
 fn problem(lines: &str) -> String {
     let errors = store(lines).expect_err(lines);
     assert_eq!(errors.len(), 1, "{lines}: {errors:#?}");
@@ -22,7 +22,7 @@ fn redis(lines: &str) -> RedisSettings {
 }
 
 #[test]
-fn a_replica_decides_alone_only_where_it_is_said_to_be_the_only_one() {
+fn on_outage_local_requires_a_single_replica() {
     assert!(!redis("").decides_alone && !redis("replicas = 1").decides_alone);
     assert!(!redis("on_outage = \"hold\"").decides_alone);
     assert!(redis("on_outage = \"local\"\nreplicas = 1").decides_alone);
@@ -34,7 +34,7 @@ fn a_replica_decides_alone_only_where_it_is_said_to_be_the_only_one() {
 }
 
 #[test]
-fn a_silent_replica_is_waited_for_longer_than_it_may_take_to_report() {
+fn replica_grace_must_exceed_the_flush_interval() {
     assert_eq!(redis("").replica_grace, Duration::from_secs(30));
     assert_eq!(redis("replica_grace = \"5s\"").replica_grace, Duration::from_secs(5));
     assert!(problem("replica_grace = \"4s\"").contains("write 5s or more"));
@@ -46,7 +46,7 @@ fn a_silent_replica_is_waited_for_longer_than_it_may_take_to_report() {
 }
 
 #[test]
-fn a_file_store_can_be_made_or_written_where_it_is() {
+fn a_file_store_must_be_writable() {
     let folder = tempfile::tempdir().unwrap();
     let at = |path: &str| {
         parse(&format!("{LEAST}[store]\nurl = \"file:{}\"\n", folder.path().join(path).display()))
@@ -57,10 +57,10 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
     std::fs::write(folder.path().join("there"), "").unwrap();
     assert!(matches!(at("there").unwrap(), StoreSettings::File(_)));
     let missing = at("no/sessions").unwrap_err();
-    assert!(missing.contains(": store.url: there is no folder ") && missing.contains("/no\"; make it"), "{missing}");
+    assert!(missing.contains(": store.url: there is no folder ") && missing.contains("/no\"; create it"), "{missing}");
     std::fs::create_dir_all(folder.path().join("folder/deep")).unwrap();
     assert!(at("folder").unwrap_err().contains("is a folder; name a file in it"));
-    // Root can write everywhere.
+    // Root may write everywhere.
     let closed = folder.path().join("folder");
     std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o555)).unwrap();
     match at("folder/sessions") {
@@ -75,7 +75,7 @@ fn a_file_store_can_be_made_or_written_where_it_is() {
 }
 
 #[test]
-fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
+fn every_form_of_redis_url_is_read_and_passwords_are_never_repeated() {
     let errors = |url: &str| parse(&format!("{LEAST}[store]\nurl = \"{url}\"\n")).err();
     for url in [
         "redis://ada:hunter2@one:7000/3",
@@ -102,19 +102,19 @@ fn a_url_of_redis_in_any_form_is_read_and_its_password_never_repeated() {
 }
 
 #[test]
-fn the_secret_may_stand_in_a_file_of_its_own() {
+fn the_secret_can_be_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     let named = format!("secret_file = \"{}\"", file.display());
     assert!(problem(&named).contains("cannot be read: No such file"), "{}", problem(&named));
     std::fs::write(&file, "0123456789abcde\n").unwrap();
     let short = problem(&named);
-    assert!(short.contains("store.secret_file: it is too short") && !short.contains("0123456789"), "{short}");
+    assert!(short.contains("store.secret_file: the secret is too short") && !short.contains("0123456789"), "{short}");
     std::fs::write(&file, " 0123456789abcdef\n").unwrap();
     let id = |lines: &str| store(lines).unwrap().ids.of_token(b"token");
     assert_eq!(id(&named), id("secret = \"0123456789abcdef\""));
     assert_ne!(id(&named), id(""));
     let both = problem(&format!("{named}\nsecret = \"another-one-of-them\""));
     assert!(both.contains("remove one of the two") && !both.contains("another-one"), "{both}");
-    assert!(problem("secret_file = \"secret\"").contains("is no absolute path"));
+    assert!(problem("secret_file = \"secret\"").contains("is not an absolute path"));
 }

@@ -1,10 +1,10 @@
-//! Single values, right and wrong, and the words for the wrong ones.
+//! Valid and invalid single values, and their error messages.
 
 use super::*;
 use crate::token::json::Pointer;
 use crate::token::{Conditions, Location, Scalar};
 
-/// The one problem of `LEAST` with `line` above its rule, or below `[table]`.
+/// The only problem of `LEAST` with `line` above its rule, or below `[table]`.
 fn problem(table: &str, line: &str) -> String {
     let text = if table.is_empty() { format!("{line}\n{LEAST}") } else { format!("{LEAST}[{table}]\n{line}\n") };
     let errors = parse(&text).expect_err(line);
@@ -52,7 +52,7 @@ fn upstream_is_a_host_and_a_port_or_a_socket() {
     for (text, what) in [
         ("https://app", "TLS to the app is not supported"),
         ("ftp://app", "only http:// and unix:"),
-        ("app:9", "neither begins with http://"),
+        ("app:9", "begins with neither http://"),
         ("http://app/path", "has a path"),
         ("http://app?x", "has a path or a query"),
         ("http://user:hunter2@app", "before \"@\""),
@@ -71,7 +71,7 @@ fn upstream_is_a_host_and_a_port_or_a_socket() {
         ("unix:", "not an absolute path"),
         ("http://127.0.0.1:10086", "idlegate itself"),
         ("http://localhost:10086", "idlegate itself"),
-        ("", "neither begins"),
+        ("", "begins with neither"),
     ] {
         let errors = upstream(text).expect_err(text).join("\n");
         assert!(errors.contains(what) && !errors.contains("hunter2"), "{text}: {errors}");
@@ -154,7 +154,7 @@ fn durations_are_positive_and_bounded() {
         ("900", "900 has no unit; for seconds write \"900s\", which is \"15m\""),
         ("\"45\"", "45 has no unit; for seconds write \"45s\""),
         ("99999999999999", "is not a duration; write it like"),
-        ("1.5", "a fraction stands where a duration is needed; write it in quotes, like"),
+        ("1.5", "expected a duration, found a fraction; write it in quotes, like"),
     ] {
         for key in ["timeout", "lifetime", "retention"] {
             let problem = problem("idle", &format!("{key} = {number}"));
@@ -204,7 +204,7 @@ fn lists_and_levels_of_the_top_level() {
 }
 
 #[test]
-fn single_sources_go_before_the_profile() {
+fn single_sources_override_the_profile() {
     let activity = |lines: &str| parse(&format!("{LEAST}[activity]\n{lines}")).unwrap().activity;
     assert_eq!(activity("profile = \"person\""), ActivitySources::PERSON);
     let one = activity("client_pongs = true\nprofile = \"person\"\ntransfers = false\nrequests = false");
@@ -220,7 +220,7 @@ fn single_sources_go_before_the_profile() {
 }
 
 #[test]
-fn the_words_of_a_cut_can_be_sent() {
+fn the_values_of_cut_are_checked() {
     let cut = |lines: &str| parse(&format!("{LEAST}[cut]\n{lines}")).unwrap().reloadable.cut.idle;
     for code in [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 1014, 3000, 4002, 4999] {
         assert_eq!(cut(&format!("ws_code = {code}")).ws_code, code);
@@ -234,7 +234,7 @@ fn the_words_of_a_cut_can_be_sent() {
     assert_eq!(cut(&format!("ws_reason = \"{}\"", "x".repeat(123))).ws_reason.len(), 123);
     problem("cut", &format!("ws_reason = \"{}ü\"", "x".repeat(122)));
     problem("cut.logout", "delay = \"61s\"");
-    assert!(problem("cut.idle", "delay = \"1s\"").contains("there is no such key"), "only a logout waits");
+    assert!(problem("cut.idle", "delay = \"1s\"").contains("unknown key"), "only a logout waits");
     for line in
         ["http_status = 399", "http_status = 600", "http_status = \"401\"", "http_headers = 7", "ws_code = \"4002\""]
     {
@@ -259,7 +259,7 @@ fn the_words_of_a_cut_can_be_sent() {
 }
 
 #[test]
-fn each_kind_of_rule_has_its_keys() {
+fn each_kind_of_rule_accepts_only_its_own_keys() {
     let texts = [
         ("header", "name = \"a\""),
         ("bearer", ""),
@@ -303,43 +303,42 @@ fn each_kind_of_rule_has_its_keys() {
 fn the_values_of_rules_are_checked() {
     for (lines, what) in [
         ("", "token.0.from: nothing says"),
-        ("from = \"body\"", "\"body\" is no place for a token; write one of header, bearer, "),
+        ("from = \"body\"", "\"body\" is not a token location; write one of header, bearer, "),
         (&format!("from = \"header\"\nname = \"{}\"", "x".repeat(70_000)), "is not the name of a header"),
         ("from = \"header\"\nname = \"a b\"", "token.0.name: \"a b\" is not the name"),
         ("from = \"cookie\"\nname = \"\"", "token.0.name"),
-        ("from = \"query\"\nname = \"\"", "token.0.name: a name is not empty"),
+        ("from = \"query\"\nname = \"\"", "token.0.name: the name is empty"),
         ("from = \"request-json\"\npointer = \"\"", "token.0.pointer"),
         ("from = \"request-json\"\npointer = \"/a~2\"", "token.0.pointer"),
         ("from = \"ws-server\"\npointer = \"/a\"\nwhen = {}", "token.0.when: an empty table"),
         ("from = \"ws-server\"\npointer = \"/a\"\nwhen = { \"/a\" = nan }", "token.0.when: JSON has no nan"),
-        ("from = \"ws-server\"\npointer = \"/a\"\nwhen = 1979-05-27", "a date stands where a table is needed"),
+        ("from = \"ws-server\"\npointer = \"/a\"\nwhen = 1979-05-27", "expected a table, found a date"),
         (
             "from = \"bearer\"\nends = false\naccept_type = \"json\"",
             "token.0.accept_type: \"json\" is not a media type",
         ),
         ("from = \"bearer\"\naccept_type = \"a/b; charset=utf-8\"", "token.0.accept_type"),
         ("from = \"bearer\"\naccept_type = \"*/*\"", "token.0.accept_type"),
-        ("from = \"bearer\"\naccept_when = { \"/ok\" = true }", "token.0.accept_when: without paths, every answer"),
-        ("from = \"bearer\"\nreject_when = { \"/ok\" = false }", "token.0.reject_when: without paths, every answer"),
+        ("from = \"bearer\"\naccept_when = { \"/ok\" = true }", "token.0.accept_when: without paths, every response"),
+        ("from = \"bearer\"\nreject_when = { \"/ok\" = false }", "token.0.reject_when: without paths, every response"),
         ("from = \"bearer\"\npaths = [\"x\"]", "token.0.paths: \"x\" is not a path"),
-        ("from = \"bearer\"\npath = [\"/x\"]", "token.0.path: there is no such key; did you mean token.0.paths?"),
+        ("from = \"bearer\"\npath = [\"/x\"]", "token.0.path: unknown key; did you mean token.0.paths?"),
     ] {
         let errors = rule(lines).expect_err(lines);
         assert!(errors.len() == 1 && errors[0].contains(what), "{lines}: {errors:#?}");
     }
     let errors = parse("upstream = \"http://app\"\n[token]\nfrom = \"bearer\"").unwrap_err().join("\n");
     assert!(
-        errors.contains(
-            "proxy.toml:2: token: a table stands where a list of tables is needed; write each of them as [[token]]"
-        ),
+        errors
+            .contains("proxy.toml:2: token: expected a list of tables, found a table; write each of them as [[token]]"),
         "{errors}"
     );
     let errors = parse("upstream = \"http://app\"\ntoken = [\n1]").unwrap_err().join("\n");
-    assert!(errors.contains("proxy.toml:3: token.0: a whole number stands where a table is needed"), "{errors}");
+    assert!(errors.contains("proxy.toml:3: token.0: expected a table, found a whole number"), "{errors}");
 }
 
 #[test]
-fn conditions_compare_with_scalars_of_json() {
+fn conditions_compare_with_json_scalars() {
     let lines = "from = \"ws-server\"\npointer = \"/a/b~1c\"\nwhen = { \"/f\" = +1.50, \"/i\" = 0x1F, \"/s\" = \"x\", \"/t\" = true }";
     let config = rule(lines).unwrap();
     let Location::WsServer { pointer, when } = &config.tokens[0].place else { panic!("{config:?}") };

@@ -1,4 +1,4 @@
-//! Each place in a request or an answer, in every spelling that some app undoes.
+//! Tokens at each location in requests and responses, in every spelling that some app decodes.
 
 use super::*;
 use crate::route::{PathPattern, PathSet};
@@ -26,7 +26,7 @@ fn id(token: &str) -> SessionId {
     SessionId::of_token(token.as_bytes())
 }
 
-/// What only a careless app would read.
+/// The tokens that only a lenient app would read.
 fn loose(place: Location, request: request::Builder) -> Vec<SessionId> {
     let (head, ()) = request.body(()).unwrap().into_parts();
     let found = rules(vec![place]).in_head(&NormalPath::of(head.uri.path()), &head);
@@ -34,7 +34,7 @@ fn loose(place: Location, request: request::Builder) -> Vec<SessionId> {
 }
 
 #[test]
-fn a_header_is_a_token_on_each_of_its_lines() {
+fn each_line_of_a_header_is_a_token() {
     let place = || Location::Header(HeaderName::from_static("session-id"));
     let request = Request::get("/").header("Session-Id", " one ").header("session-id", "two");
     assert_eq!(seen(place(), request), [id("one"), id("two")]);
@@ -42,7 +42,7 @@ fn a_header_is_a_token_on_each_of_its_lines() {
 }
 
 #[test]
-fn bearer_in_any_case_and_nothing_else() {
+fn bearer_is_read_in_any_case_and_other_schemes_are_not() {
     for value in ["Bearer abc", "bearer  abc ", "BEARER\tabc"] {
         assert_eq!(seen(Location::Bearer, Request::get("/").header("authorization", value)), [id("abc")], "{value}");
     }
@@ -52,7 +52,7 @@ fn bearer_in_any_case_and_nothing_else() {
 }
 
 #[test]
-fn a_dead_token_is_seen_where_careless_apps_would_look() {
+fn a_token_is_found_where_lenient_apps_would_read_it() {
     for value in ["Token abc", "abc", "Bearer abc x", "x y abc", "Bearer x y z w v abc"] {
         let seen = loose(Location::Bearer, Request::get("/").header("authorization", value));
         assert!(seen.contains(&id("abc")), "{value}");
@@ -60,7 +60,7 @@ fn a_dead_token_is_seen_where_careless_apps_would_look() {
 }
 
 #[test]
-fn a_header_is_read_with_hyphens_and_with_underscores() {
+fn a_header_name_matches_with_hyphens_and_with_underscores() {
     for (rule, sent) in [("session-id", "session_id"), ("session_id", "session-id"), ("a-b_c", "a_b-c")] {
         let place = Location::Header(HeaderName::from_static(rule));
         assert_eq!(seen(place, Request::get("/").header(sent, "abc")), [id("abc")], "{rule} as {sent}");
@@ -70,7 +70,7 @@ fn a_header_is_read_with_hyphens_and_with_underscores() {
 }
 
 #[test]
-fn a_cookie_in_every_spelling_that_apps_undo() {
+fn a_cookie_is_found_in_every_spelling_that_apps_decode() {
     let spellings =
         ["sid=abc", "x=1; sid=abc; y=2", "sid=\"abc\"", "sid=\"\\141bc\"", "sid=%61bc", "a;sid = abc", "sid=\"a\\bc\""];
     let plus = Request::get("/").header("cookie", "sid=\"a\\+12\"");
@@ -88,7 +88,7 @@ fn a_cookie_in_every_spelling_that_apps_undo() {
 }
 
 #[test]
-fn a_query_parameter_in_every_spelling() {
+fn a_query_parameter_is_found_in_every_spelling() {
     for uri in ["/?t=abc", "/?x=1&t=abc", "/?x=1;t=abc", "/?%74=%61bc", "/?t=abc+"] {
         assert_eq!(seen(Location::Query("t".into()), Request::get(uri)), [id("abc")], "{uri}");
     }
@@ -96,7 +96,7 @@ fn a_query_parameter_in_every_spelling() {
 }
 
 #[test]
-fn a_body_with_two_keys_of_one_name_has_two_tokens() {
+fn a_body_with_a_duplicate_key_has_two_tokens() {
     let rules = rules(vec![Location::RequestJson(Pointer::parse("/session_id").unwrap())]);
     let path = NormalPath::of("/");
     let found = rules.in_request(&path, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
@@ -124,7 +124,7 @@ fn a_rule_applies_on_its_paths_only() {
 }
 
 #[test]
-fn what_is_pasted_is_read_as_it_stands_and_as_a_browser_shows_it() {
+fn a_pasted_token_is_read_verbatim_and_as_a_browser_shows_it() {
     let ids =
         |text: &[u8]| -> Vec<_> { pasted(text).iter().map(|token| token.session_id(&SessionIds::default())).collect() };
     assert_eq!(ids(b"abc\n"), [id("abc")], "each reading once");

@@ -1,15 +1,15 @@
-//! What a message must contain to be worth parsing.
+//! A cheap search that decides whether a message needs to be parsed.
 
 use crate::token::{Conditions, Scalar};
 use memchr::memmem::Finder;
 use std::borrow::Cow;
 
-/// How long `\u0061` is.
+/// The length of an escape such as `\u0061`.
 const ESCAPE: usize = 6;
 
-/// Text that every message meant by some conditions contains: a string in its quotes, as it stands in JSON.
+/// A text that every message matching some conditions contains: a quoted string, as in JSON.
 ///
-/// With its quotes it is not found in a program text that merely contains the word: there the quotes are escaped.
+/// The quotes prevent matches in source code sent as a JSON string, since quotes are escaped there.
 #[derive(Debug)]
 pub(super) struct Literal(Option<Finder<'static>>);
 
@@ -20,20 +20,21 @@ impl Literal {
             Scalar::Number(_) | Scalar::Bool(_) => None,
         });
         let keys = conditions.0.iter().filter_map(|(pointer, _)| pointer.segments().last().map(String::as_str));
-        // Keys come second: `"type"` is in every message. One that is a number may be an array index, without quotes.
+        // Prefer strings to keys: `"type"` is in every message. A numeric key may be an array index, which has no
+        // quotes.
         let keys = keys.filter(|key| key.parse::<usize>().is_err());
         let plain = strings.chain(keys).find(|text| text.bytes().all(is_written_plainly));
         Self(plain.map(|text| Finder::new(&format!("\"{text}\"")).into_owned()))
     }
 
-    /// Whether a message, or a piece of one, may be meant. `\u0061` could spell any of the letters.
+    /// Whether a message, or a piece of one, may match. Any letter may be escaped, as in `\u0061`.
     pub(super) fn may_be_in(&self, text: &[u8]) -> bool {
         let Some(finder) = &self.0 else { return true };
         let text = without_nul(text);
         finder.find(&text).is_some() || escapes_one_of(finder.needle(), &text, self.characters())
     }
 
-    /// How many bytes it takes at most, in the widest encoding, or an escape of one of its letters does.
+    /// The maximum length in bytes, in the widest encoding, of the text or of an escaped letter.
     pub(super) fn length(&self) -> usize {
         self.characters() * 4
     }
@@ -43,12 +44,12 @@ impl Literal {
     }
 }
 
-/// Characters that JSON writers do not escape, none of them.
+/// Whether no JSON writer escapes this character.
 fn is_written_plainly(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'/')
 }
 
-/// UTF-16 and UTF-32, which Python's json.loads takes from a binary message, are ASCII with NULs in between.
+/// Removes NULs. Python's json.loads accepts UTF-16 and UTF-32, in which ASCII text is padded with NULs.
 fn without_nul(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(0, text).is_none() {
         return Cow::Borrowed(text);
@@ -56,8 +57,8 @@ fn without_nul(text: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text.iter().copied().filter(|byte| *byte != 0).collect())
 }
 
-/// Whether one of these letters is written as `\u00xx`, which only serves to hide it. Of a piece of a message, at least
-/// the first `seen` characters were in the piece before.
+/// Whether one of these letters is escaped as `\u00xx`. The only purpose of that is to hide it. In a piece of a
+/// message, at least the first `seen` characters were also in the previous piece.
 fn escapes_one_of(letters: &[u8], text: &[u8], seen: usize) -> bool {
     memchr::memmem::find_iter(text, b"\\u00").any(|at| {
         let digits = text.get(at + 4..at + ESCAPE).and_then(|digits| std::str::from_utf8(digits).ok());
@@ -66,9 +67,9 @@ fn escapes_one_of(letters: &[u8], text: &[u8], seen: usize) -> bool {
     })
 }
 
-/// Whether the backslash at this place begins an escape, and is not escaped itself, as it is where a program text is
-/// sent. Where only backslashes stand before it, one more may have stood before the text, and it may be an escape, but
-/// for those that were seen in the piece before, with what stood there.
+/// Whether the backslash at `at` begins an escape, and is not itself escaped as in source code. If there are only
+/// backslashes before it, the previous piece may have ended with another one, so it counts as an escape. This does not
+/// apply within the first `seen` bytes: they were examined with the previous piece.
 fn is_escape(text: &[u8], at: usize, seen: usize) -> bool {
     let before = text.get(..at).unwrap_or_default();
     let run = before.iter().rev().take_while(|byte| **byte == b'\\').count();
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn found_as_it_is_and_in_every_disguise() {
+    fn a_word_is_found_verbatim_escaped_and_in_wide_encodings() {
         let wide: Vec<u8> = "\"authenticate\"".bytes().flat_map(|byte| [byte, 0, 0, 0]).collect();
         let texts: [&[u8]; 5] = [
             b"{\"cmd\":\"authenticate\"}",
@@ -105,18 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn not_found_in_the_text_of_a_program() {
+    fn a_word_in_source_code_is_not_found() {
         let program =
             serde_json::to_string("def authenticate(): print(\"authenticate\", '\\u0061', '\\\\u0065')").unwrap();
         assert!(!authenticate().may_be_in(program.as_bytes()), "{program}");
         assert!(!authenticate().may_be_in(br#"{"data":"\u001b[0m\u0000"}"#));
-        // A piece may begin between two backslashes; how many there were before so many is not known.
+        // A piece may begin between two backslashes, so the number of backslashes before it is unknown.
         assert!(!authenticate().may_be_in(br"\u0061 and so on"));
         assert!(authenticate().may_be_in(br"\\\\\\\\\\u0061 and so on"));
     }
 
     #[test]
-    fn without_a_word_to_look_for_everything_may_be_meant() {
+    fn without_a_word_to_search_for_every_message_may_match() {
         assert!(literal("/0", Scalar::Number("7".into())).may_be_in(b"anything"));
         assert!(!literal("/version", Scalar::Number("7".into())).may_be_in(b"anything"));
     }

@@ -1,25 +1,25 @@
-//! The offers of a tunnel that are not answered yet, and which of them an answer is for.
+//! The unanswered offers of a tunnel, and the matching of answers to them.
 //!
-//! Answers carry no number and match the offers in order. That order can be upset, by a client that wants a junk token
-//! to be taken for the one that the app accepted: `{"type":"error"}` may have answered something that was no offer, and
-//! an offer that other parsers read otherwise may not be answered at all. So a rejection that is not certain leaves a
-//! doubt, and an acceptance counts only if it is for the same token whatever the truth about the doubts.
+//! Answers do not say which offer they are for, so they match the offers in order. A malicious client can disturb this
+//! order to make a junk token look like the accepted one: `{"type":"error"}` may answer a message that was no offer,
+//! and the app may not answer an offer that it parses differently. An uncertain rejection therefore leaves a doubt. An
+//! acceptance counts only if it is for the same token whichever way the doubts resolve.
 
 use crate::session::SessionId;
 use std::collections::VecDeque;
 
-/// How many offers may wait for an answer. A client that offers more is guessing tokens.
+/// The maximum number of unanswered offers. A client with more is guessing tokens.
 const MAX_OFFERS: usize = 64;
 
 /// A token offered by the client.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Offer {
-    /// Which rules saw it, by their positions.
+    /// The positions of the rules that matched it.
     pub(super) rules: Vec<usize>,
-    /// The session ids of all tokens in it. Exactly one in the message of an honest client that sends a token; none
-    /// where it logs in with a password, or the message could not be read.
+    /// The session ids of all tokens in it. An honest client sends exactly one token. There is no id if the client logs
+    /// in with a password, or if the message could not be read.
     pub ids: Vec<SessionId>,
-    /// Whether the app cannot have read anything else.
+    /// Whether every parser reads the message in the same way, including that of the app.
     pub(super) certain: bool,
 }
 
@@ -29,7 +29,7 @@ impl Offer {
         Self { rules, ids: Vec::new(), certain: false }
     }
 
-    /// The token that the app has accepted, if it has accepted this offer.
+    /// The token that an acceptance of this offer would accept, if that is certain.
     fn only(&self) -> Option<SessionId> {
         match self.ids.as_slice() {
             [id] if self.certain => Some(*id),
@@ -38,29 +38,29 @@ impl Offer {
     }
 }
 
-/// Which offers may be accepted yet although they count as rejected.
+/// Offers that count as rejected but may still be accepted.
 #[derive(Clone, Copy, Debug, Default)]
 enum Doubt {
     #[default]
     None,
     One(SessionId),
-    /// Several, or one that could not be read.
+    /// Several different tokens, or an unreadable offer.
     Several,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     waiting: VecDeque<Offer>,
-    /// Whether the client sent another message, which a rejection may have answered.
+    /// Whether the client sent a message that is no offer. A rejection may be the answer to it.
     talk: bool,
     doubt: Doubt,
 }
 
 impl Offers {
-    /// `false` where too many wait for an answer.
+    /// Adds an offer. Returns `false` if too many are waiting.
     pub(super) fn add(&mut self, offer: Offer) -> bool {
-        // Side by side, offers that could not be read are as good as one: no acceptance is valid while there is one,
-        // nor after it was rejected. So large messages that only look like offers do not add up.
+        // Consecutive unreadable offers count as one: no acceptance is valid while one is waiting or after it was
+        // rejected. So large messages that only look like offers do not exhaust the limit.
         if !offer.certain && offer.ids.is_empty() && self.waiting.back() == Some(&offer) {
             return true;
         }
@@ -71,17 +71,17 @@ impl Offers {
         true
     }
 
-    /// Whether any has no answer yet.
+    /// Whether any offer has no answer yet.
     pub(super) fn are_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// The client sent another message.
+    /// Records that the client sent a message that is no offer.
     pub(super) fn talked(&mut self) {
         self.talk = true;
     }
 
-    /// The app rejected an offer that one of these rules saw.
+    /// The app rejected an offer matched by one of these rules.
     pub(super) fn rejected(&mut self, rules: &[usize]) {
         let Some(offer) = self.oldest(rules) else { return };
         if self.talk || !offer.certain {
@@ -93,7 +93,7 @@ impl Offers {
         }
     }
 
-    /// The app accepted an offer that one of these rules saw. The token of it, where there is but one that it can be.
+    /// The app accepted an offer matched by one of these rules. Returns its token if only one token is possible.
     pub(super) fn accepted(&mut self, rules: &[usize]) -> Option<SessionId> {
         match (self.oldest(rules), self.doubt) {
             (Some(offer), Doubt::None) => offer.only(),
@@ -103,7 +103,7 @@ impl Offers {
         }
     }
 
-    /// Takes the oldest offer that one of these rules saw.
+    /// Removes the oldest offer matched by one of these rules.
     fn oldest(&mut self, rules: &[usize]) -> Option<Offer> {
         let oldest = self.waiting.iter().position(|offer| offer.rules.iter().any(|rule| rules.contains(rule)))?;
         self.waiting.remove(oldest)

@@ -1,11 +1,11 @@
-//! Whether a message means the same to every reader.
+//! Whether all JSON parsers read a message in the same way.
 
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::collections::HashSet;
 use std::fmt;
 
-/// Whether every JSON parser reads `message` the same way: strict JSON (RFC 8259), no key twice in an object, and no
-/// number or nesting beyond what parsers commonly support.
+/// Whether every JSON parser reads `message` in the same way: strict JSON (RFC 8259) without duplicate keys, and
+/// without numbers or nesting beyond what parsers commonly support.
 pub(super) fn is_plain(message: &[u8]) -> bool {
     std::str::from_utf8(message).is_ok_and(|text| serde_json::from_str::<Plain>(text).is_ok())
 }
@@ -22,7 +22,7 @@ impl<'de> Visitor<'de> for Plain {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON without equal keys")
+        f.write_str("JSON without duplicate keys")
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
@@ -58,7 +58,7 @@ impl<'de> Visitor<'de> for Plain {
         let mut keys = HashSet::new();
         while let Some((key, Self)) = members.next_entry::<String, Self>()? {
             if !keys.insert(key) {
-                return Err(A::Error::custom("a key stands there twice"));
+                return Err(A::Error::custom("duplicate key"));
             }
         }
         Ok(self)
@@ -70,14 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_that_all_parsers_read_alike() {
+    fn messages_that_all_parsers_read_alike_are_plain() {
         for text in [r#"{"a": [1, -2.5e3, null, true, "\u00e4"], "b": {"a": {}}}"#, " 7 ", r#""x""#] {
             assert!(is_plain(text.as_bytes()), "{text}");
         }
     }
 
     #[test]
-    fn what_some_read_otherwise_or_not_at_all() {
+    fn messages_that_parsers_read_differently_are_not_plain() {
         let long_number = format!("[1{}]", "0".repeat(5000));
         let deep = "[".repeat(2000) + &"]".repeat(2000);
         let odd = [

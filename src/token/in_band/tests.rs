@@ -1,4 +1,4 @@
-//! What is offered, and which of it was accepted.
+//! Offers, and which of them were accepted.
 
 use super::*;
 use crate::token::Acceptance;
@@ -14,7 +14,7 @@ fn when(pointer: &str, text: &str) -> Conditions {
     Conditions(vec![(Pointer::parse(pointer).unwrap(), Scalar::Text(text.into()))])
 }
 
-/// A tunnel with the rules of the first app.
+/// A tunnel with the rules for the classroom app.
 fn tunnel() -> InBand {
     let pointer = || Pointer::parse("/session_id").unwrap();
     let client = Location::WsClient {
@@ -38,7 +38,7 @@ fn offer(token: &str) -> String {
     format!(r#"{{"cmd":"authenticate","session_id":"{token}"}}"#)
 }
 
-/// The client sends these, and its offers pass.
+/// The client sends these messages, and their offers are forwarded.
 fn say<M: AsRef<[u8]>>(tunnel: &mut InBand, messages: impl IntoIterator<Item = M>) {
     for message in messages {
         if let ClientMessage::Offer(offer) = tunnel.client_message(message.as_ref()) {
@@ -59,7 +59,7 @@ fn ids_in(message: impl AsRef<[u8]>) -> Option<Vec<SessionId>> {
 }
 
 #[test]
-fn a_token_is_seen_in_every_spelling_that_python_reads() {
+fn a_token_is_found_in_every_spelling_that_python_reads() {
     let spellings = [
         r#"{"cmd":"authenticate","session_id":"abc"}"#,
         r#"  {"session_id" : "abc" , "cmd" : "authenticate"}  "#,
@@ -89,7 +89,7 @@ fn a_token_is_seen_in_every_spelling_that_python_reads() {
 }
 
 #[test]
-fn what_merely_speaks_of_it_is_no_offer() {
+fn a_message_that_merely_mentions_the_command_is_no_offer() {
     let code = serde_json::json!({"cmd": "save", "code": "def authenticate():\n  return \"authenticate\" + '\\u0061'"});
     for message in [code.to_string().as_str(), r#"{"cmd":"echo","data":"authenticate"}"#, "", "hello", "\u{0}"] {
         assert_eq!(ids_in(message), None, "{message}");
@@ -111,7 +111,7 @@ fn answers_match_offers_in_order() {
 }
 
 #[test]
-fn an_issued_token_is_the_one_that_counts() {
+fn an_issued_token_overrides_the_accepted_offer() {
     let mut tunnel = tunnel();
     say(&mut tunnel, [r#"{"cmd":"authenticate","username":"ada","password":"lovelace"}"#]);
     let issued = r#"{"type":"auth_success","session_id":"new"}"#;
@@ -119,7 +119,7 @@ fn an_issued_token_is_the_one_that_counts() {
 }
 
 #[test]
-fn an_odd_offer_keeps_its_place_and_is_never_the_accepted_one() {
+fn an_ambiguous_offer_keeps_its_place_and_is_never_accepted() {
     let odd = [
         r#"{"cmd":"authenticate","session_id":"dead""#,
         r#"{"cmd":"authenticate","session_id":"one","session_id":"two"}"#,
@@ -137,7 +137,7 @@ fn an_odd_offer_keeps_its_place_and_is_never_the_accepted_one() {
         assert_eq!(answer(&mut behind, BAD), ServerMessage::Other, "{message}");
         assert_eq!(answer(&mut behind, GOOD), ServerMessage::Unrecognised, "{message}");
     }
-    // The app may not have answered an odd one at all: what it rejected then was the next.
+    // The app may not answer an ambiguous offer at all. The rejection is then for the next one.
     let mut silent = tunnel();
     say(&mut silent, [odd[4], &offer("good"), &offer("junk")]);
     assert_eq!(answer(&mut silent, BAD), ServerMessage::Other);
@@ -145,7 +145,7 @@ fn an_odd_offer_keeps_its_place_and_is_never_the_accepted_one() {
 }
 
 #[test]
-fn an_error_about_something_else_does_not_put_a_junk_token_in_place_of_the_accepted() {
+fn an_unrelated_error_does_not_make_a_junk_token_the_accepted_one() {
     let mut lured = tunnel();
     say(&mut lured, [TALK, &offer("good"), &offer("junk")]);
     assert_eq!(answer(&mut lured, BAD), ServerMessage::Other);
@@ -164,7 +164,7 @@ fn an_error_about_something_else_does_not_put_a_junk_token_in_place_of_the_accep
 }
 
 #[test]
-fn a_long_message_offers_once_and_what_it_offers_is_not_known() {
+fn a_long_message_is_one_offer_with_an_unknown_token() {
     let mut tunnel = tunnel();
     let offer = tunnel.client_piece(br#"{"cmd":"authenticate","session_id":"#, false).unwrap();
     assert!(tunnel.offered(offer));
@@ -176,7 +176,7 @@ fn a_long_message_offers_once_and_what_it_offers_is_not_known() {
 }
 
 #[test]
-fn a_client_may_not_guess_for_ever() {
+fn the_number_of_unanswered_offers_is_limited() {
     let mut tunnel = tunnel();
     let offers =
         (0..1000).map(|number| tunnel.client_message(offer(&number.to_string()).as_bytes())).collect::<Vec<_>>();
@@ -188,7 +188,7 @@ fn a_client_may_not_guess_for_ever() {
 }
 
 #[test]
-fn large_messages_that_look_like_offers_do_not_add_up() {
+fn large_messages_that_look_like_offers_do_not_exhaust_the_limit() {
     let mut tunnel = tunnel();
     for _ in 0..1000 {
         let looks = tunnel.client_piece(b"\"authenticate\"", true).unwrap();
@@ -197,10 +197,10 @@ fn large_messages_that_look_like_offers_do_not_add_up() {
 }
 
 proptest! {
-    /// Whatever a client sends, and whatever of it the app reads: a token that the app did not accept is never taken
-    /// for the accepted one. The app answers unknown commands as it rejects tokens.
+    /// Whatever a client sends and however the app reads it, a token that the app did not accept never counts as
+    /// accepted. The app answers unknown commands with the same message as rejected tokens.
     #[test]
-    fn no_token_is_taken_for_another(said in prop::collection::vec(0..5_u8, 1..12), delay in 0..6_usize) {
+    fn only_the_accepted_token_counts_as_accepted(said in prop::collection::vec(0..5_u8, 1..12), delay in 0..6_usize) {
         let mut tunnel = tunnel();
         let mut answers = VecDeque::new();
         let mut refused = false;
@@ -209,7 +209,7 @@ proptest! {
                 Some(0) => (offer("good"), Some(GOOD)),
                 Some(1) => (offer("junk"), Some(BAD)),
                 Some(2) => (TALK.to_owned(), Some(BAD)),
-                // Python rejects a raw newline in a string, and this app does not answer then.
+                // Python rejects a raw newline in a string, and this app then sends no answer.
                 Some(3) => ("{\"cmd\":\"authenticate\",\"session_id\":\"junk\",\"x\":\"\n\"}".to_owned(), None),
                 Some(_) => (r#"{"cmd":"authenticate","session_id":"junk","session_id":"good"}"#.to_owned(), Some(GOOD)),
                 None => (String::new(), None),

@@ -1,10 +1,10 @@
-//! The encoding of a document, detected from its first bytes as Python's `json.loads(bytes)` does. A parser behind the
-//! proxy that reads UTF-16 would otherwise find a token that the proxy does not see.
+//! The encoding of a document, detected from its first bytes as in Python's `json.loads(bytes)`. Otherwise an app that
+//! reads UTF-16 would find a token that the proxy does not see.
 
 use std::borrow::Cow;
 
-/// The document as UTF-8 without a byte order mark. What is not valid UTF-8 to begin with stays as it is; in UTF-16
-/// and UTF-32 what stands for no character becomes U+FFFD.
+/// The document as UTF-8 without a byte order mark. Invalid UTF-8 is kept unchanged. In UTF-16 and UTF-32, invalid
+/// units become U+FFFD.
 pub(super) fn to_utf8(document: &[u8]) -> Cow<'_, [u8]> {
     match document {
         [0x00, 0x00, 0xFE, 0xFF, rest @ ..] => utf32(rest, u32::from_be_bytes),
@@ -12,7 +12,7 @@ pub(super) fn to_utf8(document: &[u8]) -> Cow<'_, [u8]> {
         [0xFE, 0xFF, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [0xFF, 0xFE, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xEF, 0xBB, 0xBF, rest @ ..] => Cow::Borrowed(rest),
-        // No NUL can stand here in UTF-8, but in a document that is one string.
+        // In UTF-8, JSON has a NUL here only if the whole document is a string.
         [0, 0, _, _, ..] => utf32(document, u32::from_be_bytes),
         [0, _, _, _, ..] | [0, _] => utf16(document, u16::from_be_bytes),
         [_, 0, 0, 0, ..] => utf32(document, u32::from_le_bytes),

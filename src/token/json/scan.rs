@@ -1,8 +1,8 @@
-//! The smallest parts of JSON text (RFC 8259): what is common to strict parsers and lenient ones.
+//! Scans the smallest parts of JSON text (RFC 8259), leniently.
 
 use memchr::memchr2;
 
-/// What begins at a place where a value is due.
+/// The beginning of a value.
 #[derive(Clone, Copy)]
 pub(super) enum ValueStart<'text> {
     /// `{`
@@ -10,20 +10,20 @@ pub(super) enum ValueStart<'text> {
     /// `[`
     Array,
     Text(Quoted<'text>),
-    /// A number as it is written; `NaN` and the infinities are numbers to those who accept them.
+    /// A number as written. `NaN` and the infinities count as numbers.
     Number(&'text [u8]),
     Bool(bool),
     Null,
 }
 
-/// What stands between two quotation marks. Its escapes are valid, but not replaced.
+/// The text between two quotation marks. Its escapes are validated but not decoded.
 #[derive(Clone, Copy)]
 pub(super) struct Quoted<'text> {
     pub(super) raw: &'text [u8],
     pub(super) escapes: bool,
 }
 
-/// Takes JSON text apart from its beginning. `None` means that it is not JSON.
+/// Scans JSON text from its beginning. Its methods return `None` if the text is not JSON.
 pub(super) struct Scanner<'text> {
     pub(super) rest: &'text [u8],
 }
@@ -38,7 +38,7 @@ const WORDS: [(&[u8], ValueStart<'static>); 6] = [
 ];
 
 impl<'text> Scanner<'text> {
-    /// The beginning of a value: all of it, unless it is an object or an array.
+    /// The next value: complete, unless it is an object or an array.
     pub(super) fn start(&mut self) -> Option<ValueStart<'text>> {
         self.skip_space();
         match self.rest.first()? {
@@ -63,7 +63,7 @@ impl<'text> Scanner<'text> {
         }
     }
 
-    /// Whether `byte` came next, and was taken.
+    /// Consumes `byte` if it is next. Returns whether it was.
     pub(super) fn take(&mut self, byte: u8) -> bool {
         match self.rest {
             [first, rest @ ..] if *first == byte => {
@@ -98,7 +98,7 @@ impl<'text> Scanner<'text> {
         Some(*start)
     }
 
-    /// RFC 8259 §6; what follows the longest number is for the caller to judge.
+    /// The longest number here (RFC 8259 §6). The caller checks what follows it.
     fn number(&mut self) -> Option<&'text [u8]> {
         let begin = self.rest;
         self.take(b'-');

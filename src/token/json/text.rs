@@ -1,11 +1,11 @@
-//! Strings of JSON as text (RFC 8259 §7).
+//! Decodes JSON strings (RFC 8259 §7).
 
 use super::scan::Quoted;
 use memchr::memchr;
 use std::borrow::Cow;
 
 impl<'text> Quoted<'text> {
-    /// The text meant. Bytes that are not UTF-8, and halves of surrogate pairs that stand alone, become U+FFFD.
+    /// The decoded text. Invalid UTF-8 and lone surrogates become U+FFFD.
     pub(super) fn unescaped(self) -> Cow<'text, str> {
         if self.escapes { Cow::Owned(unescape(self.raw)) } else { String::from_utf8_lossy(self.raw) }
     }
@@ -24,7 +24,7 @@ fn unescape(raw: &[u8]) -> String {
     plain
 }
 
-/// What the escape at the beginning of `text` means, and what follows it. The scanner has checked it.
+/// Decodes the escape at the beginning of `text`. Returns its character and the rest. The scanner has validated it.
 fn unescape_one(text: &[u8]) -> (char, &[u8]) {
     let Some((unit, after)) = unicode(text) else {
         return match text {
@@ -52,7 +52,7 @@ fn simple(letter: u8) -> char {
     }
 }
 
-/// The code unit of a `\uXXXX` at the beginning of `text`, and what follows it.
+/// The code unit of a `\uXXXX` at the beginning of `text`, and the rest.
 fn unicode(text: &[u8]) -> Option<(u16, &[u8])> {
     let (digits, rest) = text.strip_prefix(b"\\u")?.split_at_checked(4)?;
     let unit = u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;

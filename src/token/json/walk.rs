@@ -1,17 +1,17 @@
-//! One walk over a document, that notes what stands at the places wanted.
+//! Walks over a document once and collects the values at the wanted pointers.
 
 use super::scan::{Quoted, Scanner, ValueStart};
 use super::{JsonValue, Pointer};
 
-/// What is open around a value. The stack of them is on the heap: a document may be nested deeper than a thread's
-/// stack could bear.
+/// A container that is open around a value. The stack of containers is on the heap, because a document may be nested
+/// too deep for the stack of a thread.
 enum Container {
     Object,
     /// With the index of the current element.
     Array(u32),
 }
 
-/// Everything found at the pointers, or `None` where the document is not JSON.
+/// All values found at the pointers. `None` if the document is not JSON.
 pub(super) fn walk(scanner: &mut Scanner<'_>, wanted: &[&Pointer]) -> Option<Vec<Vec<JsonValue>>> {
     let mut places = Places::new(wanted);
     let mut open = Vec::new();
@@ -38,7 +38,8 @@ pub(super) fn walk(scanner: &mut Scanner<'_>, wanted: &[&Pointer]) -> Option<Vec
     }
 }
 
-/// After a value: goes on to the next one, closing what ends before it. `false` at the end of the document.
+/// Moves from the end of a value to the next value, closing containers that end before it. Returns `false` at the end
+/// of the document.
 fn advance(scanner: &mut Scanner<'_>, places: &mut Places<'_>, open: &mut Vec<Container>) -> Option<bool> {
     loop {
         scanner.skip_space();
@@ -63,11 +64,11 @@ fn advance(scanner: &mut Scanner<'_>, places: &mut Places<'_>, open: &mut Vec<Co
     }
 }
 
-/// How far each pointer leads along the way to the current value, and what was found at its end.
+/// How far each pointer matches the path to the current value, and the values found at its end.
 struct Places<'wanted> {
     wanted: &'wanted [&'wanted Pointer],
-    /// How many of a pointer's segments are those of the way; brought down to a container's depth when the walk enters
-    /// its next member, so leaving a value costs nothing.
+    /// How many segments of each pointer match the current path. Reduced to the depth of a container when the walk
+    /// enters its next member, so that leaving a value costs nothing.
     matched: Vec<usize>,
     found: Vec<Vec<JsonValue>>,
 }

@@ -8,7 +8,7 @@ fn a_follower_is_small() {
 }
 
 #[test]
-fn every_form_of_a_length() {
+fn every_form_of_length_is_parsed() {
     for (length, size) in [(0, 2), (1, 2), (125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
         for mask in [None, Some(MASK)] {
             let written = Written { mask, ..frame(BINARY, true, vec![7; length]) };
@@ -24,7 +24,7 @@ fn every_form_of_a_length() {
 }
 
 #[test]
-fn the_examples_of_the_rfc() {
+fn the_examples_of_the_rfc_are_parsed() {
     // §5.7: "Hello" unmasked, masked, in two fragments, and a ping.
     let mut server = Follower::new(Side::Server, false);
     let bytes = b"\x81\x05Hello\x01\x03Hel\x80\x02lo\x89\x05Hello";
@@ -40,7 +40,7 @@ fn the_examples_of_the_rfc() {
 }
 
 #[test]
-fn the_longest_length_that_is_allowed() {
+fn the_maximum_length_is_allowed() {
     let mut follower = Follower::new(Side::Client, false);
     let length = u64::MAX >> 1;
     let bytes = [header(&frame(BINARY, true, []), length), vec![0; 100]].concat();
@@ -51,7 +51,7 @@ fn the_longest_length_that_is_allowed() {
 }
 
 #[test]
-fn boundaries_of_a_fragmented_message_with_control_frames_in_it() {
+fn a_fragmented_message_with_control_frames_has_correct_boundaries() {
     let steps = [
         (frame(TEXT, false, "a"), Some(Data::Text), false),
         (frame(PING, true, "keepalive"), Some(Data::Text), false),
@@ -77,7 +77,7 @@ fn boundaries_of_a_fragmented_message_with_control_frames_in_it() {
 }
 
 #[test]
-fn inside_of_a_header_or_a_payload_is_no_boundary() {
+fn there_is_no_boundary_inside_a_header_or_payload() {
     let bytes = frame(TEXT, true, "ab").bytes();
     let mut follower = Follower::new(Side::Client, false);
     for byte in &bytes[..bytes.len() - 1] {

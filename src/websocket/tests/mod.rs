@@ -1,4 +1,4 @@
-//! Streams written by hand, streams made at random, and streams of a real WebSocket.
+//! Tests with hand-written streams, random streams, and streams of a real WebSocket.
 
 mod headers;
 mod proxy;
@@ -7,7 +7,7 @@ mod violations;
 
 use super::*;
 
-/// A frame as a test writes it, right or wrong.
+/// A frame written by a test, valid or not.
 #[derive(Clone, Debug)]
 struct Written {
     opcode: u8,
@@ -34,7 +34,7 @@ fn frame(opcode: u8, fin: bool, payload: impl Into<Vec<u8>>) -> Written {
 impl Written {
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = header(self, self.payload.len() as u64);
-        // Byte by byte, as the RFC has it, and not with the function under test.
+        // Mask byte by byte as in the RFC, not with the function under test.
         let key = self.mask.unwrap_or_default();
         bytes.extend(self.payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
         bytes
@@ -81,14 +81,14 @@ fn stream(frames: &[Written]) -> Vec<u8> {
     frames.iter().flat_map(Written::bytes).collect()
 }
 
-/// What came out of a stream: its frames with their payloads unmasked, and whether each was complete.
+/// The frames of a stream with their unmasked payloads, and whether each was complete.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Seen {
     frames: Vec<(Head, Vec<u8>, bool)>,
     lost: bool,
 }
 
-/// Feeds the pieces, checking what must hold after every step.
+/// Feeds the pieces and checks the invariants after every step.
 fn follow(follower: &mut Follower, pieces: &[&[u8]]) -> Seen {
     let mut seen = Seen::default();
     let mut inside: Option<(Head, Vec<u8>)> = None;
@@ -134,7 +134,7 @@ fn follow(follower: &mut Follower, pieces: &[&[u8]]) -> Seen {
     seen
 }
 
-/// What the frames written should be seen as.
+/// The expected result for the written frames.
 fn expected(frames: &[Written]) -> Seen {
     let frames = frames.iter().map(|written| (written.head(), written.payload.clone(), true)).collect();
     Seen { frames, lost: false }

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message, WebSocket};
 
-/// What a WebSocket reads and writes: a stream of bytes in memory.
+/// An in-memory byte stream that a WebSocket reads and writes.
 #[derive(Default)]
 struct Wire {
     incoming: io::Cursor<Vec<u8>>,
@@ -36,7 +36,7 @@ fn role(side: Side) -> Role {
     }
 }
 
-/// What the peer of `side` makes of the bytes.
+/// The message that the peer of `side` reads from the bytes.
 fn received(side: Side, bytes: Vec<u8>) -> Message {
     let peer = if side == Side::Client { Role::Server } else { Role::Client };
     let wire = Wire { incoming: io::Cursor::new(bytes), ..Wire::default() };
@@ -72,7 +72,7 @@ fn a_close_keeps_any_code_and_reason() {
 }
 
 #[test]
-fn a_reason_too_long_is_cut_between_characters() {
+fn a_long_reason_is_truncated_between_characters() {
     let (_, payload) = one_frame(Side::Server, &close(Side::Server, 4002, &"é".repeat(100)));
     assert_eq!(payload, [&4002_u16.to_be_bytes()[..], "é".repeat(61).as_bytes()].concat());
     let (_, payload) = one_frame(Side::Server, &close(Side::Server, 4002, &"x".repeat(123)));
@@ -88,7 +88,7 @@ fn every_frame_has_its_own_mask() {
 
 proptest! {
     #[test]
-    fn a_text_arrives_as_it_was(message: String, long in prop::option::of(100..70_000_usize), client: bool) {
+    fn a_text_message_arrives_unchanged(message: String, long in prop::option::of(100..70_000_usize), client: bool) {
         let side = if client { Side::Client } else { Side::Server };
         let message = message + &"x".repeat(long.unwrap_or_default());
         let bytes = text(side, &message);

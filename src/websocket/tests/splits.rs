@@ -1,9 +1,9 @@
-//! However a stream is split, it is the same stream.
+//! The way a stream is split does not change the result.
 
 use super::*;
 use proptest::prelude::*;
 
-/// One frame of a stream to be made valid: the generator decides sizes and places, the stream decides opcodes.
+/// One frame of a valid stream. The generator chooses sizes and positions; `valid` chooses the opcodes.
 type Part = (Vec<u8>, bool, bool, Option<(u8, Vec<u8>)>, [u8; 4]);
 
 fn parts(longest: usize) -> impl Strategy<Value = Vec<Part>> {
@@ -16,7 +16,7 @@ fn parts(longest: usize) -> impl Strategy<Value = Vec<Part>> {
 }
 
 /// A valid stream: messages in one frame or in fragments, text or binary, compressed (RSV1 on the first frame,
-/// RFC 7692 §6) or not, with control frames between and amidst them. The last message may be left open.
+/// RFC 7692 §6) or not, with control frames between and inside them. The last message may be incomplete.
 fn valid(parts: Vec<Part>, masked: bool) -> Vec<Written> {
     let mut frames = Vec::new();
     let mut open = false;
@@ -39,7 +39,7 @@ fn follower(masked: bool) -> Follower {
     Follower::new(if masked { Side::Client } else { Side::Server }, true)
 }
 
-/// All that can be asked of a follower.
+/// The observable state of a follower.
 fn state(follower: &Follower) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         follower.at_frame_boundary(),
@@ -52,7 +52,7 @@ fn state(follower: &Follower) -> impl PartialEq + std::fmt::Debug + use<> {
 
 proptest! {
     #[test]
-    fn every_split_in_two_and_byte_by_byte(parts in parts(140), masked: bool) {
+    fn every_split_in_two_or_into_bytes_gives_the_same_result(parts in parts(140), masked: bool) {
         let frames = valid(parts, masked);
         let bytes = stream(&frames);
         let mut whole = follower(masked);
@@ -73,7 +73,7 @@ proptest! {
     }
 
     #[test]
-    fn random_splits_of_long_streams(parts in parts(70_000), masked: bool, places: Vec<prop::sample::Index>) {
+    fn random_splits_of_long_streams_give_the_same_result(parts in parts(70_000), masked: bool, places: Vec<prop::sample::Index>) {
         let frames = valid(parts, masked);
         let bytes = stream(&frames);
         let mut places: Vec<_> = places.iter().map(|place| place.index(bytes.len() + 1)).collect();
@@ -84,7 +84,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_split_the_same(bytes: Vec<u8>, masked: bool, extensions: bool, place: prop::sample::Index) {
+    fn splits_of_random_bytes_give_the_same_result(bytes: Vec<u8>, masked: bool, extensions: bool, place: prop::sample::Index) {
         let side = if masked { Side::Client } else { Side::Server };
         let mut whole = Follower::new(side, extensions);
         let seen = follow(&mut whole, &[&bytes]);
@@ -97,7 +97,7 @@ proptest! {
     }
 
     #[test]
-    fn unmasking_in_pieces(payload: Vec<u8>, mask: [u8; 4], offset in 0..u64::MAX / 2, place: prop::sample::Index) {
+    fn unmasking_in_pieces_gives_the_same_result(payload: Vec<u8>, mask: [u8; 4], offset in 0..u64::MAX / 2, place: prop::sample::Index) {
         let plain: Vec<_> = (offset..).zip(&payload).map(|(at, byte)| byte ^ mask[usize::try_from(at % 4).unwrap()]).collect();
         let (first, second) = payload.split_at(place.index(payload.len() + 1));
         let mut unmasked = b"kept".to_vec();

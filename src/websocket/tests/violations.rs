@@ -1,8 +1,8 @@
-//! Every violation alone, and what is followed after it.
+//! Each violation by itself, and the frames after it.
 
 use super::*;
 
-/// The frames must give this violation at the last of them, and a frame after it must still be seen.
+/// Checks that the last of these frames causes this violation, and that a frame after it is still parsed.
 #[track_caller]
 fn breaks(side: Side, frames: &[Written], violation: Invalid) {
     breaks_with_bytes(side, frames, &[], violation);
@@ -30,13 +30,13 @@ fn unmasked(written: Written) -> Written {
 }
 
 #[test]
-fn masks() {
+fn wrong_masking_is_a_violation() {
     breaks(Side::Client, &[frame(TEXT, true, "a"), unmasked(frame(TEXT, true, "b"))], Invalid::Unmasked);
     breaks(Side::Server, &[unmasked(frame(TEXT, true, "a")), frame(PONG, true, "b")], Invalid::Masked);
 }
 
 #[test]
-fn reserved_opcodes() {
+fn reserved_opcodes_are_violations() {
     for opcode in [3, 4, 5, 6, 7, 11, 12, 13, 14, 15] {
         breaks(Side::Client, &[frame(opcode, true, "a")], Invalid::ReservedOpcode);
         breaks(Side::Server, &[unmasked(frame(opcode, false, vec![0; 70_000]))], Invalid::ReservedOpcode);
@@ -44,7 +44,7 @@ fn reserved_opcodes() {
 }
 
 #[test]
-fn reserved_bits() {
+fn reserved_bits_need_an_extension() {
     for rsv in 1..8 {
         let written = Written { rsv, ..frame(TEXT, true, "a") };
         let mut with_extension = Follower::new(Side::Client, true);
@@ -55,7 +55,7 @@ fn reserved_bits() {
 }
 
 #[test]
-fn control_frames() {
+fn malformed_control_frames_are_violations() {
     for opcode in [CLOSE, PING, PONG] {
         breaks(Side::Client, &[frame(opcode, false, "ab")], Invalid::ControlFragmented);
         for length in [126, 65_536] {
@@ -69,7 +69,7 @@ fn control_frames() {
 }
 
 #[test]
-fn lengths_not_in_their_shortest_form() {
+fn lengths_must_be_in_their_shortest_form() {
     for (length, form) in [(0, 2), (125, 2), (0, 8), (125, 8), (126, 8), (65_535, 8)] {
         let masked = frame(BINARY, true, vec![0; length]);
         for (side, written) in [(Side::Server, unmasked(masked.clone())), (Side::Client, masked)] {
@@ -81,7 +81,7 @@ fn lengths_not_in_their_shortest_form() {
 }
 
 #[test]
-fn fragments() {
+fn misplaced_fragments_are_violations() {
     breaks(Side::Client, &[frame(CONTINUE, true, "a")], Invalid::ContinuationOfNothing);
     breaks(Side::Client, &[frame(TEXT, true, "a"), frame(CONTINUE, false, "")], Invalid::ContinuationOfNothing);
     for opcode in [TEXT, BINARY] {
@@ -91,7 +91,7 @@ fn fragments() {
 }
 
 #[test]
-fn a_length_beyond_all_bounds_loses_the_stream() {
+fn a_length_of_2_63_or_more_loses_the_stream() {
     for length in [1 << 63, u64::MAX] {
         let bytes = [frame(TEXT, true, "a").bytes(), header(&frame(BINARY, true, ""), length), vec![0; 50]].concat();
         let mut whole = Follower::new(Side::Client, false);
@@ -107,7 +107,7 @@ fn a_length_beyond_all_bounds_loses_the_stream() {
 }
 
 #[test]
-fn each_says_something_else() {
+fn each_violation_has_its_own_message() {
     let all = [
         Invalid::Unmasked,
         Invalid::Masked,

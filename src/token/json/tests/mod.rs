@@ -1,4 +1,4 @@
-//! What is found, what is accepted, and what is not.
+//! Values found, and documents accepted or refused.
 
 mod properties;
 
@@ -8,7 +8,7 @@ fn pointer(text: &str) -> Pointer {
     Pointer::parse(text).unwrap()
 }
 
-/// What stands at one pointer, in a form that a failing test can show.
+/// The values at one pointer, in a form that a failing test can print.
 fn at(place: &str, document: impl AsRef<[u8]>) -> Result<Vec<String>, NotJson> {
     let found = find(document.as_ref(), &[&pointer(place)])?.remove(0);
     Ok(found.into_iter().map(shown).collect())
@@ -30,7 +30,7 @@ fn finds(place: &str, document: impl AsRef<[u8]>, expected: &[&str]) {
 }
 
 #[test]
-fn a_value_of_each_kind() {
+fn a_value_of_each_kind_is_found() {
     let document = r#" {"a": "text", "b": -1.50e+7, "c": true, "d": false, "e": null, "f": {}, "g": [ ]} "#;
     let places = ["/a", "/b", "/c", "/d", "/e", "/f", "/g"].map(pointer);
     let found = find(document.as_bytes(), &places.each_ref()).unwrap();
@@ -39,7 +39,7 @@ fn a_value_of_each_kind() {
 }
 
 #[test]
-fn pointers_into_the_depths() {
+fn pointers_reach_nested_values() {
     let document = r#"{"user": {"tokens": ["x", {"id": "y"}], "a/b": {"c~d": 1}}, "": {"": 2}, "0": 3}"#;
     finds("/user/tokens/0", document, &["'x'"]);
     finds("/user/tokens/1/id", document, &["'y'"]);
@@ -58,7 +58,7 @@ fn pointers_into_the_depths() {
 }
 
 #[test]
-fn of_equal_keys_every_value() {
+fn all_values_of_duplicate_keys_are_found() {
     finds("/id", r#"{"id": "first", "id": 2, "\u0069d": "last"}"#, &["'first'", "2", "'last'"]);
     finds(
         "/user/id",
@@ -69,7 +69,7 @@ fn of_equal_keys_every_value() {
 }
 
 #[test]
-fn one_pointer_may_lead_further_than_another() {
+fn one_pointer_may_be_a_prefix_of_another() {
     let places = ["/a", "/a/b", "", "/a"].map(pointer);
     let found = find(br#"{"a": {"b": 1}}"#, &places.each_ref()).unwrap();
     assert_eq!(
@@ -100,12 +100,12 @@ fn broken_utf8_becomes_replacement_characters() {
 }
 
 #[test]
-fn control_characters_may_stand_in_strings() {
+fn control_characters_are_accepted_in_strings() {
     finds("/a", "{\"a\": \"x\n\t\u{0}\u{1f}\u{7f}\"}", &["'x\n\t\u{0}\u{1f}\u{7f}'"]);
 }
 
 #[test]
-fn numbers_that_only_lenient_parsers_know() {
+fn numbers_of_lenient_parsers_are_accepted() {
     finds("/0", "[NaN]", &["NaN"]);
     finds("/1", "[NaN,Infinity]", &["Infinity"]);
     finds("", "-Infinity", &["-Infinity"]);
@@ -113,7 +113,7 @@ fn numbers_that_only_lenient_parsers_know() {
 }
 
 #[test]
-fn byte_order_marks_and_wide_encodings() {
+fn byte_order_marks_and_wide_encodings_are_decoded() {
     let document = "{\"cmd\": \"\u{4E22}\u{2222}\u{1F600}\", \"session_id\": \"t\"}";
     let units: Vec<u16> = document.encode_utf16().collect();
     let big_16: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
@@ -140,7 +140,7 @@ fn byte_order_marks_and_wide_encodings() {
 }
 
 #[test]
-fn what_is_not_json() {
+fn invalid_documents_are_refused() {
     let bad = [
         "",
         " ",
@@ -218,7 +218,7 @@ fn what_is_not_json() {
 }
 
 #[test]
-fn nesting_does_not_reach_the_stack() {
+fn deep_nesting_uses_no_stack() {
     const DEPTH: usize = 65_536;
     let document = "[".repeat(DEPTH) + &"]".repeat(DEPTH);
     finds("/0/0/0", &document, &["other"]);
@@ -229,7 +229,7 @@ fn nesting_does_not_reach_the_stack() {
 }
 
 #[test]
-fn matching_is_by_kind_and_by_what_is_written() {
+fn values_match_by_type_and_value() {
     let found = [JsonValue::Other, JsonValue::Text("7".into()), JsonValue::Number("7".into()), JsonValue::Bool(true)];
     assert!(matches(&found, &Scalar::Text("7".into())));
     assert!(matches(&found, &Scalar::Number("7".into())));
@@ -242,7 +242,7 @@ fn matching_is_by_kind_and_by_what_is_written() {
 }
 
 #[test]
-fn nothing_secret_is_shown() {
+fn debug_output_shows_no_secrets() {
     let found = find(br#"["secret", 1234]"#, &[&pointer("/0"), &pointer("/1")]).unwrap();
     assert_eq!(format!("{found:?}"), "[[Text(<6 bytes>)], [Number(<4 bytes>)]]");
 }

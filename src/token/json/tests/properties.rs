@@ -1,4 +1,4 @@
-//! Random documents, beside a strict parser.
+//! Random documents, compared with a strict parser.
 
 use super::*;
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Few enough to be met, and strange enough to need escapes, in JSON and in pointers.
+/// A few keys, so that pointers match often. Some need escapes in JSON and in pointers.
 fn key() -> impl Strategy<Value = String> {
     prop_oneof![
         prop::sample::select(vec!["a", "b", "0", "1", "", "~", "/", "\"", "\\", "\n", "\u{1}", "\u{1F600}"])
@@ -34,7 +34,7 @@ fn document() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A place in a document, more often than not.
+/// A pointer that usually exists in the document.
 fn place() -> impl Strategy<Value = String> {
     prop::collection::vec(key(), 0..4).prop_map(|keys| {
         keys.iter().fold(String::new(), |path, key| path + "/" + &key.replace('~', "~0").replace('/', "~1"))
@@ -50,7 +50,7 @@ fn expected(value: &Value) -> JsonValue {
     }
 }
 
-/// All the places of a document.
+/// All pointers into a document.
 fn places_of(value: &Value, here: &str, all: &mut Vec<String>) {
     all.push(here.to_owned());
     match value {
@@ -86,7 +86,7 @@ proptest! {
     }
 
     #[test]
-    fn accepts_the_same_with_other_bytes_put_in(document in document(), place: prop::sample::Index, byte: u8) {
+    fn accepts_valid_mutations_of_documents(document in document(), place: prop::sample::Index, byte: u8) {
         let mut text = serde_json::to_vec(&document).unwrap();
         text.insert(place.index(text.len() + 1), byte);
         if serde_json::from_slice::<Value>(&text).is_ok() {
@@ -95,7 +95,7 @@ proptest! {
     }
 
     #[test]
-    fn escapes_mean_what_they_stand_for(text: String, plain in prop::collection::vec(any::<bool>(), 0..32)) {
+    fn escapes_are_decoded(text: String, plain in prop::collection::vec(any::<bool>(), 0..32)) {
         let mut written = String::from("\"");
         for (character, plain) in text.chars().zip(plain.into_iter().chain(std::iter::repeat(false))) {
             if plain && !matches!(character, '"' | '\\') {
@@ -109,7 +109,7 @@ proptest! {
     }
 
     #[test]
-    fn random_bytes_do_no_harm(bytes: Vec<u8>, pieces in prop::collection::vec(prop::sample::select(vec![
+    fn random_bytes_do_not_panic(bytes: Vec<u8>, pieces in prop::collection::vec(prop::sample::select(vec![
         "{", "}", "[", "]", ",", ":", "\"a\"", "\"", "\\", "\\u", "d83d", "1", "-", ".", "e", "true", "NaN", " ", "\0", "\u{feff}",
     ]), 0..24)) {
         let _ = at("/a", &bytes);
