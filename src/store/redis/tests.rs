@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 /// A server for one test, on a socket in its own folder.
-struct Server {
+pub(super) struct Server {
     child: Child,
     folder: tempfile::TempDir,
 }
