@@ -18,11 +18,11 @@ use tokio::signal::unix::Signal;
 use tracing::level_filters::LevelFilter;
 
 /// The interval between reads of the file.
-const LOOK_EVERY: Duration = Duration::from_millis(300);
+const POLL_INTERVAL: Duration = Duration::from_millis(300);
 
 /// How long a new text must stay unchanged before it is applied. An editor may write it in pieces, or move the old file
 /// away first.
-const SETTLE: Duration = Duration::from_millis(150);
+const SETTLE_TIME: Duration = Duration::from_millis(150);
 
 /// The content of the file, or why it cannot be read.
 type Text = Result<String, Problems>;
@@ -33,7 +33,7 @@ pub struct Reload {
     /// Read at startup. The environment of a running process cannot be changed from outside.
     variables: Variables,
     in_force: Config,
-    sight: Sight,
+    observed: Observed,
     current: Current,
     registry: Arc<Registry>,
     manager: Manager,
@@ -47,59 +47,61 @@ impl Reload {
             path: path.to_owned(),
             variables: Variables::of_this_process(),
             in_force: config,
-            sight: Sight::default(),
+            observed: Observed::default(),
             current: server.current().clone(),
             registry: Arc::clone(server.registry()),
             manager,
         }
     }
 
-    /// Follows the file forever. The signal `asked` makes it read the file at once. `level` sets the log level.
-    pub async fn follow(mut self, mut asked: Signal, level: impl Fn(LevelFilter)) -> Infallible {
+    /// Follows the file forever. The signal `requested` makes it read the file at once. `level` sets the log level.
+    pub async fn follow(mut self, mut requested: Signal, level: impl Fn(LevelFilter)) -> Infallible {
         loop {
-            let pause = if self.sight.is_settling() { SETTLE } else { LOOK_EVERY };
-            let asked = tokio::select! {
-                Some(()) = asked.recv() => true,
+            let pause = if self.observed.is_settling() { SETTLE_TIME } else { POLL_INTERVAL };
+            let requested = tokio::select! {
+                Some(()) = requested.recv() => true,
                 () = tokio::time::sleep(pause) => false,
             };
             let path = self.path.clone();
             // A hanging disk must delay only this task.
-            let Ok(text) = tokio::task::spawn_blocking(move || look(&path)).await else { continue };
+            let Ok(text) = tokio::task::spawn_blocking(move || read_text(&path)).await else { continue };
             match text {
-                Some(text) if asked || self.sight.has_settled(&text) => self.judge(text, asked, &level).await,
-                None => self.cannot_look(asked),
+                Some(text) if requested || self.observed.has_settled(&text) => {
+                    self.process(text, requested, &level).await;
+                }
+                None => self.report_not_a_file(requested),
                 Some(_) => {}
             }
         }
     }
 
     /// The path is not a regular file. Logged if a reload was requested, or if there was a file before.
-    fn cannot_look(&mut self, asked: bool) {
-        if asked {
+    fn report_not_a_file(&mut self, requested: bool) {
+        if requested {
             self.manager.reloading();
             self.manager.reloaded(true);
         }
-        if self.sight.has_gone() || asked {
+        if self.observed.has_disappeared() || requested {
             let path = self.path.display();
             tracing::warn!("{path} cannot be reloaded: not a regular file; the current configuration stays in force");
         }
     }
 
     /// Applies a new text, or refuses it if it is invalid.
-    async fn judge(&mut self, text: Text, asked: bool, level: &impl Fn(LevelFilter)) {
+    async fn process(&mut self, text: Text, requested: bool, level: &impl Fn(LevelFilter)) {
         // The first read finds the text that was loaded at startup.
-        let first = self.sight.judge(text.clone()) && !asked;
+        let first = self.observed.set_checked(text.clone()) && !requested;
         if !first {
             self.manager.reloading();
         }
-        let taken = self.take(text, first, level).await;
-        if !(first && taken) {
-            self.manager.reloaded(!taken);
+        let valid = self.check_and_apply(text, first, level).await;
+        if !(first && valid) {
+            self.manager.reloaded(!valid);
         }
     }
 
     /// Applies the text. Returns whether it was valid.
-    async fn take(&mut self, text: Text, first: bool, level: &impl Fn(LevelFilter)) -> bool {
+    async fn check_and_apply(&mut self, text: Text, first: bool, level: &impl Fn(LevelFilter)) -> bool {
         let (name, variables) = (self.path.display().to_string(), self.variables.clone());
         // Parsing reads other files, such as secrets, whose disks may hang too.
         let parse = move || text.and_then(|text| Config::parse(&text, &name, &variables));
@@ -163,25 +165,25 @@ fn log(changes: &Changes) {
 }
 
 /// The text of the file, following links. `None` if it is not a regular file: a pipe yields its text only once.
-fn look(path: &Path) -> Option<Text> {
+fn read_text(path: &Path) -> Option<Text> {
     let editable = std::fs::metadata(path).map_or(true, |metadata| metadata.is_file());
     editable.then(|| Config::read(path))
 }
 
 /// The texts seen so far.
 #[derive(Default)]
-struct Sight {
+struct Observed {
     /// The text that was checked last. It is not checked again, so an invalid text is logged only once.
-    judged: Option<Text>,
+    checked: Option<Text>,
     /// A different text that may not be fully written yet.
     settling: Option<Text>,
 }
 
-impl Sight {
+impl Observed {
     /// Returns `true` once when the file has disappeared.
-    fn has_gone(&mut self) -> bool {
+    fn has_disappeared(&mut self) -> bool {
         self.settling = None;
-        self.judged.take().is_some()
+        self.checked.take().is_some()
     }
 
     fn is_settling(&self) -> bool {
@@ -190,7 +192,7 @@ impl Sight {
 
     /// Whether to check this text: it is new, and the previous read returned the same.
     fn has_settled(&mut self, text: &Text) -> bool {
-        if self.judged.as_ref() == Some(text) {
+        if self.checked.as_ref() == Some(text) {
             self.settling = None;
             return false;
         }
@@ -198,9 +200,9 @@ impl Sight {
     }
 
     /// Records that this text is checked. Returns whether it is the first.
-    fn judge(&mut self, text: Text) -> bool {
+    fn set_checked(&mut self, text: Text) -> bool {
         self.settling = None;
-        self.judged.replace(text).is_none()
+        self.checked.replace(text).is_none()
     }
 }
 
@@ -212,16 +214,16 @@ mod tests {
     fn a_text_is_checked_after_two_equal_reads() {
         let text = |text: &str| -> Text { Ok(text.to_owned()) };
         let gone = || Config::read(Path::new("/nowhere"));
-        let mut sight = Sight::default();
-        assert!(!sight.has_settled(&text("old")) && sight.has_settled(&text("old")));
-        assert!(sight.judge(text("old")));
+        let mut observed = Observed::default();
+        assert!(!observed.has_settled(&text("old")) && observed.has_settled(&text("old")));
+        assert!(observed.set_checked(text("old")));
         // The file is moved away, written in pieces, and restored.
         for seen in [gone(), text("n"), text("ne"), text("old"), text("ne"), text("old")] {
-            assert!(!sight.has_settled(&seen), "{seen:?}");
+            assert!(!observed.has_settled(&seen), "{seen:?}");
         }
-        assert!(!sight.is_settling());
-        assert!(!sight.has_settled(&gone()) && sight.is_settling() && sight.has_settled(&gone()));
-        assert!(!sight.judge(gone()));
-        assert!(!sight.has_settled(&gone()), "logged once");
+        assert!(!observed.is_settling());
+        assert!(!observed.has_settled(&gone()) && observed.is_settling() && observed.has_settled(&gone()));
+        assert!(!observed.set_checked(gone()));
+        assert!(!observed.has_settled(&gone()), "logged once");
     }
 }

@@ -43,7 +43,7 @@ const MAX_SEVERAL_BYTES: usize = 8 * 1024;
 const MAX_READ_BYTES: usize = 64 * 1024;
 
 /// Substrings, in lower case, that can give a path readings other than its normal form.
-const DOUBTFUL: [&str; 8] = [";", "\\", "/.", "%2e", "%2f", "%3b", "%5c", "%25"];
+const AMBIGUOUS: [&str; 8] = [";", "\\", "/.", "%2e", "%2f", "%3b", "%5c", "%25"];
 
 /// How many bytes are kept of a reading other than the normal form. Patterns are shorter than this.
 const MAX_READING_BYTES: usize = 1024;
@@ -65,7 +65,7 @@ impl NormalPath {
         let plain = !path.contains(['%', ';', '\\']) && !path.contains("/.");
         if path.len() > MAX_SEVERAL_BYTES {
             let path = if plain { String::new() } else { path.to_ascii_lowercase() };
-            let any = DOUBTFUL.iter().any(|mark| path.contains(mark));
+            let any = AMBIGUOUS.iter().any(|mark| path.contains(mark));
             return Self { normal, others, any };
         }
         if !plain {

@@ -52,7 +52,7 @@ pub(super) async fn forward(
     pass: Admitted<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
-    if proxy.tokens().look_into_answer(path) || pass.depends_on_body() {
+    if proxy.tokens().reads_responses(path) || pass.depends_on_body() {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -70,7 +70,7 @@ pub(super) async fn conclude(
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
     let (head, mut body) = answer.into_parts();
-    let issues = proxy.tokens().look_into_answer(path);
+    let issues = proxy.tokens().reads_responses(path);
     let mut read = None;
     if head.status.is_success() && (issues || pass.depends_on_body() && is_short(&head.headers)) {
         let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
@@ -295,7 +295,7 @@ async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &
         it is used"
         );
     };
-    let issued = proxy.tokens().in_answer(path, body);
+    let issued = proxy.tokens().in_response(path, body);
     if issued.is_empty() {
         proxy.metrics().unmatched.json("response-json", body);
     }

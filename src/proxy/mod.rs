@@ -190,7 +190,7 @@ impl Proxy {
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
         let caller = Caller::new(address, path.as_bytes());
         let mut matches = self.tokens().in_head(&path, &head);
-        if self.tokens().look_into_request(&path) {
+        if self.tokens().reads_requests(&path) {
             match self.in_body(&path, &head, body, settings.response_timeout).await {
                 Ok(found) => matches.extend(found),
                 Err(error @ (ProxyError::TooLarge | ProxyError::NotJson)) if self.registry.mode() != Mode::Enforce => {

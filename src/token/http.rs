@@ -90,7 +90,7 @@ impl TokenRules {
 
     /// Whether a rule for `path` reads request bodies.
     #[must_use]
-    pub fn look_into_request(&self, path: &NormalPath) -> bool {
+    pub fn reads_requests(&self, path: &NormalPath) -> bool {
         self.applying(path).any(|rule| matches!(rule.place, Location::RequestJson(_)))
     }
 
@@ -110,13 +110,13 @@ impl TokenRules {
 
     /// Whether a rule for `path` reads response bodies.
     #[must_use]
-    pub fn look_into_answer(&self, path: &NormalPath) -> bool {
+    pub fn reads_responses(&self, path: &NormalPath) -> bool {
         self.applying(path).any(|rule| matches!(rule.place, Location::ResponseJson(_)))
     }
 
     /// The session ids of the tokens that a 2xx response issues, each with the number of the rule that found it.
     #[must_use]
-    pub fn in_answer(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
+    pub fn in_response(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
         let rules = self.applying(path).filter_map(|rule| match &rule.place {
             Location::ResponseJson(pointer) => Some((rule.number, pointer)),
             _ => None,

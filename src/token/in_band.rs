@@ -139,7 +139,7 @@ impl InBand {
             }
         }
         if offer.rules.is_empty() {
-            self.offers.talked();
+            self.offers.other_message();
             return ClientMessage::Other;
         }
         offer.ids.sort_unstable();
@@ -161,7 +161,7 @@ impl InBand {
         }
         if last {
             // The message may also be something other than an offer.
-            self.offers.talked();
+            self.offers.other_message();
             self.spotted = false;
         }
         (!rules.is_empty()).then(|| Offer::unreadable(rules))

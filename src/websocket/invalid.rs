@@ -25,7 +25,7 @@ pub enum Invalid {
     /// The body of a Close must be empty or begin with a two-byte code (§5.5.1).
     CloseOfOneByte,
     /// A continuation frame without an open message (§5.4).
-    ContinuationOfNothing,
+    ContinuationWithoutMessage,
     /// A message begins while another is incomplete (§5.4).
     MessageInsideMessage,
 }
@@ -42,7 +42,7 @@ impl fmt::Display for Invalid {
             Self::ControlFragmented => "a control frame is fragmented",
             Self::ControlTooLong => "a control frame has more than 125 bytes",
             Self::CloseOfOneByte => "a Close frame has a body of one byte, too short for a code",
-            Self::ContinuationOfNothing => "a continuation frame without a message to continue",
+            Self::ContinuationWithoutMessage => "a continuation frame without a message to continue",
             Self::MessageInsideMessage => "a new message begins inside a fragmented one",
         })
     }
@@ -65,7 +65,7 @@ pub(super) fn check(head: &Head, side: Side, extensions: bool, open: Option<Data
     }
     match head.opcode {
         OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => Some(Invalid::ReservedOpcode),
-        OpCode::Data(Data::Continue) => open.is_none().then_some(Invalid::ContinuationOfNothing),
+        OpCode::Data(Data::Continue) => open.is_none().then_some(Invalid::ContinuationWithoutMessage),
         OpCode::Data(Data::Text | Data::Binary) => open.is_some().then_some(Invalid::MessageInsideMessage),
         OpCode::Control(_) if !head.fin => Some(Invalid::ControlFragmented),
         OpCode::Control(_) if head.length > 125 => Some(Invalid::ControlTooLong),

@@ -117,10 +117,10 @@ fn a_rule_applies_on_its_paths_only() {
         accept: Acceptance::default(),
     };
     let rules = TokenRules::new(vec![rule], SessionIds::default());
-    assert_eq!(rules.in_answer(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [(3, id("new"))]);
-    assert!(rules.look_into_answer(&NormalPath::of("/api/login")));
-    assert!(!rules.look_into_answer(&NormalPath::of("/api/logins")));
-    assert!(rules.in_answer(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
+    assert_eq!(rules.in_response(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [(3, id("new"))]);
+    assert!(rules.reads_responses(&NormalPath::of("/api/login")));
+    assert!(!rules.reads_responses(&NormalPath::of("/api/logins")));
+    assert!(rules.in_response(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
 }
 
 #[test]

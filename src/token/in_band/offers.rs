@@ -52,7 +52,7 @@ enum Doubt {
 pub(super) struct Offers {
     waiting: VecDeque<Offer>,
     /// Whether the client sent a message that is no offer. A rejection may be the answer to it.
-    talk: bool,
+    other_sent: bool,
     doubt: Doubt,
 }
 
@@ -77,14 +77,14 @@ impl Offers {
     }
 
     /// Records that the client sent a message that is no offer.
-    pub(super) fn talked(&mut self) {
-        self.talk = true;
+    pub(super) fn other_message(&mut self) {
+        self.other_sent = true;
     }
 
     /// The app rejected an offer matched by one of these rules.
     pub(super) fn rejected(&mut self, rules: &[usize]) {
         let Some(offer) = self.oldest(rules) else { return };
-        if self.talk || !offer.certain {
+        if self.other_sent || !offer.certain {
             self.doubt = match (self.doubt, offer.only()) {
                 (Doubt::None, Some(id)) => Doubt::One(id),
                 (Doubt::One(known), Some(id)) if known == id => Doubt::One(id),

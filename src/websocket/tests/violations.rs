@@ -82,8 +82,8 @@ fn lengths_must_be_in_their_shortest_form() {
 
 #[test]
 fn misplaced_fragments_are_violations() {
-    breaks(Side::Client, &[frame(CONTINUE, true, "a")], Invalid::ContinuationOfNothing);
-    breaks(Side::Client, &[frame(TEXT, true, "a"), frame(CONTINUE, false, "")], Invalid::ContinuationOfNothing);
+    breaks(Side::Client, &[frame(CONTINUE, true, "a")], Invalid::ContinuationWithoutMessage);
+    breaks(Side::Client, &[frame(TEXT, true, "a"), frame(CONTINUE, false, "")], Invalid::ContinuationWithoutMessage);
     for opcode in [TEXT, BINARY] {
         let frames = [frame(TEXT, false, "a"), frame(PING, true, ""), frame(opcode, true, "b")];
         breaks(Side::Client, &frames, Invalid::MessageInsideMessage);
@@ -118,7 +118,7 @@ fn each_violation_has_its_own_message() {
         Invalid::ControlFragmented,
         Invalid::ControlTooLong,
         Invalid::CloseOfOneByte,
-        Invalid::ContinuationOfNothing,
+        Invalid::ContinuationWithoutMessage,
         Invalid::MessageInsideMessage,
     ];
     let said: std::collections::HashSet<_> = all.iter().map(ToString::to_string).collect();
