@@ -276,3 +276,37 @@ async fn a_second_replica_makes_both_hold_in_an_outage() {
     idle.stays_open_for(seconds(7.0)).await;
     assert!(one.logged("session ended").is_empty(), "{}", one.whole_log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_long_outage_a_replica_that_returns_later_keeps_its_active_sessions() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [one, two] =
+        std::array::from_fn(|_| replica(&app, &redis.url(), "6s", &[("IDLEGATE_STORE_REPLICA_GRACE", "5s")]));
+    // Both replicas know both sessions; each is active on one of them.
+    let [mut ada, mut bob] = [Tunnel::open(&one, "ada").await, Tunnel::open(&two, "bob").await];
+    let silent = [Tunnel::open(&two, "ada").await, Tunnel::open(&one, "bob").await];
+    let half_a_second = Duration::from_millis(500);
+    let mut both_active_for = async |seconds: u64, bob_is_frozen: bool| {
+        for _ in 0..2 * seconds {
+            ada.busy_for(half_a_second).await;
+            if !bob_is_frozen {
+                bob.echo().await;
+            }
+        }
+    };
+    both_active_for(2, false).await;
+    redis.freeze();
+    both_active_for(9, false).await;
+    // The first replica reaches Redis again two seconds before the second one.
+    two.freeze();
+    redis.thaw();
+    both_active_for(2, true).await;
+    two.thaw();
+    both_active_for(4, false).await;
+    for proxy in [&one, &two] {
+        for line in ["session ended", "struck off"] {
+            assert!(proxy.logged(line).is_empty(), "{}\n{}", one.whole_log(), two.whole_log());
+        }
+    }
+    drop(silent);
+}

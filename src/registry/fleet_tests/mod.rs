@@ -320,3 +320,45 @@ fn activity_during_a_report_is_reported_too() {
         }
     });
 }
+
+#[test]
+fn an_outage_longer_than_the_grace_ends_no_session_that_is_active() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let timeout = 10;
+        for (seed, distance) in [(1, 3), (2, 60), (3, 240)] {
+            let mut fleet = Fleet::start(timeout, seed, distance).await;
+            // All replicas know all users. Then each user is active on one of them, all the time.
+            for (number, who) in (0..3).flat_map(|number| (0..3).map(move |who| (number, who))) {
+                fleet.apply(Event::Activity(number, who)).await;
+            }
+            let go_on = async |fleet: &mut Fleet, seconds: u64| {
+                for _ in 0..seconds {
+                    for number in 0..3 {
+                        fleet.apply(Event::Activity(number, number)).await;
+                    }
+                    fleet.apply(Event::Pass(1_000)).await;
+                }
+            };
+            go_on(&mut fleet, 5).await;
+            fleet.apply(Event::StoreIsDown).await;
+            // A gap of more than a minute would restart counting in any case.
+            go_on(&mut fleet, 40).await;
+            // One of them reaches the store again well before the others.
+            for number in [1, 2] {
+                fleet.apply(Event::CutOff(number)).await;
+            }
+            fleet.apply(Event::StoreIsBack).await;
+            go_on(&mut fleet, 4).await;
+            for number in [1, 2] {
+                fleet.apply(Event::Repair(number)).await;
+            }
+            go_on(&mut fleet, 20).await;
+            assert!(fleet.shared.lock().witness.ends.is_empty(), "an active session was ended");
+            // A replica that is silent by itself is still struck off, and its session ends.
+            fleet.apply(Event::Kill(2)).await;
+            fleet.apply(Event::Pass(GRACE + timeout * 1000 + 6_000)).await;
+            assert!(!fleet.shared.lock().witness.ends.is_empty(), "no session ends any more");
+        }
+    });
+}

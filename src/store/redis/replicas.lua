@@ -31,12 +31,12 @@ end
 -- Epoch seconds have ten digits from 2001 to 2286.
 local second = '[1-9]' .. string.rep('%d', 9)
 local forms = { counting = '^(' .. second .. ')$', stepped = '^(' .. second .. ')$', left = '^(' .. second .. '%d%d%d)$' }
-forms.steps = '^(%d' .. string.rep('%d?', 8) .. ')$'
+forms.steps, forms.resumed = '^(%d' .. string.rep('%d?', 8) .. ')$', forms.left
 -- The mark goes with its mode: "1759431600123 enforce".
 local a_mark, modes = '^(' .. second .. '%d%d%d)( %l+)$', { [' enforce'] = true, [' observe'] = true, [' off'] = true }
 local a_replica = '^[%w._%-]*%-' .. string.rep('%x', 8) .. '$'
 
-local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0 }, {}
+local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0, resumed = 0 }, {}
 for i = 1, #all, 2 do
   local field, value = all[i], all[i + 1]
   local number, rest = string.match(value, forms[field] or a_mark)
@@ -76,9 +76,11 @@ if drift ~= 0 then
     mark[1] = math.max(mark[1] + drift, 0)
     redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
   end
-  if facts.left > 0 then
-    facts.left = math.max(facts.left + drift, 0)
-    redis.call('HSET', KEYS[1], 'left', string.format('%.0f', facts.left))
+  for _, name in ipairs({ 'left', 'resumed' }) do
+    if facts[name] > 0 then
+      facts[name] = math.max(facts[name] + drift, 0)
+      redis.call('HSET', KEYS[1], name, string.format('%.0f', facts[name]))
+    end
   end
   counting = math.max(counting + math.floor(drift / 1000), 0)
   redis.call('HSET', KEYS[1], 'counting', counting)
@@ -93,9 +95,11 @@ for field, mark in pairs(marks) do
     marks[field] = sure and field == id and { confirmed, ' ' .. mode } or nil
   end
 end
-if facts.left > soon then
-  if sure then remove('left', string.format('%.0f', facts.left)) end
-  facts.left = 0
+for _, name in ipairs({ 'left', 'resumed' }) do
+  if facts[name] > soon then
+    if sure then remove(name, string.format('%.0f', facts[name])) end
+    facts[name] = 0
+  end
 end
 if sure and counting * 1000 > soon then
   remove('counting', tostring(counting))
@@ -118,10 +122,19 @@ local mark = before and math.min(before, now) or now - grace + 2000
 if known then mark = math.min(base + synced_to + drift, now) end
 
 local newest, oldest, others, struck = math.max(before or 0, facts.left), mark, 0, {}
+for _, other in pairs(marks) do newest = math.max(newest, math.min(other[1], now)) end
+-- No replica has reported for a while: that was an outage of this server, and no silence. From now on each replica has
+-- the whole grace to report. With the longest interval between reports, grace is at least three of them.
+if measured and not late and newest > 0 and now - newest > grace / 2 then
+  facts.resumed = now
+  redis.call('HSET', KEYS[1], 'resumed', string.format('%.0f', now))
+elseif facts.resumed > 0 and now - facts.resumed > grace then
+  facts.resumed = 0
+  redis.call('HDEL', KEYS[1], 'resumed')
+end
 for field, other in pairs(marks) do
   local at = math.min(other[1], now)
-  newest = math.max(newest, at)
-  if measured and not late and now - at > grace then
+  if measured and not late and now - math.max(at, facts.resumed) > grace then
     redis.call('HDEL', KEYS[1], field)
     struck[#struck + 1] = field
   else
