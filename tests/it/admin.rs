@@ -30,7 +30,7 @@ async fn a_session_is_explained_by_any_replica_as_all_of_them_know_it() {
     let (mut busy, _quiet) = (Tunnel::open(&one, "shared").await, Tunnel::open(&two, "shared").await);
     let _other = Tunnel::open(&two, "other").await;
     busy.echo().await;
-    eventually("all replicas to report", async || redis.hash("idlegate:replicas").await.len() >= 4).await;
+    eventually("all replicas to report", async || redis.hash("idlegate:replicas").await.len() >= 5).await;
     eventually("both connections to be known", async || connections(&account(&three, "shared").await) == [1, 1]).await;
     let shared = account(&three, "shared").await;
     assert_eq!((&shared["state"], &shared["limit"]), (&json!("live"), &json!(2)), "{shared}");

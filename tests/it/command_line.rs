@@ -103,7 +103,7 @@ fn check_notices_that_the_file_of_the_store_cannot_be_made() {
     for command in ["check", "run"] {
         let output = with_file(command, &text, &[]);
         assert_eq!(output.status.code(), Some(2), "{output:?}");
-        assert!(stderr(&output).contains(":5: store.url: there is no folder \"/nowhere\"; make it"), "{output:?}");
+        assert!(stderr(&output).contains(":5: store.url: there is no folder \"/nowhere\"; create it"), "{output:?}");
     }
 }
 

@@ -1,5 +1,6 @@
--- A replica reports its mark: up to when it has reported all activity. KEYS[1] holds the marks of all replicas, and the
--- start of unbroken counting; KEYS[2] repeats the latter for people. KEYS[3] is the fleet's mode.
+-- A replica reports its mark: up to when it has reported all activity. KEYS[1] holds the marks of all replicas, the start
+-- of unbroken counting, and when a replica last called (`seen`); KEYS[2] repeats the start of counting for people. KEYS[3]
+-- is the fleet's mode.
 local id, mode = ARGV[1], ARGV[2]
 -- This server's clock at the replica's earlier report (-1: there was none), and how long after it, by the replica's
 -- clock, the mark lies and this report was sent. `slack` is the allowance for the message delay.
@@ -31,12 +32,12 @@ end
 -- Epoch seconds have ten digits from 2001 to 2286.
 local second = '[1-9]' .. string.rep('%d', 9)
 local forms = { counting = '^(' .. second .. ')$', stepped = '^(' .. second .. ')$', left = '^(' .. second .. '%d%d%d)$' }
-forms.steps, forms.resumed = '^(%d' .. string.rep('%d?', 8) .. ')$', forms.left
+forms.steps, forms.seen, forms.resumed = '^(%d' .. string.rep('%d?', 8) .. ')$', forms.left, forms.left
 -- The mark goes with its mode: "1759431600123 enforce".
 local a_mark, modes = '^(' .. second .. '%d%d%d)( %l+)$', { [' enforce'] = true, [' observe'] = true, [' off'] = true }
 local a_replica = '^[%w._%-]*%-' .. string.rep('%x', 8) .. '$'
 
-local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0, resumed = 0 }, {}
+local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0, seen = 0, resumed = 0 }, {}
 for i = 1, #all, 2 do
   local field, value = all[i], all[i + 1]
   local number, rest = string.match(value, forms[field] or a_mark)
@@ -76,7 +77,7 @@ if drift ~= 0 then
     mark[1] = math.max(mark[1] + drift, 0)
     redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
   end
-  for _, name in ipairs({ 'left', 'resumed' }) do
+  for _, name in ipairs({ 'left', 'seen', 'resumed' }) do
     if facts[name] > 0 then
       facts[name] = math.max(facts[name] + drift, 0)
       redis.call('HSET', KEYS[1], name, string.format('%.0f', facts[name]))
@@ -95,7 +96,7 @@ for field, mark in pairs(marks) do
     marks[field] = sure and field == id and { confirmed, ' ' .. mode } or nil
   end
 end
-for _, name in ipairs({ 'left', 'resumed' }) do
+for _, name in ipairs({ 'left', 'seen', 'resumed' }) do
   if facts[name] > soon then
     if sure then remove(name, string.format('%.0f', facts[name])) end
     facts[name] = 0
@@ -122,10 +123,9 @@ local mark = before and math.min(before, now) or now - grace + 2000
 if known then mark = math.min(base + synced_to + drift, now) end
 
 local newest, oldest, others, struck = math.max(before or 0, facts.left), mark, 0, {}
-for _, other in pairs(marks) do newest = math.max(newest, math.min(other[1], now)) end
--- No replica has reported for a while: that was an outage of this server, and no silence. From now on each replica has
--- the whole grace to report. With the longest interval between reports, grace is at least three of them.
-if measured and not late and newest > 0 and now - newest > grace / 2 then
+-- No replica has called for a while: that was an outage of this server, and no silence. From now on each replica has the
+-- whole grace to report. Grace is at least three intervals between reports.
+if not late and facts.seen > 0 and now - facts.seen > grace / 2 then
   facts.resumed = now
   redis.call('HSET', KEYS[1], 'resumed', string.format('%.0f', now))
 elseif facts.resumed > 0 and now - facts.resumed > grace then
@@ -134,6 +134,7 @@ elseif facts.resumed > 0 and now - facts.resumed > grace then
 end
 for field, other in pairs(marks) do
   local at = math.min(other[1], now)
+  newest = math.max(newest, at)
   if measured and not late and now - math.max(at, facts.resumed) > grace then
     redis.call('HDEL', KEYS[1], field)
     struck[#struck + 1] = field
@@ -158,6 +159,7 @@ if mode == 'left' then
 else
   redis.call('HSET', KEYS[1], id, string.format('%.0f %s', mark, mode))
 end
+if not late then redis.call('HSET', KEYS[1], 'seen', string.format('%.0f', now)) end
 
 -- The first 64 characters are enough. For a value that is not a string, the error is returned.
 local fleet = redis.pcall('GET', KEYS[3]) or ''

@@ -23,7 +23,7 @@ impl Pair {
     fn start() -> Self {
         let server = Server::start();
         let real = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-        Self { real, simulated: Simulated { now: NOON, ..Simulated::default() }, _server: server }
+        Self { real, simulated: Simulated { now: now_seconds() * 1000, ..Simulated::default() }, _server: server }
     }
 
     /// Runs a command on both. The simulated clock follows the real one, which `now` reads from the real reply.

@@ -146,6 +146,10 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         ("stepped", "junk"),
         ("left", "junk"),
         ("left", "9999999999999"),
+        ("seen", "junk"),
+        ("seen", "9999999999999"),
+        ("resumed", "junk"),
+        ("resumed", "9999999999999"),
         (&store.replica, "junk"),
         (&store.replica, "9999999999999 off"),
     ];
@@ -158,7 +162,7 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
         let hash = server.hash("test:replicas").await;
         assert_eq!(hash["counting"], "1000000000", "{field} {short} restarted idle time: {hash:?}");
-        assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", &store.replica], "{field} {short}");
+        assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", "seen", &store.replica], "{field} {short}");
         // A replica that finds its own mark gone must resync first.
         flush(&store, &[]).await;
         a_session_can_end(&store, &format!("idle {number}")).await;
