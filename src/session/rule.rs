@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// How long the record of a live session is kept past its timeout, in seconds, if the retention is shorter.
+const MIN_LIVE_MARGIN: u64 = 3600;
+
 /// Whole seconds since 1970-01-01T00:00:00Z. No timezone is involved.
 pub type EpochSeconds = u64;
 
@@ -88,6 +91,13 @@ pub enum Verdict {
 }
 
 impl Limits {
+    /// How many seconds after its last activity the record of a live session is kept. At least an hour past the timeout,
+    /// however short the retention: a verdict may be late, and a record that is gone by then would start again.
+    #[must_use]
+    pub fn live_record_kept(&self) -> u64 {
+        self.timeout.saturating_add(self.retention.max(MIN_LIVE_MARGIN))
+    }
+
     /// Judges a session: it has expired when `now - last_activity > timeout` or `now - created > lifetime`.
     ///
     /// Stamps and `now` are both floored to the second. So a session never expires before more than `timeout` seconds

@@ -68,7 +68,7 @@ impl StoredSession {
     fn forgotten_at(&self, limits: &Limits) -> EpochSeconds {
         match self.end {
             Some(end) => end.at.saturating_add(limits.retention),
-            None => self.last_activity.saturating_add(limits.timeout).saturating_add(limits.retention),
+            None => self.last_activity.saturating_add(limits.live_record_kept()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Sessions of the first app, in front of its stand-in: kept while something moves, cut when nothing does.
 
-use crate::harness::{App, Idlegate, Request, Socket, eventually, log_in, soon};
+use crate::harness::{App, Idlegate, Redis, Request, Socket, eventually, log_in, soon};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
@@ -327,4 +327,16 @@ async fn a_cut_is_explained_by_one_line_and_no_token_is_ever_logged() {
         assert!(lines[0].contains(part), "{part} is not in {}", lines[0]);
     }
     assert!(!proxy.whole_log().contains(&token));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_short_retention_does_not_prevent_the_cut() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    for store in ["memory", &redis.url()] {
+        let short = [("IDLEGATE_IDLE_RETENTION", "1s"), ("IDLEGATE_IDLE_TIMEOUT", "2s"), ("IDLEGATE_STORE_URL", store)];
+        let proxy = Idlegate::shipped(&app.upstream, &short);
+        let token = log_in(proxy.address, "ada", "lovelace").await;
+        let (mut socket, _) = Socket::authenticated(proxy.address, &token).await;
+        assert_eq!(soon("the cut", socket.cut_words()).await, cut_words(), "{store}");
+    }
 }

@@ -51,9 +51,10 @@ local function answer(why, would_end)
   return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk, from}
 end
 
--- Live sessions are remembered for limit + retention, ended ones for retention.
+-- Live sessions are remembered for limit + retention, but for at least an hour past the limit: a verdict may be late, and a
+-- record that is gone by then would start again. Ended ones are remembered for retention.
 local function remember()
-  redis.call('EXPIRE', key, ended and retention or (limit + retention))
+  redis.call('EXPIRE', key, ended and retention or (limit + math.max(retention, 3600)))
 end
 
 local function write()
