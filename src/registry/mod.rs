@@ -305,6 +305,15 @@ impl Registry {
         self.metrics.sessions.set(i64::try_from(sessions.live).unwrap_or(i64::MAX));
     }
 
+    /// A live session has ended, or is forgotten.
+    fn count_one_less(&self, sessions: &mut table::Sessions) {
+        sessions.live = sessions.live.saturating_sub(1);
+        if sessions.live < self.max_sessions {
+            self.full.store(false, Ordering::Relaxed);
+        }
+        self.update_gauge(sessions);
+    }
+
     /// Records the end and notifies every connection of the session. Later ends are ignored.
     fn close(&self, session: &TrackedSession, ended: Ended) {
         let closed = self.moment_of(&ended);
@@ -314,12 +323,8 @@ impl Registry {
         if !session.close(ended, closed) {
             return;
         }
-        sessions.live = sessions.live.saturating_sub(1);
-        if sessions.live < self.max_sessions {
-            self.full.store(false, Ordering::Relaxed);
-        }
+        self.count_one_less(&mut sessions);
         sessions.arm(session.id(), self.clock.now().plus(ended.remembered_for));
-        self.update_gauge(&sessions);
         drop(sessions);
         self.record_end(session.id(), &ended, Some(session));
     }

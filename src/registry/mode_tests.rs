@@ -1,8 +1,8 @@
 //! The modes in simulated time: what is recorded, what is done, and what a change of the mode does.
 
 use super::tests::{SPRING, World, id, limits, run};
-use super::{Resolved, Switch};
-use crate::session::{Mode, Reason, Source};
+use super::{Attachment, Resolved, Switch};
+use crate::session::{Limits, Mode, Reason, Source};
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -135,4 +135,27 @@ proptest! {
             }
         });
     }
+}
+
+#[test]
+fn observe_forgets_a_session_that_is_idle_past_timeout_and_retention_and_has_no_connection() {
+    run(async {
+        let limits = Limits { retention: 300, ..limits(60) };
+        let world = World::new(limits, SPRING);
+        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.registry.accept(id("gone"), None).await;
+        let Resolved::Live(session) = world.registry.accept(id("open tab"), None).await else { panic!("not begun") };
+        let attachment = Attachment::new(session);
+        world.pass(350_000).await;
+        assert_eq!((world.registry.overview().live, world.registry.overdue().len()), (2, 2));
+        world.pass(120_000).await;
+        assert_eq!(world.registry.overview().live, 1, "an idle session is kept for ever");
+        assert!(world.registry.known(id("gone")).is_none() && world.registry.known(id("open tab")).is_some());
+        // The store does not make it again.
+        world.pass(7_200_000).await;
+        assert!(world.registry.known(id("gone")).is_none());
+        drop(attachment);
+        world.pass(120_000).await;
+        assert_eq!(world.registry.overview().live, 0);
+    });
 }

@@ -187,6 +187,10 @@ impl Registry {
             return self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
         }
         let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
+        // Before the store is asked: it has forgotten the session by now, and would begin it again.
+        if session.overdue().is_some() && self.forget_unused(session, touch.age) {
+            return;
+        }
         match self.store.judge(touch, seen_idle, mode).await {
             Ok(Known::Ended(ended)) => drop(self.apply_verdict(session, ended)),
             Ok(Known::Overdue(live, record)) => {
@@ -229,6 +233,24 @@ impl Registry {
         if session.ended().is_none() {
             sessions.arm(session.id(), deadline);
         }
+    }
+
+    /// Forgets a session that the mode lets live on, once it has been idle for timeout and retention and nothing holds it:
+    /// no connection, and no request. Returns whether it is forgotten.
+    fn forget_unused(&self, session: &Arc<TrackedSession>, idle: u64) -> bool {
+        /// The table's own, and that of the round.
+        const OWN_REFERENCES: usize = 2;
+        let kept = self.limits.timeout.saturating_add(self.limits.retention).saturating_mul(1000);
+        let mut sessions = self.sessions.write();
+        let is_unused = session.connections() == 0 && Arc::strong_count(session) <= OWN_REFERENCES;
+        if idle <= kept || !is_unused || session.ended().is_some() {
+            return false;
+        }
+        if let Some(entry) = sessions.by_id.remove(&session.id()) {
+            sessions.deadlines.remove(&(entry.deadline, session.id()));
+            self.count_one_less(&mut sessions);
+        }
+        true
     }
 
     /// Forgets an ended session, unless its deadline has moved since it was found to be due.

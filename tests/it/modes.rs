@@ -174,3 +174,18 @@ async fn an_end_during_an_outage_is_answered_as_unsynced() {
     redis.start_again();
     there.cut(Duration::from_secs(9)).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn observe_forgets_sessions_past_timeout_and_retention_unless_a_connection_is_open() {
+    let (app, redis) = (App::start(&["--ping", "600"]), Redis::start());
+    for store in ["memory", &redis.url()] {
+        let short = [("IDLEGATE_IDLE_RETENTION", "1s"), ("IDLEGATE_IDLE_MODE", "observe")];
+        let proxy = replica(&app, store, "1s", &short);
+        let [open, closed] = [Tunnel::open(&proxy, "open").await, Tunnel::open(&proxy, "closed").await];
+        assert!(proxy.shows("idlegate_sessions 2").await);
+        drop(closed);
+        eventually("one to be forgotten", async || proxy.metrics().await.contains("\nidlegate_sessions 1\n")).await;
+        drop(open);
+        eventually("the other one as well", async || proxy.metrics().await.contains("\nidlegate_sessions 0\n")).await;
+    }
+}
