@@ -186,7 +186,7 @@ async fn attempt(
     }
 }
 
-/// The answer as the app gave it, but for what it means to a client that waits to be asked for its body.
+/// The app's response, adjusted for a client that waits for `100 Continue`.
 pub(super) fn passed_on(
     answer: Response<Incoming>,
     expectation: Option<&Expectation>,

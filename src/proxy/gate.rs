@@ -19,7 +19,7 @@ const MAX_NEW_SESSIONS: usize = 4;
 /// How many tokens of one request are looked up in the store. An honest request has one that is not known here.
 const MAX_LOOKUPS: usize = 8;
 
-/// A request that may pass: whose it is.
+/// An admitted request, and the sessions that it belongs to.
 #[derive(Debug)]
 pub(super) struct Admitted<'p> {
     registry: &'p Registry,
@@ -27,7 +27,7 @@ pub(super) struct Admitted<'p> {
     caller: Caller,
     /// Live sessions that this request refreshes.
     refreshed: Vec<Arc<TrackedSession>>,
-    /// Live sessions that the app's yes ends.
+    /// Live sessions that end if the app accepts this request.
     ending: Vec<(Arc<TrackedSession>, Arc<TokenRule>)>,
     /// Unknown tokens. The app decides.
     unknown: Vec<TokenMatch>,
@@ -68,10 +68,12 @@ pub(super) async fn admit(
         .iter()
         .zip(&standings)
         .filter(|(_, standing)| matches!(standing, Resolved::Live(_)))
-        .map(|(token_match, _)| Arc::clone(&token_match.rule))
+        .flat_map(|(token_match, _)| token_match.rules().cloned())
         .collect();
+    // Wherever the token is, the app must find a live one of the same rule instead.
     let is_left_behind = |token_match: &TokenMatch| {
-        token_match.can_be_taken_out() && live.iter().any(|rule| Arc::ptr_eq(rule, &token_match.rule))
+        let has_live = |rule| live.iter().any(|live| Arc::ptr_eq(live, rule));
+        token_match.can_be_taken_out() && token_match.rules().all(has_live)
     };
     let enforces = registry.mode() == Mode::Enforce;
     for (token_match, standing) in matches.into_iter().zip(standings) {

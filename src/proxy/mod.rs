@@ -57,7 +57,7 @@ pub(crate) const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
-    /// Ends the connection without further ado.
+    /// Closes the connection at once.
     pub(crate) kill: CancellationToken,
     pub(crate) line: Arc<ConnectionState>,
 }
@@ -168,7 +168,8 @@ impl Proxy {
         answer
     }
 
-    /// The way of a request: route, find the tokens, gate, forward or upgrade. Leaves the body where it was not used.
+    /// Handles one request: routes it, finds its tokens, passes the gate, then forwards or upgrades it. Leaves an unused body in
+    /// place.
     async fn answer(
         self: &Arc<Self>,
         client: &Client,

@@ -21,8 +21,10 @@ const SCHEMES: [&str; 7] = ["basic", "bearer", "digest", "dpop", "negotiate", "n
 pub struct TokenMatch {
     /// The session id of the token.
     pub id: SessionId,
-    /// The rule.
+    /// The rule that found it first.
     pub rule: Arc<TokenRule>,
+    /// Further rules that found the same token, which then is in the request more than once.
+    pub also: Vec<Arc<TokenRule>>,
     /// Whether only a lenient app would read this as a token. A loose match can be refused, but never starts a session.
     pub loose: bool,
 }
@@ -157,7 +159,12 @@ impl<'r> TokenMatches<'r> {
             let id = token.session_id(self.ids);
             // A token found twice counts once, unless only one of the two rules ends the session.
             if self.seen.insert((id, rule.ends)) {
-                self.found.push(TokenMatch { id, rule: Arc::clone(rule), loose });
+                self.found.push(TokenMatch { id, rule: Arc::clone(rule), also: Vec::new(), loose });
+            } else if let Some(found) =
+                self.found.iter_mut().find(|found| found.id == id && found.rule.ends == rule.ends)
+                && (loose || !found.rules().any(|other| Arc::ptr_eq(other, rule)))
+            {
+                found.also.push(Arc::clone(rule));
             }
         }
     }

@@ -1,16 +1,25 @@
 //! Removes tokens from a request that the app must not see.
 
 use super::http::{PARAMETER_SEPARATORS, TokenMatch, TokenRules, cookie, is_spelling_of, parameter, text};
-use super::{Location, Token};
+use super::{Location, Token, TokenRule};
 use crate::session::SessionId;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request, uri::PathAndQuery};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 impl TokenMatch {
-    /// Whether the token can be removed without changing the rest of the request.
+    /// All rules that found the token.
+    pub fn rules(&self) -> impl Iterator<Item = &Arc<TokenRule>> {
+        std::iter::once(&self.rule).chain(&self.also)
+    }
+
+    /// Whether the token can be removed wherever it was found, without changing the rest of the request.
     #[must_use]
     pub fn can_be_taken_out(&self) -> bool {
-        !self.loose && matches!(self.rule.place, Location::Cookie(_) | Location::Header(_) | Location::Query(_))
+        let is_removable = |rule: &Arc<TokenRule>| {
+            matches!(rule.place, Location::Cookie(_) | Location::Header(_) | Location::Query(_))
+        };
+        !self.loose && self.rules().all(is_removable)
     }
 }
 
@@ -19,8 +28,8 @@ impl TokenRules {
     /// reads as one of them. Everything else keeps its bytes and its order.
     pub fn take_out(&self, head: &mut request::Parts, unwanted: &[TokenMatch]) {
         let mut by_rule: HashMap<usize, (&Location, HashSet<SessionId>)> = HashMap::new();
-        for token in unwanted {
-            let (_, ids) = by_rule.entry(token.rule.number).or_insert_with(|| (&token.rule.place, HashSet::new()));
+        for (token, rule) in unwanted.iter().flat_map(|token| token.rules().map(move |rule| (token, rule))) {
+            let (_, ids) = by_rule.entry(rule.number).or_insert_with(|| (&rule.place, HashSet::new()));
             ids.insert(token.id);
         }
         for (place, ids) in by_rule.into_values() {

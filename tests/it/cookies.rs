@@ -144,6 +144,12 @@ async fn dead_headers_and_parameters_beside_a_live_one_are_taken_out() {
     assert_eq!(fields, ["X-Between: 1", "X_Token: live"]);
     assert_eq!(client.ask(get("/p?a=1&t=dead&t=live&b=%20", "")).await.status(), 200);
     assert!(app.got().pop().unwrap().head.starts_with("GET /p?a=1&t=live&b=%20 HTTP/1.1\r\n"));
+    // The same dead token under two rules: each place needs a live one instead.
+    assert_eq!(client.ask(get("/?t=dead", "X-Token: dead\r\nX-Token: live\r\n")).await.status(), 401);
+    let both = get("/?t=dead&t=live", "X-Token: dead\r\nX-Token: live\r\n");
+    assert_eq!(client.ask(both).await.status(), 200);
+    let got = app.got().pop().unwrap();
+    assert!(got.head.starts_with("GET /?t=live HTTP/1.1\r\n") && !got.head.contains("dead"), "{}", got.head);
     // A live token of another rule is no reason to let a dead one pass.
     assert_eq!(client.ask(get("/?t=dead", "X-Token: live\r\n")).await.status(), 401);
 }
