@@ -187,12 +187,7 @@ impl Default for Metrics {
                 "Header fields not forwarded, because an app may read their names as those of other fields",
                 Counter::default(),
             ),
-            dropped: each(
-                r,
-                "idlegate_tokens_dropped",
-                "Cookies with unknown or dead tokens that were not forwarded",
-                ("reason", DROPPED),
-            ),
+            dropped: each(r, "idlegate_tokens_dropped", "Tokens that were taken out of requests", ("reason", DROPPED)),
             keepalives: register(
                 r,
                 "idlegate_keepalives_sent",

@@ -291,8 +291,7 @@ fn target(uri: &Uri) -> Uri {
 async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &Caller) {
     let Some(body) = body else {
         return tracing::debug!(
-            "the response of a login path is too long to examine; its token becomes known when \
-        it is used"
+            "the response of a login path is too long to examine; its token becomes known when it is used"
         );
     };
     let issued = proxy.tokens().in_response(path, body);
