@@ -6,7 +6,6 @@
 use crate::session::SessionId;
 use parking_lot::Mutex;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many changes in a row show it. A login changes the token once, and a logout ends the row.
 const MIN_CHANGES: u32 = 5;
@@ -20,7 +19,6 @@ pub(crate) struct TokenChanges {
     counts: Mutex<Counts>,
     /// By the number of the rule: whether its token changes.
     rules: Mutex<Vec<(usize, String)>>,
-    is_any: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -47,14 +45,10 @@ impl TokenChanges {
              not logged out; use a token that stays the same, see docs/troubleshooting.md"
         );
         rules.push((rule, label));
-        self.is_any.store(true, Ordering::Release);
     }
 
     /// The rules whose token changes.
     pub(crate) fn report(&self) -> Vec<String> {
-        if !self.is_any.load(Ordering::Acquire) {
-            return Vec::new();
-        }
         self.rules.lock().iter().map(|(_, label)| label.clone()).collect()
     }
 }

@@ -219,8 +219,9 @@ fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
 
 /// Whether a header name equals `name`, with `_` and `-` treated as equal. CGI and WSGI do not distinguish them.
 pub(super) fn is_spelling_of(name: &header::HeaderName, other: &header::HeaderName) -> bool {
-    let plain = |name: &str| name.replace('_', "-");
-    other == name || other.as_str().len() == name.as_str().len() && plain(other.as_str()) == plain(name.as_str())
+    let plain = |byte| if byte == b'_' { b'-' } else { byte };
+    let (name, other) = (name.as_str().bytes().map(plain), other.as_str().bytes().map(plain));
+    name.eq(other)
 }
 
 /// The words of `Authorization` that a lenient app may read as the token, because it ignores the scheme or reads a
