@@ -14,7 +14,10 @@ pub use file::{FileError, FileStore};
 pub use memory::MemoryStore;
 pub use redis::{AddressError, RedisSettings, RedisStore};
 #[cfg(test)]
-pub(crate) use redis::{Link, simulated::Simulated};
+pub(crate) use redis::{
+    Link,
+    simulated::{Simulated, words_of},
+};
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, counts_from, idle_at};

@@ -10,22 +10,6 @@ fn groups() -> Vec<Vec<&'static str>> {
     modules.split("\n\n").map(|group| group.lines().filter_map(module).collect()).collect()
 }
 
-/// What the files of a module name of other modules, but for its tests.
-fn named_in(path: &Path) -> BTreeSet<String> {
-    if path.is_dir() {
-        let files = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        return files
-            .filter(|file| !file.to_string_lossy().contains("test"))
-            .flat_map(|file| named_in(&file))
-            .collect();
-    }
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
-    let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let names = code.flat_map(|line| line.split("crate::").skip(1));
-    names.map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn a_module_depends_on_its_own_group_and_those_below_it() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -33,8 +17,9 @@ fn a_module_depends_on_its_own_group_and_those_below_it() {
     let level = |module: &str| groups.iter().position(|group| group.contains(&module));
     let mut seen = 0;
     for module in groups.iter().flatten() {
-        let files = [source.join(format!("{module}.rs")), source.join(module)];
-        let names: BTreeSet<_> = files.iter().flat_map(|path| named_in(path)).collect();
+        let paths = [source.join(format!("{module}.rs")), source.join(module)];
+        let files = paths.iter().filter(|path| path.exists()).flat_map(|path| files_of(path));
+        let names: BTreeSet<_> = files.flat_map(|file| names_after(&code_of(&file), "crate::")).collect();
         for name in names.iter().filter(|name| name != module) {
             let (here, there) = (level(module), level(name).unwrap_or_else(|| panic!("{name} is in no group")));
             assert!(here <= Some(there), "{module} depends on {name}, which stands above it in lib.rs");

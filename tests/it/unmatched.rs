@@ -44,7 +44,7 @@ async fn after_twenty_requests_without_a_match_it_is_reported() {
             "{said}"
         );
     }
-    let (said, code) = doctor(&app, &proxy, "");
+    let (said, code) = doctor(&app, &proxy);
     assert!(said.contains("WRONG  No rule has matched in 40 requests") && code == Some(1), "{said}");
     assert!(!proxy.all_said().contains("hidden-"));
     // One that matches ends it.
@@ -60,12 +60,11 @@ async fn after_twenty_requests_without_a_match_it_is_reported() {
 }
 
 /// What `doctor` says beside a running idlegate, and its exit code.
-fn doctor(app: &Recorder, proxy: &Idlegate, more: &str) -> (String, Option<i32>) {
+fn doctor(app: &Recorder, proxy: &Idlegate) -> (String, Option<i32>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let rules = "[[token]]\nfrom = \"bearer\"\n";
     let admin = proxy.admin();
-    std::fs::write(&file, format!("upstream = {:?}\n{more}\n[admin]\nlisten = \"{admin}\"\n{rules}", app.upstream()))
-        .unwrap();
+    std::fs::write(&file, format!("upstream = {:?}\n[admin]\nlisten = \"{admin}\"\n{rules}", app.upstream())).unwrap();
     let mut run = Command::new(env!("CARGO_BIN_EXE_idlegate"));
     let output = run.arg("doctor").arg("--config").arg(file.path()).output().unwrap();
     (String::from_utf8(output.stdout).unwrap(), output.status.code())
@@ -129,7 +128,7 @@ async fn a_token_that_the_app_changes_while_its_user_stays_logged_in_is_reported
     proxy.has_logged("the app changes this token while its user stays logged in", 1).await;
     let metrics = proxy.metrics().await;
     assert!(metrics.contains("idlegate_rule_token_changes_total{rule=\"0\",from=\"cookie\"} 7\n"), "{metrics}");
-    let (said, code) = doctor(&app, &proxy, "");
+    let (said, code) = doctor(&app, &proxy);
     assert!(said.contains("WRONG  The app changes its token while users stay logged in: token.0"), "{said}");
     assert_eq!(code, Some(1));
     assert!(!proxy.all_said().contains("secret-"));

@@ -5,7 +5,7 @@ use super::GRACE;
 use super::witness::{EPOCH, Witness};
 use crate::clock::Clock;
 use crate::session::{Limits, Reason, SessionId, Source};
-use crate::store::{Ended, Link, RedisStore, Simulated};
+use crate::store::{Ended, Link, RedisStore, Simulated, words_of};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -123,13 +123,13 @@ impl Shared {
     /// Executes what one message carries, and shows the witness each end.
     fn execute(&mut self, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
         let replies = commands.iter().map(|command| {
-            let words: Vec<_> = command.args_iter().map(|word| text_of(&word)).collect();
+            let words = words_of(command);
             // EVAL, script, number of keys, key, step.
-            let id = words.get(3).and_then(|key| SessionId::from_hex(key.strip_prefix(SESSION)?));
-            let is_verdict = words.get(4).is_some_and(|step| step == "judge");
+            let id = words.get(3).and_then(|key| SessionId::from_hex(str::from_utf8(key).ok()?.strip_prefix(SESSION)?));
+            let is_verdict = words.get(4).is_some_and(|step| step == b"judge");
             let is_live = |shared: &mut Self, id| shared.record(id).is_none_or(|record| record.ended == 0);
             let before = id.filter(|id| is_live(self, *id));
-            let reply = self.server().command(command).map_err(error_of);
+            let reply = self.server().run(&words).map_err(error_of);
             if let Some(id) = before
                 && !is_live(self, id)
             {
@@ -179,13 +179,6 @@ impl Shared {
                 let _ = sender.send(message);
             });
         }
-    }
-}
-
-fn text_of(word: &redis::Arg<&[u8]>) -> String {
-    match word {
-        redis::Arg::Simple(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        _ => String::new(),
     }
 }
 

@@ -53,7 +53,7 @@ fn run(
                 match server.borrow_mut().run(&words) {
                     Ok(reply) => to_lua(lua, &reply),
                     Err(message) if raises => Err(mlua::Error::RuntimeError(message)),
-                    Err(message) => failure(lua, &message),
+                    Err(message) => one_field(lua, "err", &message),
                 }
             })
         };
@@ -77,10 +77,9 @@ fn word(value: LuaValue) -> mlua::Result<Bytes> {
     }
 }
 
-fn failure(lua: &Lua, message: &str) -> mlua::Result<LuaValue> {
-    let table = lua.create_table()?;
-    table.set("err", message)?;
-    Ok(LuaValue::Table(table))
+/// How scripts see an error or a status: a table with one field.
+fn one_field(lua: &Lua, name: &str, text: &str) -> mlua::Result<LuaValue> {
+    Ok(LuaValue::Table(lua.create_table_from([(name, text)])?))
 }
 
 fn to_lua(lua: &Lua, reply: &Value) -> mlua::Result<LuaValue> {
@@ -91,11 +90,7 @@ fn to_lua(lua: &Lua, reply: &Value) -> mlua::Result<LuaValue> {
             let values = values.iter().map(|value| to_lua(lua, value)).collect::<mlua::Result<Vec<_>>>()?;
             LuaValue::Table(lua.create_sequence_from(values)?)
         }
-        Value::Okay => {
-            let table = lua.create_table()?;
-            table.set("ok", "OK")?;
-            LuaValue::Table(table)
-        }
+        Value::Okay => one_field(lua, "ok", "OK")?,
         _ => LuaValue::Boolean(false),
     })
 }

@@ -45,19 +45,6 @@ type Reply = Result<Value, String>;
 const WRONG_TYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 
 impl Simulated {
-    /// Runs one command, as a client sends it.
-    pub(crate) fn command(&mut self, command: &Cmd) -> Reply {
-        let words: Vec<Bytes> = command
-            .args_iter()
-            .map(|word| match word {
-                ::redis::Arg::Simple(bytes) => bytes.to_vec(),
-                ::redis::Arg::Cursor => b"0".to_vec(),
-                _ => Vec::new(),
-            })
-            .collect();
-        self.run(&words)
-    }
-
     /// Takes what was published since the last call.
     pub(crate) fn take_published(&mut self) -> Vec<String> {
         std::mem::take(&mut self.published)
@@ -83,15 +70,15 @@ impl Simulated {
         }
     }
 
-    /// The names of all keys that begin so.
-    pub(crate) fn names(&mut self, prefix: &str) -> HashSet<String> {
+    /// The names of all keys.
+    fn names(&mut self) -> HashSet<String> {
         let now = self.now;
         self.keys.retain(|_, key| key.expires.is_none_or(|at| at > now));
-        let names = self.keys.keys().map(|name| String::from_utf8_lossy(name).into_owned());
-        names.filter(|name| name.starts_with(prefix)).collect()
+        self.keys.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect()
     }
 
-    fn run(&mut self, words: &[Bytes]) -> Reply {
+    /// Runs one command.
+    pub(crate) fn run(&mut self, words: &[Bytes]) -> Reply {
         let Some((name, words)) = words.split_first() else { return Err("ERR empty command".to_owned()) };
         let name = String::from_utf8_lossy(name).to_ascii_uppercase();
         match (name.as_str(), words) {
@@ -105,7 +92,6 @@ impl Simulated {
                 self.keys.insert(key.clone(), Key { data: Data::Text(value.clone()), expires: None });
                 Ok(Value::Okay)
             }
-            ("DEL", [key]) => Ok(Value::Int(i64::from(self.key(key).is_some() && self.keys.remove(key).is_some()))),
             ("EXPIRE", [key, seconds]) => Ok(Value::Int(i64::from(self.expire(key, integer(seconds)?)))),
             ("HGETALL", [key]) => Ok(array(
                 self.fields(key)?.iter().flat_map(|(field, value)| [field, value]).cloned().map(Value::BulkString),
@@ -204,6 +190,15 @@ impl Simulated {
         }
         true
     }
+}
+
+/// The words of a command, as a client sends them.
+pub(crate) fn words_of(command: &Cmd) -> Vec<Bytes> {
+    let words = command.args_iter().map(|word| match word {
+        ::redis::Arg::Simple(bytes) => bytes.to_vec(),
+        _ => Vec::new(),
+    });
+    words.collect()
 }
 
 fn array(values: impl IntoIterator<Item = Value>) -> Value {

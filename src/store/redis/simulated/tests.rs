@@ -1,6 +1,6 @@
 //! The simulated Redis and a real server reply alike, and hold the same keys.
 
-use super::Simulated;
+use super::{Simulated, words_of};
 use crate::store::redis::tests::Server;
 use ::redis::{Cmd, Connection, Script, Value};
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ impl Pair {
         if let Some(now) = real.as_ref().ok().and_then(now) {
             self.simulated.now = now;
         }
-        let simulated = self.simulated.command(&command);
+        let simulated = self.simulated.run(&words_of(&command));
         match (real, simulated) {
             (Ok(real), Ok(simulated)) => assert_eq!(plain(real), plain(simulated), "{words:?}"),
             // The wording of errors is the server's own; their code is not.
@@ -64,7 +64,7 @@ impl Pair {
     /// Compares all keys, with the whole seconds that they have left.
     fn hold_the_same(&mut self) {
         let names: Vec<String> = ::redis::cmd("KEYS").arg("*").query(&mut self.real).unwrap();
-        let known: Vec<_> = self.simulated.names("").into_iter().collect();
+        let known: Vec<_> = self.simulated.names().into_iter().collect();
         assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>(), known.iter().collect());
         for name in names {
             let kind: String = ::redis::cmd("TYPE").arg(&name).query(&mut self.real).unwrap();
@@ -154,6 +154,7 @@ fn call() -> impl Strategy<Value = Call> {
                     "id".to_owned(),
                     ended.to_string(),
                     "0".to_owned(),
+                    (timeout + 3600).to_string(),
                 ],
             )
         },
@@ -225,10 +226,10 @@ fn a_script_that_was_never_sent_is_unknown_by_its_hash() {
 fn keys_are_gone_when_their_time_is_over() {
     let mut server = Simulated { now: NOON, ..Simulated::default() };
     for command in [vec!["HSET", "k", "a", "1"], vec!["EXPIRE", "k", "5"]] {
-        server.command(Cmd::new().arg(command)).unwrap();
+        server.run(&words_of(Cmd::new().arg(command))).unwrap();
     }
     server.now += 4_999;
     assert_eq!(server.hash("k").len(), 1);
     server.now += 1;
-    assert!(server.hash("k").is_empty() && server.names("").is_empty());
+    assert!(server.hash("k").is_empty() && server.names().is_empty());
 }
