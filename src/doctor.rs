@@ -1,6 +1,7 @@
 //! `idlegate doctor` checks what idlegate depends on, and says how to fix what is wrong.
 
 use crate::address::AdminListen;
+use crate::admin::json::{Modes, Warnings};
 use crate::cli;
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::Config;
@@ -12,12 +13,16 @@ use crate::token_changes::changing_tokens;
 /// Looks at the app, the running idlegate and the store.
 pub async fn examine(config: &Config) -> Vec<Finding> {
     let mut findings = vec![app(config).await];
-    let running = match &config.admin {
-        Some(admin) => running(admin).await,
-        None => Vec::new(),
-    };
-    let is_running = running.iter().any(|finding| matches!(finding, Finding::Good(_)));
-    findings.extend(running);
+    let mut is_running = false;
+    if let Some(admin) = &config.admin {
+        match cli::ask_running(admin).await {
+            Ok(modes) => {
+                is_running = true;
+                findings.extend(running(admin, &modes));
+            }
+            Err(error) => findings.push(Finding::Note(format!("the running idlegate was not asked: {error}"))),
+        }
+    }
     match &config.store {
         StoreSettings::Memory => findings.push(Finding::Note(
             "sessions are kept in memory: a restart forgets them, and a second replica would not see these sessions; \
@@ -42,19 +47,16 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What the running idlegate reports about itself, if one runs by this configuration.
-async fn running(admin: &AdminListen) -> Vec<Finding> {
-    let modes = match cli::ask_running(admin).await {
-        Ok(modes) => modes,
-        Err(error) => return vec![Finding::Note(format!("the running idlegate was not asked: {error}"))],
-    };
+/// What the running idlegate reports about itself.
+fn running(admin: &AdminListen, modes: &Modes) -> Vec<Finding> {
+    let Warnings { changing, no_match, .. } = &modes.warnings;
     let mut findings = vec![Finding::Good(format!("idlegate runs at {}, mode {}", admin.listen, modes.mode))];
-    if let Some(no_match) = &modes.no_match {
+    if let Some(no_match) = no_match {
         findings
             .push(Finding::wrong(no_match.to_string(), "compare `from`, `name` and `paths` of the [[token]] rules"));
     }
-    if !modes.changing.is_empty() {
-        findings.push(Finding::wrong(changing_tokens(&modes.changing), "name a token that stays the same"));
+    if !changing.is_empty() {
+        findings.push(Finding::wrong(changing_tokens(changing), "name a token that stays the same"));
     }
     findings
 }

@@ -1,6 +1,7 @@
 //! Reports rules that never find a token. A rule with the wrong cookie name is valid, but no session would end.
 
 use crate::counted::counted;
+use crate::token::json::escape;
 use http::{header, request};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -152,7 +153,7 @@ fn fields_of(value: &Value, at: &str, names: &mut Vec<String>) {
         return;
     }
     for (name, value) in fields {
-        let pointer = format!("{at}/{}", name.replace('~', "~0").replace('/', "~1"));
+        let pointer = format!("{at}/{}", escape(name));
         if value.is_string() && is_likely(name) && is_shown(&pointer) {
             names.push(pointer);
         } else {

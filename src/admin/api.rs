@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::events::Events;
-use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession};
+use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession, Warnings};
 use super::page::File;
 use super::response::{AdminResponse, json_of, only, refused, respond};
 use super::{Listener, ListenerLimits};
@@ -150,12 +150,8 @@ impl Api {
         let FleetReply { found: views, silent } = self.registry.views(idle_over, MAX_LISTED).await;
         let by = self.registry.timing();
         let sessions = views.into_iter().map(|view| OneSession::of(view, &by)).collect();
-        let held_since = self.registry.held_since();
-        let no_match = self.registry.metrics().unmatched.report();
         Ok(ManySessions {
-            held_since,
-            changing: self.registry.metrics().token_changes.report(),
-            no_match,
+            warnings: Warnings::of(&self.registry),
             now: by.now,
             mode: self.registry.mode().name().to_owned(),
             silent,

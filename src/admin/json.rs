@@ -21,9 +21,9 @@ pub(crate) struct ModeRequest {
     pub(crate) yes: bool,
 }
 
-/// The mode in force and the switches.
+/// What an operator should know before anything else.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Modes {
+pub(crate) struct Warnings {
     /// The rules whose token the app changes while its user stays logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changing: Vec<String>,
@@ -33,6 +33,13 @@ pub(crate) struct Modes {
     /// Since when no session expires because the store is unavailable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) held_since: Option<EpochSeconds>,
+}
+
+/// The mode in force and the switches.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Modes {
+    #[serde(flatten)]
+    pub(crate) warnings: Warnings,
     /// The kind of store. Only `redis` has a fleet switch.
     #[serde(default)]
     pub(crate) store: Option<String>,
@@ -101,15 +108,8 @@ pub(crate) struct Explained {
 /// The response for a list of sessions.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ManySessions {
-    /// The rules whose token the app changes while its user stays logged in.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) changing: Vec<String>,
-    /// Set if no token rule has matched after enough requests.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) no_match: Option<NoMatch>,
-    /// Since when no session expires because the store is unavailable.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) held_since: Option<EpochSeconds>,
+    #[serde(flatten)]
+    pub(crate) warnings: Warnings,
     pub(crate) now: EpochSeconds,
     pub(crate) mode: String,
     pub(crate) silent: u64,

@@ -1,7 +1,17 @@
 //! Converts the registry's data to the admin API's JSON.
 
-use super::json::{Modes, OneSession, SwitchSetting, Until};
+use super::json::{Modes, OneSession, SwitchSetting, Until, Warnings};
 use crate::registry::{Registry, SessionView, Setting, Switch, Timing};
+
+impl Warnings {
+    pub(super) fn of(registry: &Registry) -> Self {
+        Self {
+            changing: registry.metrics().token_changes.report(),
+            no_match: registry.metrics().unmatched.report(),
+            held_since: registry.held_since(),
+        }
+    }
+}
 
 impl Modes {
     pub(super) fn of(registry: &Registry, past_the_limit: usize) -> Self {
@@ -17,14 +27,12 @@ impl Modes {
         let store = registry.store_kind();
         let switches = switches.filter(|(name, _)| store == "redis" || name != Switch::Fleet.name());
         Self {
+            warnings: Warnings::of(registry),
             mode: registry.mode().name().to_owned(),
             switches: switches.collect(),
             past_the_limit,
             replica: registry.replica().to_owned(),
             store: Some(store.to_owned()),
-            held_since: registry.held_since(),
-            changing: registry.metrics().token_changes.report(),
-            no_match: registry.metrics().unmatched.report(),
         }
     }
 }

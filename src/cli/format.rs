@@ -1,19 +1,17 @@
 //! Formats responses for people: a sentence first, then one fact per line.
 
 use super::mode::Switching;
-use crate::admin::json::{Drained, Explained, ManySessions, Modes, OneSession, SwitchSetting};
+use crate::admin::json::{Drained, Explained, ManySessions, Modes, OneSession, SwitchSetting, Warnings};
 use crate::clock::epoch_milliseconds;
 use crate::counted::{counted, span, when};
 use crate::registry::{MAX_LISTED, State, Switch};
 use crate::session::{Mode, Reason};
 use crate::token_changes::changing_tokens;
-use crate::unmatched::NoMatch;
 
 /// The state of the switches. If the mode in force is less strict than requested, names the switch that decides it.
 pub(super) fn mode(modes: &Modes, switching: &Switching) -> String {
     let mut lines = Lines::default();
-    lines.held(modes.held_since);
-    lines.rules(modes.no_match.as_ref(), &modes.changing);
+    lines.warnings(&modes.warnings);
     lines.add("mode", &modes.mode);
     for (switch, setting) in &modes.switches {
         lines.add(&format!("  {switch}"), &setting_text(setting));
@@ -103,10 +101,9 @@ pub(super) fn session(explained: &Explained) -> String {
 
 /// A table of sessions, one per line.
 pub(super) fn table(listed: &ManySessions) -> String {
-    let ManySessions { held_since, no_match, changing, mode, sessions, silent, .. } = listed;
+    let ManySessions { warnings, mode, sessions, silent, .. } = listed;
     let mut lines = Lines::default();
-    lines.held(*held_since);
-    lines.rules(no_match.as_ref(), changing);
+    lines.warnings(warnings);
     let row = |id: &str, state: &str, idle: &str, left: &str, source: &str, connections: &str, client: &str| {
         let row = format!("{id:<32}  {state:<6}  {idle:>12}  {left:>12}  {source:<12}  {connections:>11}  {client}");
         row.trim_end().to_owned()
@@ -146,23 +143,20 @@ fn state(state: State) -> &'static str {
 struct Lines(String);
 
 impl Lines {
-    /// Warns of rules that find no token, or one that does not stay the same.
-    fn rules(&mut self, no_match: Option<&NoMatch>, changing: &[String]) {
+    /// No session expires while the store is unavailable, or for rules that find no token, or one that does not stay the
+    /// same.
+    fn warnings(&mut self, Warnings { changing, no_match, held_since }: &Warnings) {
+        if let Some(since) = held_since {
+            let since = when(*since, epoch_milliseconds() / 1000);
+            self.say(&format!(
+                "No session expires: the store has been unavailable since {since}. See the log, or idlegate doctor.\n"
+            ));
+        }
         if let Some(no_match) = no_match {
             self.say(&format!("{no_match}\n"));
         }
         if !changing.is_empty() {
             self.say(&format!("{}\n", changing_tokens(changing)));
-        }
-    }
-
-    /// Warns that no session expires while the store is unavailable.
-    fn held(&mut self, since: Option<u64>) {
-        if let Some(since) = since {
-            let since = when(since, epoch_milliseconds() / 1000);
-            self.say(&format!(
-                "No session expires: the store has been unavailable since {since}. See the log, or idlegate doctor.\n"
-            ));
         }
     }
 

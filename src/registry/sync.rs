@@ -246,8 +246,7 @@ impl Registry {
         if idle <= kept || !is_unused || session.ended().is_some() {
             return false;
         }
-        if let Some(entry) = sessions.by_id.remove(&session.id()) {
-            sessions.deadlines.remove(&(entry.deadline, session.id()));
+        if sessions.remove(session.id()).is_some() {
             self.count_one_less(&mut sessions);
         }
         true
@@ -256,10 +255,8 @@ impl Registry {
     /// Forgets an ended session, unless its deadline has moved since it was found to be due.
     fn forget(&self, id: SessionId, now: Moment) {
         let mut sessions = self.sessions.write();
-        if sessions.by_id.get(&id).is_some_and(|entry| entry.deadline <= now)
-            && let Some(entry) = sessions.by_id.remove(&id)
-        {
-            sessions.deadlines.remove(&(entry.deadline, id));
+        if sessions.by_id.get(&id).is_some_and(|entry| entry.deadline <= now) {
+            sessions.remove(id);
         }
     }
 }

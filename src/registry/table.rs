@@ -31,6 +31,12 @@ impl Sessions {
         }
     }
 
+    pub(super) fn remove(&mut self, id: SessionId) -> Option<Entry> {
+        let entry = self.by_id.remove(&id)?;
+        self.deadlines.remove(&(entry.deadline, id));
+        Some(entry)
+    }
+
     pub(super) fn insert(&mut self, session: &Arc<TrackedSession>, deadline: Moment) {
         self.by_id.insert(session.id(), Entry { session: Arc::clone(session), deadline });
         self.deadlines.insert((deadline, session.id()));

@@ -17,7 +17,7 @@ pub struct Pointer(Vec<String>);
 
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|segment| write!(f, "/{}", segment.replace('~', "~0").replace('/', "~1")))
+        self.0.iter().try_for_each(|segment| write!(f, "/{}", escape(segment)))
     }
 }
 
@@ -39,6 +39,11 @@ impl Pointer {
     }
 }
 
+/// A name as a segment of a pointer (RFC 6901 §3).
+pub(crate) fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
+}
+
 fn unescape(segment: &str) -> Option<String> {
     let mut plain = String::with_capacity(segment.len());
     let mut rest = segment.chars();
@@ -57,10 +62,7 @@ fn unescape(segment: &str) -> Option<String> {
 
 impl fmt::Debug for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for segment in &self.0 {
-            write!(f, "/{}", segment.replace('~', "~0").replace('/', "~1"))?;
-        }
-        Ok(())
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -37,6 +37,8 @@ forms.steps, forms.seen, forms.resumed = '^(%d' .. string.rep('%d?', 8) .. ')$',
 local a_mark, modes = '^(' .. second .. '%d%d%d)( %l+)$', { [' enforce'] = true, [' observe'] = true, [' off'] = true }
 local a_replica = '^[%w._%-]*%-' .. string.rep('%x', 8) .. '$'
 
+-- The facts in milliseconds.
+local times = { 'left', 'seen', 'resumed' }
 local facts, marks = { counting = 0, stepped = 0, steps = 0, left = 0, seen = 0, resumed = 0 }, {}
 for i = 1, #all, 2 do
   local field, value = all[i], all[i + 1]
@@ -77,7 +79,7 @@ if drift ~= 0 then
     mark[1] = math.max(mark[1] + drift, 0)
     redis.call('HSET', KEYS[1], field, string.format('%.0f', mark[1]) .. mark[2])
   end
-  for _, name in ipairs({ 'left', 'seen', 'resumed' }) do
+  for _, name in ipairs(times) do
     if facts[name] > 0 then
       facts[name] = math.max(facts[name] + drift, 0)
       redis.call('HSET', KEYS[1], name, string.format('%.0f', facts[name]))
@@ -96,7 +98,7 @@ for field, mark in pairs(marks) do
     marks[field] = sure and field == id and { confirmed, ' ' .. mode } or nil
   end
 end
-for _, name in ipairs({ 'left', 'seen', 'resumed' }) do
+for _, name in ipairs(times) do
   if facts[name] > soon then
     if sure then remove(name, string.format('%.0f', facts[name])) end
     facts[name] = 0

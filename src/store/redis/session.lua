@@ -5,7 +5,7 @@ local age, source, created_age = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local limit, lifetime, retention = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local watermark, counting = tonumber(ARGV[8]), tonumber(ARGV[9])
 local reason, channel, id = ARGV[10], ARGV[11], ARGV[12]
-local not_after = tonumber(ARGV[14])
+local not_after, live_kept = tonumber(ARGV[14]), tonumber(ARGV[15])
 
 local time = redis.call('TIME')
 local now = tonumber(time[1])
@@ -51,10 +51,9 @@ local function answer(why, would_end)
   return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk, from}
 end
 
--- Live sessions are remembered for limit + retention, but for at least an hour past the limit: a verdict may be late, and a
--- record that is gone by then would start again. Ended ones are remembered for retention.
+-- The record of a live session is kept for `live_kept` seconds after its last activity, that of an ended one for retention.
 local function remember()
-  redis.call('EXPIRE', key, ended and retention or (limit + math.max(retention, 3600)))
+  redis.call('EXPIRE', key, ended and retention or live_kept)
 end
 
 local function write()

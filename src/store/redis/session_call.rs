@@ -83,6 +83,7 @@ impl RedisStore {
         command.arg(timeout).arg(lifetime.map_or(-1, u64::cast_signed)).arg(retention);
         command.arg(view.watermark).arg(view.counting).arg(reason);
         command.arg(self.connections.channel()).arg(touch.id.to_string()).arg(ended_age + waited).arg(not_after);
+        command.arg(self.limits.live_record_kept());
         command
     }
 
