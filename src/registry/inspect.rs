@@ -1,6 +1,5 @@
 //! Operator queries over all sessions and all replicas, and operator actions on one session.
 
-use super::notifications::MAX_CONCURRENT_LOOKUPS;
 use super::session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
 use super::table::Entry;
 use super::{Registry, Switch, TrackedSession};
@@ -15,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 /// The maximum number of sessions that one replica lists, so that a reply stays readable and bounded.
 pub const MAX_LISTED: usize = 1_000;
+
+/// The maximum number of concurrent lookups.
+const MAX_CONCURRENT_LOOKUPS: usize = 64;
 
 /// The combined replies of all replicas.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -291,7 +293,8 @@ impl Registry {
         if let Some(session) = self.known(id) {
             session.touch(self.clock.now(), Source::Operator);
         }
-        let extended = self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age }).await?;
+        let extended =
+            self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age, begins: false }).await?;
         Ok(!matches!(extended, Known::Ended(_)))
     }
 

@@ -2,12 +2,17 @@
 
 use super::UnknownTokens;
 use super::{Registry, Resolved};
+use crate::clock::milliseconds;
 use crate::session::{Mode, SessionId};
-use crate::store::{Known, Live, StoreError, Touch};
+use crate::store::{Due, Known, Live, StoreError, Touch};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How soon a token is looked up again that the store may have lost.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(30);
 
 /// The result of a lookup, once it has finished.
 type LookupResult = watch::Receiver<Option<Resolved>>;
@@ -58,10 +63,11 @@ impl Registry {
     }
 
     async fn lookup(&self, id: SessionId) -> Resolved {
-        let known = match self.store.lookup(id).await {
+        let known = match self.lookup_complete(id).await {
             // Its timeout may have passed while no replica knew it. The store must judge it before it is admitted.
             Ok(Known::Live(Live { age, source, created_age, due_in: 0 })) => {
-                let judged = self.store.judge(Touch { id, age, source, created_age }, 0, self.mode()).await;
+                let touch = Touch { id, age, source, created_age, begins: false };
+                let judged = self.store.judge(Due { touch, seen_idle: 0 }, self.mode()).await;
                 if let Ok(Known::Ended(ended)) = &judged {
                     self.record_end(id, ended, None);
                 }
@@ -72,6 +78,19 @@ impl Registry {
         match known {
             Ok(known) => self.adopt(id, known).0,
             Err(error) => self.lookup_failed(id, &error),
+        }
+    }
+
+    /// A token that the store does not know is undecided while the replicas write back what the store has lost.
+    async fn lookup_complete(&self, id: SessionId) -> Result<Known, StoreError> {
+        let until = self.clock.now().plus(milliseconds(self.exchange.lookup_timeout));
+        loop {
+            let known = self.store.lookup(id).await;
+            if !matches!(known, Err(StoreError::Recovering)) || self.clock.now() >= until {
+                return known;
+            }
+            self.hinted.notify_one();
+            tokio::time::sleep(LOOK_AGAIN_AFTER).await;
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod attachment;
 mod decisions;
+mod exchange;
 #[cfg(test)]
 mod fleet_tests;
 mod inspect;
@@ -15,13 +16,13 @@ mod mode;
 mod mode_tests;
 mod notifications;
 mod recent;
-mod report;
+mod rounds;
 mod session_view;
 mod settings;
+mod store_status;
 #[cfg(test)]
 mod store_tests;
 mod switch;
-mod sync;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,9 +31,9 @@ mod tracked_session;
 pub use attachment::{Attachment, AwaitingResponse, Tolerated};
 pub use inspect::{FleetReply, MAX_LISTED, Overview, Reach};
 pub use recent::Past;
-pub use report::StoreStatus;
 pub use session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
 pub use settings::{ExchangeSettings, UnknownTokens};
+pub use store_status::StoreStatus;
 pub use switch::{Setting, Switch};
 pub use tracked_session::{Closed, TrackedSession};
 
@@ -95,10 +96,10 @@ pub struct Registry {
     replica: String,
     fleet: Mutex<SeenFleet>,
     /// The state of the store, after the first report.
-    store_state: Mutex<Option<report::Reported>>,
+    store_state: Mutex<Option<store_status::Reported>>,
     recent: Mutex<recent::Recent>,
-    /// Notified when notifications of ends may have been missed.
-    missed: Notify,
+    /// Notified when the next round should come early.
+    hinted: Notify,
     full: AtomicBool,
     /// The mode was `off`, however briefly, and the store does not know this yet.
     off_unsynced: AtomicBool,
@@ -138,7 +139,7 @@ impl Registry {
             fleet: Mutex::default(),
             store_state: Mutex::default(),
             recent: Mutex::default(),
-            missed: Notify::new(),
+            hinted: Notify::new(),
             full: AtomicBool::new(false),
             off_unsynced: AtomicBool::new(false),
             enforces_since: AtomicU64::new(0),
@@ -224,7 +225,7 @@ impl Registry {
             return Resolved::Unknown;
         }
         self.metrics.active(Source::Accepted);
-        let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0 };
+        let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0, begins: true };
         let from_store = self.store.begin(begun).await;
         let known = from_store.as_ref().copied().unwrap_or_else(|error| {
             tracing::debug!(session = %id, %error, "session begins here; reported to the store when it answers");
@@ -232,7 +233,7 @@ impl Registry {
         });
         let (resolved, is_new) = self.adopt(id, known);
         if let (Resolved::Live(session), Err(_)) = (&resolved, from_store) {
-            session.activity_record().mark_unsynced();
+            session.activity_record().mark_unknown();
         }
         if let (Known::Live(live), true) = (known, is_new)
             && live.created_age < NEW_WITHIN

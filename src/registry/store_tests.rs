@@ -4,7 +4,7 @@ use super::tests::{SPRING, id, limits, run};
 use super::{Registry, Resolved, Switch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
-use crate::store::{Ended, Flushed, Known, MemoryStore, Store, StoreError, StoreFuture, Touch};
+use crate::store::{Due, Ended, Known, MemoryStore, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::ready;
@@ -15,10 +15,7 @@ use std::time::Duration;
 /// A store in memory with injected faults.
 struct Troubled {
     memory: MemoryStore,
-    time: Arc<AtomicU64>,
     is_out: AtomicBool,
-    /// The delay of a verdict, in milliseconds.
-    slow: AtomicU64,
     lookups: AtomicUsize,
     verdicts: AtomicUsize,
     reports: AtomicUsize,
@@ -70,25 +67,23 @@ impl Store for Arc<Troubled> {
         self.memory.begin(touch)
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
         self.reports.fetch_add(1, Ordering::Relaxed);
-        let is_out = self.is_out.load(Ordering::Relaxed);
-        if is_out { self.unless_out(Flushed::default) } else { self.memory.flush(touches, synced_to, mode) }
+        self.verdicts.fetch_add(report.due.len(), Ordering::Relaxed);
+        if self.is_out.load(Ordering::Relaxed) {
+            let failed = Some(StoreError::Unavailable("out".to_owned()));
+            return Box::pin(ready(Reply { failed, ..Reply::default() }));
+        }
+        self.memory.exchange(report)
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
-        self.verdicts.fetch_add(1, Ordering::Relaxed);
-        self.time.fetch_add(self.slow.load(Ordering::Relaxed), Ordering::AcqRel);
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
         let is_out = self.is_out.load(Ordering::Relaxed);
-        if is_out { self.unless_out(|| Known::Unknown) } else { self.memory.judge(touch, seen_idle, mode) }
+        if is_out { self.unless_out(|| Known::Unknown) } else { self.memory.judge(due, mode) }
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         self.memory.end(id, reason)
-    }
-
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
-        self.memory.report_ends(touch, reason, ended_age)
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
@@ -113,9 +108,7 @@ async fn world_with(limits: Limits, sessions: usize) -> World {
     let clock = Clock::simulated(Arc::clone(&time));
     let store = Arc::new(Troubled {
         memory: MemoryStore::new(limits, clock.clone(), SPRING),
-        time: Arc::clone(&time),
         is_out: AtomicBool::new(false),
-        slow: AtomicU64::new(0),
         lookups: AtomicUsize::new(0),
         verdicts: AtomicUsize::new(0),
         reports: AtomicUsize::new(0),
@@ -144,34 +137,16 @@ impl World {
 }
 
 #[test]
-fn an_outage_stops_a_recheck_after_the_first_failed_lookups() {
+fn many_verdicts_do_not_delay_the_next_report() {
     run(async {
-        let world = world(1_000).await;
-        world.store.is_out.store(true, Ordering::Relaxed);
-        for _ in 0..3 {
-            world.registry.recheck_all().await.unwrap_err();
-            world.pass(1).await;
-        }
-        let asked = |count: &AtomicUsize| count.load(Ordering::Relaxed);
-        assert_eq!((asked(&world.store.lookups), asked(&world.store.verdicts)), (3 * 64, 0));
-        world.store.is_out.store(false, Ordering::Relaxed);
-        world.registry.recheck_all().await.unwrap();
-        assert_eq!(asked(&world.store.lookups), 3 * 64 + 1_000);
-    });
-}
-
-#[test]
-fn slow_verdicts_do_not_delay_reports() {
-    run(async {
-        let world = world(640).await;
+        let world = world(5_000).await;
         world.pass(60).await;
-        world.store.slow.store(100, Ordering::Relaxed);
         world.time.fetch_add(1_000, Ordering::AcqRel);
         let before = world.store.reports.load(Ordering::Relaxed);
-        for round in 1..=10 {
+        for (round, verdicts) in [2_000, 4_000, 5_000].into_iter().enumerate() {
             world.registry.round().await;
-            assert_eq!(world.store.verdicts.load(Ordering::Relaxed), round * 64);
-            assert_eq!(world.store.reports.load(Ordering::Relaxed), before + round);
+            assert_eq!(world.store.verdicts.load(Ordering::Relaxed), verdicts);
+            assert_eq!(world.store.reports.load(Ordering::Relaxed), before + round + 1);
         }
         assert_eq!(world.registry.overview().live, 0, "the remaining sessions were not cut later");
     });

@@ -3,7 +3,7 @@
 use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::session::{Activity, EpochSeconds, LastActivity, Reason, SessionId, Source};
-use crate::store::{Ended, Touch};
+use crate::store::{Due, Ended, Touch};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -107,7 +107,13 @@ impl TrackedSession {
     /// Its last activity as an age, for the report.
     pub(super) fn touch_for_store(&self, now: Moment) -> Touch {
         let Activity { at, source } = self.activity_record.last();
-        Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created) }
+        let begins = self.activity_record.is_unknown();
+        Touch { id: self.id, age: now.since(at), source, created_age: now.since(self.created), begins }
+    }
+
+    /// Its last activity, and how long this replica has seen it idle, for a verdict.
+    pub(super) fn due_for_store(&self, now: Moment) -> Due {
+        Due { touch: self.touch_for_store(now), seen_idle: self.seen_idle(now) }
     }
 
     /// How many milliseconds ago it ended, by this replica's clock; 0 if it has not ended.
@@ -155,7 +161,7 @@ impl TrackedSession {
     }
 
     /// How many milliseconds this replica itself has seen it idle.
-    pub(super) fn seen_idle(&self, now: Moment) -> u64 {
+    fn seen_idle(&self, now: Moment) -> u64 {
         now.since(self.activity_record.last().at.max(self.seen_since))
     }
 

@@ -26,6 +26,9 @@ impl Activity {
     }
 }
 
+/// The word for "the store had acknowledged activity, and has lost it". It is no activity, and earlier than any.
+const LOST: u64 = 1 << 7;
+
 /// The last activity of each source, and how much of it the store knows.
 #[derive(Debug)]
 pub struct LastActivity {
@@ -73,16 +76,29 @@ impl LastActivity {
         self.last.iter().filter_map(|word| Activity::from_word(word.load(Ordering::Acquire)))
     }
 
-    /// The last activity, if the store has not acknowledged it.
+    /// The last activity, if the store has not acknowledged it. `None` too while the activity that it has acknowledged is
+    /// at most `wait` milliseconds old.
     #[must_use]
-    pub fn unsynced(&self) -> Option<Activity> {
-        let last = self.last_word();
-        Activity::from_word(last).filter(|_| last > self.acknowledged.load(Ordering::Acquire))
+    pub fn unsynced(&self, now: Moment, wait: u64) -> Option<Activity> {
+        let (last, acknowledged) = (self.last_word(), self.acknowledged.load(Ordering::Acquire));
+        let waits = Activity::from_word(acknowledged).is_some_and(|told| now.since(told.at) < wait);
+        Activity::from_word(last).filter(|_| acknowledged == LOST || (last > acknowledged && !waits))
     }
 
     /// The store has lost the session: its last activity must be reported again.
     pub fn mark_unsynced(&self) {
+        self.acknowledged.store(LOST, Ordering::Release);
+    }
+
+    /// The store has never heard of the session.
+    pub fn mark_unknown(&self) {
         self.acknowledged.store(0, Ordering::Release);
+    }
+
+    /// Whether the store has never heard of the session.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        self.acknowledged.load(Ordering::Acquire) == 0
     }
 
     /// The store has acknowledged `activity`. Later activity stays unsynced.
@@ -112,6 +128,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const NOW: Moment = Moment(1 << 51);
+
     fn activity(at: u64, source: Source) -> Activity {
         Activity { at: Moment(at), source }
     }
@@ -119,13 +137,13 @@ mod tests {
     #[test]
     fn acknowledged_activity_is_not_reported_again() {
         let activity_record = LastActivity::new(activity(5, Source::Accepted));
-        assert_eq!(activity_record.unsynced(), None);
+        assert_eq!(activity_record.unsynced(NOW, 0), None);
         activity_record.touch(activity(9, Source::ClientPong));
-        let unsynced = activity_record.unsynced().unwrap();
+        let unsynced = activity_record.unsynced(NOW, 0).unwrap();
         assert_eq!(unsynced, activity(9, Source::ClientPong));
         activity_record.touch(activity(12, Source::Request));
         activity_record.acknowledged(unsynced);
-        assert_eq!(activity_record.unsynced(), Some(activity(12, Source::Request)));
+        assert_eq!(activity_record.unsynced(NOW, 0), Some(activity(12, Source::Request)));
     }
 
     proptest! {
@@ -142,7 +160,7 @@ mod tests {
             all.push(begun);
             let last = all.iter().map(|one| one.at).max();
             prop_assert_eq!(Some(activity_record.last().at), last);
-            prop_assert_eq!(activity_record.unsynced().map(|one| one.at), last);
+            prop_assert_eq!(activity_record.unsynced(NOW, 0).map(|one| one.at), last);
             let of = |source: Source| all.iter().filter(|one| one.source == source).max_by_key(|one| one.at).copied();
             let expected: Vec<_> = Source::ALL.into_iter().filter_map(of).collect();
             prop_assert_eq!(activity_record.by_source().collect::<Vec<_>>(), expected);

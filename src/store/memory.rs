@@ -1,8 +1,8 @@
 //! The memory store. Its sessions are gone when the process ends.
 
 use super::table::Table;
-use super::{Ended, Flushed, Known, Store, StoreFuture, Touch};
-use crate::clock::{Clock, Moment};
+use super::{Due, Ended, Known, ReplyFuture, Report, Store, StoreFuture, Touch};
+use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use std::future::ready;
 
@@ -39,22 +39,18 @@ impl Store for MemoryStore {
         Box::pin(ready(Ok(self.0.begin(touch))))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
-        let flushed = self.0.flush(touches, mode);
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
+        let reply = self.0.exchange(report);
         self.0.sweep();
-        Box::pin(ready(Ok(flushed)))
+        Box::pin(ready(reply))
     }
 
-    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> StoreFuture<'_, Known> {
-        Box::pin(ready(Ok(self.0.judge(touch, mode))))
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
+        Box::pin(ready(Ok(self.0.judge(due.touch, mode))))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         Box::pin(ready(Ok(self.0.end(id, reason))))
-    }
-
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
-        Box::pin(ready(Ok(self.0.report_ends(touch, reason, ended_age))))
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {

@@ -39,6 +39,9 @@ pub enum StoreSettings {
 /// The pending result of a store call.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// The pending reply to a report.
+pub type ReplyFuture<'a> = Pin<Box<dyn Future<Output = Reply> + Send + 'a>>;
+
 /// Why a store gave no answer.
 #[derive(Debug)]
 pub enum StoreError {
@@ -46,12 +49,15 @@ pub enum StoreError {
     Unavailable(String),
     /// The settings are wrong: the store can never be reached with them.
     Settings(String),
+    /// It has lost data, and the replicas are writing back what they know: ask again soon.
+    Recovering,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Settings(cause) => write!(f, "[store]: {cause}"),
+            Self::Recovering => f.write_str("the store lost data, and the replicas are still writing it back"),
             Self::Unavailable(cause) => {
                 write!(f, "the store does not answer ({cause}); check [store] url and that the store is running")
             }
@@ -72,6 +78,66 @@ pub struct Touch {
     pub source: Source,
     /// How long ago the session began, in milliseconds. A store that has lost the session needs it.
     pub created_age: u64,
+    /// Whether the store has never heard of the session, so that it begins with this.
+    pub begins: bool,
+}
+
+/// An end that the store does not know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnsyncedEnd {
+    /// The session, with its last activity.
+    pub touch: Touch,
+    /// Why it ended.
+    pub reason: Reason,
+    /// How long ago it ended, in milliseconds.
+    pub age: u64,
+}
+
+/// A session whose deadline has passed: the store judges it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Due {
+    /// The session, with its last activity.
+    pub touch: Touch,
+    /// How long this replica itself has seen it idle, in milliseconds.
+    pub seen_idle: u64,
+}
+
+/// What a replica tells the store, about once a second.
+#[derive(Clone, Copy, Debug)]
+pub struct Report<'a> {
+    /// Activity that the store has not acknowledged.
+    pub activity: &'a [Touch],
+    /// Ends that the store does not know.
+    pub ends: &'a [UnsyncedEnd],
+    /// Sessions to judge.
+    pub due: &'a [Due],
+    /// The mark: with `activity`, everything up to here that could end any session is reported.
+    pub synced_to: Moment,
+    /// The mode of this replica. In any mode other than `enforce` nothing ends: a session past its timeout is overdue.
+    /// While any replica is `off`, and when the last of them returns, counting starts again for every session: what an
+    /// `off` replica did not see may have been activity.
+    pub mode: Mode,
+}
+
+/// What the store answers to a report. It may have failed half-way: what is acknowledged before stays so.
+#[derive(Debug, Default)]
+pub struct Reply {
+    /// How many of the reported activities the store has: the first ones.
+    pub activity: usize,
+    /// How many of the reported ends the store has: the first ones.
+    pub ends: usize,
+    /// The verdict on each session that was judged.
+    pub verdicts: Vec<(SessionId, Known)>,
+    /// Sessions that have ended: reported ones, and those that ended anywhere since the last reply.
+    pub ended: Vec<(SessionId, Ended)>,
+    /// The store has lost data: everything must be reported again.
+    pub resync: bool,
+    /// The mode set for the whole fleet, if one was ever set.
+    pub fleet: Option<Fleet>,
+    /// The store cannot persist what it accepts, and keeps it in memory only.
+    pub unkept: bool,
+    /// Why the rest was not reported.
+    pub failed: Option<StoreError>,
 }
 
 /// What a store knows of a session.
@@ -145,19 +211,6 @@ fn second_of(now: u64, age: u64) -> EpochSeconds {
     now.saturating_sub(age) / 1000
 }
 
-/// The outcome of a report.
-#[derive(Clone, Debug, Default)]
-pub struct Flushed {
-    /// Reported sessions that have ended.
-    pub ended: Vec<(SessionId, Ended)>,
-    /// The store has lost what it knew: everything must be reported again.
-    pub resync: bool,
-    /// The mode set for the whole fleet, if one was ever set.
-    pub fleet: Option<Fleet>,
-    /// The store cannot persist what it accepts, and keeps it in memory only.
-    pub unkept: bool,
-}
-
 /// The mode set for the whole fleet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fleet {
@@ -200,20 +253,18 @@ pub struct Answers {
 /// What a store sends on its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notification {
-    /// Some replica has ended this session.
-    Ended(SessionId),
+    /// Something has happened that the next report will tell: it should come early. Also when notifications may have been
+    /// missed. Nothing depends on it.
+    Hint,
     /// The mode of the whole fleet was set.
     Switched(Fleet),
     /// Some replica, possibly this one, asks all replicas a question.
     Asked(Question),
-    /// A notification may have been missed: known sessions must be looked up again.
-    Gap,
 }
 
-/// How long after the start of each second replicas report, in milliseconds of the store's time. A session can expire
-/// only at the start of a second, and only when every replica has reported up to it. If all replicas report right after
-/// it, the decision comes as early as possible.
-pub const REPORTED_AFTER_THE_TURN: u64 = 50;
+/// How long after the turn of a second the only replica reports, in milliseconds of the store's time. A session can expire
+/// only at the turn of a second.
+const AFTER_THE_TURN: u64 = 50;
 
 /// The longest gap without counting, in milliseconds, that does not break it. After a longer one (a restart, a
 /// suspended machine) idle time starts again: no session expires for time in which idlegate could not see activity.
@@ -236,23 +287,22 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Begins the session of `touch`, or merges the activity if the session is known. An ended session stays ended.
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known>;
 
-    /// Merges activity by maximum: everything this replica saw up to `synced_to`, in `mode`. A session that the store
-    /// has lost begins again; an ended one stays ended, and the reply says so. While any replica is `off`, and when the
-    /// last of them returns, counting starts again for every session: what an `off` replica did not see may have been
-    /// activity.
-    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed>;
+    /// Reports what happened on this replica, and learns what happened elsewhere. Activity is merged by maximum. An ended
+    /// session stays ended, and the reply says so. Before anything is judged, all of the report's activity is merged.
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a>;
 
-    /// Merges the activity of `touch`, then compares and ends: either the session is ended for all replicas, or the
-    /// newer activity that prevents it is returned. `seen_idle` is how many milliseconds this replica itself has seen
-    /// the session idle. In any mode other than `enforce` nothing ends: a session past its timeout is overdue.
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known>;
+    /// How long after the turn of a second this replica reports, in milliseconds of the store's time.
+    fn report_phase(&self) -> u64 {
+        AFTER_THE_TURN
+    }
+
+    /// Judges one session at once. Its activity is merged; then either the session is ended for all replicas, or the newer
+    /// activity that prevents it is returned.
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known>;
 
     /// Ends a live session regardless of its activity. An ended session keeps its first end. An unknown one leaves no
     /// trace.
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known>;
-
-    /// Reports an end, `ended_age` milliseconds ago, that the store has lost.
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known>;
 
     /// The record of an end that is decided here and now, while the store does not answer. It must be reported when the
     /// store is back.

@@ -1,6 +1,6 @@
 //! The session table in the memory of this process. The memory store and the file store share it.
 
-use super::{Ended, Flushed, Known, Live, MAX_GAP, Touch, second_of};
+use super::{Ended, Known, Live, MAX_GAP, Reply, Report, Touch, UnsyncedEnd, second_of};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict, counts_from};
 use parking_lot::{Mutex, MutexGuard};
@@ -205,28 +205,32 @@ impl Table {
         self.known(Some(record), now)
     }
 
-    pub(super) fn flush(&self, touches: &[Touch], mode: Mode) -> Flushed {
+    pub(super) fn exchange(&self, report: &Report<'_>) -> Reply {
+        let Report { activity, ends, due, mode, .. } = *report;
+        let mut reply = Reply { activity: activity.len(), ends: ends.len(), ..Reply::default() };
         let (mut shelf, now) = self.enter();
         if mode == Mode::Off {
             // In `off` nothing counts, so counting starts again now.
             self.counting.store(now / 1000, Ordering::Release);
         }
-        let mut flushed = Flushed::default();
-        for touch in touches {
+        for touch in activity {
             if let Known::Ended(ended) = self.update(&mut shelf, *touch, now) {
-                flushed.ended.push((touch.id, ended));
+                reply.ended.push((touch.id, ended));
             }
         }
-        flushed
+        for end in ends {
+            self.record_end(&mut shelf, *end, now);
+        }
+        drop(shelf);
+        reply.verdicts = due.iter().map(|due| (due.touch.id, self.judge(due.touch, mode))).collect();
+        reply
     }
 
-    pub(super) fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> Known {
-        let (mut shelf, now) = self.enter();
+    fn record_end(&self, shelf: &mut Shelf, UnsyncedEnd { touch, reason, age }: UnsyncedEnd, now: u64) {
         let record = shelf.records.entry(touch.id).or_insert_with(|| StoredSession::from_touch(touch, now));
         if record.end.is_none() {
-            record.end = Some(self.end_of(record, second_of(now, ended_age), reason));
+            record.end = Some(self.end_of(record, second_of(now, age), reason));
         }
-        self.known(Some(record), now)
     }
 
     pub(super) fn end_record(&self, touch: Touch, reason: Reason) -> Ended {

@@ -77,7 +77,7 @@ async fn a_stop_logs_that_it_waits_for_the_store_and_a_second_one_ends_it() {
     let (app, mut redis) = (App::start(QUIET), Redis::start());
     let mut proxy = replica(&app, &redis.url(), "1h", &[("IDLEGATE_GRACE_PERIOD", "60s")]);
     let mut tunnel = Tunnel::open(&proxy, "tok").await;
-    eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
+    eventually("the first report", async || redis.ask::<bool>("HEXISTS idlegate:replicas counting").await).await;
     redis.kill();
     proxy.has_logged("until it is back", 1).await;
     // Activity that the store does not know.

@@ -156,21 +156,20 @@ async fn a_silent_replica_that_returns_in_time_reports_before_any_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missed_end_is_found_after_subscribing_again() {
+async fn an_end_is_learnt_though_its_notification_is_missed() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "1h");
-    let mut there = Tunnel::open(&b, "shared").await;
+    let token = crate::harness::log_in(a.address, "ada", "lovelace").await;
+    let mut there = Tunnel::open(&b, &token).await;
     eventually("all to listen", async || {
         let subscribed: (String, u64) = redis.ask("PUBSUB NUMSUB idlegate:ended").await;
         subscribed.1 == 2
     })
     .await;
-    // Nobody is told of this end: it is written as a script would, without the message.
-    let id = idlegate::session::SessionId::of_token(b"shared");
-    let now = redis.now().await;
-    redis.ask::<u64>(&format!("HSET idlegate:session:{id} ended {now} reason logout")).await;
     there.echo().await;
     redis.ask::<u64>("CLIENT KILL TYPE pubsub").await;
+    let body = json!({"session_id": token});
+    assert_eq!(crate::harness::Request::post(a.address, "/api/logout").json(&body).send().await.status, 200);
     there.cut(seconds(2.0)).await;
-    assert!(is_refused(&a, "shared").await);
+    assert!(is_refused(&a, &token).await && is_refused(&b, &token).await);
 }

@@ -80,7 +80,7 @@ async fn no_token_is_stored_and_an_unknown_one_leaves_no_key() {
     let mut others: Vec<String> = redis.ask("KEYS *").await;
     others.retain(|key| !key.contains(":session:"));
     others.sort();
-    assert_eq!(others, ["idlegate:counting", "idlegate:replicas"]);
+    assert_eq!(others, ["idlegate:replicas"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +103,7 @@ async fn a_request_of_a_known_session_costs_no_round_trip() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let proxy = replica(&app, &redis.url(), "1h", &[]);
     let mut tunnel = Tunnel::open(&proxy, "busy").await;
-    eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
+    eventually("the first report", async || redis.ask::<bool>("HEXISTS idlegate:replicas counting").await).await;
     let (before, begun) = (redis.calls().await, std::time::Instant::now());
     for _ in 0..200 {
         tunnel.echo().await;
@@ -111,10 +111,9 @@ async fn a_request_of_a_known_session_costs_no_round_trip() {
     }
     let (after, took) = (redis.calls().await, begun.elapsed());
     let more = |command: &str| after.get(command).unwrap_or(&0) - before.get(command).unwrap_or(&0);
-    // A touch and a mark per round; a round is every second.
-    let (scripts, rounds) = (more("eval") + more("evalsha"), more("exec"));
-    assert_eq!(scripts, 2 * rounds, "in {took:?} of 400 frames and requests: {before:?}, {after:?}");
-    assert!(rounds <= 2 + took.as_secs(), "{rounds} rounds in {took:?}");
+    // One call a second, whatever happens in it.
+    let calls = more("eval") + more("evalsha");
+    assert!(calls <= 2 + took.as_secs(), "in {took:?} of 400 frames and requests: {before:?}, {after:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +121,7 @@ async fn an_unknown_token_is_looked_up_once_however_many_ask() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let slow = Way::to(&redis, Duration::from_millis(150)).await;
     let proxy = replica(&app, &slow.url(), "1h", &[("IDLEGATE_STORE_LOOKUP_TIMEOUT", "5s")]);
-    eventually("the first report", async || redis.ask::<bool>("EXISTS idlegate:counting").await).await;
+    eventually("the first report", async || redis.ask::<bool>("HEXISTS idlegate:replicas counting").await).await;
     let ask = |token: &'static str| async move {
         let request = Request::get(proxy.address, "/api/get-all-students").header("session-id", token);
         assert_eq!(request.send().await.status, 401);

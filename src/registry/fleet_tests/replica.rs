@@ -2,8 +2,8 @@
 
 use super::store::{Shared, StoreLink};
 use crate::clock::Clock;
-use crate::registry::{Registry, Resolved};
-use crate::session::{SessionId, Source};
+use crate::registry::{Registry, Resolved, Switch};
+use crate::session::{Mode, SessionId, Source};
 use parking_lot::Mutex;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -55,6 +55,7 @@ impl Replica {
         let clock = Clock::simulated(Arc::clone(&time));
         let store = StoreLink::store(shared, number, &time, offset, &cut_off);
         let registry = Arc::new(Registry::new(Box::new(store), clock, limits, 100));
+        shared.lock().running.insert(number, Arc::clone(&registry));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };
@@ -88,7 +89,11 @@ impl Replica {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
         self.spawn(move |registry| async move {
             let standing = match registry.resolve(id).await {
-                Resolved::Unknown => registry.accept(id, None).await,
+                Resolved::Unknown => {
+                    // The app accepts any token.
+                    pace.shared.lock().passes(id, number);
+                    registry.accept(id, None).await
+                }
                 standing => standing,
             };
             let mut shared = pace.shared.lock();
@@ -99,6 +104,8 @@ impl Replica {
                     shared.witness.saw(id, at.0 - pace.offset, number);
                 }
                 Resolved::Ended(_) => shared.witness.saw_dead(id, number),
+                // In another mode, a token may pass untracked.
+                _ if registry.mode() != Mode::Enforce => {}
                 Resolved::Unknown | Resolved::Tolerated(_) | Resolved::Undecided => {
                     shared.witness.object("an accepted token is not tracked");
                 }
@@ -112,9 +119,15 @@ impl Replica {
         self.spawn(move |registry| async move {
             if let Resolved::Live(session) = registry.resolve(id).await {
                 registry.end(&session, crate::session::Reason::Logout).await;
-                pace.shared.lock().witness.saw_dead(id, number);
+                if session.ended().is_some() {
+                    pace.shared.lock().witness.saw_dead(id, number);
+                }
             }
         });
+    }
+
+    pub(super) fn switch(&self, mode: Mode) {
+        self.registry.switch(Switch::Replica, mode, None);
     }
 
     pub(super) async fn is_live(&self, id: SessionId) -> bool {

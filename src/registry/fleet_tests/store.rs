@@ -4,12 +4,13 @@
 use super::GRACE;
 use super::witness::{EPOCH, Witness};
 use crate::clock::Clock;
-use crate::session::{Limits, Reason, SessionId, Source};
-use crate::store::{Ended, Link, RedisStore, Simulated, words_of};
+use crate::registry::Registry;
+use crate::session::{Limits, SessionId};
+use crate::store::{Link, RedisStore, Simulated, words_of};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,11 +28,41 @@ const SLOW: u64 = 700;
 const REPLICAS: &str = "sim:replicas";
 const SESSION: &str = "sim:session:";
 
+/// How long after a fault the store knows all ends again, in milliseconds.
+const CALM_FOR: u64 = 3_500;
+
+/// How far back a failover may go, in milliseconds.
+const MAX_LAG: u64 = 2_000;
+
+/// The server's clock: what it read at a moment of the simulation, and how fast it runs.
+#[derive(Clone, Copy, Debug)]
+struct ServerClock {
+    at: u64,
+    read: u64,
+    /// In thousandths of the true rate.
+    rate: u64,
+}
+
 /// The state that all replicas share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Limits,
     server: Simulated,
+    clock: ServerClock,
+    /// Until when the clock, and what it did, may delay an end.
+    pub(super) clock_settles: u64,
+    /// What a server that takes over would know: copies of the server, and when they were made.
+    copies: VecDeque<(u64, Simulated)>,
+    /// The number of servers so far. A message to an earlier one is lost.
+    servers: u64,
+    /// Messages are delivered twice, the second time much later.
+    pub(super) repeats: bool,
+    /// The running replicas.
+    pub(super) running: BTreeMap<usize, Arc<Registry>>,
+    /// Until when each replica had reported its activity, by an accepted mark.
+    pub(super) told: BTreeMap<usize, u64>,
+    /// Since when there was no fault.
+    pub(super) calm_since: u64,
     seed: u64,
     /// How many milliseconds a message normally takes at most.
     pub(super) distance: u64,
@@ -46,6 +77,14 @@ pub(super) struct Shared {
     pub(super) witness: Witness,
 }
 
+/// What is stored of a session, by the server's clock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored {
+    pub(super) last_activity: u64,
+    pub(super) idle_since: u64,
+    pub(super) is_ended: bool,
+}
+
 /// How a replica receives messages; `None` means that some may have been missed.
 #[derive(Clone, Debug)]
 struct Subscriber {
@@ -58,6 +97,14 @@ impl Shared {
         Self {
             limits,
             server: Simulated::default(),
+            clock: ServerClock { at: 0, read: EPOCH, rate: 1_000 },
+            clock_settles: 0,
+            copies: VecDeque::new(),
+            servers: 1,
+            repeats: false,
+            running: BTreeMap::new(),
+            told: BTreeMap::new(),
+            calm_since: 0,
             seed,
             distance,
             #[expect(clippy::disallowed_methods, reason = "this time is simulated")]
@@ -75,8 +122,71 @@ impl Shared {
         u64::try_from(self.begun.elapsed().as_millis()).unwrap()
     }
 
+    /// The server's time, in epoch milliseconds.
     pub(super) fn epoch(&self) -> u64 {
-        EPOCH + self.now()
+        self.clock.read + (self.now() - self.clock.at) * self.clock.rate / 1_000
+    }
+
+    /// Steps the server's clock by so many milliseconds, and lets it run at `rate` thousandths from now on.
+    pub(super) fn set_clock(&mut self, step: i64, rate: u64) {
+        let read = self.epoch().saturating_add_signed(step);
+        self.clock = ServerClock { at: self.now(), read, rate };
+        let settles = self.now() + self.limits.timeout * 1_100 + step.unsigned_abs() + 8_000;
+        self.clock_settles = self.clock_settles.max(settles);
+    }
+
+    pub(super) fn clock_is_exact(&self) -> bool {
+        self.clock.rate == 1_000 && self.now() > self.clock_settles
+    }
+
+    /// Another server takes over, whose clock differs. It has not seen the last `lag` milliseconds.
+    pub(super) fn fail_over(&mut self, lag: u64, step: i64) {
+        let since = self.now().saturating_sub(lag);
+        let copy = self.copies.iter().rev().find(|(at, _)| *at <= since).cloned();
+        let (since, copy) = copy.unwrap_or_default();
+        self.server = copy;
+        self.copies.clear();
+        self.servers += 1;
+        for told in self.told.values_mut() {
+            *told = since.min(*told);
+        }
+        let lost: Vec<_> = self.witness.ends.iter().filter(|(_, ended)| **ended >= since).map(|(id, _)| *id).collect();
+        self.witness.ends.retain(|id, _| !lost.contains(id));
+        self.set_clock(step, 1_000);
+    }
+
+    /// Loses the record of one session, or all ends.
+    pub(super) fn evict(&mut self, session: Option<SessionId>) {
+        match session {
+            Some(id) => self.server.evict(&format!("{SESSION}{id}")),
+            None => self.server.evict("sim:ends"),
+        }
+        // Where both are lost, a replica that knows the end reports it again.
+        let ended: Vec<_> = self.witness.ends.keys().copied().collect();
+        for id in ended {
+            if self.record(id).is_none_or(|record| !record.is_ended) {
+                self.witness.ends.remove(&id);
+            }
+        }
+    }
+
+    /// The app gets a token that this replica took for unknown. No other replica may know its end, unless a fault keeps the
+    /// store from knowing it in time.
+    pub(super) fn passes(&mut self, id: SessionId, replica: usize) {
+        let is_dead = |registry: &Arc<Registry>| registry.known(id).is_some_and(|session| session.ended().is_some());
+        let knows = self.running.iter().find(|(_, registry)| is_dead(registry)).map(|(number, _)| *number);
+        let is_calm = self.now() - self.calm_since > CALM_FOR && self.distance <= 3 && self.told.contains_key(&replica);
+        if is_calm && let Some(knows) = knows {
+            self.witness.object(format!("a dead token passes on replica {replica}, and replica {knows} knows its end"));
+        }
+    }
+
+    fn copy_server(&mut self) {
+        let now = self.now();
+        if self.copies.back().is_none_or(|(at, _)| now - at >= 100) {
+            self.copies.push_back((now, self.server.clone()));
+            self.copies.retain(|(at, _)| now - at <= MAX_LAG + 200);
+        }
     }
 
     /// How long a message takes: random, but the same for the same seed.
@@ -93,24 +203,28 @@ impl Shared {
     }
 
     /// The record of a session.
-    pub(super) fn record(&mut self, id: SessionId) -> Option<Ended> {
+    pub(super) fn record(&mut self, id: SessionId) -> Option<Stored> {
         let fields = self.server().hash(&format!("{SESSION}{id}"));
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse().ok());
-        Some(Ended {
-            last_activity: number("last_activity")?,
-            source: Source::from_name(fields.get("source")?)?,
-            created: number("created")?,
-            ended: number("ended").unwrap_or(0),
-            reason: fields.get("reason").and_then(|reason| Reason::from_name(reason)).unwrap_or(Reason::Idle),
-            counting: None,
-            watermark: 0,
-            remembered_for: 0,
-        })
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let is_ended = fields.contains_key("ended") || self.server().hash("sim:ends").contains_key(&id.to_string());
+        let last_activity = number("last_activity").or(is_ended.then_some(0))?;
+        Some(Stored { last_activity, idle_since: last_activity.max(number("restored").unwrap_or(0)), is_ended })
     }
 
     /// The start of unbroken counting, in epoch seconds; 0 before the first report.
     pub(super) fn counting(&mut self) -> u64 {
         self.server().hash(REPLICAS).get("counting").and_then(|counting| counting.parse().ok()).unwrap_or(0)
+    }
+
+    /// What is stored of the replicas, and the server's time.
+    pub(super) fn facts(&mut self) -> (u64, HashMap<String, String>) {
+        (self.epoch(), self.server().hash(REPLICAS))
+    }
+
+    /// Whether replicas that were there before a loss are still waited for.
+    pub(super) fn waits_for_replicas(&mut self) -> bool {
+        let facts = self.server().hash(REPLICAS);
+        facts.get("generation").and_then(|text| text.split(' ').nth(1)).is_some_and(|expected| expected != "0")
     }
 
     /// Up to when each replica has reported everything, in epoch milliseconds.
@@ -120,20 +234,25 @@ impl Shared {
         self.server().hash(REPLICAS).iter().filter_map(|(name, value)| Some((number(name)?, mark(value)?))).collect()
     }
 
-    /// Executes what one message carries, and shows the witness each end.
-    fn execute(&mut self, commands: &[Cmd]) -> Vec<RedisResult<Value>> {
+    /// Executes what a message of a replica carries, sent at `sent`, and shows the witness each end.
+    fn execute(&mut self, commands: &[Cmd], replica: usize, sent: u64) -> Vec<RedisResult<Value>> {
+        self.copy_server();
         let replies = commands.iter().map(|command| {
             let words = words_of(command);
-            // EVAL, script, number of keys, key, step.
-            let id = words.get(3).and_then(|key| SessionId::from_hex(str::from_utf8(key).ok()?.strip_prefix(SESSION)?));
-            let is_verdict = words.get(4).is_some_and(|step| step == b"judge");
-            let is_live = |shared: &mut Self, id| shared.record(id).is_none_or(|record| record.ended == 0);
-            let before = id.filter(|id| is_live(self, *id));
-            let reply = self.server().run(&words).map_err(error_of);
-            if let Some(id) = before
-                && !is_live(self, id)
-            {
-                self.note_end(id, is_verdict);
+            self.server.now = self.epoch();
+            let steps = steps_of(&words);
+            let is_live = |shared: &mut Self, id| shared.record(id).is_none_or(|record| !record.is_ended);
+            // A session may be in a call twice: with its activity, and with its end.
+            let live: HashMap<_, _> = steps.into_iter().filter(|(id, _)| is_live(self, *id)).collect();
+            let reply = self.server.run(&words).map_err(error_of);
+            if reply.as_ref().is_ok_and(is_accepted_mark) {
+                let told = self.told.entry(replica).or_insert(sent);
+                *told = sent.max(*told);
+            }
+            for (id, op) in live {
+                if !is_live(self, id) {
+                    self.note_end(id, op == b"ask");
+                }
             }
             reply
         });
@@ -147,9 +266,8 @@ impl Shared {
     /// An end that is decided here, and not only reported again, must be right.
     fn note_end(&mut self, id: SessionId, is_verdict: bool) {
         let (now, marks) = (self.now(), self.marks());
-        let Some(record) = self.record(id) else { return };
         if is_verdict {
-            self.witness.check_cut(id, &record, now, self.limits.timeout, &marks);
+            self.witness.check_cut(id, now, self.limits.timeout, &marks, &self.told);
         }
         self.witness.saw_end(id, now);
     }
@@ -180,6 +298,21 @@ impl Shared {
             });
         }
     }
+}
+
+/// The sessions of a call, and what it does for each: EVAL, script, number of keys, keys, header, and seven words for each
+/// session.
+fn steps_of(words: &[Vec<u8>]) -> Vec<(SessionId, Vec<u8>)> {
+    const HEADER: usize = 24;
+    let number = words.get(2).and_then(|keys| str::from_utf8(keys).ok()?.parse::<usize>().ok());
+    let arguments = words.get(3 + number.unwrap_or(0) + HEADER..).unwrap_or_default();
+    let step = |step: &[Vec<u8>]| Some((SessionId::from_hex(str::from_utf8(&step[0]).ok()?)?, step[1].clone()));
+    arguments.chunks_exact(7).filter_map(step).collect()
+}
+
+/// Whether this is the reply to a report whose mark counts.
+fn is_accepted_mark(reply: &Value) -> bool {
+    matches!(reply, Value::Array(parts) if parts.len() == 19 && parts[5] == Value::Int(1))
 }
 
 fn error_of(message: String) -> RedisError {
@@ -235,6 +368,20 @@ impl Link for StoreLink {
             let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
             let about = commands.iter().map(Cmd::get_packed_command).collect::<Vec<_>>();
             let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, &about)));
+            let (number, sent, server) = {
+                let shared = self.shared.lock();
+                (self.number, shared.now(), shared.servers)
+            };
+            if self.shared.lock().repeats {
+                let (shared, commands) = (Arc::clone(&self.shared), commands.clone());
+                tokio::spawn(async move {
+                    sleep(20 * there + back).await;
+                    let mut shared = shared.lock();
+                    if !shared.is_down && shared.servers == server {
+                        shared.execute(&commands, number, sent);
+                    }
+                });
+            }
             tokio::spawn(async move {
                 // A stopped server refuses at once; a replica that is cut off waits until its timeout.
                 let passes = async |takes| {
@@ -243,10 +390,11 @@ impl Link for StoreLink {
                         sleep(RESPONSE_TIMEOUT).await;
                         return false;
                     }
-                    !shared.lock().is_down
+                    let shared = shared.lock();
+                    !shared.is_down && shared.servers == server
                 };
                 if passes(there).await {
-                    let replies = shared.lock().execute(&commands);
+                    let replies = shared.lock().execute(&commands, number, sent);
                     if passes(back).await {
                         // The caller may have given up.
                         let _ = sender.send(replies);

@@ -1,7 +1,6 @@
 //! The witness sees everything that happens in the fleet, and records each violation as an objection.
 
 use crate::session::SessionId;
-use crate::store::Ended;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// When the simulation begins, in epoch milliseconds. All other times here are milliseconds since then.
@@ -50,29 +49,27 @@ impl Witness {
         }
     }
 
-    /// Checks the cut of a session at `now`. Only activity seen by the replicas in `marks` counts: the others have been
-    /// struck off.
+    /// Checks the cut of a session at `now`. Until `told`, each replica had reported its activity. Later activity counts only
+    /// where its replica is in `marks`: the others have been struck off.
     pub(super) fn check_cut(
         &mut self,
         id: SessionId,
-        record: &Ended,
         now: u64,
         timeout: u64,
         marks: &BTreeMap<usize, u64>,
+        told: &BTreeMap<usize, u64>,
     ) {
         let limit = timeout * 1000;
         let seen = self.activity.get(&id).map_or(&[][..], Vec::as_slice);
-        let is_reported = |at: u64| (EPOCH + at) / 1000 <= record.last_activity;
-        let reported = seen.iter().map(|(at, _)| *at).filter(|at| is_reported(*at)).max();
-        let reported = reported.unwrap_or((record.last_activity * 1000 + 999).saturating_sub(EPOCH));
-        let counts = |(at, replica): &&(u64, usize)| !is_reported(*at) && marks.contains_key(replica);
-        let unsynced: Vec<u64> = seen.iter().filter(counts).map(|(at, _)| *at).collect();
-        let objection = match (unsynced.iter().min(), unsynced.iter().max()) {
-            // It was already overdue when it was touched, and no replica had noticed: either outcome is correct.
-            (Some(first), _) if *first - reported > limit => None,
-            (Some(_), Some(last)) if now - last <= limit => Some(format!("cut early: idle for {} ms", now - last)),
-            (Some(first), _) => Some(format!("lost: activity {} ms before the cut", now - first)),
-            _ if now - reported <= limit => Some(format!("cut early: idle for {} ms by the reports", now - reported)),
+        let is_told = |(at, replica): &&(u64, usize)| told.get(replica).is_some_and(|told| at <= told);
+        let last_told = seen.iter().filter(is_told).map(|(at, _)| *at).max();
+        let counts = |seen: &&(u64, usize)| !is_told(seen) && marks.contains_key(&seen.1);
+        let first_unsynced = seen.iter().filter(counts).map(|(at, _)| *at).min();
+        let objection = match (last_told, first_unsynced) {
+            (Some(last), _) if now - last <= limit => Some(format!("cut early: idle for {} ms", now - last)),
+            // It was overdue when it was touched, and no replica had noticed: either outcome is correct.
+            (Some(last), Some(first)) if first - last > limit => None,
+            (_, Some(first)) => Some(format!("lost: activity {} ms before the cut", now - first)),
             _ => None,
         };
         if let Some(objection) = objection {

@@ -13,8 +13,8 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Ended, Flushed, Known, Store, StoreError, StoreFuture, Touch};
-use crate::clock::{Clock, Moment};
+use super::{Due, Ended, Known, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
+use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
 use downtime::{Begin, Gap, Resumed};
@@ -87,24 +87,22 @@ impl Store for FileStore {
         self.changed(touch.id, self.writer.table().begin(touch))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], _: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
-        let mut flushed = self.writer.table().flush(touches, mode);
-        flushed.unkept = self.writer.is_failing();
-        self.writer.note(touches.iter().map(|touch| touch.id));
-        self.writer.note(self.writer.table().sweep());
-        Box::pin(ready(Ok(flushed)))
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
+        let table = self.writer.table();
+        let reply = Reply { unkept: self.writer.is_failing(), ..table.exchange(report) };
+        let Report { activity, ends, due, .. } = *report;
+        let changed = activity.iter().chain(ends.iter().map(|end| &end.touch)).chain(due.iter().map(|due| &due.touch));
+        self.writer.note(changed.map(|touch| touch.id));
+        self.writer.note(table.sweep());
+        Box::pin(ready(reply))
     }
 
-    fn judge(&self, touch: Touch, _: u64, mode: Mode) -> StoreFuture<'_, Known> {
-        self.changed(touch.id, self.writer.table().judge(touch, mode))
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
+        self.changed(due.touch.id, self.writer.table().judge(due.touch, mode))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         self.changed(id, self.writer.table().end(id, reason))
-    }
-
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
-        self.changed(touch.id, self.writer.table().report_ends(touch, reason, ended_age))
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {

@@ -23,6 +23,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// master that was cut off from its Sentinels continues as before.
 const CHECKED_EVERY: Duration = Duration::from_secs(2);
 
+/// The script of the exchange.
+pub(super) const EXCHANGE: &str = concat!(
+    include_str!("clock.lua"),
+    include_str!("marks.lua"),
+    include_str!("session.lua"),
+    include_str!("exchange.lua"),
+);
+
+/// The script that sets the fleet's mode.
+pub(super) const SWITCH: &str = include_str!("switch.lua");
+
 /// How a script is named in a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Naming {
@@ -70,8 +81,7 @@ pub(super) struct Connections {
     target: Arc<Target>,
     commands: parking_lot::Mutex<Commands>,
     subscription: Mutex<Option<Subscription>>,
-    pub(super) session: Lua,
-    pub(super) replicas: Lua,
+    pub(super) exchange: Lua,
     pub(super) switch: Lua,
     channel: String,
     pub(super) metrics: StoreMetrics,
@@ -124,9 +134,8 @@ impl Connections {
             commands: parking_lot::Mutex::new(Commands::new(&target, 1)),
             target,
             subscription: Mutex::default(),
-            session: Lua::new(include_str!("session.lua")),
-            replicas: Lua::new(include_str!("replicas.lua")),
-            switch: Lua::new(include_str!("switch.lua")),
+            exchange: Lua::new(EXCHANGE),
+            switch: Lua::new(SWITCH),
             channel,
             metrics: StoreMetrics::default(),
         })
@@ -226,13 +235,13 @@ impl Connections {
         answer
     }
 
-    /// The next end that some replica has decided; or that messages may have been missed.
+    /// The next notification of some replica; a hint where messages may have been missed.
     pub(super) async fn next_notification(&self) -> Notification {
         #[cfg(test)]
         if let Some(link) = &self.link {
             loop {
                 match link.next_message().await {
-                    None => return Notification::Gap,
+                    None => return Notification::Hint,
                     Some(message) => {
                         if let Some(received) = notification(&message) {
                             return received;
@@ -247,11 +256,10 @@ impl Connections {
                 match self.subscribe().await {
                     Ok(subscribed) => {
                         *subscription = Some(subscribed);
-                        return Notification::Gap;
+                        return Notification::Hint;
                     }
                     Err(error) => {
-                        tracing::debug!(%error, "cannot subscribe to notifications; ends are found by the periodic \
-                        recheck");
+                        tracing::debug!(%error, "cannot subscribe to notifications; ends are found by the next report");
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }

@@ -1,7 +1,7 @@
 //! Messages between replicas through the server: the fleet's mode, and questions from one replica to all.
 
 use super::RedisStore;
-use crate::session::{Mode, SessionId};
+use crate::session::Mode;
 use crate::store::{Answers, Fleet, Notification, Question};
 use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
@@ -19,6 +19,9 @@ const LATE: i64 = -1;
 
 /// The prefix of a question to all replicas. The number of the question and its text follow.
 const ASKED: &str = "ask ";
+
+/// The message that asks for an early report.
+const HINT: &str = "exchange";
 
 /// The length of a question's number, in hexadecimal digits.
 const NUMBER_DIGITS: usize = 16;
@@ -43,7 +46,7 @@ pub(super) fn notification(message: &str) -> Option<Notification> {
         let number = u64::from_str_radix(number, 16).ok()?;
         return Some(Notification::Asked(Question { number, text: text.to_owned() }));
     }
-    SessionId::from_hex(message).map(Notification::Ended)
+    (message == HINT).then_some(Notification::Hint)
 }
 
 impl RedisStore {

@@ -1,17 +1,21 @@
 //! The Redis store, shared by any number of replicas.
 //!
-//! About once a second a replica sends the activity it saw, as ages, and then its mark: "everything up to here is
-//! reported". One step in the server ends a session, and only when the oldest mark of all live replicas lies beyond its
-//! timeout. While the server does not answer, no session ends, and activity is reported later.
+//! About once a second a replica sends the activity it saw, as ages, and its mark: "everything up to here is reported". The
+//! reply tells which sessions have ended elsewhere. The server ends a session only when the oldest mark of all live replicas
+//! lies beyond its timeout. While the server does not answer, no session ends, and activity is reported later.
+//!
+//! All of this is one script, put together from `clock.lua`, `marks.lua`, `session.lua` and `exchange.lua`.
 
 mod address;
+mod answer;
+mod call;
 mod connect;
 mod connection;
 mod denial;
 mod doctor;
+mod exchange;
 mod fleet;
-mod report;
-mod session_call;
+mod reading;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
@@ -23,23 +27,33 @@ mod view;
 pub use address::AddressError;
 
 use super::{
-    Answers, Ended, Fleet, Flushed, Known, MAX_GAP, Notification, Question, Store, StoreError, StoreFuture, Touch,
-    second_of,
+    Answers, Due, Ended, Fleet, Known, MAX_GAP, Notification, Question, Reply, ReplyFuture, Report, Store, StoreError,
+    StoreFuture, Touch, second_of,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
 use crate::replica;
 use crate::secret::Secret;
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Verdict};
 use ::redis::RedisError;
 use address::Address;
+use call::Step;
 use connection::Connections;
 use parking_lot::Mutex;
-use session_call::SessionCall;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use view::View;
+
+/// The schema of the data. A version with another one must be able to run beside this one.
+const SCHEMA: u64 = 2;
+
+/// Replicas report within this many milliseconds after the turn of a second, each at its own time, so that the server does
+/// not get all reports at once.
+const REPORTS_WITHIN: u64 = 220;
+
+/// When verdicts are asked for, in milliseconds after the turn of a second: every replica has reported up to it by then.
+const VERDICT_PHASE: u64 = 300;
 
 /// How long an end may wait for the reports of other replicas before a warning is logged, in milliseconds.
 const LATE: u64 = 2_000;
@@ -73,6 +87,10 @@ pub struct RedisStore {
     settings: RedisSettings,
     /// The name of this replica's mark.
     replica: String,
+    /// When it reports, in milliseconds after the turn of a second.
+    report_phase: u64,
+    /// [`SCHEMA`]; another one in tests.
+    schema: u64,
     view: Mutex<View>,
     up: AtomicBool,
     /// Whether the server answers at all, even if it refuses writes.
@@ -110,13 +128,15 @@ impl RedisStore {
         let connections = Connections::new(&settings)?;
         let replica = replica::new_name();
         let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
-        let (view, waiting, max_gap) = (Mutex::default(), Mutex::default(), MAX_GAP);
+        let (view, waiting, max_gap) = (Mutex::new(View::new()), Mutex::default(), MAX_GAP);
         Ok(Self {
             connections,
             limits,
             clock,
             settings,
+            report_phase: phase_of(&replica),
             replica,
+            schema: SCHEMA,
             view,
             up,
             answers,
@@ -153,7 +173,7 @@ impl RedisStore {
     /// The name of this replica's mark; without this a new one.
     #[must_use]
     pub fn named(self, replica: String) -> Self {
-        Self { replica, ..self }
+        Self { report_phase: phase_of(&replica), replica, ..self }
     }
 
     /// Records round trips, clock steps and replicas in these metrics.
@@ -182,6 +202,12 @@ impl RedisStore {
     }
 }
 
+/// When the replica of this name reports, in milliseconds after the turn of a second.
+fn phase_of(replica: &str) -> u64 {
+    let hash = replica.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    20 + hash % (REPORTS_WITHIN - 20)
+}
+
 fn unavailable(error: &RedisError) -> StoreError {
     StoreError::Unavailable(error.to_string())
 }
@@ -204,55 +230,47 @@ impl Store for RedisStore {
     }
 
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
-        Box::pin(self.step(SessionCall::Lookup, Touch { id, age: 0, source: Source::Request, created_age: 0 }))
+        Box::pin(self.aside(Step::Lookup(id), Mode::Enforce))
     }
 
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known> {
-        Box::pin(async move {
-            match self.step(SessionCall::Update, touch).await? {
-                Known::Unknown => Err(StoreError::Unavailable("the session did not become known in time".to_owned())),
-                known => Ok(known),
-            }
-        })
+        Box::pin(self.aside(Step::Begin(touch), Mode::Enforce))
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
         Box::pin(async move {
             self.view.lock().count(self.clock.now(), self.max_gap);
-            let reported = self.report(touches, synced_to, mode).await;
+            let mut reply = Reply::default();
+            let reported = self.report(report, &mut reply).await;
             self.note(reported.as_ref().err());
-            // A server without memory is still the right one: a new connection would only cause a resync.
-            if reported.as_ref().is_err_and(|error| !connection::is_short_of_memory(error)) {
-                self.connections.renew();
+            if let Err(error) = reported {
+                // A server without memory is still the right one.
+                if !connection::is_short_of_memory(&error) {
+                    self.connections.renew();
+                }
+                reply.failed = Some(unavailable(&error));
             }
-            reported.map_err(|error| unavailable(&error))
+            reply
         })
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
+    fn report_phase(&self) -> u64 {
+        self.report_phase
+    }
+
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
         let view = *self.view.lock();
         if self.up.load(Ordering::Acquire)
-            && let Some(held) = self.held_back(&view, touch)
+            && let Some(held) = self.held_back(&view, due.touch)
         {
             self.note_waiting();
             return Box::pin(std::future::ready(Ok(Known::Live(held))));
         }
-        // After a step of the server's clock, only idle time that this replica has seen itself counts.
-        let sure = !view.guarded || seen_idle > self.limits.timeout.saturating_mul(1000);
-        let step = match mode {
-            _ if !sure => SessionCall::Update,
-            Mode::Enforce => SessionCall::Judge,
-            Mode::Observe | Mode::Off => SessionCall::Watch,
-        };
-        Box::pin(self.step(step, touch))
+        Box::pin(self.aside(Step::Ask(due), mode))
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
-        Box::pin(self.step(SessionCall::End(reason), Touch { id, age: 0, source: Source::Request, created_age: 0 }))
-    }
-
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
-        Box::pin(self.step(SessionCall::RecordEnd { reason, age: ended_age }, touch))
+        Box::pin(self.aside(Step::End(id, reason), Mode::Enforce))
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {

@@ -1,126 +1,141 @@
--- One step for one session. KEYS[1] is its hash; nothing else is touched, so any cluster can run this.
--- The time is the server's. Earlier events are passed as ages, in milliseconds.
-local key, step = KEYS[1], ARGV[1]
-local age, source, created_age = tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local limit, lifetime, retention = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local watermark, counting = tonumber(ARGV[8]), tonumber(ARGV[9])
-local reason, channel, id = ARGV[10], ARGV[11], ARGV[12]
-local not_after, live_kept = tonumber(ARGV[14]), tonumber(ARGV[15])
+-- One step for one session. Its record is a hash of its own. An end also stands in the ends' key, which has the last word
+-- where the record is gone.
+local names = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored', 'counting' }
+local whole_second, a_word = '^' .. a_second .. '$', '^%l[%l%-]*$'
+-- "1759435201 idle 1759431600 client-pong 1759428000 0": when it ended and why, its last activity and the source of it,
+-- when it began, and since when idle time counted (0: since the activity).
+local an_end = '^(' .. a_second .. ') (%l+) (' .. a_second .. ') (%l[%l%-]*) (' .. a_second .. ') (%d+)$'
+-- How many seconds the record of an ended session is kept, and how many ends can be read one after the other.
+local details_kept, recent_kept = 3600, 20000
+local ended_here = 0
 
-local time = redis.call('TIME')
-local now = tonumber(time[1])
-local now_ms = now * 1000 + math.floor(tonumber(time[2]) / 1000)
-local function second(milliseconds_ago)
-  return math.floor((now_ms - milliseconds_ago) / 1000)
+local function end_of(session)
+  local kept = redis.pcall('HGET', ends, session)
+  if type(kept) ~= 'string' then return nil end
+  local at, why, last, source, created, counted_from = string.match(kept, an_end)
+  if not at or tonumber(at) + retention <= now then return nil end
+  return tonumber(at), why, tonumber(last), source, tonumber(created), tonumber(counted_from)
 end
 
--- Any client may have written there. A value of another form is `junk`: it counts as missing, and is reported.
-local names, junk = { 'last_activity', 'source', 'created', 'ended', 'reason', 'restored', 'counting' }, ''
-local fields = redis.pcall('HMGET', key, unpack(names))
-if fields.err then
-  if not string.find(fields.err, 'WRONGTYPE', 1, true) then return fields end
-  fields, junk = {}, 'no hash'
-end
-local function field(at, form)
-  local text = fields[at]
-  if not text then return nil end
-  if #text <= 24 and string.find(text, form) then return text end
-  junk = junk .. names[at] .. '=' .. string.sub(text, 1, 24) .. ' '
-  return nil
-end
--- Epoch seconds have ten digits from 2001 to 2286.
-local a_second, a_word = '^[1-9]' .. string.rep('%d', 9) .. '$', '^%l[%l%-]*$'
-local last, last_source, created = tonumber(field(1, a_second)), field(2, a_word), tonumber(field(3, a_second))
-local ended, ended_reason, restored = tonumber(field(4, a_second)), field(5, a_word), tonumber(field(6, a_second))
-local counted_from = tonumber(field(7, a_second))
--- In an ended session, the other fields no longer matter.
-if ended then junk = '' end
-
--- The start of idle time as of a second, where it is later than the last activity; else 0.
-local function counts_from(at)
-  local from = math.max(counting, restored or 0)
-  return last and from > last and from <= at and from or 0
-end
-
--- `would_end`, with its reason: the session is overdue, and the caller ends nothing.
-local function answer(why, would_end)
-  local at = last or ended
-  if not at then return {now_ms} end
-  why = why or ended_reason or ''
-  local from = ended and (counted_from or 0) or would_end and counts_from(would_end) or 0
-  return {now_ms, at, last_source or '', created or at, ended or 0, why, would_end or 0, junk, from}
-end
-
--- The record of a live session is kept for `live_kept` seconds after its last activity, that of an ended one for retention.
-local function remember()
-  redis.call('EXPIRE', key, ended and retention or live_kept)
-end
-
-local function write()
-  -- Not DEL: the ACL of our user may not allow it.
-  if junk ~= '' then redis.call('EXPIRE', key, 0) end
-  redis.call('HSET', key, 'last_activity', last, 'source', last_source or source, 'created', created or last)
-  if restored then redis.call('HSET', key, 'restored', restored) end
-end
-
-local function finish(why, at)
-  ended, ended_reason = at, why
-  redis.call('HSET', key, 'ended', ended, 'reason', ended_reason)
-  local from = counts_from(ended)
-  if from > 0 then
-    counted_from = from
-    redis.call('HSET', key, 'counting', from)
+local function apply(key, session, op, age, created_age, source, reason, extra)
+  local junk, fields = '', redis.pcall('HMGET', key, unpack(names))
+  if fields.err then
+    if not string.find(fields.err, 'WRONGTYPE', 1, true) then redis.call('HMGET', key, unpack(names)) end
+    fields, junk = {}, 'no hash'
   end
-  remember()
-  redis.call('PUBLISH', channel, id)
+  local function field(at, form)
+    local text = fields[at]
+    if not text then return nil end
+    if #text <= 24 and string.find(text, form) then return text end
+    junk = junk .. names[at] .. '=' .. string.sub(text, 1, 24) .. ' '
+    return nil
+  end
+  local last, last_source = tonumber(field(1, whole_second)), field(2, a_word)
+  local created, ended = tonumber(field(3, whole_second)), tonumber(field(4, whole_second))
+  local ended_reason, restored = field(5, a_word), tonumber(field(6, whole_second))
+  local counted_from = tonumber(field(7, whole_second))
+  if not ended and not last then
+    local at, why, its_last, its_source, its_created, from = end_of(session)
+    if at then
+      ended, ended_reason, last, last_source, created, counted_from = at, why, its_last, its_source, its_created, from
+    end
+  end
+  -- In an ended session, the other fields no longer matter.
+  if ended then junk = '' end
+
+  -- The start of idle time as of a second, where it is later than the last activity; else 0.
+  local function counts_from(at)
+    local from = math.max(counting, restored or 0)
+    return last and from > last and from <= at and from or 0
+  end
+
+  -- With `would_end`, and its reason: the session is overdue, and the mode ends nothing.
+  local function answer(would_end, why)
+    local at = last or ended
+    if not at then return {} end
+    local from = ended and (counted_from or 0) or would_end and counts_from(would_end) or 0
+    return { at, last_source or '', created or at, ended or 0, why or ended_reason or '', would_end or 0, junk, from }
+  end
+
+  -- Not DEL: the ACL of our user may not allow it.
+  local function write_all()
+    if junk ~= '' then redis.call('EXPIRE', key, 0) end
+    redis.call('HSET', key, 'last_activity', last, 'source', last_source or source, 'created', created or last)
+    if restored then redis.call('HSET', key, 'restored', restored) end
+  end
+
+  local function finish(why, at)
+    local from = counts_from(at)
+    ended, ended_reason, counted_from = at, why, from
+    redis.call('HSET', key, 'ended', ended, 'reason', ended_reason)
+    if from > 0 then redis.call('HSET', key, 'counting', from) end
+    redis.call('EXPIRE', key, math.min(retention, details_kept))
+    ended_here, facts.ended = ended_here + 1, facts.ended + 1
+    if facts.ended == 1 then redis.call('HSET', ends, 'since', now) end
+    redis.call('HSET', ends, session,
+      table.concat({ ended, why, last, last_source or source, created or last, from }, ' '))
+    if type(redis.pcall('ZADD', recent_ends, digits(facts.ended), session)) == 'table' then
+      redis.call('EXPIRE', recent_ends, 0)
+      redis.call('ZADD', recent_ends, digits(facts.ended), session)
+    end
+    return answer()
+  end
+
+  if op == 'lookup' then return answer() end
+
+  if op == 'ended' then
+    -- A replica knows of an end that is not stored here. The first end counts. A session that began after the end was
+    -- forgotten is another one.
+    local at = second(extra)
+    if ended or (last and created and created > at + retention) then return answer() end
+    if not last or junk ~= '' then
+      last, last_source, created = last or second(age), last_source or source, created or second(created_age)
+      write_all()
+    end
+    return finish(reason, at)
+  end
+
+  if ended then return answer() end
+
+  if op == 'end' then
+    if not last then return answer() end
+    if junk ~= '' then write_all() end
+    return finish(reason, now)
+  end
+
+  -- 'begin', 'update' and 'ask': merge by maximum. Last activity never moves back, except from a time in the future.
+  local claimed = math.min(second(age), now)
+  -- The server has lost the session, or holds an impossible value, and with it activity that other replicas will not
+  -- report again: its idle time starts again. Only `begin` is about a session that was never reported.
+  local gone = junk ~= '' or (restored or 0) > now or (op ~= 'begin' and (not last or last > now))
+  local newer = not last or claimed > last or last > now
+  if newer then last, last_source = claimed, source end
+  local since_born = created
+  if not created or created > now then created = math.min(second(created_age), last) end
+  if gone then restored = now end
+  if gone or (newer and since_born ~= created) then
+    write_all()
+    redis.call('EXPIRE', key, live_kept)
+  elseif newer then
+    redis.call('HSET', key, 'last_activity', last, 'source', source)
+    redis.call('EXPIRE', key, live_kept)
+  end
+
+  if op ~= 'ask' then return op == 'begin' and answer() or junk ~= '' and answer() or 1 end
+  if not judges then return answer() end
+
+  local function over(why)
+    if mode == 'enforce' then return finish(why, now) end
+    return answer(now, why)
+  end
+  -- Idle time counts from the activity, or from the start of counting if that is later. A verdict needs every live replica
+  -- to have reported up to a second in which the session was past its timeout. The replica that asks must have counted it
+  -- by its own clock, which does not step or run fast: `age` since the last activity, and after a step of this clock
+  -- `extra` since it has known the session.
+  local is_sure = extra > limit * 1000
+  local since = math.max(last, counting, restored or 0, not is_sure and stepped or 0)
+  local has_counted = age > limit * 1000 and last * 1000 <= now_ms - age + 500
+  if has_counted and now - since > limit and math.floor(watermark / 1000) - since > limit then return over('idle') end
+  if lifetime >= 0 and now - created > lifetime then return over('lifetime') end
   return answer()
 end
-
-if step == 'lookup' then return answer() end
-
-if step == 'record_end' then
-  -- A replica knows of an end that the server has lost. The first end counts.
-  if ended then return answer() end
-  if not last or junk ~= '' then
-    last, last_source, created = last or second(age), last_source or source, created or second(created_age)
-    write()
-  end
-  return finish(reason, second(tonumber(ARGV[13])))
-end
-
-if ended then return answer() end
-
-if step == 'end' then
-  if not last then return answer() end
-  if junk ~= '' then write() end
-  return finish(reason, now)
-end
-
--- An age holds for the moment of its sending. An update that arrives much later, from a connection that hung, is
--- ignored: the replica has given it up and sends it again.
-if not_after > 0 and now_ms > not_after then return {now_ms} end
-
--- 'update', 'judge' and 'watch': merge by maximum. Last activity never moves back, except from a time in the
--- future.
-local at = math.min(second(age), now)
--- The server has lost the session, or holds an impossible value, and with it activity that other replicas will not
--- report again: its idle time starts again. Only a replica that reports a missing session may begin it.
-local lost = junk ~= '' or (restored or 0) > now or (step ~= 'update' and (not last or last > now))
-local newer = not last or at > last or last > now
-if newer then last, last_source = at, source end
-if not created or created > now then created = math.min(second(created_age), last) end
-if lost then restored = now end
-if lost or newer then
-  write()
-  remember()
-end
-
-if step ~= 'update' then
-  local over = step == 'judge' and finish or answer
-  -- Idle time counts from the activity, or from the start of counting if that is later. A verdict needs every live
-  -- replica to have reported up to a second in which the session was past its timeout.
-  local since = math.max(last, counting, restored or 0)
-  if now - since > limit and watermark - since > limit then return over('idle', now) end
-  if lifetime >= 0 and now - created > lifetime then return over('lifetime', now) end
-end
-return answer()

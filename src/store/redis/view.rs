@@ -1,63 +1,13 @@
 //! What this replica last learned of all replicas, and of the server's clock.
 
+use super::answer::Answer;
+use super::reading::Reading;
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
-
-/// The smallest apparent jump of the server's clock against ours that counts as a step, in milliseconds.
-const STEP: u64 = 2_000;
-
-/// The same, if another server may have answered, or the same one after a restart. It covers the drift between clocks
-/// that NTP keeps in step; the message delay is allowed for separately.
-const APART: u64 = 50;
 
 /// The longest delay after which the server still accepts a message as current, in milliseconds. It covers the longest
 /// wait for a reply, including connecting and loading scripts, with some margin.
 const SLACK: u64 = 5_000;
-
-/// A reading of the server's clock, taken between two moments of ours.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Reading {
-    /// The server's time, in epoch milliseconds.
-    pub(super) server: u64,
-    pub(super) sent: Moment,
-    pub(super) received: Moment,
-    /// The number of the connection it was read on. On another one, another server may answer.
-    pub(super) connection: u64,
-}
-
-impl Reading {
-    /// The step of the server's clock between two readings, or the clock difference to the server that took over, in
-    /// milliseconds; 0 if the message delay explains the difference. The estimate errs towards the past, because marks
-    /// are moved by it, and a mark must not get ahead of the reported activity.
-    fn step_after(&self, earlier: &Self) -> i64 {
-        let least = earlier.server.saturating_add(self.sent.since(earlier.received));
-        let most = earlier.server.saturating_add(self.received.since(earlier.sent));
-        let step =
-            if self.connection == earlier.connection { STEP } else { APART + self.received.since(earlier.sent) / 1000 };
-        let stepped = self.server.saturating_add(step) < least || self.server > most.saturating_add(step);
-        if stepped { self.server.cast_signed().saturating_sub(most.cast_signed()) } else { 0 }
-    }
-}
-
-/// The answer to a report.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Report {
-    pub(super) reading: Reading,
-    /// The oldest mark of the live replicas, in epoch milliseconds.
-    pub(super) oldest: u64,
-    /// The start of unbroken counting.
-    pub(super) counting: EpochSeconds,
-    /// The last step of the server's clock, if it was less than one idle timeout ago; else 0.
-    pub(super) stepped: EpochSeconds,
-    /// How many steps of its clock the server knows of.
-    pub(super) steps: u64,
-    /// Whether the server still knew everything that this replica had reported.
-    pub(super) known: bool,
-    /// This replica's mark, as it stands now.
-    pub(super) mark: u64,
-    /// How many other replicas there are.
-    pub(super) others: u64,
-}
 
 /// What a report means for this replica.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -83,13 +33,6 @@ pub(super) struct Measure {
     pub(super) slack: u64,
 }
 
-impl Measure {
-    /// The server's time after which it ignores this message as too old; 0 if the server's time is not known.
-    pub(super) fn not_after(&self) -> u64 {
-        u64::try_from(self.base).map_or(0, |base| base + self.sent + self.slack)
-    }
-}
-
 /// The state between reports.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct View {
@@ -99,12 +42,18 @@ pub(super) struct View {
     pub(super) counting: EpochSeconds,
     /// Whether the server's clock was stepped less than one idle timeout ago.
     pub(super) guarded: bool,
+    /// When the server's clock was stepped last, by itself; 0 if not within one idle timeout.
+    stepped: EpochSeconds,
     /// A step that the server does not know of, in milliseconds; 0 for none.
     pub(super) unreported_step: i64,
-    /// How many steps of the server's clock this replica knows of.
-    pub(super) steps: u64,
-    /// This replica's mark, which the server has confirmed.
+    /// The generation of the server's data at the last report; 0 before the first.
+    pub(super) generation: u64,
+    /// The number of the last call.
+    pub(super) calls: u64,
+    /// The number of the last call that the server has acknowledged.
     pub(super) confirmed: u64,
+    /// The last end that the server has told.
+    pub(super) cursor: i64,
     /// The mark of the last report.
     pub(super) synced_to: Moment,
     /// How many other replicas there were at the last report.
@@ -114,6 +63,10 @@ pub(super) struct View {
 }
 
 impl View {
+    pub(super) fn new() -> Self {
+        Self { cursor: -1, ..Self::default() }
+    }
+
     /// Notes that this replica is counting. After a gap of more than `max_gap`, idle time starts again. The server
     /// detects that gap from the marks, but not during an outage.
     pub(super) fn count(&mut self, now: Moment, max_gap: u64) {
@@ -139,26 +92,28 @@ impl View {
         self.last.map(|last| last.server.saturating_add(now.since(last.received)))
     }
 
-    /// Processes the reply to a report with the mark `synced_to`.
-    pub(super) fn receive(&mut self, report: &Report, synced_to: Moment) -> News {
+    /// Processes the answer to a report with the mark `synced_to`.
+    pub(super) fn receive(&mut self, answer: &Answer, synced_to: Moment) -> News {
         let first = self.last.is_none();
-        let company = report.others > 0 && self.others == 0;
-        let noted = report.steps > self.steps;
-        let seen = self.last.map_or(0, |last| report.reading.step_after(&last));
+        let company = answer.others > 0 && self.others == 0;
+        let seen = self.last.map_or(0, |last| answer.reading.step_after(&last));
+        let is_new = answer.generation != self.generation;
+        let noted = answer.stepped > 0 && answer.stepped != self.stepped;
         // The step sent with this report is known now.
         let stepped = !first && (seen != 0 || (noted && self.unreported_step == 0));
-        self.unreported_step = if noted { 0 } else { seen };
-        let elsewhere = self.last.is_some_and(|last| last.connection != report.reading.connection);
-        self.last = Some(report.reading);
-        self.watermark = report.oldest / 1000;
-        self.counting = report.counting;
-        self.steps = report.steps;
-        self.confirmed = report.mark;
-        self.synced_to = synced_to;
-        self.others = report.others;
-        self.guarded = stepped || report.stepped > 0;
-        // A failover or restart may have lost an end even if the mark survived: the mark may be older than the end.
-        News { stepped, resync: stepped || elsewhere || (!first && !report.known), company }
+        self.unreported_step = if is_new { 0 } else { seen };
+        self.last = Some(answer.reading);
+        self.watermark = answer.oldest / 1000;
+        self.counting = answer.counting;
+        self.stepped = answer.stepped;
+        self.generation = answer.generation;
+        self.others = answer.others;
+        self.guarded = stepped || answer.stepped > 0;
+        if answer.known {
+            self.synced_to = synced_to;
+        }
+        self.cursor = answer.read.cast_signed();
+        News { stepped, resync: !first && !answer.late && (!answer.known || answer.missed), company }
     }
 }
 
@@ -170,28 +125,15 @@ mod tests {
         Reading { server, sent: Moment(sent), received: Moment(received), connection: 1 }
     }
 
-    fn report(reading: Reading) -> Report {
-        let mark = reading.server;
-        Report { reading, oldest: mark, counting: 1, stepped: 0, steps: 0, known: true, mark, others: 0 }
-    }
-
-    #[test]
-    fn message_delay_is_not_a_clock_step() {
-        let first = reading(1_000_000, 0, 10);
-        // A reply that took nine seconds: the server may have read its clock at any moment in between.
-        for server in [1_000_990, 1_010_000] {
-            assert_eq!(reading(server, 1_000, 10_000).step_after(&first), 0, "{server}");
-        }
-        for (server, step) in [(998_000, -3_010), (1_004_000, 2_990), (8_200_000, 7_198_990)] {
-            assert_eq!(reading(server, 1_000, 1_010).step_after(&first), step, "{server}");
-        }
+    fn answer(reading: Reading) -> Answer {
+        Answer { oldest: reading.server, counting: 1, generation: 1, known: true, ..Answer::empty(reading) }
     }
 
     #[test]
     fn a_mark_never_lies_after_what_was_reported() {
         let mut view = View::default();
         assert_eq!(view.measure(Moment(5), Moment(6)).base, -1);
-        view.receive(&report(reading(1_000_000, 5, 300)), Moment(5));
+        view.receive(&answer(reading(1_000_000, 5, 300)), Moment(5));
         // The server's time at 1,300 of ours is at least this.
         let measure = view.measure(Moment(1_300), Moment(1_350));
         assert_eq!(measure, Measure { base: 1_000_000, synced_to: 1_000, sent: 1_050, slack: 5_295 });
@@ -200,39 +142,39 @@ mod tests {
     #[test]
     fn a_server_that_lost_the_mark_gets_a_resync() {
         let mut view = View::default();
-        let strange = Report { known: false, ..report(reading(1_000_000, 0, 1)) };
+        let strange = Answer { known: false, ..answer(reading(1_000_000, 0, 1)) };
         assert_eq!(view.receive(&strange, Moment(0)), News::default());
-        let forgotten = Report { known: false, ..report(reading(1_001_000, 1_000, 1_001)) };
+        let forgotten = Answer { known: false, ..answer(reading(1_001_000, 1_000, 1_001)) };
         let news = view.receive(&forgotten, Moment(1_000));
         assert!(news.resync && !news.stepped);
     }
 
     #[test]
-    fn a_server_on_another_connection_gets_a_resync_and_has_its_own_clock() {
+    fn a_server_on_another_connection_may_have_its_own_clock() {
         let elsewhere = |server, sent| Reading { connection: 2, ..reading(server, sent, sent + 10) };
         for (server, stepped) in [(1_001_000, false), (1_001_060, false), (1_001_080, true), (1_000_930, true)] {
-            let mut view = View::default();
-            view.receive(&report(reading(1_000_000, 0, 10)), Moment(0));
-            let news = view.receive(&report(elsewhere(server, 1_000)), Moment(1_000));
-            assert!(news.resync && news.stepped == stepped, "{server}: {news:?}");
-            let news = view.receive(&report(elsewhere(server + 1_000, 2_000)), Moment(2_000));
-            assert!(!news.resync && !news.stepped, "{server}: {news:?}");
+            let mut view = View::new();
+            view.receive(&answer(reading(1_000_000, 0, 10)), Moment(0));
+            let news = view.receive(&answer(elsewhere(server, 1_000)), Moment(1_000));
+            assert_eq!(news.stepped, stepped, "{server}: {news:?}");
+            assert!(!news.resync, "a new connection alone is no loss");
+            let news = view.receive(&answer(elsewhere(server + 1_000, 2_000)), Moment(2_000));
+            assert!(!news.stepped, "{server}: {news:?}");
         }
     }
 
     #[test]
     fn a_step_is_reported_once_whichever_replica_sees_it_first() {
-        let mut view = View::default();
-        view.receive(&report(reading(1_000_000, 0, 1)), Moment(0));
+        let mut view = View::new();
+        view.receive(&answer(reading(1_000_000, 0, 1)), Moment(0));
         // Too small for the server to detect, but this replica can.
-        let news = view.receive(&report(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
-        assert!(news.resync && news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
-        let noted = Report { stepped: 1_005, steps: 1, ..report(reading(1_005_000, 2_000, 2_001)) };
-        assert_eq!(view.receive(&noted, Moment(2_000)), News::default());
-        assert!(view.guarded && view.unreported_step == 0);
+        let news = view.receive(&answer(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
+        assert!(news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
+        let is_new = |generation, stepped, reading| Answer { stepped, generation, known: false, ..answer(reading) };
+        let news = view.receive(&is_new(2, 1_005, reading(1_005_000, 2_000, 2_001)), Moment(2_000));
+        assert!(news.resync && !news.stepped && view.guarded && view.unreported_step == 0, "{news:?}");
         // Seen by another replica, or by the server.
-        let elsewhere = Report { steps: 2, stepped: 8_006, ..report(reading(8_006_000, 3_000, 3_001)) };
-        let news = view.receive(&elsewhere, Moment(3_000));
+        let news = view.receive(&is_new(3, 8_006, reading(8_006_000, 3_000, 3_001)), Moment(3_000));
         assert!(news.stepped && news.resync && view.unreported_step == 0);
     }
 }

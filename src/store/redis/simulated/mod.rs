@@ -13,7 +13,7 @@ use std::collections::{HashMap, HashSet};
 type Bytes = Vec<u8>;
 
 /// One server: its keys, its clock, and the scripts it knows.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Simulated {
     keys: HashMap<Bytes, Key>,
     /// The server's clock, in epoch milliseconds.
@@ -37,6 +37,8 @@ enum Data {
     /// In the order of insertion, as small hashes are kept.
     Hash(Vec<(Bytes, Bytes)>),
     List(Vec<Bytes>),
+    /// Members with their scores, in order.
+    Sorted(Vec<(i64, Bytes)>),
 }
 
 /// The reply to a command: an error as its message.
@@ -57,6 +59,11 @@ impl Simulated {
     pub(crate) fn forget(&mut self) {
         self.keys.clear();
         self.scripts.clear();
+    }
+
+    /// Loses one key.
+    pub(crate) fn evict(&mut self, key: &str) {
+        self.keys.remove(key.as_bytes());
     }
 
     /// The fields of a hash; none where there is no such key.
@@ -96,6 +103,43 @@ impl Simulated {
             ("HGETALL", [key]) => Ok(array(
                 self.fields(key)?.iter().flat_map(|(field, value)| [field, value]).cloned().map(Value::BulkString),
             )),
+            ("HGET", [key, name]) => {
+                let fields = self.fields(key)?;
+                let value = fields.into_iter().find(|(field, _)| field == name).map(|(_, value)| value);
+                Ok(value.map_or(Value::Nil, Value::BulkString))
+            }
+            // A small hash is returned at once.
+            ("HSCAN", [key, _, _, _]) => {
+                let fields = self.fields(key)?.into_iter().flat_map(|(field, value)| [field, value]);
+                Ok(array([text("0"), array(fields.map(Value::BulkString))]))
+            }
+            ("ZADD", [key, score, member]) => {
+                let mut members = self.members(key)?;
+                let before = members.len();
+                members.retain(|(_, known)| known != member);
+                members.push((integer(score)?, member.clone()));
+                let added = members.len() - before;
+                self.set_members(key, members);
+                Ok(Value::Int(added.try_into().unwrap()))
+            }
+            ("ZRANGEBYSCORE", [key, after, to, _, _, _, most]) => {
+                let (after, to) = (integer(after.strip_prefix(b"(").unwrap_or(after))?, integer(to)?);
+                let members = self.members(key)?.into_iter().filter(|(score, _)| *score > after && *score <= to);
+                let members = members.take(usize::try_from(integer(most)?).unwrap_or(0));
+                Ok(array(members.flat_map(|(score, member)| [Value::BulkString(member), text(&score.to_string())])))
+            }
+            ("ZREMRANGEBYRANK", [key, first, last]) => {
+                let mut members = self.members(key)?;
+                let count = i64::try_from(members.len()).unwrap();
+                let rank = |at: i64| if at < 0 { count + at } else { at };
+                let (first, last) = (rank(integer(first)?).max(0), rank(integer(last)?).min(count - 1));
+                if first > last {
+                    return Ok(Value::Int(0));
+                }
+                members.drain(usize::try_from(first).unwrap()..=usize::try_from(last).unwrap());
+                self.set_members(key, members);
+                Ok(Value::Int(last - first + 1))
+            }
             ("HMGET", [key, names @ ..]) => {
                 let fields = self.fields(key)?;
                 let value = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
@@ -158,6 +202,24 @@ impl Simulated {
             None => Ok(Vec::new()),
             Some(Key { data: Data::Hash(fields), .. }) => Ok(fields.clone()),
             Some(_) => Err(WRONG_TYPE.to_owned()),
+        }
+    }
+
+    fn members(&mut self, key: &[u8]) -> Result<Vec<(i64, Bytes)>, String> {
+        match self.key(key) {
+            None => Ok(Vec::new()),
+            Some(Key { data: Data::Sorted(members), .. }) => Ok(members.clone()),
+            Some(_) => Err(WRONG_TYPE.to_owned()),
+        }
+    }
+
+    fn set_members(&mut self, key: &[u8], mut members: Vec<(i64, Bytes)>) {
+        members.sort();
+        let expires = self.keys.get(key).and_then(|key| key.expires);
+        if members.is_empty() {
+            self.keys.remove(key);
+        } else {
+            self.keys.insert(key.to_vec(), Key { data: Data::Sorted(members), expires });
         }
     }
 

@@ -1,13 +1,16 @@
 //! The simulated Redis and a real server reply alike, and hold the same keys.
 
+use super::super::connection::{EXCHANGE, SWITCH};
 use super::{Simulated, words_of};
 use crate::store::redis::tests::Server;
 use ::redis::{Cmd, Connection, Script, Value};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-const SCRIPTS: [&str; 3] =
-    [include_str!("../session.lua"), include_str!("../replicas.lua"), include_str!("../switch.lua")];
+const SCRIPTS: [&str; 2] = [EXCHANGE, SWITCH];
+
+/// The keys of the script of the exchange, before those of the sessions.
+const KEYS: [&str; 4] = ["r", "m", "e", "n"];
 
 /// Epoch milliseconds around which ages and marks are made up.
 const NOON: u64 = 1_759_431_600_000;
@@ -99,8 +102,7 @@ fn plain(reply: Value) -> Value {
 #[derive(Clone, Debug)]
 enum Call {
     Plain(Vec<String>),
-    Session(usize, Vec<String>),
-    Report(Vec<String>),
+    Exchange(Header, Vec<(usize, Vec<String>)>),
     Switch(Vec<String>),
 }
 
@@ -109,11 +111,11 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn plain_command() -> impl Strategy<Value = Call> {
-    let key = prop::sample::select(vec!["s:0", "s:1", "r", "m", "x"]);
+    let key = prop::sample::select(vec!["s:0", "s:1", "r", "m", "x", "e", "n"]);
     let field = prop::sample::select(vec!["last_activity", "ended", "counting", "left", "a-00000001", "junk"]);
     let value =
         prop_oneof![Just("junk".to_owned()), (NOON / 1000 - 50..NOON / 1000 + 50).prop_map(|at| at.to_string())];
-    (key, field, value, 0..9_u8).prop_map(|(key, field, value, which)| {
+    (key, field, value, 0..13_u8).prop_map(|(key, field, value, which)| {
         Call::Plain(match which {
             0 => words(&["SET", key, &value]),
             1 => words(&["GET", key]),
@@ -123,69 +125,94 @@ fn plain_command() -> impl Strategy<Value = Call> {
             5 => words(&["EXPIRE", key, "5000"]),
             6 => words(&["EXPIRE", key, "0"]),
             7 => words(&["RPUSH", key, &value]),
+            8 => words(&["HGET", key, field]),
+            9 => words(&["ZADD", key, "7", field]),
+            10 => words(&["ZRANGEBYSCORE", key, "(1", "9", "WITHSCORES", "LIMIT", "0", "2"]),
+            11 => words(&["ZREMRANGEBYRANK", key, "0", "-2"]),
             _ => words(&["LRANGE", key, "0", "-1"]),
         })
     })
 }
 
-fn call() -> impl Strategy<Value = Call> {
-    let step = prop::sample::select(vec!["lookup", "update", "judge", "watch", "end", "record_end"]);
-    let age = || prop_oneof![0..5_000_u64, 0..200_000_u64, Just(5_000_000_000_u64)];
+/// The arguments for one session.
+fn step() -> impl Strategy<Value = (usize, Vec<String>)> {
+    let op = prop::sample::select(vec!["lookup", "begin", "update", "ask", "end", "ended"]);
+    (0..2_usize, op, age(), age(), age()).prop_map(|(session, op, age, created, extra)| {
+        let numbers = [age, created.max(age)].map(|number| number.to_string());
+        let id = format!("session {session}");
+        let arguments = [id, op.to_owned()].into_iter().chain(numbers);
+        (session, arguments.chain(words(&["client-pong", "logout", &extra.to_string()])).collect())
+    })
+}
+
+fn age() -> impl Strategy<Value = u64> {
+    prop_oneof![0..5_000_u64, 0..200_000_u64, Just(5_000_000_000_u64)]
+}
+
+/// What the header of a call says, but for the time, which is read when the call is made.
+fn header() -> impl Strategy<Value = Header> {
     let mode = prop::sample::select(vec!["enforce", "observe", "off", "left"]);
-    let lifetime = prop_oneof![Just(-1_i64), 0..100_i64];
-    let session = (0..2_usize, step, age(), age(), 1..60_u64, lifetime, age(), age(), age()).prop_map(
-        |(session, step, age, created, timeout, lifetime, watermark, counting, ended)| {
-            let now = now_seconds();
-            let second = |age: u64| now.saturating_sub(age / 1000).to_string();
-            Call::Session(
-                session,
-                vec![
-                    step.to_owned(),
-                    age.to_string(),
-                    "client-pong".to_owned(),
-                    created.max(age).to_string(),
-                    timeout.to_string(),
-                    lifetime.to_string(),
-                    "1000".to_owned(),
-                    second(watermark),
-                    second(counting),
-                    "logout".to_owned(),
-                    "channel".to_owned(),
-                    "id".to_owned(),
-                    ended.to_string(),
-                    "0".to_owned(),
-                    (timeout + 3600).to_string(),
-                ],
-            )
-        },
-    );
-    let report = (0..3_u8, mode, prop::option::of(age()), age(), 0..9_u64, age(), any::<bool>()).prop_map(
-        |(replica, mode, base, synced, steps, confirmed, was_off)| {
-            let now = now_seconds() * 1000;
-            let base = base.map_or(-1, |age| i64::try_from(now - age.min(now)).unwrap());
-            Call::Report(vec![
-                format!("a-{replica:08x}"),
-                mode.to_owned(),
-                base.to_string(),
-                synced.to_string(),
-                (synced + 10).to_string(),
-                "5000".to_owned(),
-                (now - confirmed.min(now)).to_string(),
-                steps.to_string(),
-                "0".to_owned(),
-                "30000".to_owned(),
-                "60000".to_owned(),
-                "10".to_owned(),
-                u8::from(was_off).to_string(),
-                (now / 1000 - 100).to_string(),
-            ])
-        },
-    );
+    let kind = prop::sample::select(vec!["report", "part", "aside"]);
+    let generation = || prop::sample::select(vec![0_u64, 1, 2]);
+    (
+        (0..3_u8, mode, kind, 0..9_u64, 0..9_u64),
+        (generation(), generation(), prop::option::of(age()), age()),
+        (1..60_u64, prop_oneof![Just(-1_i64), 0..100_i64], any::<bool>(), 0..3_u64, -1..5_i64),
+    )
+        .prop_map(|((replica, mode, kind, call, confirmed), (synced, seen, base, mark), more)| Header {
+            replica,
+            mode,
+            kind,
+            calls: [call, confirmed],
+            generations: [synced, seen],
+            base,
+            mark,
+            more,
+        })
+}
+
+#[derive(Clone, Debug)]
+struct Header {
+    replica: u8,
+    mode: &'static str,
+    kind: &'static str,
+    calls: [u64; 2],
+    /// 0: none; 1: that of the server; 2: another one.
+    generations: [u64; 2],
+    base: Option<u64>,
+    mark: u64,
+    more: (u64, i64, bool, u64, i64),
+}
+
+impl Header {
+    /// Its arguments, where the server has this generation.
+    fn arguments(&self, generation: u64) -> Vec<String> {
+        let now = now_seconds() * 1000;
+        let base = self.base.map_or(-1, |age| i64::try_from(now - age.min(now)).unwrap());
+        let (timeout, lifetime, was_off, others, cursor) = self.more;
+        let [synced, seen] = self.generations.map(|which| generation * u64::from(which > 0) + u64::from(which > 1));
+        let mut arguments = words(&[&format!("a-{:08x}", self.replica), self.mode, self.kind]);
+        let first = [self.calls[0], self.calls[1], synced, seen].map(|number| number.to_string());
+        let second = [self.mark, self.mark + 10, 5_000, 0, 30_000, 60_000, timeout].map(|number| number.to_string());
+        arguments.extend(first);
+        arguments.push(base.to_string());
+        arguments.extend(second);
+        arguments.push(lifetime.to_string());
+        arguments.extend(words(&["1000", &(timeout + 3600).to_string(), if was_off { "1" } else { "0" }]));
+        arguments.extend([(now / 1000 - 100).to_string(), others.to_string(), cursor.to_string()]);
+        arguments.extend(words(&["channel", "2"]));
+        arguments
+    }
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let exchange =
+        (header(), prop::collection::vec(step(), 0..4)).prop_map(|(header, steps)| Call::Exchange(header, steps));
     let fleet = prop::sample::select(vec!["enforce", "off 1759431600 enforce", "junk"]);
     let lost = prop::sample::select(vec!["", "lost"]);
     let switch = (fleet, lost, prop::sample::select(vec!["0", "1", "9999999999999"]))
         .prop_map(|(fleet, lost, not_after)| Call::Switch(words(&[fleet, "channel", lost, not_after])));
-    prop_oneof![3 => plain_command(), 6 => session, 4 => report, 1 => switch]
+    prop_oneof![3 => plain_command(), 10 => exchange, 1 => switch]
 }
 
 #[expect(clippy::disallowed_methods, reason = "the real server has this clock")]
@@ -202,9 +229,16 @@ proptest! {
         for call in calls {
             match call {
                 Call::Plain(words) => pair.run(&words, |_| None),
-                Call::Session(session, arguments) => pair.script(0, &[["s:0", "s:1"][session]], &arguments),
-                Call::Report(arguments) => pair.script(1, &["r", "c", "m"], &arguments),
-                Call::Switch(arguments) => pair.script(2, &["m"], &arguments),
+                Call::Exchange(header, steps) => {
+                    let facts = pair.simulated.hash("r");
+                    let generation = facts.get("generation").and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0);
+                    let sessions = steps.iter().map(|(session, _)| ["s:0", "s:1"][*session]);
+                    let keys: Vec<_> = KEYS.into_iter().chain(sessions).collect();
+                    let steps = steps.iter().flat_map(|(_, arguments)| arguments.clone());
+                    let arguments: Vec<_> = header.arguments(generation).into_iter().chain(steps).collect();
+                    pair.script(0, &keys, &arguments);
+                }
+                Call::Switch(arguments) => pair.script(1, &["m"], &arguments),
             }
         }
         pair.hold_the_same();
@@ -214,9 +248,9 @@ proptest! {
 #[test]
 fn a_script_that_was_never_sent_is_unknown_by_its_hash() {
     let mut pair = Pair::start();
-    let hash = Script::new(SCRIPTS[2]).get_hash().to_owned();
+    let hash = Script::new(SCRIPTS[1]).get_hash().to_owned();
     pair.run(&words(&["EVALSHA", &hash, "1", "m", "off", "channel", "", "0"]), |_| None);
-    pair.script(2, &["m"], &words(&["off", "channel", "", "0"]));
+    pair.script(1, &["m"], &words(&["off", "channel", "", "0"]));
     pair.run(&words(&["EVALSHA", &hash, "1", "m", "observe", "channel", "", "0"]), |_| None);
     assert_eq!(pair.simulated.take_published(), ["mode off", "mode observe"]);
     pair.hold_the_same();

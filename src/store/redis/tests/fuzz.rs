@@ -42,6 +42,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
         "99999999999999999999",
         "1759431600123 nonsense",
         "999999999999999 off",
+        "1759431600123 enforce 1 1",
         "ask",
         "ask 1 {}",
         "mode",
@@ -58,13 +59,23 @@ fn junk() -> impl Strategy<Value = Junk> {
     let future = || Just(b"9999999999".to_vec());
     let field = proptest::sample::select(vec!["last_activity", "source", "created", "ended", "reason", "restored"]);
     let ahead = proptest::sample::select(vec!["last_activity", "created", "restored"]);
-    let mark = proptest::sample::select(vec!["counting", "steps", "stepped", "left", "foo", "host-0123abcd"]);
+    let mark = proptest::sample::select(vec![
+        "counting",
+        "generation",
+        "stepped",
+        "left",
+        "called",
+        "ended",
+        "schema",
+        "foo",
+        "host-0123abcd",
+    ]);
     prop_oneof![
         (proptest::option::of(who.clone()), 0usize..4).prop_map(|(who, kind)| Junk::Type(who, kind)),
         (who.clone(), field, value()).prop_map(|(who, field, value)| Junk::Field(who, field, value)),
         (who, ahead, future()).prop_map(|(who, field, value)| Junk::Field(who, field, value)),
         (mark, value()).prop_map(|(field, value)| Junk::Mark(field.to_owned(), value)),
-        ("[a-z]{0,5}-[0-9a-f]{8}", Just(b"9999999999999 off".to_vec()))
+        ("[a-z]{0,5}-[0-9a-f]{8}", Just(b"9999999999999 off 1 1 1".to_vec()))
             .prop_map(|(field, value)| Junk::Mark(field, value)),
         value().prop_map(Junk::Mode),
         value().prop_map(Junk::Message),
@@ -99,7 +110,7 @@ async fn sessions_end_in_time_despite(all: Vec<Junk>) {
     let limits = Limits { timeout: LIMIT, lifetime: None, ..LIMITS };
     let replicas = [0, 1].map(|_| Replica::start(Box::new(server.store(limits)), limits));
     server.has_listeners(2).await;
-    eventually("both to report", async || server.hash("test:replicas").await.len() == 4).await;
+    eventually("both to report", async || server.hash("test:replicas").await.len() == 6).await;
     server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
     let sessions: Vec<_> = VICTIMS.into_iter().chain(OTHERS).collect();
     for token in &sessions {

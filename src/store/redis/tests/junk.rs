@@ -3,7 +3,8 @@
 use super::replica::Log;
 use super::{LIMITS, Server, counting, flush, key_of, touch};
 use crate::session::{Limits, Mode, Reason, Source};
-use crate::store::{Known, Store};
+use crate::store::contract::ShortForms;
+use crate::store::{Ended, Known, Store};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -11,7 +12,7 @@ use tokio::time::sleep;
 async fn a_session_can_end(store: &super::RedisStore, token: &str) {
     store.begin(touch(token, 12_000)).await.unwrap();
     store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
-    let known = store.judge(touch(token, 12_000), 12_000, Mode::Enforce).await.unwrap();
+    let known = store.judged(touch(token, 12_000), 12_000, Mode::Enforce).await;
     assert!(matches!(known, Known::Ended(_)), "not ended: {known:?}");
 }
 
@@ -29,15 +30,20 @@ async fn a_key_of_another_type_is_replaced_and_affects_only_its_own_session() {
         assert!(warnings.len() == 1 && warnings[0].contains("no hash"), "{warnings:?}");
         assert!(matches!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Live(_)));
         // What other replicas reported of the session is lost: knowledge of this replica alone does not cut it.
-        let known = store.judge(touch("ada", 12_000), 12_000, Mode::Enforce).await.unwrap();
+        let known = store.judged(touch("ada", 12_000), 12_000, Mode::Enforce).await;
         assert!(matches!(known, Known::Live(live) if live.age < 12_000 + 2_000), "{known:?}");
         a_session_can_end(&store, &format!("idle {kind}")).await;
         server.replace(&key_of("ada"), kind).await;
         assert_eq!(store.end(touch("ada", 0).id, Reason::Logout).await.unwrap(), Known::Unknown);
-        let recorded = store.report_ends(touch("ada", 5_000), Reason::Logout, 1_000).await.unwrap();
+        let recorded = store.report_end(touch("ada", 5_000), Reason::Logout, 1_000).await;
         assert!(matches!(recorded, Known::Ended(ended) if ended.reason == Reason::Logout), "{recorded:?}");
         assert_eq!(log.warnings().len(), 1);
         server.ask(&["DEL", &key_of("ada")]).await;
+        assert!(
+            matches!(store.lookup(touch("ada", 0).id).await.unwrap(), Known::Ended(_)),
+            "the end is kept elsewhere"
+        );
+        server.ask(&["HDEL", "test:ends", &touch("ada", 0).id.to_string()]).await;
     }
 }
 
@@ -73,7 +79,7 @@ async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
     }
     flush(&store, &[]).await;
     let judge = async |number: usize| {
-        let known = store.judge(touch(&token(number), 3_000), 3_000, Mode::Enforce).await.unwrap();
+        let known = store.judged(touch(&token(number), 3_000), 3_000, Mode::Enforce).await;
         (matches!(known, Known::Ended(_)), known)
     };
     let begun = store.clock.now();
@@ -112,7 +118,7 @@ async fn invalid_fields_do_not_revive_an_ended_session() {
         for known in [
             store.lookup(touch(&token, 0).id).await.unwrap(),
             store.begin(touch(&token, 0)).await.unwrap(),
-            store.judge(touch(&token, 0), 0, Mode::Enforce).await.unwrap(),
+            store.judged(touch(&token, 0), 0, Mode::Enforce).await,
         ] {
             assert!(matches!(known, Known::Ended(_)), "{field} {value:?} revived it: {known:?}");
         }
@@ -134,8 +140,10 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         ("foo", "999999999999999 off"),
         ("foo", "1759431600123 off"),
         ("host-0123abcd", "9999999999999 off"),
+        ("host-0123abcd", "9999999999999 off 1 1 1"),
         ("host-0123abcd", "1759431600123"),
-        ("host-0123abcd", "1759431600123 everything"),
+        ("host-0123abcd", "1759431600123 off 1 1"),
+        ("host-0123abcd", "1759431600123 everything 1 1 1"),
         ("host-0123abcd", &long),
         ("counting", "junk"),
         ("counting", ""),
@@ -146,10 +154,10 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         ("stepped", "junk"),
         ("left", "junk"),
         ("left", "9999999999999"),
-        ("seen", "junk"),
-        ("seen", "9999999999999"),
-        ("resumed", "junk"),
-        ("resumed", "9999999999999"),
+        ("called", "junk"),
+        ("called", "9999999999999"),
+        ("ended", "junk"),
+        ("swept", "junk"),
         (&store.replica, "junk"),
         (&store.replica, "9999999999999 off"),
     ];
@@ -162,7 +170,9 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
         let hash = server.hash("test:replicas").await;
         assert_eq!(hash["counting"], "1000000000", "{field} {short} restarted idle time: {hash:?}");
-        assert_eq!(hash.keys().collect::<Vec<_>>(), ["counting", "seen", &store.replica], "{field} {short}");
+        let expected = ["called", "counting", "ended", "generation", "schema", "swept", &store.replica];
+        let is_expected = |key: &String| expected.contains(&key.as_str());
+        assert!(hash.keys().all(is_expected) && hash.contains_key(&store.replica), "{field} {short}: {hash:?}");
         // A replica that finds its own mark gone must resync first.
         flush(&store, &[]).await;
         a_session_can_end(&store, &format!("idle {number}")).await;
@@ -171,14 +181,42 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
 }
 
 #[tokio::test]
-async fn the_count_of_clock_steps_survives_invalid_values() {
+async fn an_invalid_generation_or_count_of_ends_revives_no_session() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
-    server.ask(&["HSET", "test:replicas", "steps", "7"]).await;
-    flush(&store, &[]).await;
-    server.ask(&["HSET", "test:replicas", "steps", "junk"]).await;
-    let flushed = flush(&store, &[]).await;
-    assert!(!flushed.resync && server.hash("test:replicas").await["steps"] == "7");
+    for field in ["generation", "ended"] {
+        store.begin(touch(field, 0)).await.unwrap();
+        store.end(touch(field, 0).id, Reason::Logout).await.unwrap();
+        server.ask(&["HSET", "test:replicas", field, "junk"]).await;
+        assert_eq!(flush(&store, &[]).await.resync, field == "generation");
+        flush(&store, &[]).await;
+        assert!(matches!(store.lookup(touch(field, 0).id).await.unwrap(), Known::Ended(_)), "{field}");
+        a_session_can_end(&store, &format!("idle {field}")).await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_stays_known_without_the_record_of_its_session() {
+    let server = Server::start();
+    let store = counting(&server, LIMITS).await;
+    for kind in 0..4 {
+        let token = format!("token {kind}");
+        let id = touch(&token, 0).id;
+        store.begin(touch(&token, 3_000)).await.unwrap();
+        let Known::Ended(before) = store.end(id, Reason::Logout).await.unwrap() else { panic!("not ended") };
+        server.ask(&["DEL", &key_of(&token)]).await;
+        let Known::Ended(after) = store.lookup(id).await.unwrap() else { panic!("revived") };
+        assert!(before.remembered_for - after.remembered_for < 2_000, "{before:?}, {after:?}");
+        assert_eq!(Ended { remembered_for: before.remembered_for, ..after }, before);
+        assert!(matches!(store.begin(touch(&token, 0)).await.unwrap(), Known::Ended(_)), "revived by its app");
+        // The key of all ends is gone, or something else: those who know an end write it back.
+        server.replace("test:ends", kind).await;
+        assert!(flush(&store, &[]).await.resync, "a replica was not asked for what it knows");
+        let Known::Ended(back) = store.report_end(touch(&token, 3_000), Reason::Logout, 1_000).await else {
+            panic!("not written back")
+        };
+        assert_eq!(back.reason, Reason::Logout);
+    }
 }
 
 #[tokio::test]
@@ -203,11 +241,11 @@ async fn a_replicas_key_of_another_type_causes_a_resync() {
 async fn time_without_a_counting_replica_never_counts_even_with_invalid_marks() {
     let server = Server::start();
     for left in ["1000000000000", "9999999999999", "junk"] {
-        for more in [&[][..], &["host-0123abcd", "9999999999999 enforce"]] {
+        for more in [&[][..], &["host-0123abcd", "9999999999999 enforce 1 1 1"]] {
             server.ask(&["FLUSHALL"]).await;
             let early = counting(&server, LIMITS).await;
             early.close().await.unwrap();
-            server.ask(&[&["HSET", "test:replicas", "left", left], more].concat()).await;
+            server.ask(&[&["HSET", "test:replicas", "left", left, "called", left], more].concat()).await;
             flush(&server.store(LIMITS), &[]).await;
             let counting = &server.hash("test:replicas").await["counting"];
             assert_ne!(counting, "1000000000", "{left} {more:?}: time without counting counts");

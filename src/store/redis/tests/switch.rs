@@ -2,10 +2,10 @@
 
 use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
-use crate::clock::{Clock, Moment};
+use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
-use crate::store::{Ended, Fleet, Flushed, Known, Notification, Store, StoreFuture, Touch};
+use crate::store::{Due, Ended, Fleet, Known, Notification, ReplyFuture, Report, Store, StoreFuture, Touch};
 use redis::{FromRedisValue, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,7 +87,7 @@ async fn a_question_is_answered_at_its_own_key_only_and_not_for_ever() {
     assert_eq!(server.ask(&["LLEN", "theirs"]).await, Value::Int(1));
     let mut keys = Vec::<String>::from_redis_value(server.ask(&["KEYS", "*"]).await).unwrap();
     keys.sort();
-    assert_eq!(keys, [answers, "test:counting", "test:replicas", "theirs"]);
+    assert_eq!(keys, [answers, "test:replicas", "theirs"]);
 }
 
 /// The reply to a report can be delayed after the server has given it.
@@ -123,27 +123,23 @@ impl Store for Holding {
         self.0.store.begin(touch)
     }
 
-    fn flush<'a>(&'a self, touches: &'a [Touch], synced_to: Moment, mode: Mode) -> StoreFuture<'a, Flushed> {
+    fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
         Box::pin(async move {
-            let flushed = self.0.store.flush(touches, synced_to, mode).await;
+            let reply = self.0.store.exchange(report).await;
             if self.0.wanted.swap(false, Ordering::AcqRel) {
                 self.0.arrived.notify_one();
                 self.0.released.notified().await;
             }
-            flushed
+            reply
         })
     }
 
-    fn judge(&self, touch: Touch, seen_idle: u64, mode: Mode) -> StoreFuture<'_, Known> {
-        self.0.store.judge(touch, seen_idle, mode)
+    fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
+        self.0.store.judge(due, mode)
     }
 
     fn end(&self, id: SessionId, reason: Reason) -> StoreFuture<'_, Known> {
         self.0.store.end(id, reason)
-    }
-
-    fn report_ends(&self, touch: Touch, reason: Reason, ended_age: u64) -> StoreFuture<'_, Known> {
-        self.0.store.report_ends(touch, reason, ended_age)
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {

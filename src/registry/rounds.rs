@@ -1,11 +1,9 @@
-//! The exchange with the store, about once a second: report activity, judge sessions that are due, forget those past
-//! retention.
+//! Rounds: when to exchange with the store, and when to forget a session.
 
+use super::exchange::Exchanged;
 use super::{Registry, TrackedSession};
 use crate::clock::{Moment, milliseconds};
-use crate::session::{Mode, SessionId};
-use crate::store::{Ended, Known, REPORTED_AFTER_THE_TURN};
-use futures_util::future::join_all;
+use crate::session::SessionId;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -17,12 +15,8 @@ const LAST_ROUND_PAUSE: Duration = Duration::from_millis(200);
 /// The minimum pause between two rounds, in milliseconds. Deadlines that are close together are handled in one round.
 const ROUND_PAUSE: u64 = 50;
 
-/// How soon a session is judged again, in milliseconds, if its deadline has passed but the watermark has not reached
-/// it.
-const JUDGE_AGAIN_AFTER: u64 = 100;
-
-/// How many sessions are judged, or ends reported, concurrently.
-const MAX_CONCURRENT: usize = 64;
+/// How long after a hint of the store the round begins.
+const HINT_PAUSE: Duration = Duration::from_millis(20);
 
 /// A round that is later than this, in milliseconds, means that the whole process stood still.
 const LATE: u64 = 500;
@@ -42,6 +36,8 @@ impl Registry {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.wait(next) => {}
+                // Not at once: what is hinted at several times in a row takes one round.
+                () = self.hinted.notified() => tokio::time::sleep(HINT_PAUSE).await,
             }
         }
     }
@@ -68,7 +64,7 @@ impl Registry {
     /// while.
     pub async fn last_round(&self) {
         let mut is_warned = false;
-        while !(self.flush().await && self.report_ends().await) {
+        while !self.exchange(Exchanged::Everything).await {
             if !std::mem::replace(&mut is_warned, true) {
                 tracing::warn!(
                     "waiting for the store to accept the last report, until grace_period is over; a second signal \
@@ -88,7 +84,7 @@ impl Registry {
         self.steps.load(Ordering::Relaxed)
     }
 
-    fn step(&self) {
+    pub(super) fn step(&self) {
         self.steps.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -96,22 +92,10 @@ impl Registry {
     pub async fn round(&self) -> Moment {
         let begun = self.clock.now();
         self.expire_switches();
-        self.flush().await;
-        self.step();
-        self.report_ends().await;
+        self.exchange(Exchanged::WhatMatters).await;
         let now = self.clock.now();
-        let (ended, live): (Vec<_>, Vec<_>) = self.due(now).into_iter().partition(|session| session.ended().is_some());
-        for session in ended {
+        for session in self.due(now).into_iter().filter(|session| session.ended().is_some()) {
             self.forget(session.id(), now);
-        }
-        for some in live.chunks(MAX_CONCURRENT) {
-            join_all(some.iter().map(|session| self.judge(session))).await;
-            self.step();
-            if self.is_due_to_report(begun) {
-                // The remaining sessions stay due. Other replicas wait for this one's mark, so a slow store must not
-                // delay the report, however many verdicts are left.
-                break;
-            }
         }
         let report = self.next_report(begun);
         let deadline = self.sessions.read().deadlines.first().map_or(report, |(deadline, _)| *deadline);
@@ -119,111 +103,31 @@ impl Registry {
         if deadline.plus(ROUND_PAUSE) < report { deadline } else { report }
     }
 
-    /// When to report after a round that began at `begun`. All replicas report together, right after the turn of an
-    /// interval of the store's time: the watermark passes a second only when each of them has reported up to it. A
-    /// round for a deadline just before the turn does not replace that report, or all ends due at the turn would wait
-    /// for the next one.
+    /// When to report after a round that began at `begun`. All replicas report soon after the turn of an interval of the
+    /// store's time: the watermark passes a second only when each of them has reported up to it. A round for a deadline
+    /// just before the turn does not replace that report, or all ends due at the turn would wait for the next one.
     fn next_report(&self, begun: Moment) -> Moment {
         let interval = self.flush_interval();
         let pause = ROUND_PAUSE.min(interval / 2);
         let earliest = begun.plus(pause);
         let Some(stored) = self.store.now() else { return begun.plus(interval) };
         let at_earliest = stored.saturating_add(pause).saturating_sub(self.clock.now().since(begun));
-        let after_the_turn = at_earliest.saturating_sub(REPORTED_AFTER_THE_TURN) % interval;
+        let after_the_turn = at_earliest.saturating_sub(self.store.report_phase()) % interval;
         earliest.plus(if after_the_turn == 0 { 0 } else { interval - after_the_turn })
     }
 
-    /// Whether a round that began at `begun` must stop because the next report is due.
-    fn is_due_to_report(&self, begun: Moment) -> bool {
-        self.clock.now().since(begun) >= self.flush_interval()
-    }
-
-    fn flush_interval(&self) -> u64 {
+    pub(super) fn flush_interval(&self) -> u64 {
         milliseconds(self.exchange.flush_interval).max(1)
-    }
-
-    /// Reports ends that the store does not know. Returns whether it now knows all of them.
-    async fn report_ends(&self) -> bool {
-        let begun = self.clock.now();
-        let end_unsynced: Vec<_> = self.all().into_iter().filter(|session| session.is_end_unsynced()).collect();
-        for some in end_unsynced.chunks(MAX_CONCURRENT) {
-            join_all(some.iter().map(|session| self.report_end(session))).await;
-            self.step();
-            if self.is_due_to_report(begun) {
-                break;
-            }
-        }
-        !end_unsynced.iter().any(|session| session.is_end_unsynced())
-    }
-
-    async fn report_end(&self, session: &TrackedSession) {
-        let Some(ended) = session.ended() else { return };
-        let now = self.clock.now();
-        match self.store.report_ends(session.touch_for_store(now), ended.reason, session.ended_for(now)).await {
-            Ok(_) => session.set_end_unsynced(false),
-            Err(error) => {
-                tracing::debug!(session = %session.id(), %error, "end not reported; retried until the store answers");
-            }
-        }
     }
 
     pub(super) fn all(&self) -> Vec<Arc<TrackedSession>> {
         self.sessions.read().by_id.values().map(|entry| Arc::clone(&entry.session)).collect()
     }
 
-    fn due(&self, now: Moment) -> Vec<Arc<TrackedSession>> {
+    pub(super) fn due(&self, now: Moment) -> Vec<Arc<TrackedSession>> {
         let sessions = self.sessions.read();
         let due = sessions.deadlines.iter().take_while(|(deadline, _)| *deadline <= now);
         due.filter_map(|(_, id)| sessions.by_id.get(id)).map(|entry| Arc::clone(&entry.session)).collect()
-    }
-
-    /// Asks the store to judge a session whose deadline has passed.
-    async fn judge(&self, session: &Arc<TrackedSession>) {
-        let (now, mode) = (self.clock.now(), self.counting_mode());
-        if mode == Mode::Off {
-            // Idle time does not count in `off`, and starts again in the next mode. If the mode has already changed,
-            // judge again soon: the lifetime goes on in `off`.
-            let is_off = self.mode() == Mode::Off;
-            return self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
-        }
-        let (touch, seen_idle) = (session.touch_for_store(now), session.seen_idle(now));
-        // Before the store is asked: it has forgotten the session by now, and would begin it again.
-        if session.overdue().is_some() && self.forget_unused(session, touch.age) {
-            return;
-        }
-        match self.store.judge(touch, seen_idle, mode).await {
-            Ok(Known::Ended(ended)) => drop(self.apply_verdict(session, ended)),
-            Ok(Known::Overdue(live, record)) => {
-                session.touch(now.minus(live.age), live.source);
-                self.apply_verdict(session, record);
-            }
-            Ok(Known::Live(live)) => {
-                session.touch(now.minus(live.age), live.source);
-                self.judge_at(session, now.plus(live.due_in.max(JUDGE_AGAIN_AFTER)));
-            }
-            Ok(Known::Unknown) => {
-                // The store has lost the session. The next report writes it back.
-                session.activity_record().mark_unsynced();
-                self.judge_at(session, now.plus(self.flush_interval()));
-            }
-            Err(error) => {
-                if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
-                    let ends = self.apply_verdict(session, ended);
-                    return session.set_end_unsynced(ends);
-                }
-                tracing::debug!(session = %session.id(), %error, "no verdict; the session stays until the store \
-                answers");
-                self.judge_at(session, now.plus(self.flush_interval()));
-            }
-        }
-    }
-
-    /// Handles the verdict that a session has expired. If the mode lets it live on, it is next judged one timeout
-    /// later. Returns whether it ends.
-    fn apply_verdict(&self, session: &TrackedSession, ended: Ended) -> bool {
-        let ends = self.end_if_enforced(session, ended);
-        self.judge_at(session, self.clock.now().plus(self.limit_ms()));
-        ends
     }
 
     /// Sets when a live session is judged again. A session that ended while the store was asked keeps its deadline:
@@ -237,7 +141,7 @@ impl Registry {
 
     /// Forgets a session that the mode lets live on, once it has been idle for timeout and retention and nothing holds it:
     /// no connection, and no request. Returns whether it is forgotten.
-    fn forget_unused(&self, session: &Arc<TrackedSession>, idle: u64) -> bool {
+    pub(super) fn forget_unused(&self, session: &Arc<TrackedSession>, idle: u64) -> bool {
         /// The table's own, and that of the round.
         const OWN_REFERENCES: usize = 2;
         let kept = self.limits.timeout.saturating_add(self.limits.retention).saturating_mul(1000);

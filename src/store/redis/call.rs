@@ -1,0 +1,223 @@
+//! One call of the exchange script: builds the command and parses the reply.
+
+use super::RedisStore;
+use super::answer::Answer;
+use super::connection::Naming;
+use super::view::View;
+use crate::clock::{Moment, milliseconds};
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use crate::store::{Due, Ended, Known, Live, Touch, UnsyncedEnd};
+use ::redis::{FromRedisValue, RedisResult, Value};
+use std::sync::atomic::Ordering;
+
+/// How many milliseconds before a verdict is asked for deadlines fall due, so that they are in time for it even if clock
+/// readings differ a little.
+const BEFORE_THE_VERDICT: u64 = 10;
+
+/// What a call is, besides its sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// It carries the mark.
+    Report,
+    /// It carries activity that a later report covers, or asks for verdicts.
+    Part,
+    /// It is about one session, and no report.
+    Aside,
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Part => "part",
+            Self::Aside => "aside",
+        }
+    }
+}
+
+/// What a call does for one session.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Step {
+    Lookup(SessionId),
+    /// Merge the activity of a new session.
+    Begin(Touch),
+    /// Merge activity.
+    Update(Touch),
+    /// Merge activity, then compare and end.
+    Ask(Due),
+    End(SessionId, Reason),
+    /// Record an end that was decided here.
+    Ended(UnsyncedEnd),
+}
+
+impl Step {
+    pub(super) fn of_activity(touch: Touch) -> Self {
+        if touch.begins { Self::Begin(touch) } else { Self::Update(touch) }
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        match self {
+            Self::Lookup(id) | Self::End(id, _) => *id,
+            Self::Begin(touch) | Self::Update(touch) => touch.id,
+            Self::Ask(due) => due.touch.id,
+            Self::Ended(end) => end.touch.id,
+        }
+    }
+
+    /// Its arguments, after the session's id. The ages were taken `waited` milliseconds ago.
+    fn arguments(&self, waited: u64) -> (&'static str, u64, u64, &'static str, &'static str, u64) {
+        let (op, touch, reason, extra) = match *self {
+            Self::Lookup(_) => ("lookup", None, "", 0),
+            Self::Begin(touch) => ("begin", Some(touch), "", 0),
+            Self::Update(touch) => ("update", Some(touch), "", 0),
+            Self::Ask(Due { touch, seen_idle }) => ("ask", Some(touch), "", seen_idle + waited),
+            Self::End(_, reason) => ("end", None, reason.name(), 0),
+            Self::Ended(UnsyncedEnd { touch, reason, age }) => ("ended", Some(touch), reason.name(), age + waited),
+        };
+        let source = touch.map_or(Source::Request, |touch| touch.source).name();
+        let [age, created] = [touch.map(|touch| touch.age), touch.map(|touch| touch.created_age)];
+        (op, age.map_or(0, |age| age + waited), created.map_or(0, |age| age + waited), source, reason, extra)
+    }
+}
+
+/// A call: what it carries, and for which mode.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'a> {
+    pub(super) kind: Kind,
+    pub(super) steps: &'a [Step],
+    /// When the ages of `steps` were taken.
+    pub(super) taken_at: Moment,
+    pub(super) synced_to: Moment,
+    /// The generation for which this replica has written back everything.
+    pub(super) synced: u64,
+    pub(super) mode: &'a str,
+}
+
+impl RedisStore {
+    /// Sends a call. If the server has forgotten the script, it is sent again with new ages.
+    pub(super) async fn call(&self, call: Call<'_>) -> RedisResult<Answer> {
+        let (sent, connection) = (self.clock.now(), self.connections.number());
+        let reply = self.connections.run(|naming| self.command(naming, call)).await?;
+        let answer = Answer::of(reply, sent, self.clock.now(), connection)?;
+        let mut view = self.view.lock();
+        view.confirmed = view.confirmed.max(answer.call);
+        Ok(answer)
+    }
+
+    fn command(&self, naming: Naming, call: Call<'_>) -> ::redis::Cmd {
+        let now = self.clock.now();
+        let (view, number) = {
+            let mut view = self.view.lock();
+            view.calls += 1;
+            (*view, view.calls)
+        };
+        let measure = view.measure(call.synced_to, now);
+        let prefix = &self.settings.prefix;
+        let mut command = self.connections.exchange.command(naming, 4 + call.steps.len());
+        command.arg(self.replicas_key()).arg(self.fleet_key());
+        command.arg(format!("{prefix}:ends")).arg(format!("{prefix}:recent_ends"));
+        for step in call.steps {
+            command.arg(self.key(step.session()));
+        }
+        command.arg(&self.replica).arg(call.mode).arg(call.kind.name());
+        command.arg(number).arg(view.confirmed).arg(call.synced).arg(view.generation);
+        command.arg(measure.base).arg(measure.synced_to).arg(measure.sent).arg(measure.slack);
+        command.arg(view.unreported_step);
+        command.arg(milliseconds(self.settings.replica_grace)).arg(self.max_gap);
+        let Limits { timeout, lifetime, retention } = self.limits;
+        command.arg(timeout).arg(lifetime.map_or(-1, u64::cast_signed)).arg(retention);
+        command.arg(self.limits.live_record_kept());
+        command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting).arg(view.others);
+        command.arg(view.cursor).arg(self.connections.channel()).arg(self.schema);
+        let waited = now.since(call.taken_at);
+        for step in call.steps {
+            let (op, age, created_age, source, reason, extra) = step.arguments(waited);
+            command.arg(step.session().to_string()).arg(op);
+            command.arg(age).arg(created_age).arg(source).arg(reason).arg(extra);
+        }
+        command
+    }
+
+    /// What a call's reply says about one session.
+    pub(super) fn known(&self, answer: &Answer, session: &Value) -> RedisResult<Known> {
+        let Value::Array(parts) = session else { return Ok(Known::Unknown) };
+        if parts.len() < 8 {
+            return Ok(Known::Unknown);
+        }
+        let number = |at: usize| parts.get(at).map_or(Ok(0), u64::from_redis_value_ref);
+        let text = |at: usize| parts.get(at).map_or(Ok(String::new()), String::from_redis_value_ref);
+        let (last_activity, created, ended, would_end) = (number(0)?, number(2)?, number(3)?, number(5)?);
+        let source = Source::from_name(&text(1)?).unwrap_or(Source::Request);
+        let reason = Reason::from_name(&text(4)?).unwrap_or(Reason::Idle);
+        let counting = Some(number(7)?).filter(|counting| *counting > 0);
+        let record = |ended| self.ended(answer, Record { last_activity, source, created, ended, reason, counting });
+        if ended > 0 {
+            return Ok(Known::Ended(record(ended)));
+        }
+        let now = answer.reading.server;
+        let due_in = match self.limits.judge(created, last_activity.max(answer.counting), now / 1000) {
+            // Nothing is decided before the first verdict after the session can expire.
+            Verdict::Live { due } => (due.saturating_mul(1000) + self.verdict_phase(answer.others)).saturating_sub(now),
+            Verdict::Over(_) => 0,
+        };
+        let age_of = |second: EpochSeconds| now.saturating_sub(second.saturating_mul(1000));
+        let live = Live { age: age_of(last_activity), source, created_age: age_of(created), due_in };
+        Ok(if would_end == 0 {
+            Known::Live(live)
+        } else {
+            Known::Overdue(live, Ended { remembered_for: 0, ..record(would_end) })
+        })
+    }
+
+    /// An end that another replica may have decided: "1759435201 idle 1759431600 client-pong 1759428000 0".
+    pub(super) fn ended_of_text(&self, answer: &Answer, text: &str) -> Option<Ended> {
+        let mut words = text.split(' ');
+        let number = |word: Option<&str>| word.and_then(|word| word.parse::<u64>().ok());
+        let ended = number(words.next())?;
+        let reason = Reason::from_name(words.next()?)?;
+        let last_activity = number(words.next())?;
+        let source = Source::from_name(words.next()?).unwrap_or(Source::Request);
+        let created = number(words.next())?;
+        let counting = number(words.next()).filter(|counting| *counting > 0);
+        Some(self.ended(answer, Record { last_activity, source, created, ended, reason, counting }))
+    }
+
+    fn ended(&self, answer: &Answer, record: Record) -> Ended {
+        let Record { last_activity, source, created, ended, reason, counting } = record;
+        let retention = self.limits.retention.saturating_mul(1000);
+        let remembered = ended.saturating_mul(1000).saturating_add(retention);
+        // A time in the future does not extend the retention.
+        let remembered_for = remembered.saturating_sub(answer.reading.server).min(retention);
+        let watermark = answer.oldest / 1000;
+        Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for }
+    }
+
+    /// How long after the turn of a second deadlines fall due: when every replica has reported, or with the report of the
+    /// only one.
+    pub(super) fn verdict_phase(&self, others: u64) -> u64 {
+        (if others > 0 { super::VERDICT_PHASE } else { self.report_phase }).saturating_sub(BEFORE_THE_VERDICT)
+    }
+
+    /// How long until the next verdict, in milliseconds.
+    pub(super) fn next_verdict(&self, view: &View) -> u64 {
+        let Some(now) = view.server_now(self.clock.now()) else { return 1_000 };
+        let phase = self.verdict_phase(view.others);
+        let today = now / 1000 * 1000 + phase;
+        if today > now { today - now } else { today + 1_000 - now }
+    }
+
+    pub(super) fn replicas_key(&self) -> String {
+        format!("{}:replicas", self.settings.prefix)
+    }
+}
+
+/// An end, as stored.
+#[derive(Clone, Copy)]
+struct Record {
+    last_activity: EpochSeconds,
+    source: Source,
+    created: EpochSeconds,
+    ended: EpochSeconds,
+    reason: Reason,
+    counting: Option<EpochSeconds>,
+}

@@ -1,0 +1,339 @@
+//! The exchange, about once a second: the activity and ends of this replica, and then its mark; back come ends of other
+//! replicas, and verdicts. Also handles its failure.
+
+use super::answer::Answer;
+use super::call::{Call, Kind, Step};
+use super::connect::RESPONSE_TIMEOUT;
+use super::denial::{Denial, denial};
+use super::view::{News, View};
+use super::{LATE, RedisStore, unavailable};
+use crate::session::{Mode, SessionId};
+use crate::store::{Due, Known, Live, Reply, Report, StoreError, Touch, second_of};
+use ::redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use std::sync::atomic::Ordering;
+
+/// The most sessions in one call. The server does nothing else meanwhile: 200 take it some 2 ms.
+const MAX_STEPS: usize = 200;
+
+/// How soon a session is asked about again, in milliseconds, if its timeout has passed but the watermark has not reached it.
+const ASK_AGAIN_AFTER: u64 = 250;
+
+/// How far the watermark may have moved since the last reply, in seconds, while every replica reports.
+const SINCE_THE_LAST_REPLY: u64 = 2;
+
+/// What one report sends, in the order of the calls.
+struct Batch {
+    steps: Vec<Step>,
+    /// How many of `steps` are activity, and how many after them are ends. The rest asks for verdicts.
+    activity: usize,
+    ends: usize,
+}
+
+impl RedisStore {
+    /// Reports all of `report`. What exceeds one call is sent before the call that carries the mark, and each call must be
+    /// acknowledged before the next. Verdicts are asked for with the mark or after it.
+    pub(super) async fn report(&self, report: &Report<'_>, reply: &mut Reply) -> RedisResult<()> {
+        let taken_at = self.clock.now();
+        if report.mode == Mode::Off {
+            self.was_off.store(true, Ordering::Release);
+        }
+        let mode = report.mode.name();
+        let whole = Call { kind: Kind::Report, steps: &[], taken_at, synced_to: report.synced_to, synced: 0, mode };
+        if self.view.lock().server_now(taken_at).is_none() {
+            // The first report only measures the server's time, in which a mark is made.
+            let answer = self.call(whole).await?;
+            self.receive(&answer, whole);
+        }
+        let (synced, synced_to) = {
+            let view = self.view.lock();
+            (view.generation, view.synced_to)
+        };
+        let connection = self.connections.number();
+        let batch = self.batch(report, reply);
+        let must_precede = batch.activity + batch.ends;
+        let (before, with_mark) = if must_precede > MAX_STEPS {
+            batch.steps.split_at((must_precede - 1) / MAX_STEPS * MAX_STEPS)
+        } else {
+            batch.steps.split_at(0)
+        };
+        let (with_mark, after) = with_mark.split_at(with_mark.len().min(MAX_STEPS));
+        let part = Call { kind: Kind::Part, synced, synced_to, ..whole };
+        for steps in before.chunks(MAX_STEPS) {
+            let answer = self.call(Call { steps, ..part }).await?;
+            if answer.late {
+                // The report shows whether the server's clock was stepped.
+                break;
+            }
+            self.take(&batch, &answer, steps, reply)?;
+        }
+        let is_taken = reply.activity + reply.ends == before.len();
+        // What went to another server is not before the mark.
+        let synced_to = if self.connections.number() == connection && is_taken { report.synced_to } else { synced_to };
+        let synced = if is_taken { synced } else { 0 };
+        let call = Call { steps: with_mark, synced, synced_to, ..whole };
+        let answer = self.call(call).await?;
+        if report.mode != Mode::Off && !answer.late {
+            self.was_off.store(false, Ordering::Release);
+        }
+        let news = self.receive(&answer, call);
+        reply.resync |= news.resync;
+        reply.fleet = self.fleet_of(&answer.fleet);
+        if answer.late || !is_taken {
+            // Nothing of it was accepted: all of it is sent again.
+            reply.resync = true;
+            return Ok(());
+        }
+        self.take(&batch, &answer, with_mark, reply)?;
+        let mut more = answer.more;
+        while std::mem::take(&mut more) {
+            let answer = self.call(Call { steps: &[], taken_at: self.clock.now(), ..call }).await?;
+            self.receive(&answer, call);
+            self.take_news(&answer, reply);
+            more = answer.more;
+        }
+        for steps in after.chunks(MAX_STEPS) {
+            let answer = self.call(Call { steps, ..part }).await?;
+            if answer.late {
+                break;
+            }
+            self.take(&batch, &answer, steps, reply)?;
+        }
+        Ok(())
+    }
+
+    fn batch(&self, report: &Report<'_>, reply: &mut Reply) -> Batch {
+        let view = *self.view.lock();
+        let mut steps: Vec<Step> = report.activity.iter().copied().map(Step::of_activity).collect();
+        steps.extend(report.ends.iter().copied().map(Step::Ended));
+        for due in report.due {
+            match self.held_back(&view, due.touch) {
+                Some(held) => {
+                    self.note_waiting();
+                    reply.verdicts.push((due.touch.id, Known::Live(held)));
+                }
+                None => steps.push(Step::Ask(*due)),
+            }
+        }
+        Batch { steps, activity: report.activity.len(), ends: report.ends.len() }
+    }
+
+    /// Processes the answers to `steps`, the next ones of `batch`.
+    fn take(&self, batch: &Batch, answer: &Answer, steps: &[Step], reply: &mut Reply) -> RedisResult<()> {
+        if answer.sessions.len() < steps.len() {
+            return Err((ErrorKind::UnexpectedReturnType, "the script answered for too few sessions").into());
+        }
+        let mut junk = steps.iter().zip(&answer.sessions).filter_map(|(step, session)| {
+            let is_lookup = matches!(step, Step::Lookup(_));
+            junk_of(session).filter(|_| !is_lookup).map(|junk| (step.session(), junk))
+        });
+        if let Some((session, found)) = junk.next() {
+            warn_of_junk(session, &found, 1 + junk.count());
+        }
+        for (step, session) in steps.iter().zip(&answer.sessions) {
+            let known = self.known(answer, session)?;
+            match (step, known) {
+                (Step::Ask(due), known) => reply.verdicts.push((due.touch.id, self.later(known, *due))),
+                (Step::Ended(_), _) => reply.ends += 1,
+                (_, known) => {
+                    reply.activity += 1;
+                    if let Known::Ended(ended) = known {
+                        reply.ended.push((step.session(), ended));
+                    }
+                }
+            }
+        }
+        debug_assert!(reply.activity <= batch.activity && reply.ends <= batch.ends);
+        self.take_news(answer, reply);
+        Ok(())
+    }
+
+    /// A session that could expire but for other replicas, or for the time that this one has counted by its own clock, is
+    /// asked about again soon.
+    fn later(&self, known: Known, due: Due) -> Known {
+        match known {
+            Known::Live(live) if live.due_in == 0 => {
+                let uncounted = (self.limits.timeout.saturating_mul(1000) + 1).saturating_sub(due.touch.age);
+                Known::Live(Live { due_in: uncounted.clamp(ASK_AGAIN_AFTER, 1_000), ..live })
+            }
+            known => known,
+        }
+    }
+
+    /// Ends that any replica has decided since the last reply.
+    fn take_news(&self, answer: &Answer, reply: &mut Reply) {
+        for pair in answer.news.chunks_exact(2) {
+            if let [id, text] = pair
+                && let Some(id) = SessionId::from_hex(id)
+                && let Some(ended) = self.ended_of_text(answer, text)
+            {
+                reply.ended.push((id, ended));
+            }
+        }
+    }
+
+    /// Processes what a report's answer says of the fleet and of the clock.
+    fn receive(&self, answer: &Answer, call: Call<'_>) -> News {
+        let news = self.view.lock().receive(answer, call.synced_to);
+        if second_of(answer.reading.server, LATE) <= answer.oldest / 1000 {
+            *self.waiting.lock() = None;
+        }
+        self.log_news(news, answer);
+        news
+    }
+
+    fn log_news(&self, news: News, answer: &Answer) {
+        if answer.removed > 0 {
+            let junk: Vec<_> = answer.junk.iter().map(|junk| String::from_utf8_lossy(junk)).collect();
+            tracing::warn!(
+                key = %self.replicas_key(),
+                removed = answer.removed,
+                ?junk,
+                "unexpected data in the replicas key was removed; check what else writes to this Redis"
+            );
+        }
+        for replica in &answer.struck {
+            self.connections.metrics.struck_off.inc();
+            tracing::warn!(
+                replica,
+                seconds = self.settings.replica_grace.as_secs(),
+                "a replica was silent for replica_grace and is struck off; activity that it has not reported does \
+                not count"
+            );
+        }
+        if news.stepped {
+            self.connections.metrics.clock_steps.inc();
+            tracing::warn!(
+                "the store's clock was stepped, or another server took over; for one idle timeout, a session ends \
+                only after it was seen idle that long"
+            );
+        }
+        if news.company && self.settings.decides_alone {
+            tracing::warn!(
+                "replicas = 1 is configured, but another replica reports; while it does, no session will expire in \
+                an outage"
+            );
+        }
+    }
+
+    /// Everything is reported, and this replica leaves: the others need not wait for it.
+    pub(super) async fn leave(&self) -> RedisResult<()> {
+        if self.up.load(Ordering::Acquire) {
+            let (synced_to, synced) = {
+                let view = self.view.lock();
+                (view.synced_to, view.generation)
+            };
+            let taken_at = self.clock.now();
+            self.call(Call { kind: Kind::Report, steps: &[], taken_at, synced_to, synced, mode: "left" }).await?;
+        }
+        Ok(())
+    }
+
+    /// Runs one step for one session, at once.
+    pub(super) async fn aside(&self, step: Step, mode: Mode) -> Result<Known, StoreError> {
+        let is_lookup = matches!(step, Step::Lookup(_));
+        // A server that refuses writes can still look up dead tokens.
+        let answers = if is_lookup { &self.answers } else { &self.up };
+        if !answers.load(Ordering::Acquire) {
+            return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
+        }
+        let (synced_to, synced) = {
+            let view = self.view.lock();
+            (view.synced_to, view.generation)
+        };
+        let steps = [step];
+        let taken_at = self.clock.now();
+        let call = Call { kind: Kind::Aside, steps: &steps, taken_at, synced_to, synced, mode: mode.name() };
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, self.call(call)).await;
+        let answer = answer.map_err(|_| StoreError::Unavailable(format!("no answer within {RESPONSE_TIMEOUT:?}")))?;
+        let answer = answer.map_err(|error| unavailable(&error))?;
+        if answer.late && !is_lookup {
+            return Err(StoreError::Unavailable("the call arrived too late and was not accepted".to_owned()));
+        }
+        let session = answer.sessions.first().unwrap_or(&Value::Nil);
+        if let (false, Some(junk)) = (is_lookup, junk_of(session)) {
+            warn_of_junk(step.session(), &junk, 1);
+        }
+        let known = self.known(&answer, session).map_err(|error| unavailable(&error))?;
+        if is_lookup && known == Known::Unknown && !answer.complete && self.has_reported() {
+            return Err(StoreError::Recovering);
+        }
+        Ok(known)
+    }
+
+    /// Whether this replica has ever reported. Before that, it cannot tell what the server may have lost.
+    fn has_reported(&self) -> bool {
+        self.view.lock().generation > 0
+    }
+
+    /// Returns the session as known here if some replica is too far behind for it to expire. So a silent replica does not
+    /// make this one ask the server about each session again and again.
+    pub(super) fn held_back(&self, view: &View, touch: Touch) -> Option<Live> {
+        let now = view.server_now(self.clock.now()).filter(|_| view.others > 0)?;
+        let Touch { age, source, created_age, .. } = touch;
+        let idle_since = second_of(now, age);
+        let over = |since: u64, limit: u64, at: u64| at.saturating_sub(since) > limit;
+        let by_lifetime =
+            self.limits.lifetime.is_some_and(|limit| over(second_of(now, created_age), limit, now / 1000));
+        let reported = over(idle_since, self.limits.timeout, view.watermark + SINCE_THE_LAST_REPLY);
+        let held = over(idle_since, self.limits.timeout, now / 1000) && !reported && !by_lifetime;
+        held.then(|| Live { age, source, created_age, due_in: self.next_verdict(view) })
+    }
+
+    /// Logs once when the store goes down, and once when it is back.
+    pub(super) fn note(&self, error: Option<&RedisError>) {
+        self.answers.store(error.is_none_or(is_an_answer), Ordering::Release);
+        let up = error.is_none();
+        if self.up.swap(up, Ordering::AcqRel) == up {
+            return;
+        }
+        if let Some(error) = error {
+            let meanwhile = if self.settings.decides_alone {
+                "this replica decides alone (on_outage = \"local\")"
+            } else {
+                "no session will expire"
+            };
+            let server = self.connections.target().shown();
+            if let Some(Denial { what, fix }) = denial(error) {
+                tracing::error!(
+                    %error,
+                    server,
+                    "store refuses: {what}; {fix}; {meanwhile} until it is back"
+                );
+            } else {
+                tracing::error!(
+                    %error,
+                    server,
+                    "store unavailable; {meanwhile} until it is back"
+                );
+            }
+        } else {
+            tracing::info!("the store is back");
+        }
+    }
+}
+
+/// Whether the server can still be asked, though it refuses to write.
+fn is_an_answer(error: &RedisError) -> bool {
+    match error.kind() {
+        ErrorKind::Server(kind) => !matches!(kind, ServerErrorKind::BusyLoading),
+        ErrorKind::Extension => !matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")),
+        _ => false,
+    }
+}
+
+/// A value at a session's key that idlegate did not write.
+fn junk_of(session: &Value) -> Option<String> {
+    let Value::Array(parts) = session else { return None };
+    let Value::BulkString(junk) = parts.get(6)? else { return None };
+    Some(String::from_utf8_lossy(junk).into_owned()).filter(|junk| !junk.is_empty())
+}
+
+fn warn_of_junk(session: SessionId, found: &str, sessions: usize) {
+    tracing::warn!(
+        %session,
+        found,
+        sessions,
+        "unexpected data in a session key was replaced; the session's idle time starts again; check what else \
+        writes to this Redis"
+    );
+}
