@@ -32,6 +32,9 @@ const FRAME_TICKS: usize = 10;
 /// One session in so many sends a frame every second.
 const FRAMES_OF: usize = 20;
 /// Activity older than this, in milliseconds, must be synced: reports are sent every second.
+/// Activity may wait this long where the store already knows recent activity of the session.
+const WAITS: u64 = 5_000;
+
 const STALE: u64 = 2_000;
 /// A fleet that has not settled by then, in milliseconds, is reported as such.
 const GIVE_UP: u64 = 60_000;
@@ -256,7 +259,7 @@ impl Fleet {
                 return None;
             }
             let is_calm = std::mem::replace(&mut outages, logged) == logged;
-            let unsynced = self.known.iter().filter_map(|session| session.activity_record().unsynced());
+            let unsynced = self.known.iter().filter_map(|session| session.activity_record().unsynced(now, WAITS));
             let all_synced = unsynced.map(|last| now.since(last.at)).all(|age| age <= STALE);
             // The number of all keys is cheap to ask for. At the end the sessions are counted.
             if !(is_calm && all_synced && self.ask::<usize>("DBSIZE").await >= self.sessions) {

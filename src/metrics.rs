@@ -418,6 +418,7 @@ pub struct StoreMetrics {
     round_trip: Histogram,
     errors: Counter,
     pub(crate) clock_steps: Counter,
+    pub(crate) clock_drift: Gauge<f64, AtomicU64>,
     pub(crate) struck_off: Counter,
 }
 
@@ -472,6 +473,12 @@ impl StoreMetrics {
                 "idlegate_store_clock_steps",
                 "Steps of the store's clock that this replica observed",
                 Counter::default(),
+            ),
+            clock_drift: register(
+                r,
+                "idlegate_store_clock_drift_ratio",
+                "How much faster the store's clock runs than this replica's: 0.001 is a millisecond each second",
+                Gauge::default(),
             ),
             struck_off: register(
                 r,

@@ -249,7 +249,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0u64..1_500, step()).prop_map(|(lag, step)| Event::FailOver(lag, step)),
         2 => proptest::option::of(who).prop_map(Event::Evict),
         1 => step().prop_map(Event::ClockSteps),
-        1 => (900u64..1_100).prop_map(Event::ClockRuns),
+        1 => (950u64..1_050).prop_map(Event::ClockRuns),
         1 => Just(Event::MessagesRepeat),
         1 => (replica, mode).prop_map(|(replica, mode)| Event::Switch(replica, mode)),
         4 => Just(Event::StoreIsBack),
@@ -274,7 +274,7 @@ fn run_fleet(timeout: u64, seed: u64, distance: u64, events: impl IntoIterator<I
             shared.clock_settles.saturating_sub(shared.now())
         };
         fleet.pass(left.min(30_000)).await;
-        fleet.pass(GRACE + timeout * 1000 + 8_000).await;
+        fleet.pass(GRACE + timeout * 1000 + 16_000).await;
         let shared = Arc::clone(&fleet.shared);
         let settled = shared.lock().now() - fleet.well_since > SETTLED_AFTER;
         let facts = shared.lock().facts();

@@ -303,7 +303,7 @@ impl Shared {
 /// The sessions of a call, and what it does for each: EVAL, script, number of keys, keys, header, and seven words for each
 /// session.
 fn steps_of(words: &[Vec<u8>]) -> Vec<(SessionId, Vec<u8>)> {
-    const HEADER: usize = 24;
+    const HEADER: usize = 25;
     let number = words.get(2).and_then(|keys| str::from_utf8(keys).ok()?.parse::<usize>().ok());
     let arguments = words.get(3 + number.unwrap_or(0) + HEADER..).unwrap_or_default();
     let step = |step: &[Vec<u8>]| Some((SessionId::from_hex(str::from_utf8(&step[0]).ok()?)?, step[1].clone()));

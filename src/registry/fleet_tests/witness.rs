@@ -61,7 +61,7 @@ impl Witness {
     ) {
         let limit = timeout * 1000;
         let seen = self.activity.get(&id).map_or(&[][..], Vec::as_slice);
-        let is_told = |(at, replica): &&(u64, usize)| told.get(replica).is_some_and(|told| at <= told);
+        let is_told = |(at, replica): &&(u64, usize)| told.get(replica).is_some_and(|told| at < told);
         let last_told = seen.iter().filter(is_told).map(|(at, _)| *at).max();
         let counts = |seen: &&(u64, usize)| !is_told(seen) && marks.contains_key(&seen.1);
         let first_unsynced = seen.iter().filter(counts).map(|(at, _)| *at).min();

@@ -10,9 +10,9 @@ use crate::store::{Due, Ended, Known, Live, Touch, UnsyncedEnd};
 use ::redis::{FromRedisValue, RedisResult, Value};
 use std::sync::atomic::Ordering;
 
-/// How many milliseconds before a verdict is asked for deadlines fall due, so that they are in time for it even if clock
-/// readings differ a little.
-const BEFORE_THE_VERDICT: u64 = 10;
+/// How many milliseconds before the report of the only replica deadlines fall due, so that they are in time for it even if
+/// clock readings differ a little.
+const BEFORE_THE_REPORT: u64 = 10;
 
 /// What a call is, besides its sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -115,14 +115,14 @@ impl RedisStore {
         let prefix = &self.settings.prefix;
         let mut command = self.connections.exchange.command(naming, 4 + call.steps.len());
         command.arg(self.replicas_key()).arg(self.fleet_key());
-        command.arg(format!("{prefix}:ends")).arg(format!("{prefix}:recent_ends"));
+        command.arg(self.ends_key()).arg(format!("{prefix}:recent_ends"));
         for step in call.steps {
             command.arg(self.key(step.session()));
         }
         command.arg(&self.replica).arg(call.mode).arg(call.kind.name());
         command.arg(number).arg(view.confirmed).arg(call.synced).arg(view.generation);
         command.arg(measure.base).arg(measure.synced_to).arg(measure.sent).arg(measure.slack);
-        command.arg(view.unreported_step);
+        command.arg(view.unreported_step).arg(view.drift.fast);
         command.arg(milliseconds(self.settings.replica_grace)).arg(self.max_gap);
         let Limits { timeout, lifetime, retention } = self.limits;
         command.arg(timeout).arg(lifetime.map_or(-1, u64::cast_signed)).arg(retention);
@@ -195,7 +195,7 @@ impl RedisStore {
     /// How long after the turn of a second deadlines fall due: when every replica has reported, or with the report of the
     /// only one.
     pub(super) fn verdict_phase(&self, others: u64) -> u64 {
-        (if others > 0 { super::VERDICT_PHASE } else { self.report_phase }).saturating_sub(BEFORE_THE_VERDICT)
+        if others > 0 { super::VERDICT_PHASE } else { self.report_phase.saturating_sub(BEFORE_THE_REPORT) }
     }
 
     /// How long until the next verdict, in milliseconds.
@@ -204,6 +204,10 @@ impl RedisStore {
         let phase = self.verdict_phase(view.others);
         let today = now / 1000 * 1000 + phase;
         if today > now { today - now } else { today + 1_000 - now }
+    }
+
+    pub(super) fn ends_key(&self) -> String {
+        format!("{}:ends", self.settings.prefix)
     }
 
     pub(super) fn replicas_key(&self) -> String {

@@ -16,6 +16,9 @@ const ROUND_TRIPS: usize = 5;
 /// A round trip longer than this, in microseconds, delays the report that is sent every second and the lookups between.
 const SLOW: u64 = 50_000;
 
+/// What an end takes of the server's memory, as measured with Redis 7.0.
+const BYTES_OF_AN_END: u64 = 146;
+
 /// The largest difference between this host's clock and the server's, in milliseconds, at which logs are easy to
 /// compare.
 const APART: u64 = 2_000;
@@ -52,6 +55,8 @@ impl RedisStore {
         findings.push(self.steps().await);
         findings.push(self.subscription().await);
         findings.extend(self.settings().await);
+        findings.extend(self.memory().await);
+        findings.extend(self.earlier_version().await);
         findings
     }
 
@@ -177,6 +182,10 @@ impl RedisStore {
         let left = self.leave().await;
         let key = self.key(id);
         let forgotten = self.connections.run(|_| delete(&key)).await;
+        let forgotten = match forgotten {
+            Ok(_) => self.connections.run(|_| remove(&self.ends_key(), &id.to_string())).await,
+            error => error,
+        };
         match (lived, left.and(forgotten)) {
             (Ok(Known::Ended(_)), Ok(_)) => Finding::Good("a session can be begun, reported and ended".to_owned()),
             (Ok(Known::Ended(_)), Err(error)) => {
@@ -224,12 +233,59 @@ impl RedisStore {
     }
 }
 
+impl RedisStore {
+    /// How much of its memory the server uses, and for how many ended sessions.
+    async fn memory(&self) -> Option<Finding> {
+        let info: String = self.connections.ask(command("INFO", "memory")).await.ok()?;
+        let number = |name: &str| {
+            let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            line.and_then(|number| number.trim().parse::<u64>().ok())
+        };
+        let ended: u64 = self.connections.ask(command("HLEN", &self.ends_key())).await.unwrap_or(0);
+        Some(memory(number("used_memory")?, number("maxmemory").unwrap_or(0), ended.saturating_sub(1)))
+    }
+
+    /// Data that version 0.1.0 left.
+    async fn earlier_version(&self) -> Option<Finding> {
+        let key = format!("{}:counting", self.settings.prefix);
+        let is_there: bool = self.connections.ask(command("EXISTS", &key)).await.ok()?;
+        is_there.then(|| {
+            Finding::Note(format!(
+                "version 0.1.0 has used this Redis: its sessions and its mode are taken over; no replica of it may run \
+                 beside this version; {key} can be deleted then"
+            ))
+        })
+    }
+}
+
+fn memory(used: u64, most: u64, ended: u64) -> Finding {
+    let megabytes = |bytes: u64| bytes / 1_000_000;
+    let ends = format!("{ended} ended sessions are remembered, in about {} MB", megabytes(ended * BYTES_OF_AN_END));
+    if most == 0 {
+        return Finding::Good(format!("Redis uses {} MB, without a limit; {ends}", megabytes(used)));
+    }
+    let uses = format!("Redis uses {} of {} MB; {ends}", megabytes(used), megabytes(most));
+    if used > most / 5 * 4 {
+        let fix = "raise maxmemory, or shorten idle.retention: when the memory is full, it accepts no writes and no \
+                   session ends";
+        return Finding::wrong(uses, fix);
+    }
+    Finding::Good(uses)
+}
+
 fn eviction(policy: &str, most: &str) -> Finding {
     if policy == "noeviction" || most == "0" {
         return Finding::Good("no session is evicted from its memory".to_owned());
     }
+    // The records of sessions expire; the key of all ends and that of the replicas do not.
+    let lost = if policy.starts_with("volatile") {
+        "the records of sessions are lost, and their idle time starts again"
+    } else {
+        "sessions are lost and start again, and all ended ones may be accepted again at once, until a replica writes \
+         their ends back"
+    };
     Finding::wrong(
-        format!("maxmemory-policy is {policy}: when memory is short, sessions are lost and ended ones accepted again"),
+        format!("maxmemory-policy is {policy}: when memory is short, {lost}"),
         "CONFIG SET maxmemory-policy noeviction, or give idlegate a server of its own",
     )
 }
@@ -244,9 +300,19 @@ fn persistence(append_only: &str, save: &str) -> Finding {
     )
 }
 
+fn command(name: &str, argument: &str) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(argument);
+    command
+}
+
 fn delete(key: &str) -> Cmd {
-    let mut command = redis::cmd("DEL");
-    command.arg(key);
+    command("DEL", key)
+}
+
+fn remove(key: &str, field: &str) -> Cmd {
+    let mut command = command("HDEL", key);
+    command.arg(field);
     command
 }
 
@@ -261,7 +327,9 @@ mod tests {
     #[test]
     fn what_could_lose_sessions_is_wrong() {
         assert!(eviction("allkeys-lru", "1000").is_wrong());
-        assert!(eviction("volatile-ttl", "1000").is_wrong(), "all keys of sessions expire");
+        assert!(eviction("volatile-ttl", "1000").is_wrong(), "the records of sessions expire");
+        assert!(memory(81_000_000, 100_000_000, 9).is_wrong());
+        assert!(!memory(70_000_000, 100_000_000, 9).is_wrong() && !memory(81_000_000, 0, 9).is_wrong());
         assert!(!eviction("allkeys-lru", "0").is_wrong());
         assert!(!eviction("noeviction", "1000").is_wrong());
         assert!(persistence("no", "").is_wrong());

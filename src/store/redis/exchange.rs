@@ -18,6 +18,9 @@ const MAX_STEPS: usize = 200;
 /// How soon a session is asked about again, in milliseconds, if its timeout has passed but the watermark has not reached it.
 const ASK_AGAIN_AFTER: u64 = 250;
 
+/// The same, at most, if this replica has not yet counted the timeout by its own clock.
+const MAX_ASK_AGAIN_AFTER: u64 = 5_000;
+
 /// How far the watermark may have moved since the last reply, in seconds, while every replica reports.
 const SINCE_THE_LAST_REPLY: u64 = 2;
 
@@ -153,7 +156,7 @@ impl RedisStore {
         match known {
             Known::Live(live) if live.due_in == 0 => {
                 let uncounted = (self.limits.timeout.saturating_mul(1000) + 1).saturating_sub(due.touch.age);
-                Known::Live(Live { due_in: uncounted.clamp(ASK_AGAIN_AFTER, 1_000), ..live })
+                Known::Live(Live { due_in: uncounted.clamp(ASK_AGAIN_AFTER, MAX_ASK_AGAIN_AFTER), ..live })
             }
             known => known,
         }
@@ -173,10 +176,11 @@ impl RedisStore {
 
     /// Processes what a report's answer says of the fleet and of the clock.
     fn receive(&self, answer: &Answer, call: Call<'_>) -> News {
-        let news = self.view.lock().receive(answer, call.synced_to);
+        let news = self.view.lock().receive(answer, call.synced_to, self.limits.timeout);
         if second_of(answer.reading.server, LATE) <= answer.oldest / 1000 {
             *self.waiting.lock() = None;
         }
+        self.connections.metrics.clock_drift.set(self.view.lock().drift.ratio());
         self.log_news(news, answer);
         news
     }
@@ -205,6 +209,13 @@ impl RedisStore {
             tracing::warn!(
                 "the store's clock was stepped, or another server took over; for one idle timeout, a session ends \
                 only after it was seen idle that long"
+            );
+        }
+        if let Some(ppm) = news.drifts {
+            tracing::warn!(
+                ppm,
+                "the store's clock runs at another rate than this replica's; sessions are not cut early by it, but may \
+                end later; check NTP on the store's host and on this one"
             );
         }
         if news.company && self.settings.decides_alone {

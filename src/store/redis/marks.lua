@@ -12,6 +12,8 @@ local synced, seen = number(), number()
 -- the mark lies and this call was sent. `slack` is the allowance for the message delay. `stepped_by` is a step of this
 -- clock that the replica has seen, and that is not noted here yet.
 local base, synced_to, sent, slack, stepped_by = number(), number(), number(), number(), number()
+-- By how many millionths this clock runs faster than the replica's.
+local fast = number()
 local grace, gap = number(), number()
 local limit, lifetime, retention, live_kept = number(), number(), number(), number()
 -- Whether this replica was `off` since its last report.

@@ -13,6 +13,7 @@ mod connect;
 mod connection;
 mod denial;
 mod doctor;
+mod drift;
 mod exchange;
 mod fleet;
 mod reading;
@@ -52,8 +53,9 @@ const SCHEMA: u64 = 2;
 /// not get all reports at once.
 const REPORTS_WITHIN: u64 = 220;
 
-/// When verdicts are asked for, in milliseconds after the turn of a second: every replica has reported up to it by then.
-const VERDICT_PHASE: u64 = 300;
+/// When verdicts are asked for, in milliseconds after the turn of a second: every replica has reported up to it by then, and
+/// the `margin` of the script is over.
+const VERDICT_PHASE: u64 = 510;
 
 /// How long an end may wait for the reports of other replicas before a warning is logged, in milliseconds.
 const LATE: u64 = 2_000;

@@ -2,8 +2,9 @@
 
 use crate::clock::Moment;
 
-/// The smallest apparent jump of the server's clock against ours that counts as a step, in milliseconds.
-const STEP: u64 = 2_000;
+/// The smallest apparent jump of the server's clock against ours that counts as a step, in milliseconds. Less than the
+/// `margin` of the script.
+const STEP: u64 = 400;
 
 /// The same, if another server may have answered, or the same one after a restart. It covers the drift between clocks
 /// that NTP keeps in step; the message delay is allowed for separately.

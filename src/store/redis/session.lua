@@ -7,6 +7,8 @@ local whole_second, a_word = '^' .. a_second .. '$', '^%l[%l%-]*$'
 local an_end = '^(' .. a_second .. ') (%l+) (' .. a_second .. ') (%l[%l%-]*) (' .. a_second .. ') (%d+)$'
 -- How many seconds the record of an ended session is kept, and how many ends can be read one after the other.
 local details_kept, recent_kept = 3600, 20000
+-- How many milliseconds the clock may be off without notice.
+local margin = 500
 local ended_here = 0
 
 local function end_of(session)
@@ -135,7 +137,11 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
   local is_sure = extra > limit * 1000
   local since = math.max(last, counting, restored or 0, not is_sure and stepped or 0)
   local has_counted = age > limit * 1000 and last * 1000 <= now_ms - age + 500
-  if has_counted and now - since > limit and math.floor(watermark / 1000) - since > limit then return over('idle') end
+  -- A little more where another replica saw the activity: this clock may have been stepped or slewed since, by less than
+  -- can be told. A session expires in the second after its limit.
+  local allowed = (limit + 1) * 1000 + limit * fast / 1000 + (others > 0 and margin or 0)
+  local is_idle = now_ms - since * 1000 >= allowed and math.floor(watermark / 1000) - since > limit
+  if has_counted and is_idle then return over('idle') end
   if lifetime >= 0 and now - created > lifetime then return over('lifetime') end
   return answer()
 end

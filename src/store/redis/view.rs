@@ -1,6 +1,7 @@
 //! What this replica last learned of all replicas, and of the server's clock.
 
 use super::answer::Answer;
+use super::drift::Drift;
 use super::reading::Reading;
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
@@ -18,6 +19,8 @@ pub(super) struct News {
     pub(super) resync: bool,
     /// There is now another replica, and there was none before.
     pub(super) company: bool,
+    /// The server's clock runs at another rate, by so many millionths. Said once.
+    pub(super) drifts: Option<i64>,
 }
 
 /// The parts of a mark in the server's time, all in milliseconds.
@@ -46,6 +49,7 @@ pub(super) struct View {
     stepped: EpochSeconds,
     /// A step that the server does not know of, in milliseconds; 0 for none.
     pub(super) unreported_step: i64,
+    pub(super) drift: Drift,
     /// The generation of the server's data at the last report; 0 before the first.
     pub(super) generation: u64,
     /// The number of the last call.
@@ -92,8 +96,8 @@ impl View {
         self.last.map(|last| last.server.saturating_add(now.since(last.received)))
     }
 
-    /// Processes the answer to a report with the mark `synced_to`.
-    pub(super) fn receive(&mut self, answer: &Answer, synced_to: Moment) -> News {
+    /// Processes the answer to a report with the mark `synced_to`. The idle timeout is in seconds.
+    pub(super) fn receive(&mut self, answer: &Answer, synced_to: Moment, timeout: u64) -> News {
         let first = self.last.is_none();
         let company = answer.others > 0 && self.others == 0;
         let seen = self.last.map_or(0, |last| answer.reading.step_after(&last));
@@ -102,6 +106,13 @@ impl View {
         // The step sent with this report is known now.
         let stepped = !first && (seen != 0 || (noted && self.unreported_step == 0));
         self.unreported_step = if is_new { 0 } else { seen };
+        let is_same = self.last.is_some_and(|last| last.connection == answer.reading.connection);
+        let drifts = if stepped || !is_same {
+            self.drift.start_again(answer.reading);
+            None
+        } else {
+            self.drift.read(answer.reading, timeout.saturating_mul(1000))
+        };
         self.last = Some(answer.reading);
         self.watermark = answer.oldest / 1000;
         self.counting = answer.counting;
@@ -113,7 +124,7 @@ impl View {
             self.synced_to = synced_to;
         }
         self.cursor = answer.read.cast_signed();
-        News { stepped, resync: !first && !answer.late && (!answer.known || answer.missed), company }
+        News { stepped, resync: !first && !answer.late && (!answer.known || answer.missed), company, drifts }
     }
 }
 
@@ -133,7 +144,7 @@ mod tests {
     fn a_mark_never_lies_after_what_was_reported() {
         let mut view = View::default();
         assert_eq!(view.measure(Moment(5), Moment(6)).base, -1);
-        view.receive(&answer(reading(1_000_000, 5, 300)), Moment(5));
+        view.receive(&answer(reading(1_000_000, 5, 300)), Moment(5), 3_600);
         // The server's time at 1,300 of ours is at least this.
         let measure = view.measure(Moment(1_300), Moment(1_350));
         assert_eq!(measure, Measure { base: 1_000_000, synced_to: 1_000, sent: 1_050, slack: 5_295 });
@@ -143,9 +154,9 @@ mod tests {
     fn a_server_that_lost_the_mark_gets_a_resync() {
         let mut view = View::default();
         let strange = Answer { known: false, ..answer(reading(1_000_000, 0, 1)) };
-        assert_eq!(view.receive(&strange, Moment(0)), News::default());
+        assert_eq!(view.receive(&strange, Moment(0), 3_600), News::default());
         let forgotten = Answer { known: false, ..answer(reading(1_001_000, 1_000, 1_001)) };
-        let news = view.receive(&forgotten, Moment(1_000));
+        let news = view.receive(&forgotten, Moment(1_000), 3_600);
         assert!(news.resync && !news.stepped);
     }
 
@@ -154,11 +165,11 @@ mod tests {
         let elsewhere = |server, sent| Reading { connection: 2, ..reading(server, sent, sent + 10) };
         for (server, stepped) in [(1_001_000, false), (1_001_060, false), (1_001_080, true), (1_000_930, true)] {
             let mut view = View::new();
-            view.receive(&answer(reading(1_000_000, 0, 10)), Moment(0));
-            let news = view.receive(&answer(elsewhere(server, 1_000)), Moment(1_000));
+            view.receive(&answer(reading(1_000_000, 0, 10)), Moment(0), 3_600);
+            let news = view.receive(&answer(elsewhere(server, 1_000)), Moment(1_000), 3_600);
             assert_eq!(news.stepped, stepped, "{server}: {news:?}");
             assert!(!news.resync, "a new connection alone is no loss");
-            let news = view.receive(&answer(elsewhere(server + 1_000, 2_000)), Moment(2_000));
+            let news = view.receive(&answer(elsewhere(server + 1_000, 2_000)), Moment(2_000), 3_600);
             assert!(!news.stepped, "{server}: {news:?}");
         }
     }
@@ -166,15 +177,15 @@ mod tests {
     #[test]
     fn a_step_is_reported_once_whichever_replica_sees_it_first() {
         let mut view = View::new();
-        view.receive(&answer(reading(1_000_000, 0, 1)), Moment(0));
+        view.receive(&answer(reading(1_000_000, 0, 1)), Moment(0), 3_600);
         // Too small for the server to detect, but this replica can.
-        let news = view.receive(&answer(reading(1_004_000, 1_000, 1_001)), Moment(1_000));
+        let news = view.receive(&answer(reading(1_004_000, 1_000, 1_001)), Moment(1_000), 3_600);
         assert!(news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
         let is_new = |generation, stepped, reading| Answer { stepped, generation, known: false, ..answer(reading) };
-        let news = view.receive(&is_new(2, 1_005, reading(1_005_000, 2_000, 2_001)), Moment(2_000));
+        let news = view.receive(&is_new(2, 1_005, reading(1_005_000, 2_000, 2_001)), Moment(2_000), 3_600);
         assert!(news.resync && !news.stepped && view.guarded && view.unreported_step == 0, "{news:?}");
         // Seen by another replica, or by the server.
-        let news = view.receive(&is_new(3, 8_006, reading(8_006_000, 3_000, 3_001)), Moment(3_000));
+        let news = view.receive(&is_new(3, 8_006, reading(8_006_000, 3_000, 3_001)), Moment(3_000), 3_600);
         assert!(news.stepped && news.resync && view.unreported_step == 0);
     }
 }

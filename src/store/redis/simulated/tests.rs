@@ -193,7 +193,7 @@ impl Header {
         let [synced, seen] = self.generations.map(|which| generation * u64::from(which > 0) + u64::from(which > 1));
         let mut arguments = words(&[&format!("a-{:08x}", self.replica), self.mode, self.kind]);
         let first = [self.calls[0], self.calls[1], synced, seen].map(|number| number.to_string());
-        let second = [self.mark, self.mark + 10, 5_000, 0, 30_000, 60_000, timeout].map(|number| number.to_string());
+        let second = [self.mark, self.mark + 10, 5_000, 0, 0, 30_000, 60_000, timeout].map(|number| number.to_string());
         arguments.extend(first);
         arguments.push(base.to_string());
         arguments.extend(second);
