@@ -31,10 +31,9 @@ const PONG_TICKS: usize = 450;
 const FRAME_TICKS: usize = 10;
 /// One session in so many sends a frame every second.
 const FRAMES_OF: usize = 20;
-/// Activity older than this, in milliseconds, must be synced: reports are sent every second.
-/// Activity may wait this long where the store already knows recent activity of the session.
+/// Activity may wait this long, in milliseconds, where the store already knows recent activity of the session.
 const WAITS: u64 = 5_000;
-
+/// Other activity older than this, in milliseconds, must be synced: reports are sent every second.
 const STALE: u64 = 2_000;
 /// A fleet that has not settled by then, in milliseconds, is reported as such.
 const GIVE_UP: u64 = 60_000;

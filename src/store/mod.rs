@@ -15,7 +15,7 @@ pub use memory::MemoryStore;
 pub use redis::{AddressError, RedisSettings, RedisStore};
 #[cfg(test)]
 pub(crate) use redis::{
-    Link,
+    EXCHANGE, Link,
     simulated::{Simulated, words_of},
 };
 

@@ -6,7 +6,7 @@ use super::witness::{EPOCH, Witness};
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::session::{Limits, SessionId};
-use crate::store::{Link, RedisStore, Simulated, words_of};
+use crate::store::{EXCHANGE, Link, RedisStore, Simulated, words_of};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -55,6 +55,10 @@ pub(super) struct Shared {
     copies: VecDeque<(u64, Simulated)>,
     /// The number of servers so far. A message to an earlier one is lost.
     servers: u64,
+    /// Replicas with odd numbers are of the next version, whose schema has more.
+    pub(super) has_next_version: bool,
+    /// A fault in the script: what is replaced, and by what.
+    pub(super) fault: Option<(&'static str, &'static str)>,
     /// Messages are delivered twice, the second time much later.
     pub(super) repeats: bool,
     /// The running replicas.
@@ -101,6 +105,8 @@ impl Shared {
             clock_settles: 0,
             copies: VecDeque::new(),
             servers: 1,
+            has_next_version: false,
+            fault: None,
             repeats: false,
             running: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -238,7 +244,8 @@ impl Shared {
     fn execute(&mut self, commands: &[Cmd], replica: usize, sent: u64) -> Vec<RedisResult<Value>> {
         self.copy_server();
         let replies = commands.iter().map(|command| {
-            let words = words_of(command);
+            let mut words = words_of(command);
+            self.replace_script(&mut words, replica);
             self.server.now = self.epoch();
             let steps = steps_of(&words);
             let is_live = |shared: &mut Self, id| shared.record(id).is_none_or(|record| !record.is_ended);
@@ -246,8 +253,9 @@ impl Shared {
             let live: HashMap<_, _> = steps.into_iter().filter(|(id, _)| is_live(self, *id)).collect();
             let reply = self.server.run(&words).map_err(error_of);
             if reply.as_ref().is_ok_and(is_accepted_mark) {
-                let told = self.told.entry(replica).or_insert(sent);
-                *told = sent.max(*told);
+                let synced_to = sent - collected_before(&words);
+                let told = self.told.entry(replica).or_insert(synced_to);
+                *told = synced_to.max(*told);
             }
             for (id, op) in live {
                 if !is_live(self, id) {
@@ -261,6 +269,31 @@ impl Shared {
             self.publish(Some(&message));
         }
         replies
+    }
+
+    fn is_next_version(&self, replica: usize) -> bool {
+        self.has_next_version && replica % 2 == 1
+    }
+
+    /// Puts the script of another version, or one with a fault, in place of the true one.
+    fn replace_script(&self, words: &mut [Vec<u8>], replica: usize) {
+        let is_exchange = words.len() > 20 && words[0].starts_with(b"EVAL");
+        if !is_exchange || (self.fault.is_none() && !self.is_next_version(replica)) {
+            return;
+        }
+        let mut script = EXCHANGE.to_owned();
+        let mut replace = |from: &str, to: &str| {
+            assert!(script.contains(from), "the script has no {from:?}");
+            script = script.replace(from, to);
+        };
+        if let Some((from, to)) = self.fault {
+            replace(from, to);
+        }
+        if self.is_next_version(replica) {
+            replace(".. mark.more\n", ".. (mark.more == '' and ' 17 more' or mark.more)\n");
+            replace("if facts.left > 0 then keep(", "keep('later', 'unheard of')\n  if facts.left > 0 then keep(");
+        }
+        (words[0], words[1]) = (b"EVAL".to_vec(), script.into_bytes());
     }
 
     /// An end that is decided here, and not only reported again, must be right.
@@ -310,6 +343,13 @@ fn steps_of(words: &[Vec<u8>]) -> Vec<(SessionId, Vec<u8>)> {
     arguments.chunks_exact(7).filter_map(step).collect()
 }
 
+/// How many milliseconds before it was sent a call's activity was collected.
+fn collected_before(words: &[Vec<u8>]) -> u64 {
+    let number = |at: usize| words.get(at).and_then(|word| str::from_utf8(word).ok()?.parse::<u64>().ok());
+    let header = 3 + usize::try_from(number(2).unwrap_or(0)).unwrap();
+    number(header + 9).unwrap_or(0).saturating_sub(number(header + 8).unwrap_or(0))
+}
+
 /// Whether this is the reply to a report whose mark counts.
 fn is_accepted_mark(reply: &Value) -> bool {
     matches!(reply, Value::Array(parts) if parts.len() == 19 && parts[5] == Value::Int(1))
@@ -356,7 +396,8 @@ impl StoreLink {
         };
         let clock = Clock::simulated(Arc::clone(time));
         let name = format!("replica-{number:08x}");
-        RedisStore::simulated(Arc::new(link), limits, clock, name, Duration::from_millis(GRACE))
+        let is_next_version = shared.lock().is_next_version(number);
+        RedisStore::simulated(Arc::new(link), limits, clock, name, Duration::from_millis(GRACE), is_next_version)
     }
 }
 

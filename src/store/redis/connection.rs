@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const CHECKED_EVERY: Duration = Duration::from_secs(2);
 
 /// The script of the exchange.
-pub(super) const EXCHANGE: &str = concat!(
+pub(crate) const EXCHANGE: &str = concat!(
     include_str!("clock.lua"),
     include_str!("marks.lua"),
     include_str!("session.lua"),

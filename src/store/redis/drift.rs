@@ -9,7 +9,7 @@ const MEASURED_OVER: u64 = 5_000;
 /// A drift of more than this many millionths is reported.
 const REPORTED: i64 = 1_000;
 
-/// The drift of the server's clock, as far as message delays do not explain it.
+/// The drift of the server's clock, without what message delays explain.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Drift {
     /// The reading that the next measurement starts from.
@@ -23,8 +23,8 @@ pub(super) struct Drift {
 }
 
 impl Drift {
-    /// Takes in a reading. Sessions that end now may have been idle for `timeout` milliseconds. Returns the drift if it is
-    /// to be reported.
+    /// Takes in a reading. Sessions that end now may have been idle for `timeout` milliseconds. Returns the drift if it must be
+    /// reported.
     pub(super) fn read(&mut self, reading: Reading, timeout: u64) -> Option<i64> {
         let from = *self.from.get_or_insert(reading);
         let most = reading.received.since(from.sent);

@@ -20,7 +20,7 @@ mod reading;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
-pub(crate) use connection::Link;
+pub(crate) use connection::{EXCHANGE, Link};
 #[cfg(test)]
 mod tests;
 mod view;
@@ -157,6 +157,7 @@ impl RedisStore {
         clock: Clock,
         replica: String,
         replica_grace: Duration,
+        is_next_version: bool,
     ) -> Self {
         let settings = RedisSettings {
             url: Secret::new("redis://simulated"),
@@ -169,6 +170,7 @@ impl RedisStore {
         };
         let mut store = Self::new(settings, limits, clock).expect("a URL of Redis").named(replica);
         store.connections.link = Some(link);
+        store.schema += u64::from(is_next_version);
         store
     }
 
