@@ -156,6 +156,9 @@ impl RedisStore {
         match known {
             Known::Live(live) if live.due_in == 0 => {
                 let uncounted = (self.limits.timeout.saturating_mul(1000) + 1).saturating_sub(due.touch.age);
+                if uncounted == 0 {
+                    self.note_waiting();
+                }
                 Known::Live(Live { due_in: uncounted.clamp(ASK_AGAIN_AFTER, MAX_ASK_AGAIN_AFTER), ..live })
             }
             known => known,
