@@ -113,6 +113,11 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
     eventually("a later one to learn of it", async || get(&late, "/mode").await["mode"] == "observe").await;
     redis.ask::<()>("FLUSHALL").await;
     eventually("the switch to be written back", async || redis.ask::<bool>("EXISTS idlegate:mode").await).await;
+    // After the loss, idle time starts again.
+    eventually("a session to be overdue again", async || {
+        get(&two, "/mode").await["past_the_limit"].as_u64().is_some_and(|count| count >= 1)
+    })
+    .await;
 
     let (status, refused) = switch(&two, json!({"mode": "enforce", "fleet": true})).await;
     assert_eq!(status.as_u16(), 409, "{refused}");
