@@ -62,10 +62,10 @@ impl Registry {
         let reply = self.store.exchange(&report).await;
         self.step();
         self.update_store_state(&touches, &reply);
-        for (session, latest) in &collected.activity[..reply.activity.min(collected.activity.len())] {
+        for (session, latest) in collected.activity.iter().take(reply.activity) {
             session.activity_record().acknowledged(*latest);
         }
-        for session in &collected.ends[..reply.ends.min(collected.ends.len())] {
+        for session in collected.ends.iter().take(reply.ends) {
             session.set_end_unsynced(false);
         }
         self.take_verdicts(&reply, &collected.due);
@@ -95,7 +95,7 @@ impl Registry {
     fn collect(&self, now: Moment, mode: Mode, exchanged: Exchanged) -> Collected {
         // In `off` a replica reports only its mode, which all others need to know.
         let activity = if mode == Mode::Off { Vec::new() } else { self.unsynced(now, exchanged) };
-        let ends = self.all().into_iter().filter(|session| session.is_end_unsynced()).collect();
+        let ends = self.all_that(TrackedSession::is_end_unsynced);
         let due = self.due(now).into_iter().filter(|session| session.ended().is_none());
         let due = due.filter(|session| self.is_to_judge(session, now, mode)).take(MAX_DUE).collect();
         Collected { activity, ends, due }

@@ -166,7 +166,7 @@ impl Registry {
     /// The overdue sessions: past a limit, and alive because the mode does not cut them.
     #[must_use]
     pub fn overdue(&self) -> Vec<Arc<TrackedSession>> {
-        self.all().into_iter().filter(|session| session.ended().is_none() && session.overdue().is_some()).collect()
+        self.all_that(|session| session.ended().is_none() && session.overdue().is_some())
     }
 
     /// Handles the store's verdict that a session is past a limit or has ended. Returns whether it ends in this mode.

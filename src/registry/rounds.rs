@@ -121,7 +121,14 @@ impl Registry {
     }
 
     pub(super) fn all(&self) -> Vec<Arc<TrackedSession>> {
-        self.sessions.read().by_id.values().map(|entry| Arc::clone(&entry.session)).collect()
+        self.all_that(|_| true)
+    }
+
+    /// The sessions that are wanted, without a copy of the others.
+    pub(super) fn all_that(&self, is_wanted: impl Fn(&TrackedSession) -> bool) -> Vec<Arc<TrackedSession>> {
+        let sessions = self.sessions.read();
+        let all = sessions.by_id.values().map(|entry| &entry.session);
+        all.filter(|session| is_wanted(session)).map(Arc::clone).collect()
     }
 
     pub(super) fn due(&self, now: Moment) -> Vec<Arc<TrackedSession>> {

@@ -150,9 +150,11 @@ impl RedisStore {
         let source = Source::from_name(&text(1)?).unwrap_or(Source::Request);
         let reason = Reason::from_name(&text(4)?).unwrap_or(Reason::Idle);
         let counting = Some(number(7)?).filter(|counting| *counting > 0);
-        let record = |ended| self.ended(answer, Record { last_activity, source, created, ended, reason, counting });
+        let (watermark, remembered_for) = (0, 0);
+        let record =
+            |ended| Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for };
         if ended > 0 {
-            return Ok(Known::Ended(record(ended)));
+            return Ok(Known::Ended(self.remembered(answer, record(ended))));
         }
         let now = answer.reading.server;
         let due_in = match self.limits.judge(created, last_activity.max(answer.counting), now / 1000) {
@@ -165,7 +167,7 @@ impl RedisStore {
         Ok(if would_end == 0 {
             Known::Live(live)
         } else {
-            Known::Overdue(live, Ended { remembered_for: 0, ..record(would_end) })
+            Known::Overdue(live, Ended { remembered_for: 0, ..self.remembered(answer, record(would_end)) })
         })
     }
 
@@ -179,17 +181,25 @@ impl RedisStore {
         let source = Source::from_name(words.next()?).unwrap_or(Source::Request);
         let created = number(words.next())?;
         let counting = number(words.next()).filter(|counting| *counting > 0);
-        Some(self.ended(answer, Record { last_activity, source, created, ended, reason, counting }))
+        let (watermark, remembered_for) = (0, 0);
+        let record = Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for };
+        Some(self.remembered(answer, record))
     }
 
-    fn ended(&self, answer: &Answer, record: Record) -> Ended {
-        let Record { last_activity, source, created, ended, reason, counting } = record;
+    /// An end with what depends on the time of the answer.
+    fn remembered(&self, answer: &Answer, record: Ended) -> Ended {
         let retention = self.limits.retention.saturating_mul(1000);
-        let remembered = ended.saturating_mul(1000).saturating_add(retention);
+        let remembered = record.ended.saturating_mul(1000).saturating_add(retention);
         // A time in the future does not extend the retention.
         let remembered_for = remembered.saturating_sub(answer.reading.server).min(retention);
-        let watermark = answer.oldest / 1000;
-        Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for }
+        Ended { watermark: answer.oldest / 1000, remembered_for, ..record }
+    }
+
+    /// A call that repeats the confirmed mark.
+    pub(super) fn repeating<'a>(&self, kind: Kind, steps: &'a [Step], mode: &'a str) -> Call<'a> {
+        let view = self.view.lock();
+        let (synced_to, synced) = (view.synced_to, view.generation);
+        Call { kind, steps, taken_at: self.clock.now(), synced_to, synced, mode }
     }
 
     /// How long after the turn of a second deadlines fall due: when every replica has reported, or with the report of the
@@ -213,15 +223,4 @@ impl RedisStore {
     pub(super) fn replicas_key(&self) -> String {
         format!("{}:replicas", self.settings.prefix)
     }
-}
-
-/// An end, as stored.
-#[derive(Clone, Copy)]
-struct Record {
-    last_activity: EpochSeconds,
-    source: Source,
-    created: EpochSeconds,
-    ended: EpochSeconds,
-    reason: Reason,
-    counting: Option<EpochSeconds>,
 }

@@ -1,4 +1,4 @@
--- The call itself. KEYS[5] and later are sessions, with eight arguments each.
+-- The call itself. KEYS[5] and later are sessions, with seven arguments each.
 local sessions, writes = {}, false
 for at = 5, #KEYS do
   local session, op = text(), text()
@@ -41,7 +41,7 @@ if kind == 'report' and not late and facts.ended > 0 then
     local at = tonumber(string.match(scanned[2][i + 1], '^(' .. a_second .. ') ') or 0)
     if at + retention <= now and scanned[2][i] ~= 'since' then redis.call('HDEL', ends, scanned[2][i]) end
   end
-  redis.call('HSET', replicas, 'swept', scanned[1])
+  facts.swept = tonumber(scanned[1])
 end
 if keeps or writes then keep_marks() end
 -- Only a hint to exchange early.

@@ -88,7 +88,7 @@ impl RedisStore {
         }
         self.take(&batch, &answer, with_mark, reply)?;
         let mut more = answer.more;
-        while std::mem::take(&mut more) {
+        while more {
             let answer = self.call(Call { steps: &[], taken_at: self.clock.now(), ..call }).await?;
             self.receive(&answer, call);
             self.take_news(&answer, reply);
@@ -125,14 +125,12 @@ impl RedisStore {
         if answer.sessions.len() < steps.len() {
             return Err((ErrorKind::UnexpectedReturnType, "the script answered for too few sessions").into());
         }
-        let mut junk = steps.iter().zip(&answer.sessions).filter_map(|(step, session)| {
-            let is_lookup = matches!(step, Step::Lookup(_));
-            junk_of(session).filter(|_| !is_lookup).map(|junk| (step.session(), junk))
-        });
+        let answered = || steps.iter().zip(&answer.sessions);
+        let mut junk = answered().filter_map(|(step, session)| Some((step.session(), junk_of(session)?)));
         if let Some((session, found)) = junk.next() {
             warn_of_junk(session, &found, 1 + junk.count());
         }
-        for (step, session) in steps.iter().zip(&answer.sessions) {
+        for (step, session) in answered() {
             let known = self.known(answer, session)?;
             match (step, known) {
                 (Step::Ask(due), known) => reply.verdicts.push((due.touch.id, self.later(known, *due))),
@@ -179,11 +177,14 @@ impl RedisStore {
 
     /// Processes what a report's answer says of the fleet and of the clock.
     fn receive(&self, answer: &Answer, call: Call<'_>) -> News {
-        let news = self.view.lock().receive(answer, call.synced_to, self.limits.timeout);
+        let (news, drift) = {
+            let mut view = self.view.lock();
+            (view.receive(answer, call.synced_to, self.limits.timeout), view.drift.ratio())
+        };
         if second_of(answer.reading.server, LATE) <= answer.oldest / 1000 {
             *self.waiting.lock() = None;
         }
-        self.connections.metrics.clock_drift.set(self.view.lock().drift.ratio());
+        self.connections.metrics.clock_drift.set(drift);
         self.log_news(news, answer);
         news
     }
@@ -232,12 +233,7 @@ impl RedisStore {
     /// Everything is reported, and this replica leaves: the others need not wait for it.
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
-            let (synced_to, synced) = {
-                let view = self.view.lock();
-                (view.synced_to, view.generation)
-            };
-            let taken_at = self.clock.now();
-            self.call(Call { kind: Kind::Report, steps: &[], taken_at, synced_to, synced, mode: "left" }).await?;
+            self.call(self.repeating(Kind::Report, &[], "left")).await?;
         }
         Ok(())
     }
@@ -250,13 +246,8 @@ impl RedisStore {
         if !answers.load(Ordering::Acquire) {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
         }
-        let (synced_to, synced) = {
-            let view = self.view.lock();
-            (view.synced_to, view.generation)
-        };
         let steps = [step];
-        let taken_at = self.clock.now();
-        let call = Call { kind: Kind::Aside, steps: &steps, taken_at, synced_to, synced, mode: mode.name() };
+        let call = self.repeating(Kind::Aside, &steps, mode.name());
         let answer = tokio::time::timeout(RESPONSE_TIMEOUT, self.call(call)).await;
         let answer = answer.map_err(|_| StoreError::Unavailable(format!("no answer within {RESPONSE_TIMEOUT:?}")))?;
         let answer = answer.map_err(|error| unavailable(&error))?;

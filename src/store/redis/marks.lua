@@ -104,10 +104,10 @@ if keeps and (generation == 0 or lost or ends_lost) then
     redis.call('EXPIRE', ends, 0)
     redis.call('HSET', ends, 'since', now)
   end
-  local known = 0
-  for _ in pairs(marks) do known = known + 1 end
+  local replicas_here = 0
+  for _ in pairs(marks) do replicas_here = replicas_here + 1 end
   -- A loss: the other replicas that this one knows of will come back.
-  if confirmed > 0 and others_known + 1 > known then
+  if confirmed > 0 and others_known + 1 > replicas_here then
     facts.expected, facts.expected_since = others_known + 1, elapsed
   end
 end
@@ -121,7 +121,7 @@ local apart = measured and now_ms - (base + sent) or 0
 -- from the reply, and says so in its next report. Nothing is accepted from this one.
 local late = measured and apart >= slack
 -- Too far apart for a verdict, whatever the cause. The replica asks again.
-local is_off = math.abs(apart) >= 1000
+local is_far = math.abs(apart) >= 1000
 local drift = keeps and measured and not late and (apart <= -2000 and apart or stepped_by) or 0
 if drift ~= 0 then
   new_generation()
@@ -203,7 +203,7 @@ if keeps and not late then
 end
 local stepped = facts.stepped
 -- No verdict while something may be missing.
-local judges = complete and not late and not is_off and measured
+local judges = complete and not late and not is_far and measured
 
 -- Writes the facts and this replica's mark.
 local ended_before = facts.ended
@@ -227,7 +227,10 @@ local function keep_marks()
   local function keep(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
   if stepped > 0 then keep('stepped', digits(stepped)) end
   if facts.left > 0 then keep('left', digits(facts.left)) end
-  if facts.ended > 0 then keep('ended', digits(facts.ended)) end
+  if facts.ended > 0 then
+    keep('ended', digits(facts.ended))
+    keep('swept', digits(facts.swept))
+  end
   if facts.schema < schema then keep('schema', digits(schema)) end
   for field, mark in pairs(marks) do
     if field == id and mode == 'left' then

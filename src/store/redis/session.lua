@@ -112,10 +112,10 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
   local gone = junk ~= '' or (restored or 0) > now or (op ~= 'begin' and (not last or last > now))
   local newer = not last or claimed > last or last > now
   if newer then last, last_source = claimed, source end
-  local since_born = created
+  local created_before = created
   if not created or created > now then created = math.min(second(created_age), last) end
   if gone then restored = now end
-  if gone or (newer and since_born ~= created) then
+  if gone or (newer and created_before ~= created) then
     write_all()
     redis.call('EXPIRE', key, live_kept)
   elseif newer then
