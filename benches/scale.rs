@@ -175,7 +175,7 @@ impl Fleet {
             registries.push(Arc::clone(server.registry()));
             tasks.spawn(server.run().instrument(error_span!("fleet", redis = redis.url())));
         }
-        while !registries.iter().all(|registry| registry.store_status().is_some_and(|status| status.takes)) {
+        while !registries.iter().all(|registry| registry.store.status().is_some_and(|status| status.takes)) {
             sleep(TICK).await;
         }
         let known = Arc::new(begin(&registries, sessions).await);
@@ -311,7 +311,8 @@ async fn begin(registries: &[Arc<Registry>], sessions: usize) -> Vec<Arc<Tracked
     for some in begun.chain(looked_up).collect::<Vec<_>>().chunks(256) {
         let some = some.iter().map(async |&(index, replica, begins)| {
             let (id, registry) = (SessionId::of_token(format!("token-{index}").as_bytes()), &registries[replica]);
-            let resolved = if begins { registry.accept(id, None).await } else { registry.resolve(id).await };
+            let resolved =
+                if begins { registry.table.accept(id, None).await } else { registry.table.resolve(id).await };
             let Resolved::Live(session) = resolved else { panic!("not live: {resolved:?}") };
             session
         });

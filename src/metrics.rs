@@ -89,6 +89,7 @@ pub struct Metrics {
     /// Metrics of the store connection.
     pub(crate) store: StoreMetrics,
     pub(crate) sessions: Gauge,
+    pub(crate) remembered_ends: Gauge,
     pub(crate) sessions_max: Gauge,
     pub(crate) tracked: Counter,
     pub(crate) untracked: Counter,
@@ -139,6 +140,12 @@ impl Default for Metrics {
             draining: register(r, "idlegate_draining", "1 once a drain has begun", Gauge::default()),
             store: StoreMetrics::new(r),
             sessions: register(r, "idlegate_sessions", "Live sessions tracked by this replica", Gauge::default()),
+            remembered_ends: register(
+                r,
+                "idlegate_remembered_ends",
+                "Ended sessions whose tokens this replica refuses from memory",
+                Gauge::default(),
+            ),
             sessions_max: register(
                 r,
                 "idlegate_sessions_max",
@@ -420,6 +427,7 @@ pub struct StoreMetrics {
     pub(crate) clock_steps: Counter,
     pub(crate) clock_drift: Gauge<f64, AtomicU64>,
     pub(crate) struck_off: Counter,
+    pub(crate) ends_dropped: Counter,
 }
 
 impl Default for StoreMetrics {
@@ -484,6 +492,12 @@ impl StoreMetrics {
                 r,
                 "idlegate_replicas_struck_off",
                 "Replicas struck off by this one because they were silent for longer than replica_grace",
+                Counter::default(),
+            ),
+            ends_dropped: register(
+                r,
+                "idlegate_ends_dropped",
+                "Ends that the store forgot before retention because there were too many",
                 Counter::default(),
             ),
         };

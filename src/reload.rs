@@ -130,7 +130,7 @@ impl Reload {
     }
 
     fn apply(&self, reloadable: Reloadable) {
-        self.registry.switch(Switch::File, reloadable.mode, None);
+        self.registry.modes.switch(Switch::File, reloadable.mode, None);
         self.current.replace(reloadable);
     }
 }

@@ -8,10 +8,10 @@ use crate::config::{Config, Current};
 use crate::listen::{StartError, beside, clients, operators};
 use crate::metrics::Metrics;
 use crate::proxy::{Client, Downstream, MAX_BUFFERED_BYTES, Proxy, causes};
-use crate::registry::Registry;
+use crate::registry::{Registry, Services};
 use crate::replica;
 use crate::shutdown::Shutdown;
-use crate::store::{FileStore, MemoryStore, RedisStore, Store, StoreSettings};
+use crate::store::{EndsBound, FileStore, MemoryStore, RedisStore, Store, StoreSettings};
 use crate::stream::prepare;
 use crate::systemd::HandedOver;
 use http::{Request, Version, header};
@@ -31,6 +31,9 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a connection may stay open without a request, and how long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How many ended sessions a memory or file store remembers for each live one of `max_sessions`.
+const ENDS_FOR_A_SESSION: usize = 10;
 
 /// How long a client may still take to send its first request, once idle connections close.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
@@ -65,22 +68,27 @@ impl Server {
         let replica = replica::new_name();
         let clock = Clock::system();
         let epoch = epoch_milliseconds();
+        let bound =
+            EndsBound { max: config.max_sessions.saturating_mul(ENDS_FOR_A_SESSION), metrics: metrics.store.clone() };
         let store: Box<dyn Store> = match &config.store {
-            StoreSettings::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch)),
+            StoreSettings::Memory => Box::new(MemoryStore::new(config.idle, clock.clone(), epoch).bounded(bound)),
             StoreSettings::Redis(settings) => {
                 let store = RedisStore::new(settings.clone(), config.idle, clock.clone());
                 let store = store.map_err(StartError::store)?;
                 Box::new(store.named(replica.clone()).with_metrics(metrics.store.clone()))
             }
             StoreSettings::File(path) => Box::new(
-                FileStore::open(path, config.idle, clock.clone(), epoch, boot_id()).map_err(StartError::store)?,
+                FileStore::open(path, config.idle, clock.clone(), epoch, boot_id())
+                    .map_err(StartError::store)?
+                    .bounded(bound),
             ),
         };
-        let registry = Registry::new(store, clock, config.idle, config.max_sessions)
+        let services = Services::new(store, clock, config.idle)
             .with_exchange(config.exchange)
             .named(replica)
             .with_metrics(metrics);
-        registry.set_initial_mode(config.reloadable.mode);
+        let registry = Registry::new(services, config.max_sessions);
+        registry.modes.set_initial(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());
         let shutdown = Shutdown::new(registry.clock().clone(), current.clone(), Arc::clone(registry.metrics()));
         Ok(Self { listener, health, admin, config, current, registry: Arc::new(registry), shutdown })
@@ -138,14 +146,14 @@ impl Server {
         if let Some(listener) = health {
             tokio::spawn(Health::new(Arc::clone(registry.metrics()), shutdown.clone()).serve(listener));
         }
-        registry.first_report().await;
+        registry.exchange.first_report().await;
         let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone()));
         // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
         let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The registry's rounds go on to the end: sessions are cut in a drain too, and other replicas wait for this
         // one's reports.
         let enough = CancellationToken::new();
-        let mut keeping = pin!(registry.run_rounds(&enough));
+        let mut keeping = pin!(registry.exchange.run_rounds(&enough));
         let left = tokio::select! {
             ((), left) = serving => left,
             () = &mut keeping => 0,
@@ -154,7 +162,7 @@ impl Server {
         enough.cancel();
         let last = async {
             keeping.await;
-            registry.last_round().await;
+            registry.exchange.last_round().await;
         };
         if shutdown.before_the_end(last).await.is_err() {
             tracing::error!(

@@ -85,7 +85,7 @@ impl Api {
         } else {
             only(method, "GET, PUT", &[Method::GET])?;
         }
-        Ok(Modes::of(&self.registry, self.registry.past_the_limit().await))
+        Ok(Modes::of(&self.registry, self.registry.inspect.past_the_limit().await))
     }
 
     /// Starts a drain of this replica, or reports its progress.
@@ -123,16 +123,16 @@ impl Api {
         let lasting = lasting.map_err(|fault| AdminError::Malformed(format!("\"for\": {}", fault.what)))?;
         if mode == Mode::Enforce && !change.yes {
             let switch = if change.fleet { Switch::Fleet } else { Switch::Replica };
-            match self.registry.would_be_cut(switch).await {
+            match self.registry.inspect.would_be_cut(switch).await {
                 FleetReply { found: 0, silent: 0 } => {}
                 FleetReply { found: count, silent } => return Err(AdminError::WouldCut { count, silent }),
             }
         }
         if change.fleet {
-            let set = self.registry.switch_fleet(mode, lasting).await;
+            let set = self.registry.modes.switch_fleet(mode, lasting).await;
             set.map_err(|error| AdminError::FleetOutOfReach(error.to_string()))?;
         } else {
-            self.registry.switch(Switch::Replica, mode, lasting);
+            self.registry.modes.switch(Switch::Replica, mode, lasting);
         }
         Ok(())
     }
@@ -147,8 +147,8 @@ impl Api {
                 .or_else(|_| duration(text).map(|duration| duration.as_secs()))
                 .map_err(|fault| AdminError::NoDuration(fault.what))?,
         };
-        let FleetReply { found: views, silent } = self.registry.views(idle_over, MAX_LISTED).await;
-        let by = self.registry.timing();
+        let FleetReply { found: views, silent } = self.registry.inspect.views(idle_over, MAX_LISTED).await;
+        let by = self.registry.inspect.timing();
         let sessions = views.into_iter().map(|view| OneSession::of(view, &by)).collect();
         Ok(ManySessions {
             warnings: Warnings::of(&self.registry),
@@ -165,7 +165,7 @@ impl Api {
         let id = self.id_beginning(id, digits).await?;
         let mut unsynced = false;
         if method == Method::DELETE {
-            match self.registry.end_by_operator(id).await? {
+            match self.registry.inspect.end_by_operator(id).await? {
                 Reach::None => return Err(self.gone(id).await),
                 Reach::Here => unsynced = true,
                 Reach::All => {}
@@ -183,7 +183,7 @@ impl Api {
         if !is_beginning || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(AdminError::NoId);
         }
-        let ids = self.registry.ids_beginning(&text.to_ascii_lowercase()).await;
+        let ids = self.registry.inspect.ids_beginning(&text.to_ascii_lowercase()).await;
         match &ids[..] {
             [] => Err(self.unknown()),
             [id] => SessionId::from_hex(id).ok_or(AdminError::NoId),
@@ -201,7 +201,7 @@ impl Api {
     async fn extend(&self, method: &Method, id: &str) -> Result<AdminResponse, AdminError> {
         only(method, "POST", &[Method::POST])?;
         let id = self.id_beginning(id, CERTAIN_DIGITS).await?;
-        if !self.registry.extend(id).await? {
+        if !self.registry.inspect.extend(id).await? {
             return Err(self.gone(id).await);
         }
         self.explain(id, false).await
@@ -209,8 +209,8 @@ impl Api {
 
     /// Explains a session. The status is 202 if its end is still unsynced, so that other replicas still admit it.
     async fn explain(&self, id: SessionId, unsynced: bool) -> Result<AdminResponse, AdminError> {
-        let FleetReply { found: view, silent } = self.registry.view(id).await?;
-        let session = OneSession::of(view.ok_or_else(|| self.unknown())?, &self.registry.timing());
+        let FleetReply { found: view, silent } = self.registry.inspect.view(id).await?;
+        let session = OneSession::of(view.ok_or_else(|| self.unknown())?, &self.registry.inspect.timing());
         let mode = self.registry.mode().name().to_owned();
         let status = if unsynced { StatusCode::ACCEPTED } else { StatusCode::OK };
         Ok(json_of(status, &Explained { session, mode, silent, unsynced }))
@@ -218,7 +218,7 @@ impl Api {
 
     /// Why a session cannot be ended or extended.
     async fn gone(&self, id: SessionId) -> AdminError {
-        match self.registry.view(id).await {
+        match self.registry.inspect.view(id).await {
             Ok(FleetReply { found: Some(_), .. }) => AdminError::Ended,
             _ => self.unknown(),
         }

@@ -119,13 +119,13 @@ impl Events {
     async fn read(&self) -> Value {
         let registry = &self.registry;
         // One more than shown, to know whether there are more.
-        let FleetReply { found: mut views, silent } = registry.views(0, SESSIONS + 1).await;
-        let by = registry.timing();
+        let FleetReply { found: mut views, silent } = registry.inspect.views(0, SESSIONS + 1).await;
+        let by = registry.inspect.timing();
         views.sort_by_key(|view| view.left(&by).0);
         let are_more = views.len() > SESSIONS;
         views.truncate(SESSIONS);
         let overdue_anywhere = views.iter().filter(|view| view.state == State::Overdue).count();
-        let Overview { live, overdue } = registry.overview();
+        let Overview { live, overdue } = registry.inspect.overview();
         json!(Snapshot {
             modes: Modes::of(registry, overdue),
             now: by.now,
@@ -137,8 +137,8 @@ impl Events {
             silent,
             sessions: views.into_iter().map(|view| OneSession::of(view, &by)).collect(),
             are_more,
-            recent: registry.recent().iter().map(record).collect(),
-            store: store(registry.store_kind(), registry.store_status()),
+            recent: registry.decisions.recent().iter().map(record).collect(),
+            store: store(registry.store_kind(), registry.store.status()),
         })
     }
 }
@@ -185,6 +185,7 @@ fn store(kind: &str, status: Option<StoreStatus>) -> Value {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::registry::Services;
     use crate::session::Limits;
     use crate::store::MemoryStore;
 
@@ -193,7 +194,7 @@ mod tests {
     fn events() -> Arc<Events> {
         let clock = Clock::simulated(Arc::default());
         let store = MemoryStore::new(LIMITS, clock.clone(), 0);
-        let registry = Registry::new(Box::new(store), clock.clone(), LIMITS, 10);
+        let registry = Registry::new(Services::new(Box::new(store), clock.clone(), LIMITS), 10);
         Arc::new(Events::new(Arc::new(registry)))
     }
 

@@ -8,7 +8,7 @@ impl Warnings {
         Self {
             changing: registry.metrics().token_changes.report(),
             no_match: registry.metrics().unmatched.report(),
-            held_since: registry.held_since(),
+            held_since: registry.store.held_since(),
         }
     }
 }
@@ -16,7 +16,7 @@ impl Warnings {
 impl Modes {
     pub(super) fn of(registry: &Registry, past_the_limit: usize) -> Self {
         let now = registry.clock().now();
-        let switches = Switch::ALL.iter().zip(registry.switches()).map(|(switch, Setting { mode, until })| {
+        let switches = Switch::ALL.iter().zip(registry.modes.settings()).map(|(switch, Setting { mode, until })| {
             let until = until.map(|(until, then)| Until {
                 seconds_left: until.since(now).div_ceil(1000),
                 then: then.name().to_owned(),

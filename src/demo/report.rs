@@ -40,7 +40,7 @@ pub(super) async fn report_sessions(
                 }
             }
             _ = tick.tick(), if !watched.is_empty() => watched.retain(|login| {
-                let session = registry.known(login.session);
+                let session = registry.table.known(login.session);
                 let ended = session.as_ref().and_then(|session| session.ended());
                 if let Some(ended) = ended {
                     print(end_line(login, ended, limit));

@@ -152,7 +152,7 @@ struct Watched {
 
 impl Watch for Watched {
     fn glance(&self, session: &SessionId) -> Option<Glance> {
-        let session = self.registry.known(*session)?;
+        let session = self.registry.table.known(*session)?;
         let last = session.activity_record().last();
         let (state, source) = match session.ended() {
             Some(ended) => ("ended", ended.source),

@@ -52,7 +52,7 @@ pub(super) async fn forward(
     pass: Admitted<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
-    if proxy.tokens().reads_responses(path) || pass.depends_on_body() {
+    if proxy.may_hold() && (proxy.tokens.reads_responses(path) || pass.depends_on_body()) {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
@@ -70,9 +70,10 @@ pub(super) async fn conclude(
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
     let (head, mut body) = answer.into_parts();
-    let issues = proxy.tokens().reads_responses(path);
+    let may_hold = proxy.may_hold();
+    let issues = may_hold && proxy.tokens.reads_responses(path);
     let mut read = None;
-    if head.status.is_success() && (issues || pass.depends_on_body() && is_short(&head.headers)) {
+    if head.status.is_success() && (issues || may_hold && pass.depends_on_body() && is_short(&head.headers)) {
         let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
         let start =
             reading.await.map_err(|_| ProxyError::TimedOut)?.map_err(|error| ProxyError::BadAnswer(causes(&*error)))?;
@@ -83,7 +84,7 @@ pub(super) async fn conclude(
         issued(proxy, path, read.as_deref(), pass.caller()).await;
     }
     note_changes(proxy, &pass, &head.headers);
-    pass.answered(head.status, &head.headers, read.as_deref()).await;
+    pass.answered(head.status, &head.headers, read.as_deref()).await?;
     Ok(Response::from_parts(head, pass.follow(body, client)))
 }
 
@@ -294,13 +295,13 @@ async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &
             "the response of a login path is too long to examine; its token becomes known when it is used"
         );
     };
-    let issued = proxy.tokens().in_response(path, body);
+    let issued = proxy.tokens.in_response(path, body);
     if issued.is_empty() {
         proxy.metrics().unmatched.json("response-json", body);
     }
     for (rule, id) in issued {
         proxy.metrics().matched(rule);
-        proxy.registry.accept(id, Some(caller)).await;
+        proxy.registry.table.accept(id, Some(caller)).await;
     }
 }
 
@@ -311,7 +312,7 @@ fn note_changes(proxy: &Proxy, pass: &Admitted<'_>, headers: &HeaderMap) {
     }
     for old in pass.replaceable_cookies() {
         let Location::Cookie(name) = &old.rule.place else { continue };
-        for new in proxy.tokens().set_cookies(headers, name).filter(|new| *new != old.id) {
+        for new in proxy.tokens.set_cookies(headers, name).filter(|new| *new != old.id) {
             proxy.metrics().token_changed(&old.rule, old.id, new);
         }
     }

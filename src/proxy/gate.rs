@@ -6,7 +6,8 @@ use crate::audit::Caller;
 use crate::metrics::Dropped;
 use crate::refusal::ProxyError;
 use crate::registry::{Attachment, AwaitingResponse, Registry, Resolved, TrackedSession};
-use crate::session::{ActivitySources, Mode, Reason, Source};
+use crate::session::{ActivitySources, Mode, Reason, SessionId, Source};
+use crate::store::Ended;
 use crate::token::{Carrier, Location, TokenMatch, TokenRule};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header};
@@ -63,7 +64,7 @@ pub(super) async fn admit(
     let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
     let matches = pass.bound_lookups(matches)?;
     // Concurrently: several unknown tokens wait for the store no longer than one.
-    let standings = join_all(matches.iter().map(|token_match| registry.resolve(token_match.id))).await;
+    let standings = join_all(matches.iter().map(|token_match| registry.table.resolve(token_match.id))).await;
     let live: Vec<_> = matches
         .iter()
         .zip(&standings)
@@ -85,14 +86,14 @@ pub(super) async fn admit(
                 pass.unwanted.push(token_match);
             }
             Resolved::Ended(ended) => {
-                registry.record_refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
+                registry.decisions.refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
                 if let Location::Cookie(name) = &token_match.rule.place {
                     cookies.push(name.clone());
                 }
             }
             Resolved::Tolerated(tolerated) => {
-                registry.record_would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
+                registry.decisions.would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
                 tolerated_connections.push(Attachment::tolerated(tolerated));
             }
             // Another token may be dead for certain, which takes precedence.
@@ -125,7 +126,11 @@ pub(super) async fn admit(
     }
     let ending: Vec<_> = pass.ending.iter().map(|(session, _)| session.id()).collect();
     pass.refreshed.retain(|session| !ending.contains(&session.id()));
-    pass.attached = pass.refreshed.iter().cloned().map(Attachment::new).chain(tolerated_connections).collect();
+    pass.attached = tolerated_connections;
+    for session in &pass.refreshed {
+        let attachment = Attachment::new(Arc::clone(session));
+        pass.attached.push(attachment.map_err(|ended| pass.refuse(session.id(), &ended))?);
+    }
     pass.awaited = pass.refreshed.iter().cloned().map(AwaitingResponse::new).collect();
     pass.touch();
     Ok(pass)
@@ -137,8 +142,8 @@ impl Admitted<'_> {
     fn bound_lookups(&mut self, matches: Vec<TokenMatch>) -> Result<Vec<TokenMatch>, ProxyError> {
         let mut lookups = 0;
         let (few, many): (Vec<_>, Vec<_>) = matches.into_iter().partition(|token_match| {
-            lookups += usize::from(self.registry.known(token_match.id).is_none());
-            lookups <= MAX_LOOKUPS || self.registry.known(token_match.id).is_some()
+            lookups += usize::from(self.registry.table.known(token_match.id).is_none());
+            lookups <= MAX_LOOKUPS || self.registry.table.known(token_match.id).is_some()
         });
         if self.registry.mode() != Mode::Enforce {
             return Ok(few);
@@ -151,6 +156,17 @@ impl Admitted<'_> {
             self.unwanted.push(token_match);
         }
         Ok(few)
+    }
+
+    /// The session of an admitted token has ended meanwhile.
+    fn refuse(&self, id: SessionId, ended: &Ended) -> ProxyError {
+        self.registry.decisions.refusal(id, ended, Carrier::Request, Some(&self.caller));
+        let of_session = self.cookies.iter().filter(|token_match| token_match.id == id);
+        let cookies = of_session.filter_map(|token_match| match &token_match.rule.place {
+            Location::Cookie(name) => Some(name.clone()),
+            _ => None,
+        });
+        ProxyError::Ended { cookies: cookies.collect(), reason: ended.reason }
     }
 
     /// Tokens that the app must not see.
@@ -193,7 +209,15 @@ impl Admitted<'_> {
 
     /// The answer begins: with 2xx, and as the rules ask for, the app has accepted the tokens, or the logout. `body` is
     /// `None` where it was not read.
-    pub(super) async fn answered(&mut self, status: StatusCode, headers: &HeaderMap, body: Option<&[u8]>) {
+    ///
+    /// # Errors
+    /// A token is dead after all: the store answered after `lookup_timeout`, or its session has ended meanwhile.
+    pub(super) async fn answered(
+        &mut self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> Result<(), ProxyError> {
         self.awaited.clear();
         self.touch();
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -203,31 +227,40 @@ impl Admitted<'_> {
         // A page's logout is answered by a redirect to where one can log in.
         let redirects = matches!(status, StatusCode::FOUND | StatusCode::SEE_OTHER);
         if !(status.is_success() || redirects) {
-            return;
+            return Ok(());
         }
+        let mode = self.registry.mode();
         let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        let is_yes = |rule: &TokenRule| rule.accept.is_met_by(kind, body);
+        // In `off` no body is held. A token whose acceptance depends on one is not known then.
+        let is_readable = |rule: &TokenRule| mode != Mode::Off || !rule.accept.reads_body();
+        let is_yes = |rule: &TokenRule| is_readable(rule) && rule.accept.is_met_by(kind, body);
         for (session, rule) in std::mem::take(&mut self.ending) {
             if is_yes(&rule) || redirects {
-                self.registry.end(&session, Reason::Logout).await;
+                self.registry.table.end(&session, Reason::Logout).await;
             }
         }
-        if status.is_success() {
-            self.begin(is_yes).await;
-        }
+        if status.is_success() { self.begin(is_yes).await } else { Ok(()) }
     }
 
-    async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) {
+    async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) -> Result<(), ProxyError> {
         for token_match in std::mem::take(&mut self.unknown).into_iter().take(MAX_NEW_SESSIONS) {
+            let id = token_match.id;
             if token_match.rule.ends || !is_yes(&token_match.rule) {
                 continue;
             }
-            if let Resolved::Live(session) = self.registry.accept(token_match.id, Some(&self.caller)).await {
-                self.attached.push(Attachment::new(Arc::clone(&session)));
-                self.refreshed.push(session);
+            match self.registry.table.accept(id, Some(&self.caller)).await {
+                Resolved::Live(session) => {
+                    let attachment = Attachment::new(Arc::clone(&session));
+                    self.attached.push(attachment.map_err(|ended| self.refuse(id, &ended))?);
+                    self.refreshed.push(session);
+                }
+                Resolved::Tolerated(tolerated) => self.attached.push(Attachment::tolerated(tolerated)),
+                Resolved::Ended(ended) => return Err(self.refuse(id, &ended)),
+                Resolved::Unknown | Resolved::Undecided => {}
             }
         }
+        Ok(())
     }
 
     /// Whose request it is.

@@ -79,8 +79,6 @@ pub(crate) struct Proxy {
     /// Read once for each request, and for each tunnel at its end.
     current: Current,
     tokens: TokenRules,
-    /// For the mode that looks for no token.
-    no_tokens: TokenRules,
     registry: Arc<Registry>,
     pool: Pool,
     /// Makes a connection for each request, and keeps none.
@@ -101,8 +99,7 @@ impl Proxy {
         });
         let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(registry.metrics())));
         registry.metrics().count_rules(&tokens);
-        let tokens = TokenRules::new(tokens, ids.clone());
-        let no_tokens = TokenRules::new(Vec::new(), ids);
+        let tokens = TokenRules::new(tokens, ids);
         let outage = Outage::default();
         Self {
             upstream,
@@ -112,7 +109,6 @@ impl Proxy {
             aliases,
             current,
             tokens,
-            no_tokens,
             registry,
             pool,
             fresh,
@@ -121,9 +117,9 @@ impl Proxy {
         }
     }
 
-    /// The rules that the mode lets apply.
-    fn tokens(&self) -> &TokenRules {
-        if self.registry.mode() == Mode::Off { &self.no_tokens } else { &self.tokens }
+    /// Whether bodies and messages may be held until they are examined.
+    fn may_hold(&self) -> bool {
+        self.registry.mode() != Mode::Off
     }
 
     pub(crate) fn current(&self) -> &Current {
@@ -190,8 +186,8 @@ impl Proxy {
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
         let caller = Caller::new(address, path.as_bytes());
-        let mut matches = self.tokens().in_head(&path, &head);
-        if self.tokens().reads_requests(&path) {
+        let mut matches = self.tokens.in_head(&path, &head);
+        if self.may_hold() && self.tokens.reads_requests(&path) {
             match self.in_body(&path, &head, body, settings.response_timeout).await {
                 Ok(found) => matches.extend(found),
                 Err(error @ (ProxyError::TooLarge | ProxyError::NotJson)) if self.registry.mode() != Mode::Enforce => {
@@ -202,7 +198,7 @@ impl Proxy {
         }
         self.note_matches(&matches, &head);
         let pass = gate::admit(&self.registry, self.activity, matches, caller).await?;
-        self.tokens().take_out(&mut head, pass.unwanted());
+        self.tokens.take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
             return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
         }
@@ -218,7 +214,7 @@ impl Proxy {
             is_matched = true;
             metrics.matched(token_match.rule.number);
         }
-        if !is_matched && self.registry.mode() != Mode::Off {
+        if !is_matched && self.may_hold() {
             metrics.unmatched.request(head);
         }
     }
@@ -246,7 +242,7 @@ impl Proxy {
             // An app that unpacks it would see what is not seen here.
             Some(_) if headers::is_compressed(&head.headers) => Err(ProxyError::NotJson),
             Some(whole) => {
-                let found = self.tokens().in_request(path, &whole).map_err(|_| ProxyError::NotJson);
+                let found = self.tokens.in_request(path, &whole).map_err(|_| ProxyError::NotJson);
                 if found.as_ref().is_ok_and(Vec::is_empty) {
                     self.metrics().unmatched.json("request-json", &whole);
                 }

@@ -2,7 +2,8 @@
 //!
 //! Where messages are examined, the last frame of each is held until it is known whether the message may pass: an app
 //! acts on a message only when it is complete. Everything else goes on at once, control frames too, so that the order
-//! of the bytes is never changed and nothing waits for a message that never ends.
+//! of the bytes is never changed and nothing waits for a message that never ends. In mode `off` nothing is held: messages are
+//! examined after they were passed on.
 
 use super::buffer::Buffer;
 use crate::token::MAX_EXAMINED_BYTES;
@@ -147,8 +148,8 @@ impl Relay {
     }
 
     /// Takes some of `input`, up to the end of the next part to examine. What may be sent on is then in
-    /// [`Relay::unsent`].
-    pub(super) fn examine(&mut self, input: &[u8], seen: &mut Seen) -> (usize, Option<Examined>) {
+    /// [`Relay::unsent`]. Holds last frames only if `may_hold`.
+    pub(super) fn examine(&mut self, input: &[u8], seen: &mut Seen, may_hold: bool) -> (usize, Option<Examined>) {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             let (taken, step) = self.follower.step(rest);
@@ -168,7 +169,7 @@ impl Relay {
                     None
                 }
                 FrameEvent::Head(head) => {
-                    self.enter(&head);
+                    self.enter(&head, may_hold);
                     self.pass_on(bytes);
                     if head.length == 0 { self.leave(&head) } else { None }
                 }
@@ -182,7 +183,7 @@ impl Relay {
     }
 
     /// A frame begins: is its message examined, and is it held?
-    fn enter(&mut self, head: &Head) {
+    fn enter(&mut self, head: &Head, may_hold: bool) {
         self.hold = false;
         if !head.is_data() {
             return;
@@ -195,7 +196,7 @@ impl Relay {
         if self.state == MessageState::Short && usize::try_from(head.length).map_or(true, |length| length > most) {
             self.state = MessageState::Long;
         }
-        self.hold = head.fin && self.state == MessageState::Short;
+        self.hold = may_hold && head.fin && self.state == MessageState::Short;
         self.open |= !head.fin;
     }
 

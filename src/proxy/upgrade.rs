@@ -60,7 +60,7 @@ pub(super) async fn forward(
     mut pass: Admitted<'_>,
     settings: &Reloadable,
 ) -> Result<Response<Body>, ProxyError> {
-    let mut rules = proxy.tokens().in_band(path);
+    let mut rules = proxy.tokens.in_band(path);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
     if wanted.websocket && !rules.is_empty() {
@@ -87,7 +87,7 @@ pub(super) async fn forward(
         rules = InBandRules::default();
     }
     let app = hyper::upgrade::on(&mut answer);
-    pass.answered(answer.status(), answer.headers(), None).await;
+    pass.answered(answer.status(), answer.headers(), None).await?;
     let relays = relays(wanted.websocket, answer.headers(), &rules);
     let in_band_state = (!rules.is_empty())
         .then(|| Box::new(InBandState { in_band: InBand::new(rules), caller: pass.caller().clone() }));

@@ -2,8 +2,9 @@
 
 use super::{Closed, TrackedSession};
 use crate::clock::Moment;
-use crate::session::{Reason, SessionId, Source};
+use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::Ended;
+use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -14,8 +15,34 @@ pub struct Tolerated {
     pub id: SessionId,
     /// How that session ended.
     pub ended: Ended,
-    /// Fires when the mode enforces.
+    /// Fires when the mode no longer tolerates it.
     pub(super) over: CancellationToken,
+}
+
+/// The signals that end the connections of tolerated tokens.
+#[derive(Debug, Default)]
+pub(super) struct Tolerations {
+    /// Cancelled, and replaced, when the mode is no longer `off`.
+    leaves_off: Mutex<CancellationToken>,
+    /// Cancelled, and replaced, when the mode becomes `enforce`.
+    enforces: Mutex<CancellationToken>,
+}
+
+impl Tolerations {
+    /// A signal that fires when the mode is no longer `off`, and one for when it is `enforce`.
+    pub(super) fn signals(&self) -> [CancellationToken; 2] {
+        [&self.leaves_off, &self.enforces].map(|signal| signal.lock().clone())
+    }
+
+    /// The mode has changed to `mode`.
+    pub(super) fn end(&self, mode: Mode) {
+        if mode != Mode::Off {
+            std::mem::take(&mut *self.leaves_off.lock()).cancel();
+        }
+        if mode == Mode::Enforce {
+            std::mem::take(&mut *self.enforces.lock()).cancel();
+        }
+    }
 }
 
 /// Attaches a connection to its session, until this is dropped.
@@ -32,10 +59,18 @@ enum To {
 
 impl Attachment {
     /// Attaches one more connection to `session`.
-    #[must_use]
-    pub fn new(session: Arc<TrackedSession>) -> Self {
+    ///
+    /// # Errors
+    /// The session has ended. This is checked after attaching: a connection attached before the end is closed by it.
+    pub fn new(session: Arc<TrackedSession>) -> Result<Self, Ended> {
         session.attach();
-        Self(To::Session(session))
+        match session.ended().copied() {
+            Some(ended) => {
+                session.detach();
+                Err(ended)
+            }
+            None => Ok(Self(To::Session(session))),
+        }
     }
 
     /// A connection that is open only because its dead token is tolerated.

@@ -1,25 +1,48 @@
 //! Records each decision: log line, metric and audit event.
 
-use super::{Registry, Switch, TrackedSession};
+use super::recent::{Past, Recent};
+use super::services::Services;
+use super::{Switch, TrackedSession};
 use crate::audit::{self, Caller, Decision, DecisionContext};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::Ended;
 use crate::token::Carrier;
-use std::sync::atomic::Ordering;
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-impl Registry {
+/// Records decisions, and keeps the recent ones.
+#[derive(Debug)]
+pub struct Decisions {
+    services: Arc<Services>,
+    recent: Mutex<Recent>,
+    /// When the mode last changed to `enforce`, in epoch seconds; 0 if it has not changed since the start.
+    enforces_since: AtomicU64,
+}
+
+impl Decisions {
+    pub(super) fn new(services: Arc<Services>) -> Self {
+        Self { services, recent: Mutex::default(), enforces_since: AtomicU64::new(0) }
+    }
+
+    /// The most recent events of this replica, latest first. Starts of sessions are not among them.
+    #[must_use]
+    pub fn recent(&self) -> Vec<Past> {
+        self.recent.lock().latest_first()
+    }
+
     /// A session began `created_age` milliseconds ago, by the store's clock.
-    pub(super) fn record_start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
+    pub(super) fn start(&self, id: SessionId, created_age: u64, caller: Option<&Caller>) {
         // Rounded to the nearest second: the store sent a whole second as an age, and its clock is known only to within
         // one message delay.
-        let created = self.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
+        let created = self.services.store.now().map(|now| (now.saturating_sub(created_age) + 500) / 1000);
         self.record(Decision::Start { created }, Some(id), caller);
     }
 
     /// A session has ended. `session` is `None` if this replica did not have it in memory.
-    pub(super) fn record_end(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>) {
-        self.metrics.ended(ended.reason, self.lateness(ended));
-        self.record_verdict(id, ended, session, true);
+    pub(super) fn end(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>) {
+        self.services.metrics.ended(ended.reason, self.lateness(ended));
+        self.verdict(id, ended, session, true);
     }
 
     /// The seconds from the last one within the limit to the cut. `None` if an operator or a logout ended the session.
@@ -27,21 +50,21 @@ impl Registry {
     fn lateness(&self, ended: &Ended) -> Option<EpochSeconds> {
         let idle_since = ended.counting.unwrap_or(ended.last_activity);
         let allowed = match ended.reason {
-            Reason::Idle => idle_since.saturating_add(self.limits.timeout),
-            Reason::Lifetime => ended.created.saturating_add(self.limits.lifetime?),
+            Reason::Idle => idle_since.saturating_add(self.services.limits.timeout),
+            Reason::Lifetime => ended.created.saturating_add(self.services.limits.lifetime?),
             Reason::Logout | Reason::Operator => return None,
         };
         Some(ended.ended.saturating_sub(allowed.max(self.enforces_since.load(Ordering::Relaxed))))
     }
 
     /// A session would have ended in `enforce`.
-    pub(super) fn record_would_end(&self, session: &TrackedSession, ended: &Ended) {
-        self.metrics.would_cut(ended.reason);
-        self.record_verdict(session.id(), ended, Some(session), false);
+    pub(super) fn would_end(&self, session: &TrackedSession, ended: &Ended) {
+        self.services.metrics.would_cut(ended.reason);
+        self.verdict(session.id(), ended, Some(session), false);
     }
 
     /// Records how and why a session ended, or would have ended if not `done`.
-    pub(super) fn record_verdict(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>, done: bool) {
+    pub(super) fn verdict(&self, id: SessionId, ended: &Ended, session: Option<&TrackedSession>, done: bool) {
         let connections = session.map_or(0, TrackedSession::connections);
         tracing::info!(
             session = %id,
@@ -52,8 +75,8 @@ impl Registry {
             now = ended.ended,
             counting = ended.counting,
             idle = ended.idle(),
-            limit = self.limits.timeout,
-            mode = %self.mode(),
+            limit = self.services.limits.timeout,
+            mode = %self.services.mode(),
             watermark = ended.watermark,
             connections,
             "{}",
@@ -64,27 +87,33 @@ impl Registry {
     }
 
     /// A dead token was refused, over HTTP or on a tunnel.
-    pub fn record_refusal(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
-        self.metrics.refused(carrier);
+    pub fn refusal(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        self.services.metrics.refused(carrier);
         tracing::debug!(session = %id, carrier = carrier.name(), "a dead token was refused");
         self.record(Decision::Refusal { ended, done: true, carrier }, Some(id), caller);
     }
 
-    /// A dead token would have been refused in `enforce`.
-    pub fn record_would_refuse(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+    /// A dead token would have been refused in `enforce`. In `off` nothing is recorded.
+    pub fn would_refuse(&self, id: SessionId, ended: &Ended, carrier: Carrier, caller: Option<&Caller>) {
+        if self.services.mode() == Mode::Off {
+            return;
+        }
         tracing::debug!(session = %id, carrier = carrier.name(), "a dead token would be refused");
         self.record(Decision::Refusal { ended, done: false, carrier }, Some(id), caller);
     }
 
     /// The mode has changed.
-    pub(super) fn record_mode(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
-        self.metrics.mode(self.mode());
+    pub(super) fn mode_changed(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
+        if after == Mode::Enforce {
+            self.enforces_since.store(self.services.now() / 1000, Ordering::Relaxed);
+        }
+        self.services.metrics.mode(self.services.mode());
         tracing::info!(mode = %after, %before, by, past_the_limit, "mode changed");
         self.record(Decision::Mode { before, after, by, set: None, past_the_limit }, None, None);
     }
 
     /// A switch was set without changing the mode in force.
-    pub(super) fn record_setting(&self, mode: Mode, by: Switch, set: Mode) {
+    pub(super) fn switch_set(&self, mode: Mode, by: Switch, set: Mode) {
         tracing::info!(%mode, switch = %by, %set, "switch set; the mode does not change");
         let (by, set) = (by.name(), Some(set));
         self.record(Decision::Mode { before: mode, after: mode, by, set, past_the_limit: 0 }, None, None);
@@ -92,11 +121,11 @@ impl Registry {
 
     fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {
         let scene = DecisionContext {
-            replica: &self.replica,
-            mode: self.mode(),
-            limit: self.limits.timeout,
-            lifetime: self.limits.lifetime,
-            now: self.store.now().map(|now| -> EpochSeconds { now / 1000 }),
+            replica: &self.services.replica,
+            mode: self.services.mode(),
+            limit: self.services.limits.timeout,
+            lifetime: self.services.limits.lifetime,
+            now: self.services.store.now().map(|now| -> EpochSeconds { now / 1000 }),
             session,
             caller,
         };

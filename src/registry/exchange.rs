@@ -1,12 +1,16 @@
 //! One exchange with the store: what this replica has to tell, and what it does with the reply.
 
-use super::{Registry, TrackedSession};
+use super::TrackedSession;
+use super::modes::Modes;
+use super::services::Services;
+use super::store_status::StoreState;
+use super::table::Table;
 use crate::clock::Moment;
 use crate::session::{Activity, Mode, Source};
 use crate::store::{Due, Ended, Known, Reply, Report, Touch, UnsyncedEnd};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long startup waits for the store.
@@ -35,11 +39,31 @@ struct Collected {
     due: Vec<Arc<TrackedSession>>,
 }
 
-impl Registry {
+/// Exchanges with the store.
+#[derive(Debug)]
+pub struct Exchange {
+    pub(super) services: Arc<Services>,
+    pub(super) table: Arc<Table>,
+    pub(super) modes: Arc<Modes>,
+    state: Arc<StoreState>,
+    steps: AtomicU64,
+}
+
+impl Exchange {
+    pub(super) fn new(services: Arc<Services>, table: Arc<Table>, modes: Arc<Modes>, state: Arc<StoreState>) -> Self {
+        Self { services, table, modes, state, steps: AtomicU64::new(0) }
+    }
+
+    /// A counter of its progress: it grows with each exchange, whether the store answered or not.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Relaxed)
+    }
+
     /// The first exchange with the store, before any client is served. It reads the fleet's switch: the first clients
     /// must not meet a stricter mode here. If the store does not answer in time, startup continues without it.
     pub async fn first_report(&self) {
-        if tokio::time::timeout(STARTUP_WAIT, self.exchange(Exchanged::Everything)).await.is_err() {
+        if tokio::time::timeout(STARTUP_WAIT, self.run(Exchanged::Everything)).await.is_err() {
             tracing::debug!("the store did not answer in time; startup continues without it");
         }
     }
@@ -48,20 +72,20 @@ impl Registry {
     /// that there is none: other replicas wait for this replica's mark.
     ///
     /// Returns whether the store now knows everything.
-    pub(super) async fn exchange(&self, exchanged: Exchanged) -> bool {
+    pub(super) async fn run(&self, exchanged: Exchanged) -> bool {
         // Read before activity is collected: activity after this moment belongs to the next report.
-        let synced_to = self.clock.now();
-        let mode = self.counting_mode();
+        let synced_to = self.services.clock.now();
+        let mode = self.modes.to_report();
         let collected = self.collect(synced_to, mode, exchanged);
-        let now = self.clock.now();
+        let now = self.services.clock.now();
         let touches: Vec<Touch> = collected.activity.iter().map(|(session, _)| session.touch_for_store(now)).collect();
         let ends: Vec<_> = collected.ends.iter().filter_map(|session| unsynced_end(session, now)).collect();
         let due: Vec<_> = collected.due.iter().map(|session| session.due_for_store(now)).collect();
         let report = Report { activity: &touches, ends: &ends, due: &due, synced_to, mode };
-        let notified = self.fleet_notices();
-        let reply = self.store.exchange(&report).await;
-        self.step();
-        self.update_store_state(&touches, &reply);
+        let notified = self.modes.fleet_notices();
+        let reply = self.services.store.exchange(&report).await;
+        self.steps.fetch_add(1, Ordering::Relaxed);
+        self.state.update(&touches, &reply);
         for (session, latest) in collected.activity.iter().take(reply.activity) {
             session.activity_record().acknowledged(*latest);
         }
@@ -70,8 +94,8 @@ impl Registry {
         }
         self.take_verdicts(&reply, &collected.due);
         for (id, ended) in &reply.ended {
-            if let Some(session) = self.known(*id) {
-                self.end_if_enforced(&session, *ended);
+            if let Some(session) = self.table.known(*id) {
+                self.table.end_if_enforced(&session, *ended);
             }
         }
         if reply.resync {
@@ -82,12 +106,10 @@ impl Registry {
             // A replica that was off has no activity to report, but must still report that it was off.
             return mode != Mode::Off && touches.is_empty() && ends.is_empty();
         }
-        if self.mode() != Mode::Off {
-            self.off_unsynced.fetch_and(mode != Mode::Off, Ordering::AcqRel);
-        }
+        self.modes.reported(mode);
         match reply.fleet {
-            Some(fleet) => self.read_fleet(fleet, notified),
-            None => self.restore_fleet().await,
+            Some(fleet) => self.modes.read_fleet(fleet, notified),
+            None => self.modes.restore_fleet().await,
         }
         !reply.resync
     }
@@ -95,54 +117,53 @@ impl Registry {
     fn collect(&self, now: Moment, mode: Mode, exchanged: Exchanged) -> Collected {
         // In `off` a replica reports only its mode, which all others need to know.
         let activity = if mode == Mode::Off { Vec::new() } else { self.unsynced(now, exchanged) };
-        let ends = self.all_that(TrackedSession::is_end_unsynced);
-        let due = self.due(now).into_iter().filter(|session| session.ended().is_none());
+        let ends = self.table.sessions.filtered(TrackedSession::is_end_unsynced);
+        let due = self.table.sessions.due(now).into_iter();
         let due = due.filter(|session| self.is_to_judge(session, now, mode)).take(MAX_DUE).collect();
         Collected { activity, ends, due }
-    }
-
-    /// The mode to report and to judge by. A replica that was off, however briefly, counts as off until the store knows
-    /// it. Then idle time starts again for every session.
-    fn counting_mode(&self) -> Mode {
-        if self.off_unsynced.load(Ordering::Acquire) { Mode::Off } else { self.mode() }
     }
 
     fn unsynced(&self, now: Moment, exchanged: Exchanged) -> Vec<(Arc<TrackedSession>, Activity)> {
         let wait = match exchanged {
             Exchanged::Everything => 0,
-            Exchanged::WhatMatters => MAX_WAIT.min(self.limit_ms() / 100),
+            Exchanged::WhatMatters => MAX_WAIT.min(self.services.timeout() / 100),
         };
-        let sessions = self.sessions.read();
-        // An unsynced end may be reported after this report, but the mark of this report covers the activity before
-        // that end. So that activity must be in it.
-        let is_reported = |session: &&Arc<TrackedSession>| session.ended().is_none() || session.is_end_unsynced();
-        let all = sessions.by_id.values().map(|entry| &entry.session).filter(is_reported);
-        all.filter_map(|session| {
+        self.table.sessions.pick(|session| {
+            // An unsynced end may be reported after this report, but the mark of this report covers the activity before
+            // that end. So that activity must be in it.
+            if session.ended().is_some() && !session.is_end_unsynced() {
+                return None;
+            }
             // While a response has not begun, the session counts as active.
             if session.activity_record().is_awaiting() && session.ended().is_none() {
                 session.touch(now, Source::Request);
             }
             Some((Arc::clone(session), session.activity_record().unsynced(now, wait)?))
         })
-        .collect()
     }
 
     /// Whether a session that is due can be judged now. If not, it gets another deadline, or is forgotten.
     fn is_to_judge(&self, session: &Arc<TrackedSession>, now: Moment, mode: Mode) -> bool {
+        if (mode == Mode::Off || session.overdue().is_some()) && self.table.forget_unused(session, now) {
+            // Before the store is asked: it has forgotten the session by now, and would begin it again.
+            return false;
+        }
         if mode == Mode::Off {
             // Idle time does not count in `off`, and starts again in the next mode. If the mode has already changed,
             // judge again soon: the lifetime goes on in `off`.
-            let is_off = self.mode() == Mode::Off;
-            self.judge_at(session, now.plus(if is_off { self.limit_ms() } else { self.flush_interval() }));
-            return false;
+            let is_off = self.services.mode() == Mode::Off;
+            let wait = if is_off { self.services.timeout() } else { self.flush_interval() };
+            self.judge_at(session, now.plus(wait));
         }
-        // Before the store is asked: it has forgotten the session by now, and would begin it again.
-        let idle = now.since(session.activity_record().last().at);
-        !(session.overdue().is_some() && self.forget_unused(session, idle))
+        mode != Mode::Off
+    }
+
+    fn judge_at(&self, session: &TrackedSession, deadline: Moment) {
+        self.table.sessions.judge_at(session, deadline);
     }
 
     fn take_verdicts(&self, reply: &Reply, due: &[Arc<TrackedSession>]) {
-        let now = self.clock.now();
+        let now = self.services.clock.now();
         let mut verdicts: HashMap<_, _> = reply.verdicts.iter().copied().collect();
         for session in due {
             match verdicts.remove(&session.id()) {
@@ -168,7 +189,7 @@ impl Registry {
     /// The store has not answered for a session.
     fn not_judged(&self, session: &Arc<TrackedSession>, now: Moment) {
         let Due { touch, seen_idle } = session.due_for_store(now);
-        if let Some(ended) = self.store.decide_alone(touch, seen_idle) {
+        if let Some(ended) = self.services.store.decide_alone(touch, seen_idle) {
             let ends = self.apply_verdict(session, ended);
             return session.set_end_unsynced(ends);
         }
@@ -179,14 +200,14 @@ impl Registry {
     /// Handles the verdict that a session has expired. If the mode lets it live on, it is next judged one timeout
     /// later. Returns whether it ends.
     fn apply_verdict(&self, session: &TrackedSession, ended: Ended) -> bool {
-        let ends = self.end_if_enforced(session, ended);
-        self.judge_at(session, self.clock.now().plus(self.limit_ms()));
+        let ends = self.table.end_if_enforced(session, ended);
+        self.judge_at(session, self.services.clock.now().plus(self.services.timeout()));
         ends
     }
 
     /// The store has lost data: the next report tells everything again.
     fn resync(&self) {
-        let all: Vec<Arc<TrackedSession>> = self.all();
+        let all = self.table.sessions.filtered(|_| true);
         tracing::info!(sessions = all.len(), "the store has lost data; known sessions are reported again");
         for session in all {
             if session.ended().is_some() {
@@ -195,7 +216,7 @@ impl Registry {
                 session.activity_record().mark_unsynced();
             }
         }
-        self.hinted.notify_one();
+        self.table.hinted.notify_one();
     }
 }
 

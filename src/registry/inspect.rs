@@ -1,16 +1,20 @@
 //! Operator queries over all sessions and all replicas, and operator actions on one session.
 
+use super::decisions::Decisions;
+use super::modes::Modes;
+use super::services::Services;
 use super::session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
-use super::table::Entry;
-use super::{Registry, Switch, TrackedSession};
-use crate::clock::{Moment, epoch_milliseconds};
-use crate::session::{EpochSeconds, Mode, Reason, SessionId, Source};
+use super::table::Table;
+use super::{Switch, TrackedSession};
+use crate::clock::Moment;
+use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::{Answers, Known, Live, Question, StoreError, Touch};
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
 /// The maximum number of sessions that one replica lists, so that a reply stays readable and bounded.
 pub const MAX_LISTED: usize = 1_000;
@@ -64,16 +68,23 @@ enum Ask {
     WouldBeCut,
 }
 
-impl Registry {
-    /// The current time in epoch milliseconds, by the store's clock as last known.
-    #[must_use]
-    pub fn now(&self) -> u64 {
-        self.store.now().unwrap_or_else(epoch_milliseconds)
-    }
+/// Answers what operators ask, and acts for them.
+#[derive(Debug)]
+pub struct Inspect {
+    services: Arc<Services>,
+    decisions: Arc<Decisions>,
+    table: Arc<Table>,
+    modes: Arc<Modes>,
+}
 
-    /// The epoch second of a moment.
-    pub(super) fn second_of(&self, at: Moment) -> EpochSeconds {
-        self.now().saturating_sub(self.clock.now().since(at)) / 1000
+impl Inspect {
+    pub(super) fn new(
+        services: Arc<Services>,
+        decisions: Arc<Decisions>,
+        table: Arc<Table>,
+        modes: Arc<Modes>,
+    ) -> Self {
+        Self { services, decisions, table, modes }
     }
 
     /// What all replicas and the store know of one session; `None` if they all do not know it.
@@ -81,8 +92,8 @@ impl Registry {
     /// # Errors
     /// If the store does not answer and this replica does not know the session either.
     pub async fn view(&self, id: SessionId) -> Result<FleetReply<Option<SessionView>>, StoreError> {
-        let here = self.known(id).map(|session| self.view_of(&session));
-        let in_store = match self.store.lookup(id).await {
+        let here = self.table.known(id).map(|session| self.view_of(&session));
+        let in_store = match self.services.store.lookup(id).await {
             Ok(known) => self.view_in_store(id, known),
             Err(_) if here.is_some() => None,
             Err(error) => return Err(error),
@@ -117,7 +128,7 @@ impl Registry {
     /// Asks all replicas. Each replies with a list.
     async fn ask<T: DeserializeOwned>(&self, ask: &Ask) -> FleetReply<Vec<T>> {
         let question = json!(ask).to_string();
-        let Answers { texts: answers, mut silent } = self.store.ask_all(&question).await.unwrap_or_default();
+        let Answers { texts: answers, mut silent } = self.services.store.ask_all(&question).await.unwrap_or_default();
         let mut found = Vec::new();
         for answer in answers {
             match serde_json::from_str::<Vec<T>>(&answer) {
@@ -133,7 +144,7 @@ impl Registry {
     pub(super) async fn answer(&self, question: &Question) {
         let answer = match serde_json::from_str(&question.text) {
             Ok(Ask::Session(id)) => {
-                let session = SessionId::from_hex(&id).and_then(|id| self.known(id));
+                let session = SessionId::from_hex(&id).and_then(|id| self.table.known(id));
                 json!(session.map(|session| self.view_of(&session)).as_slice())
             }
             Ok(Ask::Live { idle_over, max }) => json!(self.live_here(idle_over, max)),
@@ -145,7 +156,7 @@ impl Registry {
             Err(_) => json!(null),
         };
         let answer = answer.to_string();
-        if let Err(error) = self.store.answer(question, &answer).await {
+        if let Err(error) = self.services.store.answer(question, &answer).await {
             tracing::debug!(%error, "could not answer a question of another replica");
         }
     }
@@ -159,8 +170,8 @@ impl Registry {
     }
 
     fn beginning_here(&self, digits: &str) -> Vec<String> {
-        let decided = self.recent().into_iter().filter_map(|past| past.session);
-        let known: Vec<_> = self.sessions.read().by_id.keys().copied().collect();
+        let decided = self.decisions.recent().into_iter().filter_map(|past| past.session);
+        let known = self.table.sessions.pick(|session| Some(session.id()));
         let ids = known.into_iter().chain(decided).map(|id| id.to_string());
         ids.filter(|id| id.starts_with(digits)).collect::<BTreeSet<_>>().into_iter().take(MAX_MATCHING_IDS).collect()
     }
@@ -168,15 +179,17 @@ impl Registry {
     /// The clock, the limits and the start of counting from which views are computed.
     #[must_use]
     pub fn timing(&self) -> Timing {
-        Timing { now: self.now() / 1000, counting: self.store.counting(), limits: self.limits }
+        Timing {
+            now: self.services.now() / 1000,
+            counting: self.services.store.counting(),
+            limits: self.services.limits,
+        }
     }
 
     /// The number of live and overdue sessions on this replica.
     #[must_use]
     pub fn overview(&self) -> Overview {
-        let sessions = self.sessions.read();
-        let live = sessions.by_id.values().filter(|entry| entry.session.ended().is_none());
-        Overview { live: sessions.live, overdue: live.filter(|entry| entry.session.overdue().is_some()).count() }
+        Overview { live: self.table.sessions.live(), overdue: self.table.overdue().len() }
     }
 
     /// The live sessions of this replica that have been idle for `idle_over` seconds or more: the `max` with the least
@@ -184,24 +197,22 @@ impl Registry {
     fn live_here(&self, idle_over: u64, max: usize) -> Vec<SessionView> {
         let max = max.min(MAX_LISTED);
         // The clocks are read once: there may be very many sessions.
-        let (by, now, here) = (self.timing(), self.now(), self.clock.now());
+        let (by, now, here) = (self.timing(), self.services.now(), self.services.clock.now());
         let second_of = |at: Moment| now.saturating_sub(here.since(at)) / 1000;
         // The latest deadline is on top, and is removed for an earlier one. Views are built only for the result.
         let mut earliest = BinaryHeap::with_capacity(max + 1);
-        let sessions = self.sessions.read();
-        for Entry { session, .. } in sessions.by_id.values().filter(|entry| entry.session.ended().is_none()) {
+        self.table.sessions.pick(|session| {
             let last = second_of(session.activity_record().last().at);
-            if by.idle(last) < idle_over {
-                continue;
+            if session.ended().is_none() && by.idle(last) >= idle_over {
+                earliest.push((by.due(second_of(session.created()), last).0, session.id()));
+                if earliest.len() > max {
+                    earliest.pop();
+                }
             }
-            earliest.push((by.due(second_of(session.created()), last).0, session.id()));
-            if earliest.len() > max {
-                earliest.pop();
-            }
-        }
-        let earliest = earliest.into_sorted_vec();
-        let found = earliest.iter().filter_map(|(_, id)| sessions.by_id.get(id));
-        found.map(|entry| self.view_of(&entry.session)).collect()
+            None::<()>
+        });
+        let found = earliest.into_sorted_vec().into_iter().filter_map(|(_, id)| self.table.known(id));
+        found.filter(|session| session.ended().is_none()).map(|session| self.view_of(&session)).collect()
     }
 
     fn view_of(&self, session: &TrackedSession) -> SessionView {
@@ -210,17 +221,19 @@ impl Registry {
         let mut view = SessionView {
             session: session.id().to_string(),
             state: State::Live,
-            created: self.second_of(session.created()),
-            last_activity: self.second_of(last.at),
+            created: self.services.second_of(session.created()),
+            last_activity: self.services.second_of(last.at),
             source: last.source.name().to_owned(),
-            activity: by_source.map(|latest| (latest.source.name().to_owned(), self.second_of(latest.at))).collect(),
-            connections: BTreeMap::from([(self.replica().to_owned(), session.connections())]),
+            activity: by_source
+                .map(|latest| (latest.source.name().to_owned(), self.services.second_of(latest.at)))
+                .collect(),
+            connections: BTreeMap::from([(self.services.replica.clone(), session.connections())]),
             end: None,
             last_request: session.caller().map(LastRequest::from),
             last_close: session.last_close().map(|closed| {
                 let (code, reason) = closed.close.map_or((None, None), |(code, reason)| (Some(code), Some(reason)));
                 let reason = reason.filter(|reason| !reason.is_empty());
-                LastClose { at: self.second_of(closed.at), by: closed.by.to_owned(), code, reason }
+                LastClose { at: self.services.second_of(closed.at), by: closed.by.to_owned(), code, reason }
             }),
         };
         match (session.ended(), session.overdue()) {
@@ -247,7 +260,7 @@ impl Registry {
         match known {
             Known::Unknown => None,
             Known::Live(live) | Known::Overdue(live, _) => {
-                let ago = |age: u64| self.now().saturating_sub(age) / 1000;
+                let ago = |age: u64| self.services.now().saturating_sub(age) / 1000;
                 Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
             }
             Known::Ended(ended) => {
@@ -262,19 +275,19 @@ impl Registry {
     /// # Errors
     /// If the store does not answer and this replica does not know the session either.
     pub async fn end_by_operator(&self, id: SessionId) -> Result<Reach, StoreError> {
-        if let Some(session) = self.known(id) {
+        if let Some(session) = self.table.known(id) {
             if session.ended().is_some() {
                 return Ok(Reach::None);
             }
-            self.end(&session, Reason::Operator).await;
+            self.table.end(&session, Reason::Operator).await;
             return Ok(if session.is_end_unsynced() { Reach::Here } else { Reach::All });
         }
-        if !matches!(self.store.lookup(id).await?, Known::Live(_) | Known::Overdue(..)) {
+        if !matches!(self.services.store.lookup(id).await?, Known::Live(_) | Known::Overdue(..)) {
             return Ok(Reach::None);
         }
         // The store notifies the other replicas that know the session. This replica records the end, since none may.
-        if let Known::Ended(ended) = self.store.end(id, Reason::Operator).await? {
-            self.record_verdict(id, &ended, None, true);
+        if let Known::Ended(ended) = self.services.store.end(id, Reason::Operator).await? {
+            self.decisions.verdict(id, &ended, None, true);
         }
         Ok(Reach::All)
     }
@@ -285,16 +298,19 @@ impl Registry {
     /// If the store does not answer.
     pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
         let (Known::Live(Live { created_age, .. }) | Known::Overdue(Live { created_age, .. }, _)) =
-            self.store.lookup(id).await?
+            self.services.store.lookup(id).await?
         else {
             return Ok(false);
         };
-        self.metrics.active(Source::Operator);
-        if let Some(session) = self.known(id) {
-            session.touch(self.clock.now(), Source::Operator);
+        self.services.metrics.active(Source::Operator);
+        if let Some(session) = self.table.known(id) {
+            session.touch(self.services.clock.now(), Source::Operator);
         }
-        let extended =
-            self.store.begin(Touch { id, age: 0, source: Source::Operator, created_age, begins: false }).await?;
+        let extended = self
+            .services
+            .store
+            .begin(Touch { id, age: 0, source: Source::Operator, created_age, begins: false })
+            .await?;
         Ok(!matches!(extended, Known::Ended(_)))
     }
 
@@ -313,13 +329,13 @@ impl Registry {
 
     /// How many sessions of this replica are overdue: past a limit, and alive because the mode does not cut them.
     pub async fn past_the_limit(&self) -> usize {
-        self.count_overdue_in_store(self.overdue().iter().map(|session| session.id())).await
+        self.count_overdue_in_store(self.table.overdue().iter().map(|session| session.id())).await
     }
 
     /// The sessions of this replica that would be cut if this switch were set to `enforce`.
     fn overdue_under(&self, switch: Switch) -> Vec<SessionId> {
-        let is_in_force = self.mode_with(switch, Mode::Enforce) == Mode::Enforce;
-        let overdue = if is_in_force { self.overdue() } else { Vec::new() };
+        let is_in_force = self.modes.mode_with(switch, Mode::Enforce) == Mode::Enforce;
+        let overdue = if is_in_force { self.table.overdue() } else { Vec::new() };
         overdue.iter().map(|session| session.id()).collect()
     }
 
@@ -332,7 +348,7 @@ impl Registry {
         let (asked_about, beyond) = ids.split_at(ids.len().min(MAX_LISTED));
         let mut over = beyond.len();
         for some in asked_about.chunks(MAX_CONCURRENT_LOOKUPS) {
-            let known = join_all(some.iter().map(|id| self.store.lookup(*id))).await;
+            let known = join_all(some.iter().map(|id| self.services.store.lookup(*id))).await;
             over += known
                 .iter()
                 .filter(|known| !matches!(known, Ok(Known::Live(Live { due_in: 1.., .. }) | Known::Ended(_))))

@@ -1,6 +1,5 @@
 //! The most recent audit events, kept in memory for the operators' page.
 
-use super::Registry;
 use crate::session::SessionId;
 use std::collections::VecDeque;
 
@@ -37,18 +36,14 @@ impl Recent {
         self.0.push_back(Past { session, refusals, line });
     }
 
+    pub(super) fn latest_first(&self) -> Vec<Past> {
+        self.0.iter().rev().cloned().collect()
+    }
+
     /// Removes the refusals of this session. Returns how many there were.
     fn take_refusals(&mut self, session: Option<SessionId>) -> u64 {
         let same = self.0.iter().position(|past| past.refusals > 0 && past.session == session);
         same.and_then(|position| self.0.remove(position)).map_or(0, |past| past.refusals)
-    }
-}
-
-impl Registry {
-    /// The most recent events of this replica, latest first. Starts of sessions are not among them.
-    #[must_use]
-    pub fn recent(&self) -> Vec<Past> {
-        self.recent.lock().0.iter().rev().cloned().collect()
     }
 }
 

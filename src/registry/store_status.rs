@@ -1,13 +1,15 @@
 //! The state of the store, as the reports find it.
 
-use super::Registry;
+use super::services::Services;
 use crate::clock::{Moment, epoch_milliseconds};
 use crate::session::EpochSeconds;
 use crate::store::{Reply, Touch};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 /// The outcome of a report.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reported {
+struct Reported {
     takes: bool,
     since: Moment,
     unsynced: usize,
@@ -26,46 +28,53 @@ pub struct StoreStatus {
     pub holds_ends: bool,
 }
 
-impl Registry {
+/// Keeps the state of the store.
+#[derive(Debug)]
+pub struct StoreState {
+    services: Arc<Services>,
+    /// After the first report.
+    last: Mutex<Option<Reported>>,
+}
+
+impl StoreState {
+    pub(super) fn new(services: Arc<Services>) -> Self {
+        Self { services, last: Mutex::default() }
+    }
+
     /// The state of the store; `None` before the first report.
     #[must_use]
-    pub fn store_status(&self) -> Option<StoreStatus> {
-        let reported = *self.store_state.lock();
+    pub fn status(&self) -> Option<StoreStatus> {
+        let reported = *self.last.lock();
         reported.map(|Reported { takes, since, unsynced }| StoreStatus {
             takes,
-            since: self.second_of(since),
+            since: self.services.second_of(since),
             unsynced,
-            holds_ends: !takes && self.store.holds_ends(),
+            holds_ends: !takes && self.services.store.holds_ends(),
         })
     }
 
     /// Since when no session ends because the store is unavailable; `None` if sessions do end.
     #[must_use]
     pub fn held_since(&self) -> Option<EpochSeconds> {
-        self.store_status().filter(|status| status.holds_ends).map(|status| status.since)
+        self.status().filter(|status| status.holds_ends).map(|status| status.since)
     }
 
-    /// The store's kind: `memory`, `file` or `redis`.
-    #[must_use]
-    pub fn store_kind(&self) -> &'static str {
-        self.store.kind()
-    }
-
-    pub(super) fn update_store_state(&self, touches: &[Touch], reply: &Reply) {
+    pub(super) fn update(&self, touches: &[Touch], reply: &Reply) {
         let is_up = reply.failed.is_none();
         let takes = is_up && !reply.unkept;
         let unsynced = touches.get(reply.activity..).unwrap_or_default();
-        let mut state = self.store_state.lock();
-        let since = state.filter(|before| before.takes == takes).map_or(self.clock.now(), |before| before.since);
+        let mut state = self.last.lock();
+        let since =
+            state.filter(|before| before.takes == takes).map_or(self.services.clock.now(), |before| before.since);
         *state = Some(Reported { takes, since, unsynced: if is_up { 0 } else { unsynced.len() } });
         drop(state);
-        let metrics = &self.metrics.store;
+        let metrics = &self.services.metrics.store;
         if is_up {
             metrics.synced(!reply.unkept);
         } else {
             metrics.unsynced(unsynced.len(), unsynced.iter().map(|touch| touch.age).max().unwrap_or(0));
         }
-        if let Some(now) = self.store.now() {
+        if let Some(now) = self.services.store.now() {
             metrics.clocks(now, epoch_milliseconds());
         }
     }

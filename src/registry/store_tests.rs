@@ -1,7 +1,7 @@
 //! Behaviour with a store that is out, slow, or during whose calls something else happens.
 
 use super::tests::{SPRING, id, limits, run};
-use super::{Registry, Resolved, Switch};
+use super::{Registry, Resolved, Services, Switch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
 use crate::store::{Due, Ended, Known, MemoryStore, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
@@ -114,9 +114,9 @@ async fn world_with(limits: Limits, sessions: usize) -> World {
         reports: AtomicUsize::new(0),
         meanwhile: Mutex::new(None),
     });
-    let registry = Arc::new(Registry::new(Box::new(Arc::clone(&store)), clock, limits, 10_000));
+    let registry = Arc::new(Registry::new(Services::new(Box::new(Arc::clone(&store)), clock, limits), 10_000));
     for number in 0..sessions {
-        registry.accept(id(&number.to_string()), None).await;
+        registry.table.accept(id(&number.to_string()), None).await;
     }
     World { time, store, registry }
 }
@@ -126,12 +126,14 @@ impl World {
     async fn pass(&self, seconds: u64) {
         for _ in 0..seconds {
             self.time.fetch_add(1_000, Ordering::AcqRel);
-            self.registry.round().await;
+            self.registry.exchange.round().await;
         }
     }
 
     async fn live(&self, token: &str) -> Arc<super::TrackedSession> {
-        let Resolved::Live(session) = self.registry.resolve(id(token)).await else { panic!("{token} is not live") };
+        let Resolved::Live(session) = self.registry.table.resolve(id(token)).await else {
+            panic!("{token} is not live")
+        };
         session
     }
 }
@@ -144,11 +146,11 @@ fn many_verdicts_do_not_delay_the_next_report() {
         world.time.fetch_add(1_000, Ordering::AcqRel);
         let before = world.store.reports.load(Ordering::Relaxed);
         for (round, verdicts) in [2_000, 4_000, 5_000].into_iter().enumerate() {
-            world.registry.round().await;
+            world.registry.exchange.round().await;
             assert_eq!(world.store.verdicts.load(Ordering::Relaxed), verdicts);
             assert_eq!(world.store.reports.load(Ordering::Relaxed), before + round + 1);
         }
-        assert_eq!(world.registry.overview().live, 0, "the remaining sessions were not cut later");
+        assert_eq!(world.registry.inspect.overview().live, 0, "the remaining sessions were not cut later");
     });
 }
 
@@ -156,14 +158,14 @@ fn many_verdicts_do_not_delay_the_next_report() {
 fn a_logout_during_a_change_to_enforce_ends_everywhere_or_nowhere() {
     run(async {
         let world = world(1).await;
-        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
         let session = world.live("0").await;
         let registry = Arc::clone(&world.registry);
         let enforce = move || {
-            registry.switch(Switch::Replica, Mode::Enforce, None);
+            registry.modes.switch(Switch::Replica, Mode::Enforce, None);
         };
         *world.store.meanwhile.lock() = Some(Box::new(enforce));
-        world.registry.end(&session, Reason::Logout).await;
+        world.registry.table.end(&session, Reason::Logout).await;
         let in_store = matches!(world.store.memory.lookup(session.id()).await, Ok(Known::Ended(_)));
         assert_eq!(session.ended().is_some(), in_store, "ended on this replica, but not in the store");
     });
@@ -173,7 +175,7 @@ fn a_logout_during_a_change_to_enforce_ends_everywhere_or_nowhere() {
 fn a_session_that_ends_during_a_mode_change_stays_dead() {
     run(async {
         let world = world(1).await;
-        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
         world.pass(62).await;
         let session = world.live("0").await;
         assert!(session.overdue().is_some());
@@ -181,13 +183,13 @@ fn a_session_that_ends_during_a_mode_change_stays_dead() {
         let (registry, dead) = (Arc::clone(&world.registry), Arc::clone(&session));
         let end = move || {
             let ended = Ended { reason: Reason::Operator, ..dead.overdue().unwrap() };
-            registry.end_if_enforced(&dead, Ended { remembered_for: 172_800_000, ..ended });
+            registry.table.end_if_enforced(&dead, Ended { remembered_for: 172_800_000, ..ended });
         };
         *world.store.meanwhile.lock() = Some(Box::new(end));
-        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Enforce, None);
         world.pass(5).await;
         assert!(session.ended().is_some());
-        assert!(world.registry.known(session.id()).is_some(), "forgotten, and its token revived");
+        assert!(world.registry.table.known(session.id()).is_some(), "forgotten, and its token revived");
     });
 }
 
@@ -198,12 +200,12 @@ fn the_last_round_waits_until_the_store_knows_of_a_moment_in_off() {
         world.pass(1).await;
         world.store.is_out.store(true, Ordering::Relaxed);
         world.live("0").await.touch(Moment(world.time.load(Ordering::Acquire)), Source::Request);
-        world.registry.switch(Switch::Replica, Mode::Off, None);
-        world.registry.switch(Switch::Replica, Mode::Enforce, None);
-        let last = tokio::time::timeout(Duration::from_millis(500), world.registry.last_round());
+        world.registry.modes.switch(Switch::Replica, Mode::Off, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Enforce, None);
+        let last = tokio::time::timeout(Duration::from_millis(500), world.registry.exchange.last_round());
         assert!(last.await.is_err(), "the last round ended before the store knew of `off`");
         world.store.is_out.store(false, Ordering::Relaxed);
-        world.registry.last_round().await;
+        world.registry.exchange.last_round().await;
         let counting = world.store.memory.counting() * 1000;
         assert_eq!(counting, world.store.memory.now().unwrap() / 1000 * 1000, "idle time does not start again");
     });
@@ -213,14 +215,18 @@ fn the_last_round_waits_until_the_store_knows_of_a_moment_in_off() {
 fn a_lifetime_goes_on_while_the_mode_is_off() {
     run(async {
         let world = world_with(Limits { lifetime: Some(30), ..limits(3600) }, 1).await;
-        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
         world.pass(33).await;
         let session = world.live("0").await;
         assert!(session.overdue().is_some());
-        world.registry.switch(Switch::Replica, Mode::Off, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Off, None);
         world.pass(2).await;
-        assert_eq!(world.registry.would_be_cut(Switch::Replica).await.found, 1, "the operator would not be warned");
-        world.registry.switch(Switch::Replica, Mode::Enforce, None);
+        assert_eq!(
+            world.registry.inspect.would_be_cut(Switch::Replica).await.found,
+            1,
+            "the operator would not be warned"
+        );
+        world.registry.modes.switch(Switch::Replica, Mode::Enforce, None);
         world.pass(4).await;
         assert!(session.ended().is_some(), "past its lifetime, but not cut");
     });
@@ -230,10 +236,10 @@ fn a_lifetime_goes_on_while_the_mode_is_off() {
 fn counting_overdue_sessions_limits_the_lookups() {
     run(async {
         let world = world(1_500).await;
-        world.registry.switch(Switch::Replica, Mode::Observe, None);
+        world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
         world.pass(62).await;
         let before = world.store.lookups.load(Ordering::Relaxed);
-        assert_eq!(world.registry.past_the_limit().await, 1_500);
+        assert_eq!(world.registry.inspect.past_the_limit().await, 1_500);
         assert_eq!(world.store.lookups.load(Ordering::Relaxed) - before, 1_000);
     });
 }

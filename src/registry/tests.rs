@@ -1,9 +1,9 @@
 //! The timing core in simulated time: random schedules of activity, cuts and reconnects.
 
-use super::{Registry, Resolved};
+use super::{Registry, Resolved, Services};
 use crate::clock::{Clock, Moment};
 use crate::session::{Limits, Reason, SessionId, Source};
-use crate::store::MemoryStore;
+use crate::store::{MemoryStore, Touch};
 use proptest::prelude::*;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ impl World {
         let time = Arc::new(AtomicU64::new(77_777));
         let clock = Clock::simulated(Arc::clone(&time));
         let store = MemoryStore::new(limits, clock.clone(), epoch);
-        let registry = Arc::new(Registry::new(Box::new(store), clock, limits, max_sessions));
+        let registry = Arc::new(Registry::new(Services::new(Box::new(store), clock, limits), max_sessions));
         Self { time, registry, limits }
     }
 
@@ -36,7 +36,7 @@ impl World {
     pub(super) async fn pass(&self, milliseconds: u64) {
         let until = self.now().plus(milliseconds);
         loop {
-            let next = self.registry.round().await.max(self.now().plus(1));
+            let next = self.registry.exchange.round().await.max(self.now().plus(1));
             if next > until {
                 break;
             }
@@ -46,15 +46,15 @@ impl World {
     }
 
     pub(super) async fn is_live(&self, id: SessionId) -> bool {
-        matches!(self.registry.resolve(id).await, Resolved::Live(_))
+        matches!(self.registry.table.resolve(id).await, Resolved::Live(_))
     }
 
     pub(super) async fn is_dead(&self, id: SessionId) -> bool {
-        matches!(self.registry.resolve(id).await, Resolved::Ended(_))
+        matches!(self.registry.table.resolve(id).await, Resolved::Ended(_))
     }
 
     pub(super) fn touch(&self, id: SessionId, source: Source) {
-        self.registry.known(id).unwrap().touch(self.now(), source);
+        self.registry.table.known(id).unwrap().touch(self.now(), source);
     }
 }
 
@@ -76,7 +76,7 @@ fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
     for gap in [59_000, 61_000, 7_200_000] {
         run(async {
             let world = World::new(limits(3600), SPRING);
-            world.registry.accept(id("ada"), None).await;
+            world.registry.table.accept(id("ada"), None).await;
             world.pass(3_590_000).await;
             world.time.fetch_add(gap, Ordering::AcqRel);
             if gap < 60_000 {
@@ -103,7 +103,7 @@ fn a_dst_change_does_not_affect_the_timeout() {
     for (change, before) in [(SPRING, 1_800_000), (AUTUMN, 1_800_000), (SPRING, 10), (AUTUMN, 3_599_990)] {
         run(async {
             let world = World::new(limits(3600), change - before);
-            world.registry.accept(id("ada"), None).await;
+            world.registry.table.accept(id("ada"), None).await;
             world.pass(3_600_000).await;
             assert!(world.is_live(id("ada")).await, "cut early");
             world.pass(2_000).await;
@@ -116,7 +116,7 @@ fn a_dst_change_does_not_affect_the_timeout() {
 fn a_session_with_regular_activity_never_expires() {
     run(async {
         let world = World::new(limits(3600), SPRING);
-        world.registry.accept(id("ada"), None).await;
+        world.registry.table.accept(id("ada"), None).await;
         for _ in 0..20 {
             world.pass(3_599_000).await;
             world.touch(id("ada"), Source::ClientPong);
@@ -129,7 +129,7 @@ fn a_session_with_regular_activity_never_expires() {
 fn an_awaited_response_keeps_its_session_active() {
     run(async {
         let world = World::new(limits(10), SPRING);
-        let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
+        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else { panic!("not begun") };
         let awaited = super::AwaitingResponse::new(session);
         world.pass(100_000).await;
         assert!(world.is_live(id("ada")).await);
@@ -143,7 +143,7 @@ fn an_awaited_response_keeps_its_session_active() {
 fn the_lifetime_ends_even_an_active_session() {
     run(async {
         let world = World::new(Limits { lifetime: Some(30), ..limits(10) }, SPRING);
-        world.registry.accept(id("ada"), None).await;
+        world.registry.table.accept(id("ada"), None).await;
         for second in 0..30 {
             assert!(world.is_live(id("ada")).await, "after {second} s");
             world.touch(id("ada"), Source::ClientFrame);
@@ -151,7 +151,7 @@ fn the_lifetime_ends_even_an_active_session() {
         }
         world.pass(2000).await;
         assert!(world.is_dead(id("ada")).await);
-        let ended = *world.registry.known(id("ada")).unwrap().ended().unwrap();
+        let ended = *world.registry.table.known(id("ada")).unwrap().ended().unwrap();
         assert_eq!(ended.reason, Reason::Lifetime);
     });
 }
@@ -160,16 +160,16 @@ fn the_lifetime_ends_even_an_active_session() {
 fn an_ended_session_is_remembered_for_exactly_the_retention() {
     run(async {
         let world = World::new(Limits { retention: 60, ..limits(10) }, SPRING);
-        let Resolved::Live(session) = world.registry.accept(id("ada"), None).await else { panic!("not begun") };
-        world.registry.end(&session, Reason::Logout).await;
+        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else { panic!("not begun") };
+        world.registry.table.end(&session, Reason::Logout).await;
         for _ in 0..59 {
             assert!(world.is_dead(id("ada")).await);
-            assert!(matches!(world.registry.accept(id("ada"), None).await, Resolved::Ended(_)), "revived");
+            assert!(matches!(world.registry.table.accept(id("ada"), None).await, Resolved::Ended(_)), "revived");
             world.pass(1000).await;
         }
         world.pass(3000).await;
-        assert!(world.registry.known(id("ada")).is_none(), "kept in memory for ever");
-        assert!(matches!(world.registry.resolve(id("ada")).await, Resolved::Unknown));
+        assert!(world.registry.table.known(id("ada")).is_none(), "kept in memory for ever");
+        assert!(matches!(world.registry.table.resolve(id("ada")).await, Resolved::Unknown));
     });
 }
 
@@ -177,13 +177,48 @@ fn an_ended_session_is_remembered_for_exactly_the_retention() {
 fn max_sessions_is_enforced_and_an_end_frees_a_place() {
     run(async {
         let world = World::with_room(limits(10), SPRING, 2);
-        world.registry.accept(id("one"), None).await;
-        world.registry.accept(id("two"), None).await;
-        assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Unknown));
+        world.registry.table.accept(id("one"), None).await;
+        world.registry.table.accept(id("two"), None).await;
+        assert!(matches!(world.registry.table.accept(id("three"), None).await, Resolved::Unknown));
         assert!(world.is_live(id("one")).await, "a known session was dropped");
         assert_eq!(world.registry.metrics().untracked.get(), 1);
         world.pass(12_000).await;
-        assert!(matches!(world.registry.accept(id("three"), None).await, Resolved::Live(_)));
+        assert!(matches!(world.registry.table.accept(id("three"), None).await, Resolved::Live(_)));
+    });
+}
+
+/// The store remembers those that were forgotten here.
+#[test]
+fn remembered_ends_are_bounded_and_the_tokens_stay_dead() {
+    run(async {
+        let world = World::with_room(limits(10), SPRING, 100);
+        let token = |number: usize| id(&format!("token {number}"));
+        for number in 0..400 {
+            world.registry.table.accept(token(number), None).await;
+            let session = world.registry.table.known(token(number)).unwrap();
+            world.registry.table.end(&session, Reason::Logout).await;
+        }
+        let remembered = (0..400).filter(|number| world.registry.table.known(token(*number)).is_some()).count();
+        assert!((90..=116).contains(&remembered), "{remembered}");
+        assert_eq!(world.registry.metrics().remembered_ends.get(), i64::try_from(remembered).unwrap());
+        for number in 0..400 {
+            assert!(world.is_dead(token(number)).await, "{number}");
+        }
+    });
+}
+
+#[test]
+fn max_sessions_holds_for_sessions_that_the_store_knows() {
+    run(async {
+        let world = World::with_room(limits(10), SPRING, 2);
+        let store = &world.registry.services.store;
+        for token in ["one", "two", "three"] {
+            let touch = Touch { id: id(token), age: 0, source: Source::Request, created_age: 0, begins: true };
+            store.begin(touch).await.unwrap();
+        }
+        assert!(world.is_live(id("one")).await && world.is_live(id("two")).await);
+        assert!(matches!(world.registry.table.resolve(id("three")).await, Resolved::Unknown));
+        assert_eq!(world.registry.inspect.overview().live, 2);
     });
 }
 
@@ -228,14 +263,14 @@ proptest! {
                         }
                     },
                     Event::Reconnect(who) => {
-                        let resolved = world.registry.accept(ids[who], None).await;
+                        let resolved = world.registry.table.accept(ids[who], None).await;
                         if last[who].is_none() {
                             last[who] = Some(world.now());
                         }
                         assert!(!(dead[who] && matches!(resolved, Resolved::Live(_))), "revived");
                     }
-                    Event::Logout(who) => if let Resolved::Live(session) = world.registry.resolve(ids[who]).await {
-                        world.registry.end(&session, Reason::Logout).await;
+                    Event::Logout(who) => if let Resolved::Live(session) = world.registry.table.resolve(ids[who]).await {
+                        world.registry.table.end(&session, Reason::Logout).await;
                         dead[who] = true;
                     },
                 }

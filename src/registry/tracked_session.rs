@@ -25,6 +25,8 @@ pub struct TrackedSession {
     closed: OnceLock<Moment>,
     /// It has ended, and the store does not know this yet.
     end_unsynced: AtomicBool,
+    /// It began while the mode was `off`, and the store was not asked.
+    began_in_off: bool,
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
     connections: AtomicUsize,
@@ -64,12 +66,24 @@ impl TrackedSession {
             ended: OnceLock::new(),
             closed: OnceLock::new(),
             end_unsynced: AtomicBool::new(false),
+            began_in_off: false,
             overdue: Mutex::new(None),
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
             caller: Mutex::new(None),
             last_close: Mutex::new(None),
         }
+    }
+
+    /// A session that begins while the mode is `off`: the store does not hear of it before the mode changes.
+    pub(super) fn begun_in_off(id: SessionId, now: Moment) -> Self {
+        let session = Self::live(id, Activity { at: now, source: Source::Accepted }, now, now);
+        session.activity_record.mark_unknown();
+        Self { began_in_off: true, ..session }
+    }
+
+    pub(super) fn began_in_off(&self) -> bool {
+        self.began_in_off
     }
 
     pub(super) fn dead(id: SessionId, now: Moment, ended: Ended, closed: Moment) -> Self {

@@ -1,7 +1,7 @@
 //! The memory store. Its sessions are gone when the process ends.
 
 use super::table::Table;
-use super::{Due, Ended, Known, ReplyFuture, Report, Store, StoreFuture, Touch};
+use super::{Due, Ended, EndsBound, Known, ReplyFuture, Report, Store, StoreFuture, Touch};
 use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use std::future::ready;
@@ -15,6 +15,13 @@ impl MemoryStore {
     #[must_use]
     pub fn new(limits: Limits, clock: Clock, epoch: u64) -> Self {
         Self(Table::new(limits, clock, epoch))
+    }
+
+    /// Bounds the remembered ends.
+    #[must_use]
+    pub fn bounded(self, bound: EndsBound) -> Self {
+        self.0.bound(bound);
+        self
     }
 }
 
@@ -55,5 +62,37 @@ impl Store for MemoryStore {
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
         self.0.end_record(touch, reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::StoreMetrics;
+    use crate::session::Source;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[tokio::test]
+    async fn the_oldest_ends_are_forgotten_where_there_are_too_many() {
+        let time = Arc::new(AtomicU64::new(0));
+        let limits = Limits { timeout: 60, lifetime: None, retention: 172_800 };
+        let metrics = StoreMetrics::default();
+        let bound = EndsBound { max: 3, metrics: metrics.clone() };
+        let store = MemoryStore::new(limits, Clock::simulated(Arc::clone(&time)), 1_000_000_000).bounded(bound);
+        let ids: Vec<_> = (0..5u8).map(|number| SessionId::of_token(&[number])).collect();
+        for id in &ids {
+            let touch = Touch { id: *id, age: 0, source: Source::Request, created_age: 0, begins: true };
+            store.begin(touch).await.unwrap();
+            store.end(*id, Reason::Logout).await.unwrap();
+            time.fetch_add(20_000, Ordering::AcqRel);
+        }
+        let synced_to = Clock::simulated(Arc::clone(&time)).now();
+        store.exchange(&Report { activity: &[], ends: &[], due: &[], synced_to, mode: Mode::Enforce }).await;
+        for (number, id) in ids.iter().enumerate() {
+            let is_dead = matches!(store.lookup(*id).await.unwrap(), Known::Ended(_));
+            assert_eq!(is_dead, number >= 2, "{number}");
+        }
+        assert_eq!(metrics.ends_dropped.get(), 2);
     }
 }

@@ -18,6 +18,7 @@ pub(crate) use redis::{
     EXCHANGE, Link,
     simulated::{Simulated, words_of},
 };
+pub use table::EndsBound;
 
 use crate::clock::Moment;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, counts_from, idle_at};

@@ -2,9 +2,11 @@
 
 use super::{Ended, Known, Live, MAX_GAP, Reply, Report, Touch, UnsyncedEnd, second_of};
 use crate::clock::{Clock, Moment};
+use crate::metrics::StoreMetrics;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict, counts_from};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often records past their retention are removed, in milliseconds.
@@ -21,6 +23,16 @@ pub(super) struct Table {
     /// The start of unbroken counting. No idle time counts from before.
     counting: AtomicU64,
     shelf: Mutex<Shelf>,
+    bound: OnceLock<EndsBound>,
+}
+
+/// How many ends are remembered at most, and where it is counted that one was forgotten early.
+#[derive(Clone, Debug)]
+pub struct EndsBound {
+    /// The most ends.
+    pub max: usize,
+    /// The metrics of the store.
+    pub metrics: StoreMetrics,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +102,12 @@ impl Table {
         let now = clock.now();
         let epoch_of_clock = epoch.saturating_sub(now.0);
         let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf { records, swept: now, counted: now }));
-        Self { limits, clock, epoch_of_clock, counting, shelf }
+        Self { limits, clock, epoch_of_clock, counting, shelf, bound: OnceLock::new() }
+    }
+
+    /// Bounds the remembered ends.
+    pub(super) fn bound(&self, bound: EndsBound) {
+        self.bound.get_or_init(|| bound);
     }
 
     /// Now, in epoch milliseconds.
@@ -266,7 +283,8 @@ impl Table {
         })
     }
 
-    /// Removes records past their retention, once a minute. Returns their session ids.
+    /// Removes records past their retention, once a minute, and the oldest ends where there are too many. Returns their
+    /// session ids.
     pub(super) fn sweep(&self) -> Vec<SessionId> {
         let mut shelf = self.shelf.lock();
         let moment = self.clock.now();
@@ -275,6 +293,29 @@ impl Table {
         }
         shelf.swept = moment;
         let now = self.now() / 1000;
-        shelf.records.extract_if(|_, record| record.forgotten_at(&self.limits) <= now).map(|(id, _)| id).collect()
+        let forgotten = shelf.records.extract_if(|_, record| record.forgotten_at(&self.limits) <= now);
+        let mut removed: Vec<_> = forgotten.map(|(id, _)| id).collect();
+        removed.extend(self.drop_ends(&mut shelf));
+        removed
+    }
+
+    fn drop_ends(&self, shelf: &mut Shelf) -> Vec<SessionId> {
+        let Some(EndsBound { max, metrics }) = self.bound.get() else { return Vec::new() };
+        let ended = |(id, record): (&SessionId, &StoredSession)| record.end.map(|end| (end.at, *id));
+        let excess = shelf.records.iter().filter_map(ended).count().saturating_sub(*max);
+        if excess == 0 {
+            return Vec::new();
+        }
+        let mut oldest: Vec<_> = shelf.records.iter().filter_map(ended).collect();
+        oldest.select_nth_unstable(excess - 1);
+        oldest.truncate(excess);
+        metrics.ends_dropped.inc_by(excess as u64);
+        tracing::warn!(
+            forgotten = excess,
+            max,
+            "too many ended sessions are remembered, and the oldest are forgotten: their tokens pass again if the app still \
+            accepts them; raise max_sessions, shorten idle.retention, or use Redis"
+        );
+        oldest.into_iter().filter_map(|(_, id)| shelf.records.remove(&id).map(|_| id)).collect()
     }
 }

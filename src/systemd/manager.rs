@@ -85,10 +85,10 @@ impl Manager {
         let watched = sd_notify::watchdog_enabled();
         // systemd recommends half of the timeout. A quarter leaves time for the registry's task.
         let pause = watched.map_or(CHECK_INTERVAL, |timeout| CHECK_INTERVAL.min(timeout / 4));
-        let mut steps = self.registry.steps();
+        let mut steps = self.registry.exchange.steps();
         loop {
             tokio::time::sleep(pause).await;
-            let now = self.registry.steps();
+            let now = self.registry.exchange.steps();
             if watched.is_some() && now != steps {
                 self.send(&[NotifyState::Watchdog]);
                 steps = now;

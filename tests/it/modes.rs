@@ -1,7 +1,9 @@
 //! Changes of the mode while something else happens: a replica starts or hangs, the store dies, dead tokens come back
 //! while they are tolerated.
 
-use crate::harness::{App, CUT_FRAMES, Ends, Idlegate, Redis, Tunnel, ask, eventually, id, replica, soon, switch};
+use crate::harness::{
+    App, CUT_FRAMES, Ends, Idlegate, Redis, Socket, Tunnel, ask, eventually, id, log_in, replica, soon, switch,
+};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -74,10 +76,10 @@ async fn a_tolerated_connection_is_closed_when_the_mode_enforces_again() {
 async fn a_tolerated_token_in_a_message_is_closed_too() {
     let app = App::start(QUIET);
     let proxy = Idlegate::shipped(&app.upstream, &[("IDLEGATE_IDLE_TIMEOUT", "1s")]);
-    let token = crate::harness::log_in(proxy.address, "ada", "lovelace").await;
+    let token = log_in(proxy.address, "ada", "lovelace").await;
     eventually("the cut", async || proxy.records("cut").len() == 1).await;
     is_switched(&proxy, json!({"mode": "observe"})).await;
-    let (mut socket, accepted) = crate::harness::Socket::authenticated(proxy.address, &token).await;
+    let (mut socket, accepted) = Socket::authenticated(proxy.address, &token).await;
     assert_eq!(accepted["type"], "auth_success");
     is_switched(&proxy, json!({"mode": "enforce", "yes": true})).await;
     soon("the words of the cut", socket.cut_words()).await;
@@ -187,5 +189,51 @@ async fn observe_forgets_sessions_past_timeout_and_retention_unless_a_connection
         eventually("one to be forgotten", async || proxy.metrics().await.contains("\nidlegate_sessions 1\n")).await;
         drop(open);
         eventually("the other one as well", async || proxy.metrics().await.contains("\nidlegate_sessions 0\n")).await;
+    }
+}
+
+/// The tokens are in messages of the tunnels.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_logs_in_and_connects_in_off_is_known_when_the_mode_enforces() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    for store in ["memory", &redis.url()] {
+        let limits = [("IDLEGATE_IDLE_TIMEOUT", "3s"), ("IDLEGATE_STORE_URL", store)];
+        let proxy = Idlegate::shipped(&app.upstream, &limits);
+        is_switched(&proxy, json!({"mode": "off"})).await;
+        let [works, left] = [("ada", "lovelace"), ("bob", "builder")];
+        let [works, left] =
+            [log_in(proxy.address, works.0, works.1).await, log_in(proxy.address, left.0, left.1).await];
+        let (mut at_work, accepted) = Socket::authenticated(proxy.address, &works).await;
+        let (mut alone, _) = Socket::authenticated(proxy.address, &left).await;
+        assert_eq!(accepted["type"], "auth_success");
+        is_switched(&proxy, json!({"mode": "enforce"})).await;
+        let begun = std::time::Instant::now();
+        let working = async {
+            while begun.elapsed() < Duration::from_secs(9) {
+                at_work.say(&json!({"cmd": "pong"})).await;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        let ((), (words, ..)) = tokio::join!(working, alone.cut_words());
+        assert_eq!(words["reason"], "inactivity", "{words}");
+        let cuts = proxy.records("cut");
+        assert_eq!(cuts.iter().map(|cut| &cut["session"]).collect::<Vec<_>>(), [&json!(id(&left))], "{cuts:?}");
+        at_work.cut_words().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_token_whose_connection_was_opened_in_off_is_closed_in_enforce() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let [knows, knows_not] = std::array::from_fn(|_| replica(&app, &redis.url(), "1h", &[]));
+    let mut tunnel = Tunnel::open(&knows, "dead").await;
+    assert_eq!(end(&knows, "dead").await.0, 200);
+    tunnel.cut(Duration::from_secs(2)).await;
+    is_switched(&knows, json!({"mode": "off", "fleet": true})).await;
+    eventually("the other to learn of it", async || mode_of(&knows_not).await["mode"] == "off").await;
+    let tunnels = [Tunnel::open(&knows, "dead").await, Tunnel::open(&knows_not, "dead").await];
+    is_switched(&knows, json!({"mode": "enforce", "fleet": true})).await;
+    for mut tunnel in tunnels {
+        tunnel.cut(Duration::from_secs(3)).await;
     }
 }

@@ -74,7 +74,7 @@ fn examine(side: Side, pieces: &[&[u8]], placed: &[Placed]) -> (Vec<u8>, Vec<Vec
     for piece in pieces {
         let mut rest = *piece;
         while !rest.is_empty() {
-            let (count, examined) = relay.examine(rest, &mut Seen::default());
+            let (count, examined) = relay.examine(rest, &mut Seen::default(), true);
             assert!(count > 0);
             taken += count;
             rest = &rest[count..];
@@ -152,7 +152,7 @@ proptest! {
         for piece in bytes.chunks(size) {
             let mut rest = piece;
             while examining && !rest.is_empty() {
-                let (count, examined) = relay.examine(rest, &mut Seen::default());
+                let (count, examined) = relay.examine(rest, &mut Seen::default(), true);
                 rest = &rest[count..];
                 if examined == Some(Examined::Message) {
                     relay.release();
@@ -169,7 +169,7 @@ proptest! {
 /// What was sent on of `bytes`, and the relay.
 fn after(bytes: &[u8]) -> Relay {
     let mut relay = Relay::new(Side::Server, false, true);
-    let (count, _) = relay.examine(bytes, &mut Seen::default());
+    let (count, _) = relay.examine(bytes, &mut Seen::default(), true);
     assert_eq!(count, bytes.len());
     relay
 }

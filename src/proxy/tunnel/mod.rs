@@ -240,7 +240,7 @@ impl Tunnel {
             if !direction.relay.examining || rest.is_empty() || direction.verdict.is_some() {
                 break;
             }
-            let (taken, examined) = direction.relay.examine(rest, &mut seen);
+            let (taken, examined) = direction.relay.examine(rest, &mut seen, self.proxy.may_hold());
             rest = rest.get(taken..).unwrap_or_default();
             match (side, examined) {
                 (_, None) => {}
@@ -313,7 +313,7 @@ impl Tunnel {
         let Self { proxy, client, app, up, down, attached, in_band_state, leaving, .. } = &mut self;
         for tolerated in attached.ended_tolerations() {
             let caller = in_band_state.as_deref().map(|in_band_state| &in_band_state.caller);
-            proxy.registry.record_refusal(tolerated.id, &tolerated.ended, Carrier::Tunnel, caller);
+            proxy.registry.decisions.refusal(tolerated.id, &tolerated.ended, Carrier::Tunnel, caller);
         }
         let current = proxy.current.load();
         let words_of = |reason| {

@@ -147,10 +147,10 @@ impl Tunnel {
 /// Looks at every token of an offer: a single dead one refuses.
 async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> TokenVerdict {
     for id in &offer.ids {
-        match proxy.registry.resolve(*id).await {
+        match proxy.registry.table.resolve(*id).await {
             Resolved::Ended(ended) => return refuse(&proxy, *id, &ended, &caller),
             Resolved::Tolerated(tolerated) => {
-                proxy.registry.record_would_refuse(*id, &tolerated.ended, Carrier::Tunnel, Some(&caller));
+                proxy.registry.decisions.would_refuse(*id, &tolerated.ended, Carrier::Tunnel, Some(&caller));
             }
             Resolved::Undecided => return TokenVerdict::Undecided,
             Resolved::Live(_) | Resolved::Unknown => {}
@@ -160,8 +160,11 @@ async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> TokenVerdict 
 }
 
 async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> TokenVerdict {
-    match proxy.registry.accept(id, Some(&caller)).await {
-        Resolved::Live(session) => TokenVerdict::Move(Some(Attachment::new(session))),
+    match proxy.registry.table.accept(id, Some(&caller)).await {
+        Resolved::Live(session) => match Attachment::new(session) {
+            Ok(attachment) => TokenVerdict::Move(Some(attachment)),
+            Err(ended) => refuse(&proxy, id, &ended, &caller),
+        },
         // Its offer was recorded; that the app takes it is not decided here.
         Resolved::Tolerated(tolerated) => TokenVerdict::Move(Some(Attachment::tolerated(tolerated))),
         Resolved::Unknown | Resolved::Undecided => TokenVerdict::Move(None),
@@ -170,6 +173,6 @@ async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> TokenVerd
 }
 
 fn refuse(proxy: &Proxy, id: SessionId, ended: &Ended, caller: &Caller) -> TokenVerdict {
-    proxy.registry.record_refusal(id, ended, Carrier::Tunnel, Some(caller));
+    proxy.registry.decisions.refusal(id, ended, Carrier::Tunnel, Some(caller));
     TokenVerdict::Refuse(ended.reason)
 }

@@ -197,7 +197,7 @@ impl Fleet {
             let arrived = now.saturating_sub(shared.epoch().saturating_sub(arrived * 1000));
             let last = seen.max(arrived);
             let live = |replica: &&Replica| {
-                let known = replica.registry.known(id);
+                let known = replica.registry.table.known(id);
                 known.is_some_and(|session| session.ended().is_none())
             };
             let Some(replica) = self.replicas.iter().find(live) else { continue };
@@ -366,7 +366,7 @@ fn an_end_is_found_by_the_next_report_without_a_notification() {
             replica.activity(id);
         }
         sleep(Duration::from_secs(2)).await;
-        let lives = |replica: &Replica| replica.registry.known(id).unwrap().ended().is_none();
+        let lives = |replica: &Replica| replica.registry.table.known(id).unwrap().ended().is_none();
         assert!(fleet.replicas.iter().all(lives));
         // Only the notification is lost.
         fleet.shared.lock().is_mute = true;

@@ -2,7 +2,7 @@
 
 use super::store::{Shared, StoreLink};
 use crate::clock::Clock;
-use crate::registry::{Registry, Resolved, Switch};
+use crate::registry::{Registry, Resolved, Services, Switch};
 use crate::session::{Mode, SessionId, Source};
 use parking_lot::Mutex;
 use std::future::poll_fn;
@@ -54,12 +54,12 @@ impl Replica {
         let cut_off = Arc::new(AtomicBool::new(false));
         let clock = Clock::simulated(Arc::clone(&time));
         let store = StoreLink::store(shared, number, &time, offset, &cut_off);
-        let registry = Arc::new(Registry::new(Box::new(store), clock, limits, 100));
+        let registry = Arc::new(Registry::new(Services::new(Box::new(store), clock, limits), 100));
         shared.lock().running.insert(number, Arc::clone(&registry));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });
         let mut replica = Self { number, registry, cut_off, pace, tasks: JoinSet::new() };
-        replica.spawn(|registry| async move { registry.run_rounds(&CancellationToken::new()).await });
+        replica.spawn(|registry| async move { registry.exchange.run_rounds(&CancellationToken::new()).await });
         replica.spawn(|registry| async move { match registry.listen().await {} });
         replica
     }
@@ -88,11 +88,11 @@ impl Replica {
     pub(super) fn activity(&mut self, id: SessionId) {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
         self.spawn(move |registry| async move {
-            let standing = match registry.resolve(id).await {
+            let standing = match registry.table.resolve(id).await {
                 Resolved::Unknown => {
                     // The app accepts any token.
                     pace.shared.lock().passes(id, number);
-                    registry.accept(id, None).await
+                    registry.table.accept(id, None).await
                 }
                 standing => standing,
             };
@@ -117,8 +117,8 @@ impl Replica {
     pub(super) fn log_out(&mut self, id: SessionId) {
         let (number, pace) = (self.number, Arc::clone(&self.pace));
         self.spawn(move |registry| async move {
-            if let Resolved::Live(session) = registry.resolve(id).await {
-                registry.end(&session, crate::session::Reason::Logout).await;
+            if let Resolved::Live(session) = registry.table.resolve(id).await {
+                registry.table.end(&session, crate::session::Reason::Logout).await;
                 if session.ended().is_some() {
                     pace.shared.lock().witness.saw_dead(id, number);
                 }
@@ -127,10 +127,10 @@ impl Replica {
     }
 
     pub(super) fn switch(&self, mode: Mode) {
-        self.registry.switch(Switch::Replica, mode, None);
+        self.registry.modes.switch(Switch::Replica, mode, None);
     }
 
     pub(super) async fn is_live(&self, id: SessionId) -> bool {
-        matches!(self.pace.keep(self.registry.resolve(id)).await, Resolved::Live(_))
+        matches!(self.pace.keep(self.registry.table.resolve(id)).await, Resolved::Live(_))
     }
 }

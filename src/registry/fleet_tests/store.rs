@@ -178,7 +178,8 @@ impl Shared {
     /// The app gets a token that this replica took for unknown. No other replica may know its end, unless a fault keeps the
     /// store from knowing it in time.
     pub(super) fn passes(&mut self, id: SessionId, replica: usize) {
-        let is_dead = |registry: &Arc<Registry>| registry.known(id).is_some_and(|session| session.ended().is_some());
+        let is_dead =
+            |registry: &Arc<Registry>| registry.table.known(id).is_some_and(|session| session.ended().is_some());
         let knows = self.running.iter().find(|(_, registry)| is_dead(registry)).map(|(number, _)| *number);
         let is_calm = self.now() - self.calm_since > CALM_FOR && self.distance <= 3 && self.told.contains_key(&replica);
         if is_calm && let Some(knows) = knows {

@@ -13,7 +13,7 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Due, Ended, Known, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
+use super::{Due, Ended, EndsBound, Known, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
 use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
@@ -36,6 +36,13 @@ impl FileStore {
     /// The file cannot be opened, is in use, or is not such a store.
     pub fn open(path: &Path, limits: Limits, clock: Clock, epoch: u64, boot: Option<u64>) -> Result<Self, FileError> {
         Self::on(Disk::at(path)?, limits, clock, epoch, boot)
+    }
+
+    /// Bounds the remembered ends.
+    #[must_use]
+    pub fn bounded(self, bound: EndsBound) -> Self {
+        self.writer.table().bound(bound);
+        self
     }
 
     fn on(disk: Disk, limits: Limits, clock: Clock, epoch: u64, boot: Option<u64>) -> Result<Self, FileError> {

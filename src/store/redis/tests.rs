@@ -9,7 +9,7 @@ mod switch;
 use super::{RedisSettings, RedisStore};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::{Registry, Resolved};
+use crate::registry::{Registry, Resolved, Services};
 use crate::secret::Secret;
 use crate::session::{Limits, Mode, SessionId, Source};
 use crate::store::contract::ShortForms;
@@ -190,12 +190,12 @@ const WAIT: Duration = Duration::from_millis(LIMITS.timeout * 10 + 5);
 #[tokio::test]
 async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let server = Server::start();
-    let registry = Registry::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10_000);
-    registry.round().await;
+    let registry = Registry::new(Services::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS), 10_000);
+    registry.exchange.round().await;
     let mut sessions = Vec::new();
     for number in 0..1_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -204,13 +204,13 @@ async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
         for session in &sessions {
             session.touch(registry.clock().now(), Source::ClientFrame);
         }
-        registry.round().await;
+        registry.exchange.round().await;
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
     sleep(WAIT).await;
     server.ask(&["CONFIG", "RESETSTAT"]).await;
-    registry.round().await;
-    registry.round().await;
+    registry.exchange.round().await;
+    registry.exchange.round().await;
     let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };
     let stats = String::from_utf8(stats).unwrap();
     let calls = |command: &str, count: usize| stats.contains(&format!("cmdstat_{command}:calls={count},"));
@@ -224,15 +224,15 @@ async fn ten_thousand_active_sessions_cost_fifty_calls_a_report() {
     let store = server.store(LIMITS);
     let metrics = Arc::<Metrics>::default();
     let store = store.with_metrics(metrics.store.clone());
-    let registry = Registry::new(Box::new(store), Clock::system(), LIMITS, 10_000);
-    registry.round().await;
+    let registry = Registry::new(Services::new(Box::new(store), Clock::system(), LIMITS), 10_000);
+    registry.exchange.round().await;
     let mut sessions = Vec::new();
     for number in 0..10_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
         sessions.push(session);
     }
-    registry.round().await;
+    registry.exchange.round().await;
     let round_trips = || {
         let text = metrics.text();
         let mut lines = text.lines().filter_map(|line| line.strip_prefix("idlegate_store_round_trip_seconds_count "));
@@ -245,7 +245,7 @@ async fn ten_thousand_active_sessions_cost_fifty_calls_a_report() {
         for session in &sessions {
             session.touch(registry.clock().now(), Source::ClientFrame);
         }
-        registry.round().await;
+        registry.exchange.round().await;
     }
     assert_eq!(round_trips() - before, 3 * 50, "one round trip for 200 sessions");
     let redis::Value::BulkString(stats) = server.ask(&["INFO", "commandstats"]).await else { panic!("no text") };
@@ -258,19 +258,19 @@ async fn ten_thousand_active_sessions_cost_fifty_calls_a_report() {
 async fn activity_waits_where_the_store_knows_of_recent_activity() {
     let server = Server::start();
     let limits = Limits { timeout: 300, lifetime: None, ..LIMITS };
-    let registry = Registry::new(Box::new(server.store(limits)), Clock::system(), limits, 10);
-    registry.round().await;
+    let registry = Registry::new(Services::new(Box::new(server.store(limits)), Clock::system(), limits), 10);
+    registry.exchange.round().await;
     let id = SessionId::of_token(b"ada");
-    let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
+    let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
     let told = async || server.hash(&key_of("ada")).await["source"].clone();
     let begun = registry.clock().now();
     while registry.clock().now().since(begun) < 1_500 {
         session.touch(registry.clock().now(), Source::ClientFrame);
-        registry.round().await;
+        registry.exchange.round().await;
         assert_eq!(told().await, "accepted", "told before 1 % of the timeout");
     }
     eventually("the activity to be told, though no more follows", async || {
-        registry.round().await;
+        registry.exchange.round().await;
         told().await == "client-frame"
     })
     .await;

@@ -115,7 +115,7 @@ async fn sessions_end_in_time_despite(all: Vec<Junk>) {
     let sessions: Vec<_> = VICTIMS.into_iter().chain(OTHERS).collect();
     for token in &sessions {
         for replica in &replicas {
-            let begun = replica.registry.accept(SessionId::of_token(token.as_bytes()), None).await;
+            let begun = replica.registry.table.accept(SessionId::of_token(token.as_bytes()), None).await;
             assert!(matches!(begun, Resolved::Live(_)));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{LIMITS, Server, counting, touch};
 use crate::clock::Clock;
-use crate::registry::{Registry, Resolved};
+use crate::registry::{Registry, Resolved, Services};
 use crate::session::{Limits, Mode, SessionId};
 use crate::store::contract::ShortForms;
 use crate::store::{Known, Store, Touch};
@@ -56,18 +56,18 @@ async fn a_session_that_the_server_lost_starts_again_for_the_replica_that_knows_
 async fn a_lost_session_is_not_cut_by_the_knowledge_of_one_replica() {
     let server = Server::start();
     let there = counting(&server, SHORT).await;
-    let registry = Arc::new(Registry::new(Box::new(server.store(SHORT)), Clock::system(), SHORT, 10));
-    registry.round().await;
+    let registry = Arc::new(Registry::new(Services::new(Box::new(server.store(SHORT)), Clock::system(), SHORT), 10));
+    registry.exchange.round().await;
     let id = SessionId::of_token(b"ada");
-    let Resolved::Live(session) = registry.accept(id, None).await else { panic!("not begun") };
-    registry.round().await;
+    let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
+    registry.exchange.round().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let last = there.clock.now();
     there.flush(&[touch("ada", 0)], last, Mode::Enforce).await.unwrap();
     server.lose("ada").await;
     while session.ended().is_none() {
         there.flush(&[], there.clock.now(), Mode::Enforce).await.unwrap();
-        registry.round().await;
+        registry.exchange.round().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(there.clock.now().since(last) < (LIMIT + 8) * 1000, "never ended");
     }

@@ -2,7 +2,7 @@
 
 use super::{Server, eventually};
 use crate::clock::Clock;
-use crate::registry::Registry;
+use crate::registry::{Registry, Services};
 use crate::session::{Limits, SessionId, Source};
 use crate::store::Store;
 use redis::Value;
@@ -58,21 +58,21 @@ pub(super) struct Replica {
 
 impl Replica {
     pub(super) fn start(store: Box<dyn Store>, limits: Limits) -> Self {
-        let registry = Arc::new(Registry::new(store, Clock::system(), limits, 1_000));
+        let registry = Arc::new(Registry::new(Services::new(store, Clock::system(), limits), 1_000));
         let (keeping, listening) = (Arc::clone(&registry), Arc::clone(&registry));
-        let keeping = tokio::spawn(async move { keeping.run_rounds(&CancellationToken::new()).await });
+        let keeping = tokio::spawn(async move { keeping.exchange.run_rounds(&CancellationToken::new()).await });
         let listening = tokio::spawn(async move { match listening.listen().await {} });
         let tasks = [keeping, listening];
         Self { registry, tasks }
     }
 
     pub(super) fn is_ended(&self, token: &str) -> bool {
-        let session = self.registry.known(SessionId::of_token(token.as_bytes()));
+        let session = self.registry.table.known(SessionId::of_token(token.as_bytes()));
         session.is_some_and(|session| session.ended().is_some())
     }
 
     pub(super) fn touch(&self, token: &str) {
-        if let Some(session) = self.registry.known(SessionId::of_token(token.as_bytes())) {
+        if let Some(session) = self.registry.table.known(SessionId::of_token(token.as_bytes())) {
             session.touch(self.registry.clock().now(), Source::ClientFrame);
         }
     }

@@ -3,7 +3,7 @@
 use super::replica::{Log, Replica};
 use super::{LIMITS, Server, counting, eventually};
 use crate::clock::Clock;
-use crate::registry::Registry;
+use crate::registry::{Registry, Resolved, Services, Switch};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::{Due, Ended, Fleet, Known, Notification, ReplyFuture, Report, Store, StoreFuture, Touch};
 use redis::{FromRedisValue, Value};
@@ -19,12 +19,12 @@ const OBSERVE: Fleet = Fleet { mode: Mode::Observe, until: None };
 async fn an_invalid_mode_counts_as_missing_and_the_last_valid_one_stays() {
     let server = Server::start();
     let log = Log::start();
-    let registry = Registry::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS, 10);
+    let registry = Registry::new(Services::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS), 10);
     let mode = async || String::from_redis_value(server.ask(&["GET", "test:mode"]).await).unwrap();
     for seen in [false, true] {
         if seen {
-            registry.switch_fleet(Mode::Observe, None).await.unwrap();
-            registry.round().await;
+            registry.modes.switch_fleet(Mode::Observe, None).await.unwrap();
+            registry.exchange.round().await;
             log.warnings();
         }
         for kind in 0..5 {
@@ -36,8 +36,8 @@ async fn an_invalid_mode_counts_as_missing_and_the_last_valid_one_stays() {
                 server.ask(&["DEL", "test:mode"]).await;
                 server.ask(&["HSET", "test:mode", "off", "off"]).await;
             }
-            registry.round().await;
-            registry.round().await;
+            registry.exchange.round().await;
+            registry.exchange.round().await;
             let warnings = log.warnings();
             let outage = warnings.iter().any(|line| line.contains("does not answer"));
             assert!(!outage && registry.metrics().store.is_up(), "{warnings:?}");
@@ -184,4 +184,26 @@ async fn a_mode_read_before_a_newer_notification_does_not_come_back() {
             assert_eq!(mode(), Mode::Off, "what was read before came back");
         }
     }
+}
+
+/// It is refused at once, and not only after the next report.
+#[tokio::test]
+async fn a_dead_token_that_passed_in_off_is_refused_when_the_mode_enforces() {
+    let server = Server::start();
+    let [knows, other] = std::array::from_fn(|_| {
+        Arc::new(Registry::new(Services::new(Box::new(server.store(LIMITS)), Clock::system(), LIMITS), 10))
+    });
+    knows.exchange.round().await;
+    let dead = SessionId::of_token(b"dead");
+    let Resolved::Live(session) = knows.table.accept(dead, None).await else { panic!("not begun") };
+    knows.table.end(&session, Reason::Logout).await;
+    other.exchange.round().await;
+    other.modes.switch(Switch::Replica, Mode::Off, None);
+    for token in ["dead", "new"] {
+        let id = SessionId::of_token(token.as_bytes());
+        assert!(matches!(other.table.accept(id, None).await, Resolved::Live(_)), "{token}");
+    }
+    other.modes.switch(Switch::Replica, Mode::Enforce, None);
+    assert!(matches!(other.table.resolve(dead).await, Resolved::Ended(_)));
+    assert!(matches!(other.table.resolve(SessionId::of_token(b"new")).await, Resolved::Live(_)));
 }
