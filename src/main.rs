@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::cli;
-use idlegate::config::{Config, Summary, Variables};
+use idlegate::config::{Config, Summary, Variables, warnings};
 use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::reload::Reload;
@@ -142,7 +142,7 @@ fn failed(error: &io::Error) -> ExitCode {
 async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
     // From here on these signals no longer kill the process.
     let (hang_up, stop) = (signal(SignalKind::hangup())?, Stop::new()?);
-    let (summary, upstream) = (config.summary(), config.upstream.to_string());
+    let (summary, upstream) = (Summary::of(&config), config.upstream.to_string());
     let server = Server::bind(config.clone(), handed_over).await.map_err(io::Error::other)?;
     if let Some(health) = server.health_address()? {
         tracing::info!("health and metrics at {health}");
@@ -190,20 +190,20 @@ fn check(path: &Path, json: bool) -> ExitCode {
             let checked = serde_json::json!({
                 "valid": true,
                 "listen": config.listen.to_string(),
-                "summary": config.summary(),
-                "warnings": config.warnings(),
+                "summary": Summary::of(config),
+                "warnings": warnings(config),
             });
             (format!("{checked}\n"), ExitCode::SUCCESS)
         }
         Ok(config) => {
-            let Summary { mode, store, profile, limit, token_rules } = config.summary();
+            let Summary { mode, store, profile, limit, token_rules } = Summary::of(config);
             let rules = counted(token_rules, "token rule");
             let (file, listen) = (path.display(), config.listen);
             let mut text = format!(
                 "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, \
                  profile {profile}\n"
             );
-            for warning in config.warnings() {
+            for warning in warnings(config) {
                 text.extend(["warning: ", &warning, "\n"]);
             }
             (text, ExitCode::SUCCESS)

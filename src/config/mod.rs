@@ -24,7 +24,7 @@ mod variables;
 pub use error::{Origin, Problem, Problems, ValueError};
 pub(crate) use operators::ForOperators;
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
-pub use summary::Summary;
+pub use summary::{Summary, warnings};
 pub(crate) use upstream::upstream;
 pub(crate) use value::duration;
 pub use variables::Variables;

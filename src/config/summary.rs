@@ -21,54 +21,54 @@ pub struct Summary {
     pub token_rules: usize,
 }
 
-impl Config {
-    /// A summary for the log and for `check`.
+impl Summary {
+    /// A summary of `config`.
     #[must_use]
-    pub fn summary(&self) -> Summary {
-        Summary {
-            mode: self.reloadable.mode.name(),
-            store: match self.store {
+    pub fn of(config: &Config) -> Self {
+        Self {
+            mode: config.reloadable.mode.name(),
+            store: match config.store {
                 StoreSettings::Memory => "memory",
                 StoreSettings::File(_) => "file",
                 StoreSettings::Redis(_) => "redis",
             },
-            profile: match self.activity {
+            profile: match config.activity {
                 ActivitySources::TAB => "tab",
                 ActivitySources::PERSON => "person",
                 _ => "custom",
             },
-            limit: self.idle.timeout,
-            token_rules: self.tokens.len(),
+            limit: config.idle.timeout,
+            token_rules: config.tokens.len(),
         }
     }
+}
 
-    /// Settings that are valid but probably a mistake.
-    #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let Limits { timeout, lifetime, retention } = self.idle;
-        let mut warnings = Vec::new();
-        if retention < timeout {
-            warnings.push(format!(
-                "idle.retention ({retention} s) is shorter than idle.timeout ({timeout} s): the token of an ended \
-                 session is refused for {retention} s only; set it longer than the app accepts the token"
-            ));
-        }
-        if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime < timeout) {
-            warnings.push(format!(
-                "idle.lifetime ({lifetime} s) is shorter than idle.timeout ({timeout} s): sessions always \
-                 reach their lifetime first, and the idle timeout has no effect"
-            ));
-        }
-        if self.reloadable.mode != Mode::Enforce {
-            warnings.push(format!("idle.mode is \"{}\": no session ends", self.reloadable.mode));
-        }
-        let rules: Vec<_> =
-            self.tokens.iter().map(|rule| format!("{:?}", TokenRule { number: 0, ..rule.clone() })).collect();
-        for (index, rule) in rules.iter().enumerate() {
-            if let Some(first) = rules[..index].iter().position(|other| other == rule) {
-                warnings.push(format!("token.{index} is the same rule as token.{first}: remove one of them"));
-            }
-        }
-        warnings
+/// Settings that are valid but probably a mistake.
+#[must_use]
+pub fn warnings(config: &Config) -> Vec<String> {
+    let Limits { timeout, lifetime, retention } = config.idle;
+    let mut warnings = Vec::new();
+    if retention < timeout {
+        warnings.push(format!(
+            "idle.retention ({retention} s) is shorter than idle.timeout ({timeout} s): the token of an ended \
+             session is refused for {retention} s only; set it longer than the app accepts the token"
+        ));
     }
+    if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime < timeout) {
+        warnings.push(format!(
+            "idle.lifetime ({lifetime} s) is shorter than idle.timeout ({timeout} s): sessions always \
+             reach their lifetime first, and the idle timeout has no effect"
+        ));
+    }
+    if config.reloadable.mode != Mode::Enforce {
+        warnings.push(format!("idle.mode is \"{}\": no session ends", config.reloadable.mode));
+    }
+    let rules: Vec<_> =
+        config.tokens.iter().map(|rule| format!("{:?}", TokenRule { number: 0, ..rule.clone() })).collect();
+    for (index, rule) in rules.iter().enumerate() {
+        if let Some(first) = rules[..index].iter().position(|other| other == rule) {
+            warnings.push(format!("token.{index} is the same rule as token.{first}: remove one of them"));
+        }
+    }
+    warnings
 }

@@ -3,7 +3,8 @@
 //! The tab that logged out sees the app's confirmation, and may close by itself; other tabs learn after the delay that
 //! they were logged out. Meanwhile nothing from the client reaches the app.
 
-use super::{Ending, Tunnel};
+use super::Ending;
+use super::direction::Direction;
 use crate::proxy::relay::Seen;
 use crate::session::Reason;
 use std::pin::Pin;
@@ -19,32 +20,22 @@ pub(super) struct Leaving {
     pub(super) whole: bool,
 }
 
-impl Tunnel {
-    /// Whether the tunnel ends now, for `reason`, or stays open for the delay that is configured for it.
-    pub(super) fn leave(&mut self, reason: Reason) -> Result<(), Ending> {
-        let delay = self.proxy.current.load().cut.words(reason).delay;
-        if delay == Duration::ZERO {
-            return Err(Ending::Cut(reason));
-        }
-        let whole = self.up.silence();
-        self.leaving = Some(Box::new(Leaving { over: Box::pin(tokio::time::sleep(delay)), reason, whole }));
-        Ok(())
+impl Leaving {
+    /// The tunnel stays open for `delay`, and nothing more of the client goes up.
+    pub(super) fn begin(up: &mut Direction, reason: Reason, delay: Duration) -> Self {
+        Self { over: Box::pin(tokio::time::sleep(delay)), reason, whole: up.silence() }
     }
 
-    /// Whether the delay is over.
-    pub(super) fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
-        let Some(leaving) = &mut self.leaving else { return Ok(()) };
-        match leaving.over.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(Ending::Cut(leaving.reason)),
-            Poll::Pending => Ok(()),
-        }
+    /// Ready, with the reason for the cut, when the delay is over.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        self.over.as_mut().poll(cx).map(|()| self.reason)
     }
 
     /// What the client still sends is dropped, except its Close.
-    pub(super) fn ignore(&mut self, input: &[u8]) -> Result<(), Ending> {
+    pub(super) fn ignore(up: &mut Direction, input: &[u8]) -> Result<(), Ending> {
         let mut seen = Seen::default();
-        self.up.relay.follow(input, &mut seen);
-        debug_assert!(self.up.relay.unsent.is_empty(), "what is ignored goes nowhere");
+        up.relay.follow(input, &mut seen);
+        debug_assert!(up.relay.unsent.is_empty(), "what is ignored goes nowhere");
         if seen.close { Err(Ending::Closed) } else { Ok(()) }
     }
 }

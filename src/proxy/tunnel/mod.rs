@@ -15,20 +15,21 @@ use super::buffer::with_scratch;
 use super::cut::{self, Words, is_momentary};
 use super::relay::{Relay, Seen};
 use crate::audit::Caller;
-use crate::clock::Moment;
 use crate::metrics::CountedGuard;
 use crate::registry::{Attachment, Closed};
-use crate::session::{Reason, Source};
+use crate::session::{Mode, Reason, Source};
 use crate::stream::Stream;
 use crate::token::{Carrier, InBand};
 use crate::websocket::Side;
 use attached::AttachedSessions;
 use direction::Direction;
+use keepalive::KeptAlive;
 use leaving::Leaving;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use stuck::Trouble;
 use tokens::TokenVerdict;
 
 /// What is wrong with a tunnel whose client, or app, sent an invalid frame (RFC 6455 §7.4.1).
@@ -75,11 +76,9 @@ pub(super) struct Tunnel {
     /// `None` where no rule looks into messages.
     in_band_state: Option<Box<InBandState>>,
     attached: AttachedSessions,
-    invalid: Option<Moment>,
-    stuck_check: Option<Pin<Box<tokio::time::Sleep>>>,
+    trouble: Trouble,
     leaving: Option<Box<Leaving>>,
-    /// When the app got the last keepalive message.
-    kept_alive: Option<Moment>,
+    kept_alive: KeptAlive,
     /// Whose Close came first.
     closed_first: Option<Side>,
     _counted: CountedGuard,
@@ -104,10 +103,9 @@ impl Tunnel {
             down,
             in_band_state,
             attached,
-            invalid: None,
-            stuck_check: None,
+            trouble: Trouble::default(),
             leaving: None,
-            kept_alive: None,
+            kept_alive: KeptAlive::default(),
             closed_first: None,
             _counted: counted,
         }
@@ -145,16 +143,22 @@ impl Tunnel {
     /// One turn for each side with work to do; returns whether there was any. Between two fast peers, tokio's budget
     /// makes their sockets look not ready after a while, so that the thread's other tunnels run.
     fn turn(&mut self, cx: &mut Context<'_>) -> Result<bool, Ending> {
-        if self.leaving.is_some() {
-            self.poll_leaving(cx)?;
-        } else if let Poll::Ready(ending) = self.attached.poll(&self.proxy.shutdown, cx) {
+        if self.leaving.is_none()
+            && let Poll::Ready(ending) = self.attached.poll(&self.proxy.shutdown, cx)
+        {
             let Ending::Cut(reason) = ending else { return Err(ending) };
             self.leave(reason)?;
-            self.poll_leaving(cx)?;
+        }
+        if let Some(leaving) = &mut self.leaving
+            && let Poll::Ready(reason) = leaving.poll(cx)
+        {
+            return Err(Ending::Cut(reason));
         }
         let mut moved = false;
-        if poll_some(&mut self.stuck_check, cx).is_ready() {
-            self.check_stuck()?;
+        if self.trouble.poll(cx).is_ready() {
+            let now = self.proxy.registry.clock().now();
+            self.trouble.check([(&mut self.up, &self.client), (&mut self.down, &self.app)], now)?;
+            self.look_for_trouble();
             moved = true;
         }
         if let Poll::Ready(verdict) = poll_some(&mut self.up.verdict, cx) {
@@ -170,6 +174,20 @@ impl Tunnel {
             moved |= self.read(side, cx)?;
         }
         Ok(moved)
+    }
+
+    /// A session of the tunnel has ended: the tunnel ends now, or stays open for the delay that is configured.
+    fn leave(&mut self, reason: Reason) -> Result<(), Ending> {
+        let delay = self.proxy.current.load().cut.words(reason).delay;
+        if delay.is_zero() {
+            return Err(Ending::Cut(reason));
+        }
+        self.leaving = Some(Box::new(Leaving::begin(&mut self.up, reason, delay)));
+        Ok(())
+    }
+
+    fn look_for_trouble(&mut self) {
+        self.trouble.look([&self.up, &self.down], self.proxy.registry.clock());
     }
 
     /// The socket of one side, and how the tunnel ends if it breaks.
@@ -195,7 +213,7 @@ impl Tunnel {
         }
         if direction.flush(stream).is_err() {
             direction.stop_writing(self.proxy.registry.clock().now());
-            self.arm_stuck_check();
+            self.look_for_trouble();
         }
         Ok(true)
     }
@@ -231,7 +249,7 @@ impl Tunnel {
     /// Bytes of one side: followed, examined where a rule asks for it, passed on to the other.
     fn take(&mut self, side: Side, input: &[u8]) -> Result<(), Ending> {
         if side == Side::Client && self.leaving.is_some() {
-            return self.ignore(input);
+            return Leaving::ignore(&mut self.up, input);
         }
         let mut seen = Seen::default();
         let mut rest = input;
@@ -263,8 +281,20 @@ impl Tunnel {
         if seen.pong && side == Side::Client {
             self.keep_alive();
         }
-        self.arm_stuck_check();
+        self.look_for_trouble();
         Ok(())
+    }
+
+    /// The client sent a pong.
+    fn keep_alive(&mut self) {
+        let Self { proxy, up, down, app, attached, .. } = self;
+        let Some(keepalive) = &proxy.keepalive else { return };
+        if attached.is_unattached() || proxy.registry.mode() == Mode::Off {
+            return;
+        }
+        if self.kept_alive.send(keepalive, [up, down], app, proxy.registry.clock().now()) {
+            proxy.metrics().keepalives.inc();
+        }
     }
 
     fn refresh(&self, side: Side, seen: Seen) {
