@@ -2,7 +2,7 @@
 
 use crate::audit::{Caller, Why};
 use crate::counted::when;
-use crate::session::{EpochSeconds, Limits, Reason, counts_from, idle_at};
+use crate::session::{EpochSeconds, Limits, Reason, Times, counts_from, idle_at};
 use crate::store::Ended;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -126,11 +126,7 @@ impl Timing {
 
     /// When and why it expires if there is no more activity.
     pub(super) fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
-        self.limits.due(created, self.idle_since(last_activity))
-    }
-
-    fn idle_since(&self, last_activity: EpochSeconds) -> EpochSeconds {
-        last_activity.max(self.counting)
+        self.limits.due(Times { created, last_activity, counting: self.counting })
     }
 }
 
@@ -245,6 +241,7 @@ impl SessionView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::{Case, cases};
 
     const LIMITS: Limits = Limits { timeout: 60, lifetime: Some(3600), retention: 0 };
 
@@ -273,6 +270,17 @@ mod tests {
         assert_eq!(of(1_000, 9_000), (0, Reason::Idle));
         let forever = Limits { lifetime: None, ..LIMITS };
         assert_eq!(view(State::Live, 4_590, None).left(&by(4_591, forever)), (60, Reason::Idle));
+    }
+
+    #[test]
+    fn what_is_shown_follows_the_table_of_cases_of_the_idle_rule() {
+        for case in cases() {
+            let Case { limits, times, now, verdict } = case;
+            let view = SessionView { created: times.created, ..view(State::Live, times.last_activity, None) };
+            let (left, reason) = view.left(&Timing { now, counting: times.counting, limits });
+            assert_eq!(left == 0, verdict.is_some(), "{case:?}");
+            assert!(verdict.is_none_or(|verdict| verdict == reason || verdict == Reason::Idle), "{case:?}");
+        }
     }
 
     #[test]

@@ -10,4 +10,6 @@ pub use activity::{ActivitySources, Source};
 pub use id::{CERTAIN_DIGITS, ID_DIGITS, SHOWN_DIGITS, SessionId, SessionIds};
 pub use last_activity::{Activity, LastActivity};
 pub use mode::Mode;
-pub use rule::{EpochSeconds, Limits, Reason, Verdict, counts_from, idle_at};
+#[cfg(test)]
+pub(crate) use rule::tests::{Case, cases};
+pub use rule::{EpochSeconds, Limits, Reason, Times, Verdict, counts_from, idle_at};

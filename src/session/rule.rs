@@ -19,6 +19,25 @@ pub struct Limits {
     pub retention: u64,
 }
 
+/// The times of a session, as the rule needs them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Times {
+    /// When it began.
+    pub created: EpochSeconds,
+    /// When it was last active.
+    pub last_activity: EpochSeconds,
+    /// Since when activity has been counted without a break: no idle time counts from before.
+    pub counting: EpochSeconds,
+}
+
+impl Times {
+    /// Since when it has been idle.
+    #[must_use]
+    pub fn idle_since(&self) -> EpochSeconds {
+        self.last_activity.max(self.counting)
+    }
+}
+
 /// The start of unbroken counting, if idle time at the second `at` counts from there: that is, if it is later than the
 /// last activity, and not later than `at`.
 #[must_use]
@@ -98,28 +117,40 @@ impl Limits {
         self.timeout.saturating_add(self.retention.max(MIN_LIVE_MARGIN))
     }
 
-    /// Judges a session: it has expired when `now - last_activity > timeout` or `now - created > lifetime`.
+    /// Whether a session has been idle for more than the timeout, at the second `at`.
     ///
-    /// Stamps and `now` are both floored to the second. So a session never expires before more than `timeout` seconds
-    /// have really passed: the difference can only be late, by less than a second.
+    /// Stamps and `at` are both floored to the second. So a session never expires before more than `timeout` seconds
+    /// have really passed: the difference can only be late, by less than a second. `rule.lua` says the same.
     #[must_use]
-    pub fn judge(&self, created: EpochSeconds, last_activity: EpochSeconds, now: EpochSeconds) -> Verdict {
-        if now.saturating_sub(last_activity) > self.timeout {
-            return Verdict::Over(Reason::Idle);
-        }
-        match self.due(created, last_activity) {
-            (due, Reason::Lifetime) if now >= due => Verdict::Over(Reason::Lifetime),
-            (due, _) => Verdict::Live { due },
+    pub fn is_idle(&self, times: Times, at: EpochSeconds) -> bool {
+        at.saturating_sub(times.idle_since()) > self.timeout
+    }
+
+    /// Whether a session is older than the lifetime, at the second `at`.
+    #[must_use]
+    pub fn is_old(&self, times: Times, at: EpochSeconds) -> bool {
+        self.lifetime.is_some_and(|lifetime| at.saturating_sub(times.created) > lifetime)
+    }
+
+    /// Judges a session at the second `now`.
+    #[must_use]
+    pub fn judge(&self, times: Times, now: EpochSeconds) -> Verdict {
+        if self.is_idle(times, now) {
+            Verdict::Over(Reason::Idle)
+        } else if self.is_old(times, now) {
+            Verdict::Over(Reason::Lifetime)
+        } else {
+            Verdict::Live { due: self.due(times).0 }
         }
     }
 
     /// The first second in which a session has expired without more activity, and the reason. It expires one second
     /// after the limit, not at it.
     #[must_use]
-    pub fn due(&self, created: EpochSeconds, last_activity: EpochSeconds) -> (EpochSeconds, Reason) {
+    pub fn due(&self, times: Times) -> (EpochSeconds, Reason) {
         let after = |since: EpochSeconds, most: u64| since.saturating_add(most).saturating_add(1);
-        let idle = after(last_activity, self.timeout);
-        match self.lifetime.map(|lifetime| after(created, lifetime)) {
+        let idle = after(times.idle_since(), self.timeout);
+        match self.lifetime.map(|lifetime| after(times.created, lifetime)) {
             Some(old) if old < idle => (old, Reason::Lifetime),
             _ => (idle, Reason::Idle),
         }
@@ -127,28 +158,67 @@ impl Limits {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    const HOUR: Limits = Limits { timeout: 3600, lifetime: None, retention: 172_800 };
+    /// A case of `rule_cases.txt`.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct Case {
+        pub(crate) limits: Limits,
+        pub(crate) times: Times,
+        pub(crate) now: EpochSeconds,
+        pub(crate) verdict: Option<Reason>,
+    }
 
-    #[test]
-    fn a_session_expires_after_the_timeout_not_at_it() {
-        assert_eq!(HOUR.judge(0, 1000, 4600), Verdict::Live { due: 4601 });
-        assert_eq!(HOUR.judge(0, 1000, 4601), Verdict::Over(Reason::Idle));
+    /// The table of cases that every implementation of the rule must pass.
+    pub(crate) fn cases() -> Vec<Case> {
+        let lines = include_str!("rule_cases.txt").lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let case = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = |at: usize| words[at].parse::<u64>().unwrap();
+            Case {
+                limits: Limits { timeout: number(0), lifetime: words[1].parse().ok(), retention: 172_800 },
+                times: Times { created: number(2), last_activity: number(3), counting: number(4) },
+                now: number(5),
+                verdict: Reason::from_name(words[6]),
+            }
+        };
+        lines.map(case).collect()
     }
 
     #[test]
-    fn a_last_activity_in_the_future_is_no_idle_time() {
-        assert_eq!(HOUR.judge(0, 5000, 1000), Verdict::Live { due: 8601 });
+    fn the_table_of_cases_holds() {
+        assert!(cases().len() > 15);
+        for case in cases() {
+            let Case { limits, times, now, verdict } = case;
+            match limits.judge(times, now) {
+                Verdict::Over(reason) => assert_eq!(verdict, Some(reason), "{case:?}"),
+                Verdict::Live { due } => {
+                    assert_eq!(verdict, None, "{case:?}");
+                    assert!(due > now, "{case:?}");
+                    assert!(matches!(limits.judge(times, due - 1), Verdict::Live { .. }), "{case:?}");
+                    assert!(matches!(limits.judge(times, due), Verdict::Over(_)), "{case:?}");
+                }
+            }
+        }
     }
 
     #[test]
-    fn the_lifetime_ends_an_active_session() {
-        let day = Limits { lifetime: Some(86_400), ..HOUR };
-        assert_eq!(day.judge(0, 86_399, 86_400), Verdict::Live { due: 86_401 });
-        assert_eq!(day.judge(0, 86_401, 86_401), Verdict::Over(Reason::Lifetime));
-        assert_eq!(day.judge(0, 0, 10), Verdict::Live { due: 3601 });
-        assert_eq!((day.due(0, 0), day.due(0, 83_000)), ((3601, Reason::Idle), (86_401, Reason::Lifetime)));
+    fn the_rule_of_the_script_holds_for_the_table_of_cases() {
+        let lua = mlua::Lua::new();
+        let text = concat!(
+            "local created, last, counting, at; limit, lifetime, created, last, counting, at = ...\n",
+            include_str!("rule.lua"),
+            "if is_idle(last, counting, at) then return 'idle' end\n",
+            "return is_old(created, at) and 'lifetime' or 'live'",
+        );
+        let rule = lua.load(text).into_function().unwrap();
+        for case in cases() {
+            let Case { limits, times: Times { created, last_activity, counting }, now, verdict } = case;
+            let lifetime = limits.lifetime.map_or(-1, u64::cast_signed);
+            let arguments = (limits.timeout, lifetime, created, last_activity, counting, now);
+            let answer: String = rule.call(arguments).unwrap();
+            assert_eq!(answer, verdict.map_or("live", Reason::name), "{case:?}");
+        }
     }
 }

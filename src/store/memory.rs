@@ -69,7 +69,9 @@ impl Store for MemoryStore {
 mod tests {
     use super::*;
     use crate::metrics::StoreMetrics;
-    use crate::session::Source;
+    use crate::session::{Case, Source, Times, cases};
+    use crate::store::table::StoredSession;
+    use std::collections::HashMap;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -94,5 +96,23 @@ mod tests {
             assert_eq!(is_dead, number >= 2, "{number}");
         }
         assert_eq!(metrics.ends_dropped.get(), 2);
+    }
+
+    #[test]
+    fn the_table_of_cases_of_the_idle_rule_holds() {
+        for case in cases() {
+            let Case { limits, times: Times { created, last_activity, counting }, now, verdict } = case;
+            let id = SessionId::of_token(b"case");
+            let record = StoredSession { last_activity, source: Source::Request, created, end: None };
+            let clock = Clock::simulated(Arc::default());
+            let table = Table::holding(HashMap::from([(id, record)]), limits, clock, now * 1000, counting);
+            let age = (now * 1000).saturating_sub(last_activity * 1000);
+            let touch = Touch { id, age, source: Source::Request, created_age: 0, begins: false };
+            let reason = match table.judge(touch, Mode::Enforce) {
+                Known::Ended(ended) => Some(ended.reason),
+                _ => None,
+            };
+            assert_eq!(reason, verdict, "{case:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) use redis::{
 pub use table::EndsBound;
 
 use crate::clock::Moment;
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, counts_from, idle_at};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Times, counts_from, idle_at};
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -81,6 +81,14 @@ pub struct Touch {
     pub created_age: u64,
     /// Whether the store has never heard of the session, so that it begins with this.
     pub begins: bool,
+}
+
+impl Touch {
+    /// Its times at `now` (in epoch milliseconds), where counting is unbroken since `counting`.
+    pub(crate) fn times(&self, now: u64, counting: EpochSeconds) -> Times {
+        let (created, last_activity) = (second_of(now, self.created_age), second_of(now, self.age));
+        Times { created, last_activity, counting }
+    }
 }
 
 /// An end that the store does not know.

@@ -3,7 +3,7 @@
 use super::{Ended, Known, Live, MAX_GAP, Reply, Report, Touch, UnsyncedEnd, second_of};
 use crate::clock::{Clock, Moment};
 use crate::metrics::StoreMetrics;
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Verdict, counts_from};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Times, Verdict, counts_from};
 use parking_lot::{Mutex, MutexGuard};
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -145,13 +145,10 @@ impl Table {
         self.shelf.lock().records.get(&id).copied()
     }
 
-    /// The second since which a session has been idle.
-    fn idle_since(&self, record: &StoredSession) -> EpochSeconds {
-        record.last_activity.max(self.counting.load(Ordering::Acquire))
-    }
-
     fn judge_record(&self, record: &StoredSession, now: u64) -> Verdict {
-        self.limits.judge(record.created, self.idle_since(record), now / 1000)
+        let StoredSession { created, last_activity, .. } = *record;
+        let times = Times { created, last_activity, counting: self.counting.load(Ordering::Acquire) };
+        self.limits.judge(times, now / 1000)
     }
 
     fn known(&self, record: Option<&StoredSession>, now: u64) -> Known {

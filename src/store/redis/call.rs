@@ -5,7 +5,7 @@ use super::answer::Answer;
 use super::connection::Naming;
 use super::view::View;
 use crate::clock::{Moment, milliseconds};
-use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Verdict};
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Times, Verdict};
 use crate::store::{Due, Ended, Known, Live, Touch, UnsyncedEnd};
 use ::redis::{FromRedisValue, RedisResult, Value};
 use std::sync::atomic::Ordering;
@@ -157,7 +157,8 @@ impl RedisStore {
             return Ok(Known::Ended(self.remembered(answer, record(ended))));
         }
         let now = answer.reading.server;
-        let due_in = match self.limits.judge(created, last_activity.max(answer.counting), now / 1000) {
+        let times = Times { created, last_activity, counting: answer.counting };
+        let due_in = match self.limits.judge(times, now / 1000) {
             // Nothing is decided before the first verdict after the session can expire.
             Verdict::Live { due } => (due.saturating_mul(1000) + self.verdict_phase(answer.others)).saturating_sub(now),
             Verdict::Over(_) => 0,

@@ -27,6 +27,7 @@ const CHECKED_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const EXCHANGE: &str = concat!(
     include_str!("clock.lua"),
     include_str!("marks.lua"),
+    include_str!("../../session/rule.lua"),
     include_str!("session.lua"),
     include_str!("exchange.lua"),
 );

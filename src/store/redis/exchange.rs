@@ -275,12 +275,9 @@ impl RedisStore {
     pub(super) fn held_back(&self, view: &View, touch: Touch) -> Option<Live> {
         let now = view.server_now(self.clock.now()).filter(|_| view.others > 0)?;
         let Touch { age, source, created_age, .. } = touch;
-        let idle_since = second_of(now, age);
-        let over = |since: u64, limit: u64, at: u64| at.saturating_sub(since) > limit;
-        let by_lifetime =
-            self.limits.lifetime.is_some_and(|limit| over(second_of(now, created_age), limit, now / 1000));
-        let reported = over(idle_since, self.limits.timeout, view.watermark + SINCE_THE_LAST_REPLY);
-        let held = over(idle_since, self.limits.timeout, now / 1000) && !reported && !by_lifetime;
+        let (limits, times) = (&self.limits, touch.times(now, 0));
+        let reported = limits.is_idle(times, view.watermark + SINCE_THE_LAST_REPLY);
+        let held = limits.is_idle(times, now / 1000) && !reported && !limits.is_old(times, now / 1000);
         held.then(|| Live { age, source, created_age, due_in: self.next_verdict(view) })
     }
 

@@ -29,7 +29,7 @@ pub use address::AddressError;
 
 use super::{
     Answers, Due, Ended, Fleet, Known, MAX_GAP, Notification, Question, Reply, ReplyFuture, Report, Store, StoreError,
-    StoreFuture, Touch, second_of,
+    StoreFuture, Touch,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
@@ -289,8 +289,7 @@ impl Store for RedisStore {
             return None;
         }
         let now = self.now().unwrap_or_else(epoch_milliseconds);
-        let idle_since = second_of(now, touch.age).max(view.counting);
-        match self.limits.judge(second_of(now, touch.created_age), idle_since, now / 1000) {
+        match self.limits.judge(touch.times(now, view.counting), now / 1000) {
             // After a step of the server's clock, only idle time that this replica has seen itself counts.
             Verdict::Over(Reason::Idle) if view.guarded && seen_idle <= self.limits.timeout.saturating_mul(1000) => {
                 None

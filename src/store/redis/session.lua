@@ -130,18 +130,17 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     if mode == 'enforce' then return finish(why, now) end
     return answer(now, why)
   end
-  -- Idle time counts from the activity, or from the start of counting if that is later. A verdict needs every live replica
-  -- to have reported up to a second in which the session was past its timeout. The replica that asks must have counted it
+  -- A verdict needs every live replica to have reported up to a second in which the session was past its timeout. The replica that asks must have counted it
   -- by its own clock, which does not step or run fast: `age` since the last activity, and after a step of this clock
   -- `extra` since it has known the session.
   local is_sure = extra > limit * 1000
-  local since = math.max(last, counting, restored or 0, not is_sure and stepped or 0)
+  local counted_since = math.max(counting, restored or 0, not is_sure and stepped or 0)
   local has_counted = age > limit * 1000 and last * 1000 <= now_ms - age + 500
   -- A little more where another replica saw the activity: this clock may have been stepped or slewed since, by less than
   -- can be told. A session expires in the second after its limit.
   local allowed = (limit + 1) * 1000 + limit * fast / 1000 + (others > 0 and margin or 0)
-  local is_idle = now_ms - since * 1000 >= allowed and math.floor(watermark / 1000) - since > limit
-  if has_counted and is_idle then return over('idle') end
-  if lifetime >= 0 and now - created > lifetime then return over('lifetime') end
+  local is_certain = has_counted and now_ms - math.max(last, counted_since) * 1000 >= allowed
+  if is_certain and is_idle(last, counted_since, math.floor(watermark / 1000)) then return over('idle') end
+  if is_old(created, now) then return over('lifetime') end
   return answer()
 end
