@@ -1,10 +1,11 @@
-//! What clients receive when their session ends.
+//! What clients receive when their session ends, or when they come without a token that is required.
 
+use crate::route::PathSet;
 use crate::session::Reason;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::time::Duration;
 
-/// `[cut]`: what clients receive when their session ends, in the app's own words, by the reason of the end.
+/// `[cut]`: what clients receive when they are cut or refused, in the app's own words, by the reason.
 #[derive(Clone, Debug)]
 pub struct Cut {
     /// `[cut.idle]`
@@ -15,6 +16,10 @@ pub struct Cut {
     pub logout: CutWords,
     /// `[cut.operator]`
     pub operator: CutWords,
+    /// `[cut.missing]`: without a token that a rule requires.
+    pub missing: CutWords,
+    /// The paths of every `login_url` on this host. A client without a token must get there.
+    pub logins: PathSet,
 }
 
 impl Cut {
@@ -28,9 +33,15 @@ impl Cut {
             Reason::Operator => &self.operator,
         }
     }
+
+    /// The words for every reason.
+    #[must_use]
+    pub fn all_words(&self) -> [&CutWords; 5] {
+        [&self.idle, &self.lifetime, &self.logout, &self.operator, &self.missing]
+    }
 }
 
-/// What clients receive when their session ends for one reason.
+/// What clients receive for one reason.
 #[derive(Clone, Debug)]
 pub struct CutWords {
     /// `ws_message`: the text message a tunnel's client gets before the Close.
@@ -39,10 +50,10 @@ pub struct CutWords {
     pub ws_code: u16,
     /// `ws_reason`: the Close reason, at most 123 bytes (RFC 6455 §5.5).
     pub ws_reason: String,
-    /// `http_status`: the status of the answer to a dead token.
+    /// `http_status`: the status of a refusal.
     pub http_status: StatusCode,
-    /// `http_body`: its body.
-    pub http_body: String,
+    /// `http_body`: its body. `None`: a page for a person, and JSON for a program.
+    pub http_body: Option<String>,
     /// `http_headers`: more headers for it, CORS for one.
     pub http_headers: HeaderMap,
     /// `login_url`: where a page (not an API call) is redirected instead.

@@ -58,6 +58,27 @@ pub(crate) enum Dropped {
 /// In the order of [`Dropped`].
 const DROPPED: [&str; 2] = ["beside-live", "too-many"];
 
+/// Why a request or a tunnel was refused because of its tokens.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Refused {
+    /// A token is dead.
+    Ended = 0,
+    /// There is none, and a rule requires one.
+    Missing = 1,
+}
+
+impl Refused {
+    const ALL: [Self; 2] = [Self::Ended, Self::Missing];
+
+    /// The name in metrics and audit events.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ended => "ended",
+            Self::Missing => "missing",
+        }
+    }
+}
+
 /// A counter that every frame increments. It has its own cache lines, to avoid false sharing with other counters.
 type HotCounter = Counter<u64, OwnLine>;
 
@@ -96,8 +117,8 @@ pub struct Metrics {
     /// Both by [`Reason`].
     ended: [Counter; Reason::ALL.len()],
     would_cut: [Counter; Reason::ALL.len()],
-    /// By [`Carrier`].
-    refusals: [Counter; Carrier::ALL.len()],
+    refusals: Refusals,
+    would_refuse: Refusals,
     pub(crate) unrecognised: Counter,
     pub(crate) keepalives: Counter,
     pub(crate) headers_dropped: Counter,
@@ -176,7 +197,18 @@ impl Default for Metrics {
                 "Sessions that would have ended in mode enforce",
                 ("reason", Reason::ALL.map(Reason::name)),
             ),
-            refusals: each(r, "idlegate_refusals", "Dead tokens refused", ("carrier", Carrier::ALL.map(Carrier::name))),
+            refusals: refusals(
+                r,
+                "idlegate_refusals",
+                "Requests, and tokens in messages, refused because of their tokens",
+                &Refused::ALL,
+            ),
+            would_refuse: refusals(
+                r,
+                "idlegate_would_refusals",
+                "Requests and tunnels without a token that would have been refused in mode enforce",
+                &[Refused::Missing],
+            ),
             rule_matches: register(r, "idlegate_rule_matches", "Tokens found by each rule", Family::default()),
             matches: OnceLock::new(),
             unmatched: Unmatched::default(),
@@ -291,6 +323,19 @@ where
     values.map(|value| family.get_or_create_owned(&[(label, value)]))
 }
 
+/// Counters by [`Refused`] and [`Carrier`].
+type Refusals = Vec<[Counter; Carrier::ALL.len()]>;
+
+/// Registers a counter for each of these reasons and each carrier. All exist from the start, as those of [`each`].
+fn refusals(registry: &mut Registry, name: &str, help: &str, reasons: &[Refused]) -> Refusals {
+    let family = register(registry, name, help, Family::<Labels<2>, Counter>::default());
+    let exported = |reason: Refused, carrier: Carrier| {
+        let labels = [("carrier", carrier.name()), ("reason", reason.name())];
+        if reasons.contains(&reason) { family.get_or_create_owned(&labels) } else { Counter::default() }
+    };
+    Refused::ALL.iter().map(|reason| Carrier::ALL.map(|carrier| exported(*reason, carrier))).collect()
+}
+
 impl Metrics {
     /// All metrics, in the text format of `OpenMetrics` 1.0.
     #[must_use]
@@ -328,8 +373,18 @@ impl Metrics {
         }
     }
 
+    /// Counts a dead token that was refused.
     pub(crate) fn refused(&self, carrier: Carrier) {
-        self.refusals[carrier as usize].inc();
+        self.refused_for(Refused::Ended, carrier);
+    }
+
+    pub(crate) fn refused_for(&self, reason: Refused, carrier: Carrier) {
+        self.refusals[reason as usize][carrier as usize].inc();
+    }
+
+    /// Counts what would have been refused in mode `enforce`.
+    pub(crate) fn would_refuse(&self, reason: Refused, carrier: Carrier) {
+        self.would_refuse[reason as usize][carrier as usize].inc();
     }
 
     /// Registers a match counter for each of these token rules, starting at 0.
@@ -406,7 +461,8 @@ impl Metrics {
     /// Logs the totals in one line when idlegate stops.
     pub fn log_stopped(&self, connections_left: usize) {
         let (tracked, over_capacity) = (self.tracked.get(), self.untracked.get());
-        let (ended, would_cut, refused) = (sum(&self.ended), self.would_cuts(), sum(&self.refusals));
+        let (ended, would_cut, refused) =
+            (sum(&self.ended), self.would_cuts(), self.refusals.iter().map(|carriers| sum(carriers)).sum::<u64>());
         tracing::info!(connections_left, tracked, ended, would_cut, refused, over_capacity, "stopped");
     }
 }

@@ -2,7 +2,7 @@
 //! the app's response, and for operators.
 
 use crate::counted::counted;
-use crate::cut::Cut;
+use crate::cut::{Cut, CutWords};
 use crate::session::Reason;
 use http::StatusCode;
 use std::fmt;
@@ -24,6 +24,11 @@ pub(crate) enum ProxyError {
         cookies: Vec<String>,
         /// Why its session ended.
         reason: Reason,
+    },
+    /// It has no token, and a rule requires one.
+    Missing {
+        /// The cookies that such rules look for. A client may still have one that no rule reads as a token.
+        cookies: Vec<String>,
     },
     /// Its body is not JSON, and a rule must read it.
     NotJson,
@@ -53,6 +58,7 @@ impl fmt::Display for ProxyError {
             Self::Malformed(what) => write!(f, "this request is not understood: {what}"),
             Self::Coding => f.write_str("chunked is the only transfer coding that is understood"),
             Self::Ended { .. } => f.write_str("the session has ended; log in again"),
+            Self::Missing { .. } => f.write_str("this request needs a session token; log in first"),
             Self::NotJson => f.write_str("the body of this request must be JSON"),
             Self::TooLarge => {
                 write!(f, "the body of this request must not be larger than {} bytes", crate::token::MAX_EXAMINED_BYTES)
@@ -71,12 +77,39 @@ impl fmt::Display for ProxyError {
 }
 
 impl ProxyError {
-    /// The status of the answer; of a dead token the app's own.
+    /// The operator's words for a refusal that is about a token.
+    pub(crate) fn words<'c>(&self, cut: &'c Cut) -> Option<&'c CutWords> {
+        match self {
+            Self::Ended { reason, .. } => Some(cut.words(*reason)),
+            Self::Missing { .. } => Some(&cut.missing),
+            _ => None,
+        }
+    }
+
+    /// The cookies to remove from the browser, which would send them to the login as well.
+    pub(crate) fn cookies(&self) -> &[String] {
+        match self {
+            Self::Ended { cookies, .. } | Self::Missing { cookies } => cookies,
+            _ => &[],
+        }
+    }
+
+    /// The JSON for a program, where the operator has no words of their own.
+    pub(crate) fn json(&self) -> String {
+        match self {
+            // As it always was.
+            Self::Ended { .. } => r#"{"error":"session ended"}"#.to_owned(),
+            _ => serde_json::json!({ "error": self.name(), "message": self.to_string() }).to_string(),
+        }
+    }
+
+    /// The status of the answer; of a refusal that is about a token the operator's own.
     pub(crate) fn status(&self, cut: &Cut) -> StatusCode {
         match self {
             Self::Denied => StatusCode::NOT_FOUND,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ended { reason, .. } => cut.words(*reason).http_status,
+            Self::Missing { .. } => cut.missing.http_status,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -92,6 +125,7 @@ impl ProxyError {
         match self {
             Self::Denied => ("There is nothing here", "Check the address, or go back to where you came from."),
             Self::Ended { .. } => ("Your session has ended", "Log in again to go on."),
+            Self::Missing { .. } => ("You are not logged in", "Log in to go on."),
             Self::Unreachable(_) | Self::BadAnswer(_) => {
                 ("This site does not work right now", "It is not your fault. Try again in a minute.")
             }
@@ -118,6 +152,7 @@ impl ProxyError {
             Self::Malformed(_) => "malformed",
             Self::Coding => "transfer-coding",
             Self::Ended { .. } => "session-ended",
+            Self::Missing { .. } => "token-missing",
             Self::NotJson => "not-json",
             Self::TooLarge => "too-large",
             Self::ClientStalled => "request-timeout",

@@ -3,6 +3,13 @@
 //! A denied path must be denied in every spelling. Paths are therefore compared in a normal form that reverses the
 //! encodings that apps and servers reverse. The request itself is forwarded unchanged.
 
+mod pattern;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{PathPattern, PathSet, PatternError};
+
+use ::http::{Method, request};
 use std::fmt;
 
 /// A path in normal form: percent-decoded, `//`, `.` and `..` resolved, `;parameters` and a trailing `/` removed.
@@ -29,6 +36,29 @@ impl Eq for NormalPath {}
 impl fmt::Debug for NormalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("NormalPath").field(&self.normal).finish()
+    }
+}
+
+/// What a rule is compared with: the method and the path of a request.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, without the query.
+    pub path: NormalPath,
+}
+
+impl Route {
+    /// The route of a request.
+    #[must_use]
+    pub fn of(head: &request::Parts) -> Self {
+        Self { method: head.method.clone(), path: NormalPath::of(head.uri.path()) }
+    }
+
+    /// The route of a GET.
+    #[must_use]
+    pub fn get(path: &str) -> Self {
+        Self { method: Method::GET, path: NormalPath::of(path) }
     }
 }
 
@@ -200,89 +230,3 @@ fn dots_in(segment: &[u8]) -> Option<usize> {
         _ => None,
     }
 }
-
-/// A path pattern of the configuration: `/api/login`, or `/api/admin/*` for `/api/admin` and everything below it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct PathPattern {
-    path: NormalPath,
-    below: bool,
-}
-
-/// Why a text is not a valid path pattern.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PatternError {
-    /// It does not begin with `/`.
-    NotAbsolute,
-    /// It contains a `*` that is not part of a final `/*`.
-    StarInside,
-    /// It contains a `?` or `#`. Queries are not matched.
-    Query,
-}
-
-impl fmt::Display for PatternError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotAbsolute => "a path begins with \"/\"",
-            Self::StarInside => "\"*\" is allowed only at the end, as in \"/api/admin/*\"",
-            Self::Query => "a path has no query: leave out \"?\", \"#\" and what follows",
-        })
-    }
-}
-
-impl std::error::Error for PatternError {}
-
-impl PathPattern {
-    /// Parses a pattern.
-    ///
-    /// # Errors
-    /// If it does not begin with `/`, or has a `*` before its end, a `?` or a `#`.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
-        if !text.starts_with('/') {
-            return Err(PatternError::NotAbsolute);
-        }
-        if text.contains(['?', '#']) {
-            return Err(PatternError::Query);
-        }
-        let (path, below) = match text.strip_suffix("/*") {
-            Some(path) => (path, true),
-            None => (text, false),
-        };
-        if path.contains('*') {
-            return Err(PatternError::StarInside);
-        }
-        Ok(Self { path: NormalPath::of(path), below })
-    }
-
-    /// Whether this pattern matches `path`.
-    #[must_use]
-    pub fn matches(&self, path: &NormalPath) -> bool {
-        let own = self.path.normal.as_slice();
-        path.any
-            || path.readings().any(|other| {
-                own == other
-                    || self.below
-                        && (own == b"/" || other.strip_prefix(own).is_some_and(|rest| rest.first() == Some(&b'/')))
-            })
-    }
-}
-
-/// The path patterns of one configuration key.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PathSet(Vec<PathPattern>);
-
-impl PathSet {
-    /// Whether any pattern matches `path`. An empty set matches no path.
-    #[must_use]
-    pub fn contains(&self, path: &NormalPath) -> bool {
-        self.0.iter().any(|pattern| pattern.matches(path))
-    }
-}
-
-impl FromIterator<PathPattern> for PathSet {
-    fn from_iter<I: IntoIterator<Item = PathPattern>>(patterns: I) -> Self {
-        Self(patterns.into_iter().collect())
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -2,6 +2,7 @@
 
 use super::{Caller, Why};
 use crate::counted::counted;
+use crate::metrics::Refused;
 use crate::session::{EpochSeconds, Mode, SessionId};
 use crate::store::Ended;
 use crate::token::Carrier;
@@ -25,6 +26,15 @@ pub(crate) enum Decision<'a> {
     },
     /// A dead token is refused, or would be in mode `enforce`.
     Refusal { ended: &'a Ended, done: bool, carrier: Carrier },
+    /// A token that a rule requires is missing: what came is refused, or would be in mode `enforce`.
+    Missing {
+        /// The rule.
+        rule: &'a str,
+        done: bool,
+        carrier: Carrier,
+        /// How many such records were left out since the last one.
+        left_out: u64,
+    },
     /// The mode changes.
     Mode {
         before: Mode,
@@ -61,6 +71,8 @@ struct AuditEvent<'a> {
     session: Option<Session>,
     #[serde(flatten)]
     end: Option<EndFields>,
+    #[serde(flatten)]
+    missing: Option<MissingFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counting: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +113,19 @@ struct EndFields {
     idle: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<EpochSeconds>,
+}
+
+#[derive(Debug, Serialize)]
+struct MissingFields<'a> {
+    reason: &'static str,
+    rule: &'a str,
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -147,6 +172,11 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
             carrier: Some(carrier.name()),
             ..record
         },
+        Decision::Missing { rule, carrier, left_out, .. } => AuditEvent {
+            missing: Some(MissingFields { reason: Refused::Missing.name(), rule, left_out }),
+            carrier: Some(carrier.name()),
+            ..record
+        },
         Decision::Mode { before, after, by, past_the_limit, .. } => AuditEvent {
             change: Some(ModeChange { before: before.name(), after: after.name(), by, past_the_limit }),
             ..record
@@ -177,8 +207,8 @@ fn name(decision: Decision<'_>) -> &'static str {
             (true, true) => "end",
             (true, false) => "would-end",
         },
-        Decision::Refusal { done: true, .. } => "refuse",
-        Decision::Refusal { done: false, .. } => "would-refuse",
+        Decision::Refusal { done: true, .. } | Decision::Missing { done: true, .. } => "refuse",
+        Decision::Refusal { done: false, .. } | Decision::Missing { done: false, .. } => "would-refuse",
         Decision::Mode { .. } => "mode",
     }
 }
@@ -198,6 +228,10 @@ fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
             format!("{refused}, dead since {}: {}", ended.ended, why(ended, context))
+        }
+        Decision::Missing { rule, done, .. } => {
+            let refused = if done { "refused" } else { "would be refused" };
+            format!("{refused}: without the token that {rule} requires")
         }
         Decision::Mode { after, by, set: Some(set), .. } => format!("{after} stays: {by} was set to {set}"),
         Decision::Mode { before, after, by, past_the_limit, set: None } => {

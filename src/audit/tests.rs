@@ -61,6 +61,8 @@ fn each_decision_has_a_name_and_a_sentence() {
     let idle = "idle 3601 s > 3600 s, last activity 1759431600 by client-pong";
     let by_hand = "idle 3601 s, last activity 1759431600 by client-pong";
     let refusal = |done| Decision::Refusal { ended: &ENDED, done, carrier: Carrier::Tunnel };
+    let missing =
+        |done, left_out| Decision::Missing { rule: "token.0 (cookie sid)", done, carrier: Carrier::Request, left_out };
     let mode =
         Decision::Mode { before: Mode::Enforce, after: Mode::Observe, by: "fleet", set: None, past_the_limit: 3 };
     let set = Some(Mode::Observe);
@@ -76,11 +78,37 @@ fn each_decision_has_a_name_and_a_sentence() {
         (end(&by(Reason::Operator), true), "end", format!("an operator ended it, {by_hand}")),
         (record(refusal(true)), "refuse", format!("refused, dead since 1759435201: {idle}")),
         (record(refusal(false)), "would-refuse", format!("would be refused, dead since 1759435201: {idle}")),
+        (
+            record(missing(true, 0)),
+            "refuse",
+            "refused: without the token that token.0 (cookie sid) requires".to_owned(),
+        ),
+        (
+            record(missing(false, 7)),
+            "would-refuse",
+            "would be refused: without the token that token.0 (cookie sid) requires".to_owned(),
+        ),
         (record(mode), "mode", "enforce to observe by fleet, 3 sessions past the limit".to_owned()),
         (record(set), "mode", "off stays: fleet was set to observe".to_owned()),
     ] {
         assert_eq!((&record["event"], &record["says"]), (&json!(event), &json!(says)), "{record}");
     }
+}
+
+#[test]
+fn a_missing_token_is_told_apart_from_a_dead_one() {
+    let missing = Decision::Missing { rule: "token.1 (bearer)", done: true, carrier: Carrier::Tunnel, left_out: 0 };
+    let caller = caller(b"/ws");
+    let line = line(missing, &context(None, Some(&caller)), 1_759_435_201_042);
+    let expected = concat!(
+        r#"{"time":"2025-10-02T20:00:01.042Z","event":"refuse","#,
+        r#""says":"refused: without the token that token.1 (bearer) requires","#,
+        r#""reason":"missing","rule":"token.1 (bearer)","now":1759435999,"mode":"enforce","carrier":"tunnel","#,
+        r#""client":"192.0.2.7","route":"/ws","replica":"web-1-0000abcd"}"#,
+    );
+    assert_eq!(line, expected);
+    let missing = Decision::Missing { rule: "token.1 (bearer)", done: true, carrier: Carrier::Tunnel, left_out: 7 };
+    assert_eq!(record(missing)["left_out"], 7);
 }
 
 #[test]

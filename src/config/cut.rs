@@ -1,9 +1,10 @@
-//! `[cut]`: what clients receive when their session ends.
+//! `[cut]`: what clients receive when they are cut or refused.
 
 use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{duration_or_zero, integer_in, not_a};
 use crate::cut::{Cut, CutWords};
+use crate::route::{PathPattern, PathSet};
 use crate::session::Reason;
 use crate::websocket::MAX_REASON_BYTES;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 const DEFAULT_CODE: u16 = 1008;
-const DEFAULT_BODY: &str = r#"{"error":"session ended"}"#;
+
+/// The table of what a client receives without a token that a rule requires.
+pub(super) const MISSING: &str = "missing";
 
 /// The maximum length of a message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
@@ -39,32 +42,42 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         ws_code: DEFAULT_CODE,
         ws_reason: String::new(),
         http_status: StatusCode::UNAUTHORIZED,
-        http_body: DEFAULT_BODY.to_owned(),
+        http_body: None,
         http_headers: HeaderMap::new(),
         login_url: None,
         delay: Duration::ZERO,
     };
     read_words(table, &mut common);
-    let mut words = |reason: Reason, default: &str| {
+    let mut words = |name: &str, default: &str| {
         let mut words = common.clone();
         words.ws_reason = ws_reason.clone().unwrap_or_else(|| default.to_owned());
-        table.table(reason.name(), |table| {
+        table.table(name, |table| {
             if let Some(text) = table.text("ws_reason", self::reason) {
                 words.ws_reason = text;
             }
             read_words(table, &mut words);
-            if reason == Reason::Logout {
+            if name == Reason::Logout.name() {
                 words.delay = table.duration("delay", delay).unwrap_or(DEFAULT_LOGOUT_DELAY);
             }
         });
         words
     };
-    Cut {
-        idle: words(Reason::Idle, "Session ended: inactivity"),
-        lifetime: words(Reason::Lifetime, "Session ended: maximum lifetime"),
-        logout: words(Reason::Logout, "Session ended: logged out"),
-        operator: words(Reason::Operator, "Session ended by an operator"),
-    }
+    let mut cut = Cut {
+        idle: words(Reason::Idle.name(), "Session ended: inactivity"),
+        lifetime: words(Reason::Lifetime.name(), "Session ended: maximum lifetime"),
+        logout: words(Reason::Logout.name(), "Session ended: logged out"),
+        operator: words(Reason::Operator.name(), "Session ended by an operator"),
+        missing: words(MISSING, "No session token"),
+        logins: PathSet::default(),
+    };
+    let logins = cut.all_words().into_iter().filter_map(|words| words.login_url.as_ref()?.to_str().ok());
+    cut.logins = logins.filter(|url| url.starts_with('/')).map(|url| PathPattern::exact(path_of(url))).collect();
+    cut
+}
+
+/// The path of a `login_url` without its query.
+pub(super) fn path_of(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Reads the keys of `table` into `words`. A missing key leaves the value unchanged.
@@ -77,7 +90,7 @@ fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     set(&mut words.ws_message, table.text("ws_message", message));
     set(&mut words.ws_code, table.scalar("ws_code", code));
     set(&mut words.http_status, table.scalar("http_status", status));
-    set(&mut words.http_body, table.text("http_body", |text| Ok(text.to_owned())));
+    set(&mut words.http_body, table.text("http_body", |text| Ok(Some(text.to_owned()))));
     set(&mut words.http_headers, table.entries("http_headers", header).map(HeaderMap::from_iter));
     set(&mut words.login_url, table.text("login_url", login_url));
 }

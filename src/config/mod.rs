@@ -10,6 +10,7 @@ mod keepalive;
 mod operators;
 mod read;
 mod reloadable;
+mod required;
 mod section;
 mod store;
 mod summary;

@@ -5,7 +5,7 @@ use super::error::{Origin, Problem, Problems, ValueError, echo};
 use super::fingerprint::Fingerprint;
 use super::section::{Section, read_document};
 use super::value::{boolean, duration, integer_in, is_token, path_pattern, seconds};
-use super::{Config, Reloadable, Variables, admin, cut, health, keepalive, store, token, upstream};
+use super::{Config, Reloadable, Variables, admin, cut, health, keepalive, required, store, token, upstream};
 use crate::address::Upstream;
 use crate::audit::Destination;
 use crate::log::LogFormat;
@@ -80,6 +80,9 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let admin = top.table("admin", |table| admin::admin(table, listen, &upstream, health.as_ref()));
     let (idle, mode) = top.table("idle", idle);
     let (store, ids, exchange) = top.table("store", store::store);
+    let rules = token::rules(top);
+    let cut = top.table("cut", cut::cut);
+    required::check(top, &rules, &cut);
     Config {
         listen,
         upstream,
@@ -98,7 +101,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         exchange,
         activity: top.table("activity", activity),
         keepalive: top.table("keepalive", keepalive::keepalive),
-        tokens: token::rules(top),
+        tokens: rules.into_iter().map(|read| read.rule).collect(),
         reloadable: Reloadable {
             trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
             deny: top.list("deny", path_pattern).map(PathSet::from_iter).unwrap_or_default(),
@@ -108,7 +111,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
             grace_period: top.text("grace_period", duration).unwrap_or(Duration::from_secs(10)),
             log: top.text("log", level).unwrap_or(LevelFilter::INFO),
             mode,
-            cut: top.table("cut", cut::cut),
+            cut,
         },
         written: Fingerprint::default(),
         shadowed: Fingerprint::default(),

@@ -1,6 +1,7 @@
 //! The keys that an edit of the file changes without a restart.
 
 use super::Config;
+use super::cut::MISSING;
 use crate::cut::Cut;
 use crate::route::PathSet;
 use crate::session::{Mode, Reason};
@@ -35,7 +36,8 @@ pub const RELOADABLE: [&str; 16] = [
 fn is_reloadable(key: &str) -> bool {
     let of_a_reason = || {
         let (reason, key) = key.strip_prefix("cut.")?.split_once('.')?;
-        Reason::from_name(reason).map(|_| format!("cut.{key}"))
+        let is_one = reason == MISSING || Reason::from_name(reason).is_some();
+        is_one.then(|| format!("cut.{key}"))
     };
     RELOADABLE.contains(&key) || of_a_reason().is_some_and(|key| RELOADABLE.contains(&key.as_str()))
 }

@@ -28,6 +28,13 @@ pub(super) struct Section<'d, 'a> {
     asked: BTreeSet<String>,
 }
 
+/// Where a key stands.
+#[derive(Clone)]
+pub(super) struct Place {
+    origin: Origin,
+    path: String,
+}
+
 /// A value and its source.
 struct RawValue<'a> {
     value: DeValue<'a>,
@@ -113,6 +120,17 @@ impl<'a> Section<'_, 'a> {
     pub(super) fn fault(&mut self, key: &str, fault: ValueError) {
         let origin = self.origin_of(key);
         self.report(origin, key, fault);
+    }
+
+    /// Where `key` stands, for a problem that is found only later.
+    pub(super) fn place_of(&mut self, key: &str) -> Place {
+        Place { origin: self.origin_of(key), path: join(&self.path, key) }
+    }
+
+    /// Records a problem with a key of another table.
+    pub(super) fn fault_at(&mut self, place: &Place, fault: ValueError) {
+        let problem = Problem { origin: place.origin.clone(), key: Some(place.path.clone()), fault };
+        self.document.problems.push(problem);
     }
 
     /// Records that the required `key` is missing. `fix` shows how to write it.

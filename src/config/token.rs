@@ -1,12 +1,12 @@
 //! `[[token]]`: the rules for where tokens are carried.
 
 use super::error::{ValueError, echo};
-use super::section::Section;
-use super::value::{boolean, integer, is_token, not_a, path_pattern};
+use super::section::{Place, Section};
+use super::value::{boolean, duration, integer, is_token, not_a, path_pattern};
 use crate::route::PathSet;
 use crate::token::json::Pointer;
-use crate::token::{Acceptance, Conditions, Location, Scalar, TokenRule};
-use http::HeaderName;
+use crate::token::{Acceptance, Conditions, Location, Required, Scalar, TokenFormat, TokenRule};
+use http::{HeaderName, Method};
 use toml::de::DeValue;
 
 /// `from`: the kind of a rule.
@@ -60,7 +60,7 @@ impl Kind {
     }
 
     /// The keys that only some kinds have, each with the fix to print if it is missing.
-    fn needs(self) -> [(&'static str, Need, &'static str); 7] {
+    fn needs(self) -> [(&'static str, Need, &'static str); 10] {
         use Need::{Optional, Refused, Required};
         let named = matches!(self, Self::Header | Self::Cookie | Self::Query);
         let on_requests = self.is_on_requests();
@@ -83,19 +83,35 @@ impl Kind {
             ("reject_when", optional(on_requests || self == Self::WsClient), ""),
             ("ends", optional(on_requests), ""),
             ("accept_type", optional(on_requests), ""),
+            // The handshake of a WebSocket is always a GET.
+            ("methods", optional(!in_messages), ""),
+            ("required", optional(on_requests), ""),
+            ("required_within", optional(self == Self::WsClient), ""),
         ]
     }
 }
 
-/// Reads all rules.
-pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<TokenRule> {
-    let rules = top.tables("token", rule);
+/// A rule, and where its `required` stands, if it has one.
+pub(super) struct RuleRead {
+    pub(super) rule: TokenRule,
+    pub(super) required_at: Option<Place>,
+}
+
+/// Reads all rules. Rules with errors are left out.
+pub(super) fn rules(top: &mut Section<'_, '_>) -> Vec<RuleRead> {
+    let rules = top.tables("token", |table| {
+        let rule = rule(table);
+        rule.map(|rule| RuleRead { rule, required_at: table.has("required").then(|| table.place_of("required")) })
+    });
     if rules.as_ref().is_some_and(Vec::is_empty) {
         let fix = "add a rule for where the app sends its token, such as [[token]] from = \"cookie\" name = \"sid\"";
         top.absent("token", "no [[token]] rule: nothing would be tracked", fix);
     }
-    let rules = rules.into_iter().flatten().flatten();
-    rules.enumerate().map(|(number, rule)| TokenRule { number, ..rule }).collect()
+    let mut rules: Vec<_> = rules.into_iter().flatten().flatten().collect();
+    for (number, read) in rules.iter_mut().enumerate() {
+        read.rule.number = number;
+    }
+    rules
 }
 
 /// Reads one rule. Returns `None` if a required key is missing or invalid.
@@ -112,6 +128,11 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     let pointer = table.text("pointer", pointer);
     let [when, accept_when, reject_when] = ["when", "accept_when", "reject_when"].map(|key| conditions(table, key));
     let paths = rule_paths(table);
+    let except = except_paths(table, paths.as_ref());
+    let methods = rule_methods(table);
+    let required = table.scalar("required", required).flatten();
+    let required_within = table.text("required_within", duration);
+    let format = table.text("format", format);
     let ends = table.scalar("ends", boolean).unwrap_or(false);
     if ends && !table.has("paths") && kind.is_some() {
         let what = "without paths, every request with a token would be a logout";
@@ -144,7 +165,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         },
         Kind::WsServer => Location::WsServer { pointer: pointer?, when: when? },
     };
-    Some(TokenRule { number: 0, place, paths, ends, accept })
+    Some(TokenRule { paths, except, methods, required, required_within, format, ends, accept, ..TokenRule::new(place) })
 }
 
 fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
@@ -162,7 +183,11 @@ fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {
                     .map(|(name, _)| name)
                     .collect();
                 let what = format!("a {} rule has no such key", kind.name());
-                table.fault(key, ValueError::new(what, format!("remove it; it is for {}", others.join(", "))));
+                let fix = match (key, kind) {
+                    ("required", Kind::WsClient) => "write required_within = \"10s\" instead".to_owned(),
+                    _ => format!("remove it; it is for {}", others.join(", ")),
+                };
+                table.fault(key, ValueError::new(what, fix));
             }
             (Need::Required | Need::Optional, true) | (Need::Optional | Need::Refused, false) => {}
         }
@@ -219,6 +244,48 @@ fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
         table.fault("paths", ValueError::new(what, "name paths, or leave out the key for everywhere"));
     }
     paths
+}
+
+fn except_paths(table: &mut Section<'_, '_>, paths: Option<&PathSet>) -> PathSet {
+    let except: PathSet = table.list("except_paths", path_pattern).unwrap_or_default().into_iter().collect();
+    if !except.is_empty() && except.covers(paths.unwrap_or(&PathSet::everywhere())) {
+        let what = "it has every path of the rule: the rule would apply nowhere";
+        table.fault("except_paths", ValueError::new(what, "name only the paths where the rule does not apply"));
+    }
+    except
+}
+
+fn rule_methods(table: &mut Section<'_, '_>) -> Option<Vec<Method>> {
+    let methods = table.list("methods", |text| {
+        let method = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.to_ascii_uppercase() == text);
+        method.ok_or_else(|| {
+            ValueError::new(format!("{} is not a method", echo(text)), "write it in capitals, like \"POST\"")
+        })
+    });
+    if methods.as_ref().is_some_and(Vec::is_empty) {
+        let what = "an empty list: the rule would apply to no request";
+        table.fault("methods", ValueError::new(what, "name methods, or leave out the key for all"));
+    }
+    methods
+}
+
+/// `true`, `false`, or the name of a group.
+fn required(value: &DeValue<'_>) -> Result<Option<Required>, ValueError> {
+    match value {
+        DeValue::Boolean(required) => Ok(required.then_some(Required::Own)),
+        DeValue::String(name) if !name.is_empty() => Ok(Some(Required::Group(name.clone().into_owned()))),
+        other => {
+            let fix = "write true, or the same name in all rules that carry the token by turns, such as \"login\"";
+            Err(not_a(other, "true, false or a name", fix))
+        }
+    }
+}
+
+fn format(text: &str) -> Result<TokenFormat, ValueError> {
+    TokenFormat::parse(text).map_err(|error| {
+        let what = format!("{} is not a format: {error}", echo(text));
+        ValueError::new(what, "write a regular expression for the whole token, like '[A-Za-z0-9_-]{43}'")
+    })
 }
 
 /// An empty text means any type, so that an environment variable can remove the type of the file.

@@ -3,6 +3,7 @@
 use super::CLOSE_TIMEOUT;
 use super::buffer::{Buffer, with_scratch};
 use super::relay::Relay;
+use crate::cut::CutWords;
 use crate::stream::Stream;
 use crate::websocket::{self, Side};
 use std::io;
@@ -22,7 +23,12 @@ pub(super) struct Words<'w> {
     pub(super) reason: &'w str,
 }
 
-impl Words<'_> {
+impl<'w> Words<'w> {
+    /// Those of the configuration.
+    pub(super) fn of(words: &'w CutWords) -> Self {
+        Self { message: words.ws_message.as_deref(), code: words.ws_code, reason: &words.ws_reason }
+    }
+
     /// The code and reason of the Close.
     pub(super) fn close(&self) -> (u16, String) {
         (self.code, self.reason.to_owned())

@@ -10,7 +10,7 @@ use super::{Client, Proxy, framing};
 use crate::audit::Caller;
 use crate::clock::milliseconds;
 use crate::refusal::ProxyError;
-use crate::route::NormalPath;
+use crate::route::Route;
 use crate::token::{Location, MAX_EXAMINED_BYTES};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
@@ -46,32 +46,32 @@ pub(super) fn pool(connector: Connector, max_idle: usize) -> Pool {
 pub(super) async fn forward(
     proxy: &Proxy,
     client: &Client,
-    path: &NormalPath,
+    route: &Route,
     mut head: request::Parts,
     body: Body,
     pass: Admitted<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
-    if proxy.may_hold() && (proxy.tokens.reads_responses(path) || pass.depends_on_body()) {
+    if proxy.may_hold() && (proxy.tokens.reads_responses(route) || pass.depends_on_body()) {
         // A compressed answer could not be read. Without the field, every coding would be welcome (RFC 9110 §12.5.3).
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     let answer = send(proxy, client, head, body, &pass, timeout).await?;
-    conclude(proxy, client, path, answer, pass, timeout).await
+    conclude(proxy, client, route, answer, pass, timeout).await
 }
 
 /// What the app's answer means for the tokens of its request, which it may issue, accept or end. Returns the answer.
 pub(super) async fn conclude(
     proxy: &Proxy,
     client: &Client,
-    path: &NormalPath,
+    route: &Route,
     answer: Response<Body>,
     mut pass: Admitted<'_>,
     timeout: Duration,
 ) -> Result<Response<Body>, ProxyError> {
     let (head, mut body) = answer.into_parts();
     let may_hold = proxy.may_hold();
-    let issues = may_hold && proxy.tokens.reads_responses(path);
+    let issues = may_hold && proxy.tokens.reads_responses(route);
     let mut read = None;
     if head.status.is_success() && (issues || may_hold && pass.depends_on_body() && is_short(&head.headers)) {
         let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
@@ -81,7 +81,7 @@ pub(super) async fn conclude(
         body = start.replay();
     }
     if issues && head.status.is_success() {
-        issued(proxy, path, read.as_deref(), pass.caller()).await;
+        issued(proxy, route, read.as_deref(), pass.caller()).await;
     }
     note_changes(proxy, &pass, &head.headers);
     pass.answered(head.status, &head.headers, read.as_deref()).await?;
@@ -289,13 +289,13 @@ fn target(uri: &Uri) -> Uri {
 
 /// Begins the sessions of the tokens that a login's answer issues, before the client can use them. `body` is `None` where
 /// it is too long.
-async fn issued(proxy: &Proxy, path: &NormalPath, body: Option<&[u8]>, caller: &Caller) {
+async fn issued(proxy: &Proxy, route: &Route, body: Option<&[u8]>, caller: &Caller) {
     let Some(body) = body else {
         return tracing::debug!(
             "the response of a login path is too long to examine; its token becomes known when it is used"
         );
     };
-    let issued = proxy.tokens.in_response(path, body);
+    let issued = proxy.tokens.in_response(route, body);
     if issued.is_empty() {
         proxy.metrics().unmatched.json("response-json", body);
     }

@@ -1,6 +1,7 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
 use super::body::{Body, CutSignal, Download, Refresh};
+use super::missing::MissingTokens;
 use super::{CLOSE_TIMEOUT, Client};
 use crate::audit::Caller;
 use crate::metrics::Dropped;
@@ -8,7 +9,7 @@ use crate::refusal::ProxyError;
 use crate::registry::{Attachment, AwaitingResponse, Registry, Resolved, TrackedSession};
 use crate::session::{ActivitySources, Mode, Reason, SessionId, Source};
 use crate::store::Ended;
-use crate::token::{Carrier, Location, TokenMatch, TokenRule};
+use crate::token::{Carrier, Location, Requirements, TokenMatch, TokenRule};
 use futures_util::future::join_all;
 use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt;
@@ -43,12 +44,13 @@ pub(super) struct Admitted<'p> {
 
 /// Lets a request pass, or not: every token found is looked at, and a single dead one refuses. But apps leave cookies of
 /// earlier sessions behind: beside a live one of the same rule they are taken out.
-pub(super) async fn admit(
-    registry: &Arc<Registry>,
+pub(super) async fn admit<'p>(
+    registry: &'p Arc<Registry>,
     activity: ActivitySources,
     matches: Vec<TokenMatch>,
+    (required, records): (&Requirements<'_>, &MissingTokens),
     caller: Caller,
-) -> Result<Admitted<'_>, ProxyError> {
+) -> Result<Admitted<'p>, ProxyError> {
     let mut pass = Admitted {
         registry,
         activity,
@@ -63,6 +65,7 @@ pub(super) async fn admit(
     };
     let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
     let matches = pass.bound_lookups(matches)?;
+    let missing = required.missing(&matches).filter(|_| registry.mode() != Mode::Off);
     // Concurrently: several unknown tokens wait for the store no longer than one.
     let standings = join_all(matches.iter().map(|token_match| registry.table.resolve(token_match.id))).await;
     let live: Vec<_> = matches
@@ -120,6 +123,12 @@ pub(super) async fn admit(
     }
     if let Some((reason, cookies)) = dead {
         return Err(ProxyError::Ended { cookies, reason });
+    }
+    if let Some(rule) = missing {
+        records.record(registry, rule, Carrier::Request, &pass.caller, enforces);
+        if enforces {
+            return Err(ProxyError::Missing { cookies: required.cookies() });
+        }
     }
     if undecided {
         return Err(ProxyError::Undecided);

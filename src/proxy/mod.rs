@@ -10,6 +10,7 @@ mod forward;
 mod framing;
 mod gate;
 mod headers;
+mod missing;
 mod outage;
 mod reject;
 mod relay;
@@ -28,7 +29,7 @@ use crate::config::{Config, Current, Reloadable};
 use crate::metrics::Metrics;
 use crate::refusal::ProxyError;
 use crate::registry::Registry;
-use crate::route::NormalPath;
+use crate::route::Route;
 use crate::session::{ActivitySources, Mode};
 use crate::shutdown::{CLOSE_TIMEOUT, Shutdown};
 use crate::token::{Location, MAX_EXAMINED_BYTES, TokenMatch, TokenRules};
@@ -41,6 +42,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ipnet::IpNet;
+use missing::MissingTokens;
 use outage::Outage;
 use reject::RequestSummary;
 use std::net::SocketAddr;
@@ -85,6 +87,7 @@ pub(crate) struct Proxy {
     fresh: Pool,
     shutdown: Shutdown,
     outage: Outage,
+    missing: MissingTokens,
 }
 
 impl Proxy {
@@ -114,6 +117,7 @@ impl Proxy {
             fresh,
             shutdown,
             outage,
+            missing: MissingTokens::default(),
         }
     }
 
@@ -174,21 +178,21 @@ impl Proxy {
         wanted: Option<Wanted>,
         settings: &Reloadable,
     ) -> Result<Response<Body>, ProxyError> {
-        let path = NormalPath::of(head.uri.path());
+        let route = Route::of(&head);
         if head.method == Method::CONNECT {
             return Err(ProxyError::Connect);
         }
         headers::check(&head)?;
-        if settings.deny.contains(&path) {
+        if settings.deny.contains(&route.path) {
             return Err(ProxyError::Denied);
         }
         self.aliases.drop_from(&mut head.headers);
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
-        let caller = Caller::new(address, path.as_bytes());
-        let mut matches = self.tokens.in_head(&path, &head);
-        if self.may_hold() && self.tokens.reads_requests(&path) {
-            match self.in_body(&path, &head, body, settings.response_timeout).await {
+        let caller = Caller::new(address, route.path.as_bytes());
+        let mut matches = self.tokens.in_head(&route, &head);
+        if self.may_hold() && self.tokens.reads_requests(&route) {
+            match self.in_body(&route, &head, body, settings.response_timeout).await {
                 Ok(found) => matches.extend(found),
                 Err(error @ (ProxyError::TooLarge | ProxyError::NotJson)) if self.registry.mode() != Mode::Enforce => {
                     tracing::debug!(?error, "a request would be refused");
@@ -197,13 +201,14 @@ impl Proxy {
             }
         }
         self.note_matches(&matches, &head);
-        let pass = gate::admit(&self.registry, self.activity, matches, caller).await?;
+        let required = self.tokens.required(&route, &head, &settings.cut.logins);
+        let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.missing), caller).await?;
         self.tokens.take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
-            return upgrade::forward(self, client, &path, head, wanted, pass, settings).await;
+            return upgrade::forward(self, client, &route, head, wanted, pass, settings).await;
         }
         let body = body.take().unwrap_or_else(|| body::full(String::new()));
-        forward::forward(self, client, &path, head, body, pass, settings.response_timeout).await
+        forward::forward(self, client, &route, head, body, pass, settings.response_timeout).await
     }
 
     /// Counts the matches of each rule, and notes where none has any.
@@ -222,7 +227,7 @@ impl Proxy {
     /// The tokens in a body, which is put back to be forwarded as it came.
     async fn in_body(
         &self,
-        path: &NormalPath,
+        route: &Route,
         head: &request::Parts,
         body: &mut Option<Body>,
         timeout: Duration,
@@ -242,7 +247,7 @@ impl Proxy {
             // An app that unpacks it would see what is not seen here.
             Some(_) if headers::is_compressed(&head.headers) => Err(ProxyError::NotJson),
             Some(whole) => {
-                let found = self.tokens.in_request(path, &whole).map_err(|_| ProxyError::NotJson);
+                let found = self.tokens.in_request(route, &whole).map_err(|_| ProxyError::NotJson);
                 if found.as_ref().is_ok_and(Vec::is_empty) {
                     self.metrics().unmatched.json("request-json", &whole);
                 }

@@ -42,12 +42,12 @@ impl ProxyError {
     pub(super) fn answer(&self, summary: &RequestSummary, cut: &Cut, outage: &Outage) -> Response<Body> {
         let status = self.status(cut);
         self.log(summary, status.as_u16(), outage);
-        if let Self::Ended { cookies, reason } = self {
-            return ended(summary, cut.words(*reason), cookies);
+        if let Some(words) = self.words(cut) {
+            return in_words(self, summary, words);
         }
         let mut answer = match summary.reader {
             Audience::Person => own(status, page(self), "text/html; charset=utf-8"),
-            Audience::Program => own(status, json(self), "application/json"),
+            Audience::Program => own(status, self.json(), "application/json"),
             Audience::Unknown => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
         };
         let headers = answer.headers_mut();
@@ -65,22 +65,26 @@ impl ProxyError {
     }
 }
 
-/// The answer to a dead token, in the app's own words; for a page the way to the login.
-fn ended(summary: &RequestSummary, cut: &CutWords, cookies: &[String]) -> Response<Body> {
-    let mut answer = match &cut.login_url {
-        Some(login) if summary.is_for_a_page() && !summary.leads_to(login) => {
+/// The answer to a refusal that is about a token, in the operator's words; for a page the way to the login.
+fn in_words(error: &ProxyError, summary: &RequestSummary, words: &CutWords) -> Response<Body> {
+    let mut answer = match (&words.login_url, &words.http_body) {
+        (Some(login), _) if summary.is_for_a_page() && !summary.leads_to(login) => {
             let mut answer = own(StatusCode::FOUND, String::new(), "text/plain; charset=utf-8");
             answer.headers_mut().insert(header::LOCATION, login.clone());
             answer
         }
-        _ => own(cut.http_status, cut.http_body.clone(), kind_of(&cut.http_body)),
+        (_, Some(body)) => own(words.http_status, body.clone(), kind_of(body)),
+        (_, None) if summary.reader == Audience::Person => {
+            own(words.http_status, page(error), "text/html; charset=utf-8")
+        }
+        (_, None) => own(words.http_status, error.json(), "application/json"),
     };
     let headers = answer.headers_mut();
-    for (name, value) in &cut.http_headers {
+    for (name, value) in &words.http_headers {
         headers.insert(name, value.clone());
     }
-    if !cut.http_headers.contains_key(header::SET_COOKIE) {
-        for cookie in cookies.iter().filter_map(|name| taken_away(name)) {
+    if !words.http_headers.contains_key(header::SET_COOKIE) {
+        for cookie in error.cookies().iter().filter_map(|name| taken_away(name)) {
             headers.append(header::SET_COOKIE, cookie);
         }
     }
@@ -103,11 +107,6 @@ fn page(error: &ProxyError) -> String {
          <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:18vh auto;padding:0 1rem}}</style>\n\
          <h1>{title}</h1>\n<p>{advice}</p>\n"
     )
-}
-
-/// The answer for a program: `error` is for its code, `message` for its author.
-fn json(error: &ProxyError) -> String {
-    serde_json::json!({ "error": error.name(), "message": error.to_string() }).to_string()
 }
 
 fn own(status: StatusCode, text: String, kind: &'static str) -> Response<Body> {

@@ -5,12 +5,12 @@ use super::downstream::Downstream;
 use super::forward::{causes, conclude, overdue, passed_on, unreachable};
 use super::gate::Admitted;
 use super::relay::Relay;
-use super::tunnel::{InBandState, Tunnel};
+use super::tunnel::{AwaitedToken, InBandState, Tunnel};
 use super::{CLOSE_TIMEOUT, Client, MAX_BUFFERED_BYTES, Proxy, headers};
 use crate::config::Reloadable;
 use crate::refusal::ProxyError;
 use crate::registry::Attachment;
-use crate::route::NormalPath;
+use crate::route::Route;
 use crate::session::Mode;
 use crate::stream::Stream;
 use crate::token::{InBand, InBandRules};
@@ -54,13 +54,13 @@ pub(super) fn wanted(request: &mut Request<Incoming>, listed: &[String]) -> Opti
 pub(super) async fn forward(
     proxy: &Arc<Proxy>,
     client: &Client,
-    path: &NormalPath,
+    route: &Route,
     mut head: request::Parts,
     wanted: Wanted,
     mut pass: Admitted<'_>,
     settings: &Reloadable,
 ) -> Result<Response<Body>, ProxyError> {
-    let mut rules = proxy.tokens.in_band(path);
+    let mut rules = proxy.tokens.in_band(route);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
     if wanted.websocket && !rules.is_empty() {
@@ -72,7 +72,7 @@ pub(super) async fn forward(
         return conclude(
             proxy,
             client,
-            path,
+            route,
             passed_on(answer, None, &proxy.aliases)?,
             pass,
             settings.response_timeout,
@@ -89,8 +89,10 @@ pub(super) async fn forward(
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers(), None).await?;
     let relays = relays(wanted.websocket, answer.headers(), &rules);
-    let in_band_state = (!rules.is_empty())
-        .then(|| Box::new(InBandState { in_band: InBand::new(rules), caller: pass.caller().clone() }));
+    let in_band_state = (!rules.is_empty()).then(|| {
+        let awaited = AwaitedToken::of(&rules);
+        Box::new(InBandState { in_band: InBand::new(rules), caller: pass.caller().clone(), awaited })
+    });
     let tunnel = begin(Arc::clone(proxy), [wanted.client, app], relays, in_band_state, pass.into_attached());
     proxy.shutdown.spawn_tunnel(tunnel);
     Ok(answer.map(|_| body::full(String::new())))

@@ -142,3 +142,46 @@ fn the_number_of_readings_grows_with_the_ambiguity_of_the_path() {
     assert_eq!((readers("/a/b"), readers("/a;x"), readers("/a\\b"), readers("/a%2fb")), (1, 2, 2, 3));
     assert_eq!(readers("/a;b\\..%2e"), 12);
 }
+
+fn set(patterns: &[&str]) -> PathSet {
+    patterns.iter().map(|pattern| PathPattern::parse(pattern).unwrap()).collect()
+}
+
+#[test]
+fn an_exception_holds_only_if_every_reading_of_a_path_is_one() {
+    let open = set(&["/login", "/static/*"]);
+    for path in ["/login", "//login/", "/static/a%20b.css", "/static/x/../y", "/static/..;/static/y"] {
+        assert!(open.contains_every_reading(&NormalPath::of(path)), "{path}");
+    }
+    for path in [
+        "/me",
+        "/static/../me",
+        "/static/..;/me",
+        "/me/..;/login",
+        "/login;/../me",
+        "/static/%2e%2e/me",
+        "/me\\..\\login",
+    ] {
+        assert!(!open.contains_every_reading(&NormalPath::of(path)), "{path}");
+    }
+    assert!(!open.contains_every_reading(&NormalPath::of(&format!("/static/{}", "%2e/;".repeat(9_000)))));
+    assert!(!PathSet::default().contains_every_reading(&NormalPath::of("/")));
+}
+
+#[test]
+fn a_set_covers_another_if_its_patterns_have_all_paths_of_the_other() {
+    let everywhere = PathSet::everywhere();
+    for (wide, narrow) in [
+        (&everywhere, &everywhere),
+        (&set(&["/api/*"]), &set(&["/api", "/api/x", "/api/admin/*"])),
+        (&set(&["/a", "/b/*"]), &set(&["/b/c", "/a"])),
+        (&set(&["/a"]), &PathSet::default()),
+    ] {
+        assert!(wide.covers(narrow), "{wide:?} {narrow:?}");
+    }
+    for (wide, narrow) in
+        [(&set(&["/api/*"]), &everywhere), (&set(&["/api"]), &set(&["/api/*"])), (&set(&["/api/*"]), &set(&["/apis"]))]
+    {
+        assert!(!wide.covers(narrow), "{wide:?} {narrow:?}");
+    }
+}

@@ -1,8 +1,9 @@
 //! Tokens in requests and responses.
 
 use super::json::{self, JsonValue, NotJson, Pointer};
+use super::reading::Reading;
 use super::{InBandRules, Location, Token, TokenRule};
-use crate::route::NormalPath;
+use crate::route::Route;
 use crate::session::{SessionId, SessionIds};
 use ::http::header;
 use ::http::request;
@@ -46,16 +47,16 @@ impl TokenRules {
         Self { rules, in_band, ids }
     }
 
-    /// Every token that the rules for `path` find in the head of a request.
+    /// Every token that the rules for `route` find in the head of a request.
     #[must_use]
-    pub fn in_head(&self, path: &NormalPath, head: &request::Parts) -> Vec<TokenMatch> {
+    pub fn in_head(&self, route: &Route, head: &request::Parts) -> Vec<TokenMatch> {
         let mut found = TokenMatches::of(&self.ids);
-        for rule in self.applying(path) {
-            let tokens = match &rule.place {
-                Location::Header(name) => in_header(head, name),
-                Location::Bearer => values(head, &header::AUTHORIZATION).filter_map(|value| bearer(&value)).collect(),
-                Location::Cookie(name) => cookies(head, name),
-                Location::Query(name) => query(head.uri.query().unwrap_or_default(), name),
+        for rule in self.applying(route) {
+            let readings = match &rule.place {
+                Location::Header(name) => in_header(head, name, rule),
+                Location::Bearer => in_authorization(head, rule),
+                Location::Cookie(name) => cookies(head, name, rule),
+                Location::Query(name) => query(head.uri.query().unwrap_or_default(), name, rule),
                 Location::RequestJson(_)
                 | Location::ResponseJson(_)
                 | Location::WsClient { .. }
@@ -63,11 +64,7 @@ impl TokenRules {
                     continue;
                 }
             };
-            found.add(rule, &tokens, false);
-            if matches!(rule.place, Location::Bearer) {
-                let values = values(head, &header::AUTHORIZATION);
-                found.add(rule, &values.flat_map(|value| words(&value)).collect::<Vec<_>>(), true);
-            }
+            found.add(rule, readings);
         }
         found.found
     }
@@ -90,55 +87,53 @@ impl TokenRules {
         })
     }
 
-    /// Whether a rule for `path` reads request bodies.
+    /// Whether a rule for `route` reads request bodies.
     #[must_use]
-    pub fn reads_requests(&self, path: &NormalPath) -> bool {
-        self.applying(path).any(|rule| matches!(rule.place, Location::RequestJson(_)))
+    pub fn reads_requests(&self, route: &Route) -> bool {
+        self.applying(route).any(|rule| matches!(rule.place, Location::RequestJson(_)))
     }
 
-    /// Every token that the rules for `path` find in the body of a request.
+    /// Every token that the rules for `route` find in the body of a request.
     ///
     /// # Errors
     /// If the body is not JSON.
-    pub fn in_request(&self, path: &NormalPath, body: &[u8]) -> Result<Vec<TokenMatch>, NotJson> {
+    pub fn in_request(&self, route: &Route, body: &[u8]) -> Result<Vec<TokenMatch>, NotJson> {
         let mut found = TokenMatches::of(&self.ids);
-        for rule in self.applying(path) {
+        for rule in self.applying(route) {
             if let Location::RequestJson(pointer) = &rule.place {
-                found.add(rule, &tokens_at(body, pointer)?, false);
+                found.add(rule, readings_at(body, pointer, rule)?);
             }
         }
         Ok(found.found)
     }
 
-    /// Whether a rule for `path` reads response bodies.
+    /// Whether a rule for `route` reads response bodies.
     #[must_use]
-    pub fn reads_responses(&self, path: &NormalPath) -> bool {
-        self.applying(path).any(|rule| matches!(rule.place, Location::ResponseJson(_)))
+    pub fn reads_responses(&self, route: &Route) -> bool {
+        self.applying(route).any(|rule| matches!(rule.place, Location::ResponseJson(_)))
     }
 
     /// The session ids of the tokens that a 2xx response issues, each with the number of the rule that found it.
     #[must_use]
-    pub fn in_response(&self, path: &NormalPath, body: &[u8]) -> Vec<(usize, SessionId)> {
-        let rules = self.applying(path).filter_map(|rule| match &rule.place {
-            Location::ResponseJson(pointer) => Some((rule.number, pointer)),
-            _ => None,
-        });
-        rules
-            .flat_map(|(number, pointer)| {
-                let tokens = tokens_at(body, pointer).unwrap_or_default();
-                tokens.into_iter().map(move |token| (number, token.session_id(&self.ids)))
-            })
-            .collect()
+    pub fn in_response(&self, route: &Route, body: &[u8]) -> Vec<(usize, SessionId)> {
+        let mut issued = Vec::new();
+        for rule in self.applying(route) {
+            let Location::ResponseJson(pointer) = &rule.place else { continue };
+            let readings = readings_at(body, pointer, rule).unwrap_or_default();
+            let certain = readings.into_iter().filter(|reading| !reading.loose);
+            issued.extend(certain.map(|reading| (rule.number, reading.token.session_id(&self.ids))));
+        }
+        issued
     }
 
-    /// The rules for messages in a tunnel at `path`.
+    /// The rules for messages in a tunnel that this route opens.
     #[must_use]
-    pub fn in_band(&self, path: &NormalPath) -> InBandRules {
-        self.in_band.applying(path)
+    pub fn in_band(&self, route: &Route) -> InBandRules {
+        self.in_band.applying(route)
     }
 
-    fn applying<'a>(&'a self, path: &'a NormalPath) -> impl Iterator<Item = &'a Arc<TokenRule>> {
-        self.rules.iter().filter(move |rule| rule.applies(path))
+    pub(super) fn applying<'a>(&'a self, route: &'a Route) -> impl Iterator<Item = &'a Arc<TokenRule>> {
+        self.rules.iter().filter(move |rule| rule.applies(route))
     }
 }
 
@@ -154,17 +149,20 @@ impl<'r> TokenMatches<'r> {
         Self { ids, found: Vec::new(), seen: HashSet::new() }
     }
 
-    fn add(&mut self, rule: &Arc<TokenRule>, tokens: &[Token], loose: bool) {
-        for token in tokens {
+    fn add(&mut self, rule: &Arc<TokenRule>, readings: Vec<Reading>) {
+        for Reading { token, loose } in readings {
             let id = token.session_id(self.ids);
             // A token found twice counts once, unless only one of the two rules ends the session.
             if self.seen.insert((id, rule.ends)) {
                 self.found.push(TokenMatch { id, rule: Arc::clone(rule), also: Vec::new(), loose });
             } else if let Some(found) =
                 self.found.iter_mut().find(|found| found.id == id && found.rule.ends == rule.ends)
-                && (loose || !found.rules().any(|other| Arc::ptr_eq(other, rule)))
             {
-                found.also.push(Arc::clone(rule));
+                // Certain for one rule is certain.
+                found.loose &= loose;
+                if loose || !found.rules().any(|other| Arc::ptr_eq(other, rule)) {
+                    found.also.push(Arc::clone(rule));
+                }
             }
         }
     }
@@ -205,16 +203,35 @@ fn is_cookie_name(name: &str) -> bool {
     header::HeaderName::from_bytes(name.as_bytes()).is_ok()
 }
 
-/// `Bearer` SP token (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1).
-fn bearer(value: &str) -> Option<Token> {
+/// `Bearer` SP token (RFC 6750 §2.1); the scheme in any case (RFC 9110 §11.1). White space around the token is kept.
+fn bearer_value(value: &str) -> Option<&str> {
     let (scheme, token) = value.trim_start().split_once([' ', '\t'])?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| Token::new(token)).flatten()
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+fn bearer(value: &str) -> Option<Token> {
+    bearer_value(value).and_then(Token::new)
+}
+
+/// The bearer tokens, and the words that only a lenient app reads as one.
+fn in_authorization(head: &request::Parts, rule: &TokenRule) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for value in values(head, &header::AUTHORIZATION) {
+        let token = bearer_value(&value);
+        readings.extend(token.and_then(|token| rule.reading(token.as_bytes(), Token::new(token))));
+    }
+    for value in values(head, &header::AUTHORIZATION) {
+        let has_format = |token: &Token| rule.format.as_ref().is_none_or(|format| token.has(format));
+        let words = words(&value).into_iter().filter(has_format);
+        readings.extend(words.map(|token| Reading { token, loose: true }));
+    }
+    readings
 }
 
 /// The values of a header, in any spelling of its name.
-fn in_header(head: &request::Parts, name: &header::HeaderName) -> Vec<Token> {
+fn in_header(head: &request::Parts, name: &header::HeaderName, rule: &TokenRule) -> Vec<Reading> {
     let named = head.headers.iter().filter(|(other, _)| is_spelling_of(name, other));
-    named.filter_map(|(_, value)| Token::new(&text(value.as_bytes()))).collect()
+    named.filter_map(|(_, value)| rule.reading(value.as_bytes(), Token::new(&text(value.as_bytes())))).collect()
 }
 
 /// Whether a header name equals `name`, with `_` and `-` treated as equal. CGI and WSGI do not distinguish them.
@@ -233,18 +250,29 @@ fn words(value: &str) -> Vec<Token> {
 }
 
 /// The values of a cookie (RFC 6265 §5.4). Several cookies may have the same name, with different paths.
-fn cookies(head: &request::Parts, name: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
+fn cookies(head: &request::Parts, name: &str, rule: &TokenRule) -> Vec<Reading> {
+    let mut readings = Vec::new();
     for line in values(head, &header::COOKIE) {
-        tokens.extend(line.split(';').filter_map(|pair| cookie(pair, name)));
+        let values = line.split(';').filter_map(|pair| cookie_value(pair, name));
+        readings.extend(values.filter_map(|value| rule.reading(value.as_bytes(), decoded(value))));
     }
-    tokens
+    readings
+}
+
+/// The value in a pair of a `Cookie` field, if the pair has this name.
+fn cookie_value<'p>(pair: &'p str, name: &str) -> Option<&'p str> {
+    let (key, value) = pair.split_once('=')?;
+    (key.trim() == name).then(|| value.trim_matches([' ', '\t']))
 }
 
 /// The token in a pair of a `Cookie` field, if the pair has this name.
 pub(super) fn cookie(pair: &str, name: &str) -> Option<Token> {
-    let (key, value) = pair.split_once('=')?;
-    if key.trim() == name { Token::percent_encoded(&unquote(value.trim()), false) } else { None }
+    cookie_value(pair, name).and_then(decoded)
+}
+
+/// The token in the value of a cookie, which an app may have quoted or percent-encoded.
+fn decoded(value: &str) -> Option<Token> {
+    Token::percent_encoded(&unquote(value.trim()), false)
 }
 
 /// Removes the quotes of a quoted value and decodes escapes such as `\"` and `\141`, as Python's http.cookies does.
@@ -274,30 +302,38 @@ fn unquote(value: &str) -> Cow<'_, str> {
 }
 
 /// The values of a query parameter.
-fn query(query: &str, name: &str) -> Vec<Token> {
-    query.split(PARAMETER_SEPARATORS).filter_map(|pair| parameter(pair, name)).collect()
+fn query(query: &str, name: &str, rule: &TokenRule) -> Vec<Reading> {
+    let values = query.split(PARAMETER_SEPARATORS).filter_map(|pair| parameter_value(pair, name));
+    values.filter_map(|value| rule.reading(value.as_bytes(), Token::new(&value))).collect()
 }
 
 /// `;` separates parameters too: some frameworks still accept it.
 pub(super) const PARAMETER_SEPARATORS: [char; 2] = ['&', ';'];
 
-/// The token in a pair of a query, if it is the parameter of this name.
-pub(super) fn parameter(pair: &str, name: &str) -> Option<Token> {
+/// The value in a pair of a query, if it is the parameter of this name.
+fn parameter_value(pair: &str, name: &str) -> Option<String> {
     let (key, value) = pair.split_once('=')?;
-    let key = key.replace('+', " ");
-    let is_named = percent_encoding::percent_decode_str(&key).decode_utf8_lossy() == name;
-    if is_named { Token::percent_encoded(value, true) } else { None }
+    let decoded = |text: &str| {
+        let spaced = text.replace('+', " ");
+        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+    };
+    (decoded(key) == name).then(|| decoded(value))
 }
 
-fn tokens_at(body: &[u8], pointer: &Pointer) -> Result<Vec<Token>, NotJson> {
+/// The token in a pair of a query, if it is the parameter of this name.
+pub(super) fn parameter(pair: &str, name: &str) -> Option<Token> {
+    parameter_value(pair, name).and_then(|value| Token::new(&value))
+}
+
+fn readings_at(body: &[u8], pointer: &Pointer, rule: &TokenRule) -> Result<Vec<Reading>, NotJson> {
     let found = json::find(body, &[pointer])?;
-    Ok(found.into_iter().flatten().filter_map(|value| token_of(&value)).collect())
+    Ok(found.into_iter().flatten().filter_map(|value| reading_of(&value, rule)).collect())
 }
 
 /// A token is a string; any other value is not.
-pub(super) fn token_of(value: &JsonValue) -> Option<Token> {
+pub(super) fn reading_of(value: &JsonValue, rule: &TokenRule) -> Option<Reading> {
     match value {
-        JsonValue::Text(text) => Token::new(text),
+        JsonValue::Text(text) => rule.reading(text.as_bytes(), Token::new(text)),
         _ => None,
     }
 }

@@ -12,10 +12,11 @@ mod tests;
 
 pub use offers::Offer;
 
-use super::http::token_of;
+use super::http::reading_of;
 use super::json::{self, JsonValue, Pointer};
-use super::{Conditions, Location, Token, TokenRule};
-use crate::route::NormalPath;
+use super::reading::Reading;
+use super::{Conditions, Location, TokenRule};
+use crate::route::Route;
 use crate::session::{SessionId, SessionIds};
 use literal::Literal;
 use offers::Offers;
@@ -61,14 +62,21 @@ impl InBandRules {
         Self(rules.iter().filter_map(|rule| Prepared::new(rule, ids).map(Arc::new)).collect())
     }
 
-    pub(super) fn applying(&self, path: &NormalPath) -> Self {
-        Self(self.0.iter().filter(|prepared| prepared.rule.applies(path)).cloned().collect())
+    pub(super) fn applying(&self, route: &Route) -> Self {
+        Self(self.0.iter().filter(|prepared| prepared.rule.applies(route)).cloned().collect())
     }
 
     /// Whether there is no rule at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The rule with the shortest `required_within`, if any has one.
+    #[must_use]
+    pub fn requiring(&self) -> Option<&Arc<TokenRule>> {
+        let requiring = self.0.iter().filter(|prepared| prepared.rule.required_within.is_some());
+        requiring.min_by_key(|prepared| prepared.rule.required_within).map(|prepared| &prepared.rule)
     }
 
     /// Whether the client's messages must be examined.
@@ -123,15 +131,17 @@ impl InBand {
     /// Examines a complete message of the client. If an offer is forwarded, call [`InBand::offered`] with it.
     pub fn client_message(&mut self, message: &[u8]) -> ClientMessage {
         let mut offer = Offer { rules: Vec::new(), ids: Vec::new(), certain: true };
+        let mut has_format = true;
         for (position, prepared) in self.rules.0.iter().enumerate() {
             let Location::WsClient { pointer, when, .. } = &prepared.rule.place else { continue };
             if !prepared.when.may_be_in(message) {
                 continue;
             }
-            match read(message, when, Some(pointer)) {
-                Read::Holds(tokens) => {
+            match prepared.read(message, when, pointer) {
+                Read::Holds(readings) => {
                     offer.rules.push(position);
-                    offer.ids.extend(tokens.iter().map(|token| token.session_id(&prepared.ids)));
+                    has_format &= readings.iter().all(|reading| !reading.loose);
+                    offer.ids.extend(readings.iter().map(|reading| reading.token.session_id(&prepared.ids)));
                 }
                 // Not valid JSON, but it contains the text of an offer. A more lenient app may read and accept it.
                 Read::NotJson => offer.rules.push(position),
@@ -144,7 +154,7 @@ impl InBand {
         }
         offer.ids.sort_unstable();
         offer.ids.dedup();
-        offer.certain = is_plain(message);
+        offer.certain = has_format && is_plain(message);
         ClientMessage::Offer(offer)
     }
 
@@ -193,8 +203,9 @@ impl InBand {
         for (position, prepared) in self.rules.0.iter().enumerate() {
             match &prepared.rule.place {
                 Location::WsServer { pointer, when } if prepared.when.may_be_in(message) => {
-                    if let Read::Holds(tokens) = read(message, when, Some(pointer)) {
-                        issued = issued.or(tokens.first().map(|token| token.session_id(&prepared.ids)));
+                    if let Read::Holds(readings) = prepared.read(message, when, pointer) {
+                        let mut certain = readings.iter().filter(|reading| !reading.loose);
+                        issued = issued.or(certain.next().map(|reading| reading.token.session_id(&prepared.ids)));
                     }
                 }
                 Location::WsClient { accept_when, reject_when, .. } => {
@@ -221,23 +232,25 @@ impl InBand {
 
 /// What a message is to a rule.
 enum Read {
-    Holds(Vec<Token>),
+    Holds(Vec<Reading>),
     Other,
     NotJson,
 }
 
-/// Reads the tokens at `pointer` in a message that matches `when`.
-fn read(message: &[u8], when: &Conditions, pointer: Option<&Pointer>) -> Read {
-    let wanted: Vec<&Pointer> = when.pointers().chain(pointer).collect();
-    let Ok(found) = json::find(message, &wanted) else { return Read::NotJson };
-    if !when.hold(&found) {
-        return Read::Other;
+impl Prepared {
+    /// Reads the tokens at `pointer` in a message that matches `when`.
+    fn read(&self, message: &[u8], when: &Conditions, pointer: &Pointer) -> Read {
+        let wanted: Vec<&Pointer> = when.pointers().chain([pointer]).collect();
+        let Ok(found) = json::find(message, &wanted) else { return Read::NotJson };
+        if !when.hold(&found) {
+            return Read::Other;
+        }
+        let values: &[JsonValue] = found.get(when.0.len()).map_or(&[], Vec::as_slice);
+        Read::Holds(values.iter().filter_map(|value| reading_of(value, &self.rule)).collect())
     }
-    let values: &[JsonValue] = found.get(when.0.len()).map_or(&[], Vec::as_slice);
-    Read::Holds(values.iter().filter_map(token_of).collect())
 }
 
 fn says(message: &[u8], literal: Option<&Literal>, when: Option<&Conditions>) -> bool {
     let (Some(literal), Some(when)) = (literal, when) else { return false };
-    literal.may_be_in(message) && matches!(read(message, when, None), Read::Holds(_))
+    literal.may_be_in(message) && when.hold_in(message)
 }

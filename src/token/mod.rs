@@ -5,9 +5,12 @@
 mod acceptance;
 mod carrier;
 mod conditions;
+mod format;
 mod http;
 mod in_band;
 pub mod json;
+mod reading;
+mod required;
 mod rule;
 mod secret;
 mod take_out;
@@ -15,9 +18,11 @@ mod take_out;
 pub use acceptance::Acceptance;
 pub use carrier::Carrier;
 pub use conditions::{Conditions, Scalar};
+pub use format::TokenFormat;
 pub use http::{TokenMatch, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
-pub use rule::{Location, TokenRule};
+pub(crate) use required::Requirements;
+pub use rule::{Location, Required, TokenRule};
 pub use secret::Token;
 
 /// The maximum size of a body or message that is examined, in bytes. Bodies and messages with tokens are small.

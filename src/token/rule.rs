@@ -2,9 +2,20 @@
 
 use super::acceptance::Acceptance;
 use super::conditions::Conditions;
+use super::format::TokenFormat;
 use super::json::Pointer;
-use crate::route::{NormalPath, PathSet};
-use http::HeaderName;
+use crate::route::{PathSet, Route};
+use http::{HeaderName, Method};
+use std::time::Duration;
+
+/// Which token a rule requires (`required`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Required {
+    /// `true`: its own.
+    Own,
+    /// A name: its own, or that of another rule with the same name.
+    Group(String),
+}
 
 /// One `[[token]]` of the configuration.
 #[derive(Clone, Debug)]
@@ -15,6 +26,16 @@ pub struct TokenRule {
     pub place: Location,
     /// `paths`: the rule applies only there; `None` means everywhere.
     pub paths: Option<PathSet>,
+    /// `except_paths`: the rule does not apply there.
+    pub except: PathSet,
+    /// `methods`: the rule applies only to requests with these; `None` means all.
+    pub methods: Option<Vec<Method>>,
+    /// `required`: a request without this token is refused.
+    pub required: Option<Required>,
+    /// `required_within`: a tunnel is closed that has sent no token within this time.
+    pub required_within: Option<Duration>,
+    /// `format`: what a token looks like. Any other value is not one.
+    pub format: Option<TokenFormat>,
     /// `ends`: a 2xx response ends the session (logout) instead of refreshing it.
     pub ends: bool,
     /// Which responses mean that the app accepted the token.
@@ -22,6 +43,23 @@ pub struct TokenRule {
 }
 
 impl TokenRule {
+    /// The rule for tokens carried there, without further keys.
+    #[must_use]
+    pub fn new(place: Location) -> Self {
+        Self {
+            number: 0,
+            place,
+            paths: None,
+            except: PathSet::default(),
+            methods: None,
+            required: None,
+            required_within: None,
+            format: None,
+            ends: false,
+            accept: Acceptance::default(),
+        }
+    }
+
     /// `from`: the kind of the rule.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -52,11 +90,32 @@ impl TokenRule {
         format!("token.{} ({}{what})", self.number, self.kind())
     }
 
-    /// Whether the rule applies to `path`.
+    /// Whether the rule applies to a request with this route. A path that can be read in several ways is covered if one
+    /// reading is, and excepted only if all are.
     #[must_use]
-    pub fn applies(&self, path: &NormalPath) -> bool {
-        self.paths.as_ref().is_none_or(|paths| paths.contains(path))
+    pub fn applies(&self, route: &Route) -> bool {
+        self.paths.as_ref().is_none_or(|paths| paths.contains(&route.path))
+            && !self.except.contains_every_reading(&route.path)
+            && self.methods.as_ref().is_none_or(|methods| includes(methods, &route.method))
     }
+
+    /// Whether a token that `other` found is one that this rule requires.
+    pub(super) fn is_satisfied_by(&self, other: &Self) -> bool {
+        let group = matches!(self.required, Some(Required::Group(_)));
+        self.number == other.number || group && self.required == other.required
+    }
+
+    /// Whether the app issues tokens on every reading of this route, by this rule.
+    pub(super) fn issues_on(&self, route: &Route) -> bool {
+        matches!(self.place, Location::ResponseJson(_) | Location::WsServer { .. })
+            && self.paths.as_ref().is_none_or(|paths| paths.contains_every_reading(&route.path))
+            && self.applies(route)
+    }
+}
+
+/// Apps answer HEAD as they answer GET.
+fn includes(methods: &[Method], method: &Method) -> bool {
+    methods.contains(method) || *method == Method::HEAD && methods.contains(&Method::GET)
 }
 
 /// Where a token is carried (`from`).

@@ -1,5 +1,6 @@
 //! The token itself, before it is converted to a session id.
 
+use super::TokenFormat;
 use crate::session::{SessionId, SessionIds};
 use percent_encoding::percent_decode_str;
 use std::fmt;
@@ -25,6 +26,11 @@ impl Token {
     pub fn percent_encoded(text: &str, plus_is_space: bool) -> Option<Self> {
         let spaced = if plus_is_space { text.replace('+', " ") } else { text.to_owned() };
         Self::new(&percent_decode_str(&spaced).decode_utf8_lossy())
+    }
+
+    /// Whether it has this format.
+    pub(super) fn has(&self, format: &TokenFormat) -> bool {
+        format.matches(self.0.as_bytes())
     }
 
     /// Its session id.

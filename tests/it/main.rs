@@ -42,6 +42,7 @@ mod redis;
 mod reload;
 mod replay;
 mod replicas;
+mod required;
 mod restart;
 mod session;
 mod store_settings;

@@ -168,8 +168,8 @@ async fn counts_equal_what_happened() {
             (r#"idlegate_sessions_ended_total{reason="logout"}"#, 1.0),
             (r#"idlegate_would_cuts_total{reason="idle"}"#, 0.0),
             ("idlegate_cut_lateness_seconds_count", 1.0),
-            (r#"idlegate_refusals_total{carrier="request"}"#, 3.0),
-            (r#"idlegate_refusals_total{carrier="tunnel"}"#, 1.0),
+            (r#"idlegate_refusals_total{carrier="request",reason="ended"}"#, 3.0),
+            (r#"idlegate_refusals_total{carrier="tunnel",reason="ended"}"#, 1.0),
             ("idlegate_tunnels_unrecognised_total", 1.0),
             ("idlegate_tunnels_opened_total", 3.0),
             // Pong, messages, and the dead token; ping and messages. The unrequested acceptance ended its tunnel in the

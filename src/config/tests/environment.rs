@@ -5,9 +5,8 @@ use super::super::read;
 use super::super::section::read_document;
 use super::super::variable_of;
 use super::*;
-use crate::route::NormalPath;
-use crate::session::Reason;
-use crate::token::Location;
+use crate::route::{NormalPath, Route};
+use crate::token::{Location, Required};
 use http::StatusCode;
 use std::collections::BTreeSet;
 
@@ -102,7 +101,12 @@ const CASES: &[Case] = &[
     ("TOKEN_0_REJECT_WHEN", "{ \"/other\" = true }", |config| shown(&config.tokens[0], "/other")),
     ("TOKEN_1_FROM", "query", |config| matches!(&config.tokens[1].place, Location::Query(name) if name == "x")),
     ("TOKEN_1_NAME", "other", |config| shown(&config.tokens[1], "other")),
-    ("TOKEN_1_PATHS", "/y,/z/*", |config| config.tokens[1].applies(&NormalPath::of("/z/1"))),
+    ("TOKEN_1_PATHS", "/y,/z/*", |config| config.tokens[1].applies(&Route::get("/z/1"))),
+    ("TOKEN_1_EXCEPT_PATHS", "/x/y", |config| !config.tokens[1].except.is_empty()),
+    ("TOKEN_1_METHODS", "GET,POST", |config| config.tokens[1].methods.as_ref().is_some_and(|all| all.len() == 2)),
+    ("TOKEN_1_REQUIRED", "true", |config| config.tokens[1].required == Some(Required::Own)),
+    ("TOKEN_1_FORMAT", "[a-z]+", |config| shown(&config.tokens[1].format, "[a-z]+")),
+    ("TOKEN_0_REQUIRED_WITHIN", "7s", |config| config.tokens[0].required_within == Some(Duration::from_secs(7))),
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
     ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept.media_type.as_deref() == Some("text/html")),
     ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
@@ -111,7 +115,7 @@ const CASES: &[Case] = &[
     ("CUT_WS_CODE", "4000", |config| config.reloadable.cut.idle.ws_code == 4000),
     ("CUT_WS_REASON", "7", |config| config.reloadable.cut.idle.ws_reason == "7"),
     ("CUT_HTTP_STATUS", "403", |config| config.reloadable.cut.idle.http_status == StatusCode::FORBIDDEN),
-    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.reloadable.cut.idle.http_body == "{\"a\":1}"),
+    ("CUT_HTTP_BODY", "{\"a\":1}", |config| config.reloadable.cut.idle.http_body.as_deref() == Some("{\"a\":1}")),
     ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
         config.reloadable.cut.idle.http_headers.get("vary").is_some_and(|value| value == "Origin")
     }),
@@ -129,34 +133,37 @@ const CUT_CASES: &[CutCase] = &[
     ("WS_CODE", "4000", |words| words.ws_code == 4000),
     ("WS_REASON", "7", |words| words.ws_reason == "7"),
     ("HTTP_STATUS", "403", |words| words.http_status == StatusCode::FORBIDDEN),
-    ("HTTP_BODY", "{\"a\":1}", |words| words.http_body == "{\"a\":1}"),
+    ("HTTP_BODY", "{\"a\":1}", |words| words.http_body.as_deref() == Some("{\"a\":1}")),
     ("HTTP_HEADERS", "{ Vary = \"Origin\" }", |words| words.http_headers.contains_key("vary")),
     ("LOGIN_URL", "/login", |words| words.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];
 
-/// Splits `LOGOUT_WS_CODE` into its reason and `WS_CODE`.
-fn without_reason(name: &str) -> Option<(Reason, &str)> {
-    Reason::ALL
+/// The tables of `[cut]`, in the order of `Cut::all_words`.
+const CUT_TABLES: [&str; 5] = ["idle", "lifetime", "logout", "operator", "missing"];
+
+/// Splits `LOGOUT_WS_CODE` into its table and `WS_CODE`.
+fn without_reason(name: &str) -> Option<(&str, &str)> {
+    CUT_TABLES
         .into_iter()
-        .find_map(|reason| Some((reason, name.strip_prefix(&reason.name().to_ascii_uppercase())?.strip_prefix('_')?)))
+        .find_map(|table| Some((table, name.strip_prefix(&table.to_ascii_uppercase())?.strip_prefix('_')?)))
 }
 
 #[test]
 fn each_reason_has_its_own_cut_settings_and_editing_them_needs_no_restart() {
-    for reason in Reason::ALL {
+    for table in CUT_TABLES {
         for (key, value, shows) in CUT_CASES {
-            let variable = format!("IDLEGATE_CUT_{}_{key}", reason.name().to_ascii_uppercase());
+            let variable = format!("IDLEGATE_CUT_{}_{key}", table.to_ascii_uppercase());
             let edited =
                 parse_with(BASE, &[(&variable, value)]).unwrap_or_else(|errors| panic!("{variable}: {errors:#?}"));
-            let shown = Reason::ALL.map(|reason| shows(edited.reloadable.cut.words(reason)));
-            assert_eq!(shown, Reason::ALL.map(|other| other == reason), "{variable}");
-            let path = format!("cut.{}.{}", reason.name(), key.to_ascii_lowercase());
+            let shown = edited.reloadable.cut.all_words().map(shows);
+            assert_eq!(shown, CUT_TABLES.map(|other| other == table), "{variable}");
+            let path = format!("cut.{table}.{}", key.to_ascii_lowercase());
             assert_eq!(parse(BASE).unwrap().reload(edited).applied, [path]);
         }
     }
     let common =
         parse_with(BASE, &[("IDLEGATE_CUT_WS_CODE", "4000"), ("IDLEGATE_CUT_LOGOUT_WS_CODE", "4001")]).unwrap();
-    assert_eq!(Reason::ALL.map(|reason| common.reloadable.cut.words(reason).ws_code), [4000, 4000, 4001, 4000]);
+    assert_eq!(common.reloadable.cut.all_words().map(|words| words.ws_code), [4000, 4000, 4001, 4000, 4000]);
     assert_eq!(parse(BASE).unwrap().reloadable.cut.logout.delay, Duration::from_secs(2));
 }
 
@@ -198,8 +205,8 @@ fn the_cases_above_cover_every_key() {
             || name.strip_prefix("IDLEGATE_CUT_").and_then(without_reason).is_some_and(|(_, key)| {
                 CUT_CASES.iter().any(|(case, ..)| *case == key)
             })
-            // The tables of the reasons themselves.
-            || Reason::ALL.iter().any(|reason| name == format!("IDLEGATE_CUT_{}", reason.name().to_ascii_uppercase()));
+            // The tables themselves.
+            || CUT_TABLES.iter().any(|table| name == format!("IDLEGATE_CUT_{}", table.to_ascii_uppercase()));
         assert!(shown, "{name}");
     }
 }

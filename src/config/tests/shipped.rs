@@ -1,7 +1,7 @@
 //! The shipped `proxy.toml`, written for the app in `legacy-app.md`.
 
 use super::*;
-use crate::route::NormalPath;
+use crate::route::{NormalPath, Route};
 use std::path::PathBuf;
 
 /// The labels of the rules, without paths.
@@ -42,7 +42,7 @@ fn the_shipped_file_fits_the_app() {
     let message: serde_json::Value = serde_json::from_str(&cut.ws_message.unwrap()).unwrap();
     assert_eq!((&message["type"], &message["reason"]), (&"session_terminated".into(), &"inactivity".into()));
     assert_eq!((cut.ws_code, &cut.ws_reason[..]), (4002, "Session terminated: inactivity"));
-    let body: serde_json::Value = serde_json::from_str(&cut.http_body).unwrap();
+    let body: serde_json::Value = serde_json::from_str(cut.http_body.as_ref().unwrap()).unwrap();
     assert_eq!((cut.http_status.as_u16(), &body["success"]), (401, &false.into()));
     assert_eq!(cut.http_headers.len(), 1);
     assert_eq!(cut.http_headers["access-control-allow-origin"], "*");
@@ -74,8 +74,8 @@ fn the_shipped_rules_cover_every_location_of_the_token() {
     ];
     assert_eq!(rules(&config), expected);
     let applying = |path: &str| -> Vec<usize> {
-        let path = NormalPath::of(path);
-        config.tokens.iter().enumerate().filter(|(_, rule)| rule.applies(&path)).map(|(index, _)| index).collect()
+        let route = Route::get(path);
+        config.tokens.iter().enumerate().filter(|(_, rule)| rule.applies(&route)).map(|(index, _)| index).collect()
     };
     for (path, rules) in [
         ("/api/upload-file", vec![0]),
@@ -129,6 +129,11 @@ fn the_shipped_file_explains_every_key() {
         "name",
         "pointer",
         "paths",
+        "except_paths",
+        "methods",
+        "format",
+        "required",
+        "required_within",
         "when",
         "accept_when",
         "reject_when",

@@ -278,6 +278,11 @@ fn each_kind_of_rule_accepts_only_its_own_keys() {
         ("reject_when = { \"/b\" = 1 }", "reject_when"),
         ("ends = true", "ends"),
         ("accept_type = \"a/b\"", "accept_type"),
+        ("except_paths = [\"/y\"]", "except_paths"),
+        ("format = \"[a-z]+\"", "format"),
+        ("methods = [\"GET\"]", "methods"),
+        ("required = true", "required"),
+        ("required_within = \"1s\"", "required_within"),
     ];
     for (from, required) in texts {
         let least = format!("from = \"{from}\"\npaths = [\"/x\"]\n{required}");
@@ -290,8 +295,11 @@ fn each_kind_of_rule_accepts_only_its_own_keys() {
         let on_requests = !matches!(from, "response-json" | "ws-client" | "ws-server");
         for (line, key) in keys {
             if required.lines().all(|other| other != line) {
-                let optional = matches!(key, "ends" | "accept_type" | "accept_when" | "reject_when") && on_requests
-                    || (from, key) == ("ws-client", "reject_when");
+                let of_requests = ["ends", "accept_type", "accept_when", "reject_when", "methods", "required"];
+                let optional = of_requests.contains(&key) && on_requests
+                    || matches!(key, "except_paths" | "format")
+                    || from == "ws-client" && matches!(key, "reject_when" | "required_within")
+                    || (from, key) == ("response-json", "methods");
                 let outcome = rule(&format!("{least}\n{line}"));
                 assert_eq!(outcome.is_ok(), optional, "{from} {key} {outcome:?}");
             }
@@ -351,4 +359,75 @@ fn conditions_compare_with_json_scalars() {
         field("/t", Scalar::Bool(true)),
     ];
     assert_eq!(when, &Conditions(expected));
+}
+
+#[test]
+fn a_format_is_a_regular_expression() {
+    let format = |text: &str| rule(&format!("from = \"bearer\"\nformat = '{text}'"));
+    assert!(format("[A-Za-z0-9_-]{43}").unwrap().tokens[0].format.as_ref().unwrap().matches(&[b'x'; 43]));
+    for text in ["(", "a)|(b", "((x{99}){99}){99}"] {
+        let errors = format(text).expect_err(text);
+        assert!(
+            errors[0].starts_with("proxy.toml:4: token.0.format: ") && errors[0].contains("like '[A-Z"),
+            "{errors:?}"
+        );
+    }
+}
+
+#[test]
+fn the_exceptions_of_a_rule_leave_something() {
+    let of = |keys: &str| rule(&format!("from = \"bearer\"\n{keys}"));
+    for keys in ["except_paths = [\"/*\"]", "paths = [\"/a/b\", \"/c\"]\nexcept_paths = [\"/a/*\", \"/c\"]"] {
+        assert!(of(keys).expect_err(keys)[0].contains("the rule would apply nowhere; name only"), "{keys}");
+    }
+    for keys in ["except_paths = []", "except_paths = [\"/a\"]", "methods = [\"GET\", \"X-OWN\"]", "required = false"] {
+        assert!(of(keys).is_ok(), "{keys}");
+    }
+    for keys in ["methods = []", "methods = [\"get\"]", "methods = [\"A B\"]", "required = 1", "required = \"\""] {
+        assert!(of(keys).is_err(), "{keys}");
+    }
+    assert!(rule("from = \"ws-client\"\npointer = \"/a\"\nwhen = { \"/b\" = 1 }\naccept_when = { \"/b\" = 1 }\nrequired = true")
+        .unwrap_err()[0]
+        .contains("write required_within = "));
+}
+
+#[test]
+fn a_token_that_is_required_can_be_got() {
+    let cookie = "[[token]]\nfrom = \"cookie\"\nname = \"sid\"\n";
+    let issues = "[[token]]\nfrom = \"response-json\"\npointer = \"/token\"\n";
+    let of = |rest: &str| parse(&format!("upstream = \"http://app\"\n{cookie}required = true\n{rest}"));
+    for open in [
+        "paths = [\"/api/*\"]",
+        "except_paths = [\"/login\"]",
+        "methods = [\"POST\"]",
+        "[cut]\nlogin_url = \"/login\"",
+        "[cut.missing]\nlogin_url = \"/login\"",
+        "except_paths = [\"/back\"]\n[cut]\nlogin_url = \"https://sso.example/\"",
+        "paths = [\"/app/*\"]\n[cut]\nlogin_url = \"https://sso.example/login\"",
+        &format!("{issues}paths = [\"/api/login\"]"),
+        &format!("paths = [\"/api/*\"]\n{issues}paths = [\"/api/login\"]"),
+    ] {
+        assert!(of(open).is_ok(), "{open}: {:?}", of(open));
+    }
+    for (closed, what, fix) in [
+        ("", "no client could log in", "set cut.login_url = "),
+        ("paths = [\"/*\"]", "no client could log in", "except_paths = [\"/login\""),
+        (issues, "token.1 (response-json /token) issues tokens on every path", "in token.1.paths"),
+        (
+            &format!("paths = [\"/api/x/*\"]\n{issues}paths = [\"/api/*\"]"),
+            "issues tokens on every path",
+            "in token.1.paths",
+        ),
+        (
+            "[cut]\nlogin_url = \"https://app.example/login?x=/\"",
+            "a redirect without end",
+            "add except_paths = [\"/login\"]",
+        ),
+        ("[cut.idle]\nlogin_url = \"http://app.example\"", "a redirect without end", "add except_paths = [\"/\"]"),
+    ] {
+        let errors = of(closed).expect_err(closed);
+        assert_eq!(errors.len(), 1, "{closed}: {errors:?}");
+        let start = "proxy.toml:5: token.0.required: ";
+        assert!(errors[0].starts_with(start) && errors[0].contains(what) && errors[0].contains(fix), "{errors:?}");
+    }
 }

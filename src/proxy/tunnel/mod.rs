@@ -4,6 +4,7 @@
 //! that all tunnels of a thread share, and keeps bytes of its own only while a peer is too slow to take them.
 
 mod attached;
+mod awaited;
 mod direction;
 mod keepalive;
 mod leaving;
@@ -22,6 +23,7 @@ use crate::stream::Stream;
 use crate::token::{Carrier, InBand};
 use crate::websocket::Side;
 use attached::AttachedSessions;
+pub(super) use awaited::AwaitedToken;
 use direction::Direction;
 use keepalive::KeptAlive;
 use leaving::Leaving;
@@ -53,6 +55,8 @@ enum Ending {
     Refused(Reason),
     /// A token was offered that may be dead, and the store does not answer.
     Undecided,
+    /// No token was sent in time.
+    Missing,
     /// An invalid frame was relayed and the app did not close.
     Invalid,
     /// idlegate drains, and it is this tunnel's turn.
@@ -64,6 +68,8 @@ pub(super) struct InBandState {
     pub(super) in_band: InBand,
     /// The client that opened the tunnel.
     pub(super) caller: Caller,
+    /// The token that must come in time, until it comes.
+    pub(super) awaited: Option<AwaitedToken>,
 }
 
 /// A tunnel being relayed.
@@ -161,6 +167,7 @@ impl Tunnel {
             self.look_for_trouble();
             moved = true;
         }
+        self.poll_awaited(cx)?;
         if let Poll::Ready(verdict) = poll_some(&mut self.up.verdict, cx) {
             self.decided_up(verdict)?;
             moved = true;
@@ -327,10 +334,10 @@ impl Tunnel {
             (None, Ending::AppGone) => ("app", None),
             (None, Ending::Closed | Ending::Abandoned) => ("idlegate", None),
             (None, Ending::Cut(reason) | Ending::Refused(reason)) => {
-                let cut = current.cut.words(reason);
-                ("idlegate", Some((cut.ws_code, cut.ws_reason.clone())))
+                ("idlegate", Some(Words::of(current.cut.words(reason)).close()))
             }
             (None, Ending::Undecided) => ("idlegate", Some(TRY_AGAIN_LATER.close())),
+            (None, Ending::Missing) => ("idlegate", Some(Words::of(&current.cut.missing).close())),
             (None, Ending::Invalid) => ("idlegate", Some(PROTOCOL_ERROR.close())),
             (None, Ending::FleetReply) => ("idlegate", Some(SERVICE_RESTART.close())),
         };
@@ -346,10 +353,6 @@ impl Tunnel {
             proxy.registry.decisions.refusal(tolerated.id, &tolerated.ended, Carrier::Tunnel, caller);
         }
         let current = proxy.current.load();
-        let words_of = |reason| {
-            let cut = current.cut.words(reason);
-            Words { message: cut.ws_message.as_deref(), code: cut.ws_code, reason: &cut.ws_reason }
-        };
         let words = match ending {
             Ending::Abandoned => return,
             Ending::ClientGone => {
@@ -360,7 +363,8 @@ impl Tunnel {
                 down.release_unless_judged();
                 return cut::pass_on(app, client, &mut down.relay, &mut up.relay).await;
             }
-            Ending::Cut(reason) | Ending::Refused(reason) => words_of(reason),
+            Ending::Cut(reason) | Ending::Refused(reason) => Words::of(current.cut.words(reason)),
+            Ending::Missing => Words::of(&current.cut.missing),
             Ending::Closed => Words { message: None, code: 1000, reason: "" },
             Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,

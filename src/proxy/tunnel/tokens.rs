@@ -10,6 +10,7 @@ use crate::store::Ended;
 use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
 use crate::websocket::Side;
 use std::sync::Arc;
+use std::task::Context;
 
 /// A token that cannot be checked is refused with the words for an idle session: its client should log in again.
 const UNRECOGNISED: Ending = Ending::Refused(Reason::Idle);
@@ -27,9 +28,26 @@ pub(super) enum TokenVerdict {
 }
 
 impl Tunnel {
+    /// Ends the tunnel where a token that is required did not come in time.
+    pub(super) fn poll_awaited(&mut self, cx: &mut Context<'_>) -> Result<(), Ending> {
+        let Some(InBandState { awaited: Some(awaited), caller, .. }) = self.in_band_state.as_deref_mut() else {
+            return Ok(());
+        };
+        if !awaited.is_over(cx) {
+            return Ok(());
+        }
+        let registry = &self.proxy.registry;
+        let (mode, is_first) = (registry.mode(), awaited.is_first());
+        let enforces = mode == Mode::Enforce;
+        if enforces || mode == Mode::Observe && is_first {
+            self.proxy.missing.record(registry, awaited.rule(), Carrier::Tunnel, caller, enforces);
+        }
+        if enforces { Err(Ending::Missing) } else { Ok(()) }
+    }
+
     pub(super) fn client_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let relay = &mut self.up.relay;
-        let Some(InBandState { in_band, caller }) = self.in_band_state.as_deref_mut() else {
+        let Some(InBandState { in_band, caller, awaited }) = self.in_band_state.as_deref_mut() else {
             relay.release();
             return Ok(());
         };
@@ -56,6 +74,9 @@ impl Tunnel {
             ClientMessage::Offer(offer) => {
                 in_band.rules_of(&offer).for_each(|rule| self.proxy.metrics().matched(rule));
                 relay.message.clear();
+                if offer.has_token() {
+                    *awaited = None;
+                }
                 self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, caller.clone())));
             }
         }
@@ -65,7 +86,7 @@ impl Tunnel {
     pub(super) fn app_says(&mut self, examined: Examined) -> Result<(), Ending> {
         let enforces = self.enforces();
         let relay = &mut self.down.relay;
-        let Some(InBandState { in_band, caller }) = self.in_band_state.as_deref_mut() else {
+        let Some(InBandState { in_band, caller, .. }) = self.in_band_state.as_deref_mut() else {
             relay.release();
             return Ok(());
         };
@@ -131,6 +152,9 @@ impl Tunnel {
         self.down.verdict = None;
         match verdict {
             TokenVerdict::Move(attached) => {
+                if let Some(in_band_state) = &mut self.in_band_state {
+                    in_band_state.awaited = None;
+                }
                 self.attached.move_to(attached);
                 // The message that offered the token was its session's first activity on this tunnel.
                 self.refresh(Side::Client, Seen { data: true, ..Seen::default() });

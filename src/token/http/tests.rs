@@ -2,23 +2,15 @@
 
 use super::*;
 use crate::route::{PathPattern, PathSet};
-use crate::token::Acceptance;
 use ::http::{HeaderName, Request};
 
 fn rules(places: Vec<Location>) -> TokenRules {
-    TokenRules::new(
-        places
-            .into_iter()
-            .map(|place| TokenRule { number: 0, place, paths: None, ends: false, accept: Acceptance::default() })
-            .collect(),
-        SessionIds::default(),
-    )
+    TokenRules::new(places.into_iter().map(TokenRule::new).collect(), SessionIds::default())
 }
 
 fn seen(place: Location, request: request::Builder) -> Vec<SessionId> {
     let (head, ()) = request.body(()).unwrap().into_parts();
-    let path = NormalPath::of(head.uri.path());
-    let found = rules(vec![place]).in_head(&path, &head);
+    let found = rules(vec![place]).in_head(&Route::of(&head), &head);
     found.into_iter().filter(|token_match| !token_match.loose).map(|token_match| token_match.id).collect()
 }
 
@@ -29,7 +21,7 @@ fn id(token: &str) -> SessionId {
 /// The tokens that only a lenient app would read.
 fn loose(place: Location, request: request::Builder) -> Vec<SessionId> {
     let (head, ()) = request.body(()).unwrap().into_parts();
-    let found = rules(vec![place]).in_head(&NormalPath::of(head.uri.path()), &head);
+    let found = rules(vec![place]).in_head(&Route::of(&head), &head);
     found.into_iter().filter(|token_match| token_match.loose).map(|token_match| token_match.id).collect()
 }
 
@@ -98,29 +90,23 @@ fn a_query_parameter_is_found_in_every_spelling() {
 #[test]
 fn a_body_with_a_duplicate_key_has_two_tokens() {
     let rules = rules(vec![Location::RequestJson(Pointer::parse("/session_id").unwrap())]);
-    let path = NormalPath::of("/");
-    let found = rules.in_request(&path, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
+    let route = Route::get("/");
+    let found = rules.in_request(&route, br#"{"session_id":"one","session\u005fid":"two","x":NaN}"#).unwrap();
     assert_eq!(found.iter().map(|token_match| token_match.id).collect::<Vec<_>>(), [id("one"), id("two")]);
-    assert!(rules.in_request(&path, b"{'session_id':'one'}").is_err());
-    assert!(rules.in_request(&path, br#"{"session_id":7}"#).unwrap().is_empty());
+    assert!(rules.in_request(&route, b"{'session_id':'one'}").is_err());
+    assert!(rules.in_request(&route, br#"{"session_id":7}"#).unwrap().is_empty());
 }
 
 #[test]
 fn a_rule_applies_on_its_paths_only() {
     let paths = PathSet::from_iter([PathPattern::parse("/api/login").unwrap()]);
     let pointer = Pointer::parse("/session_id").unwrap();
-    let rule = TokenRule {
-        number: 3,
-        place: Location::ResponseJson(pointer),
-        paths: Some(paths),
-        ends: false,
-        accept: Acceptance::default(),
-    };
+    let rule = TokenRule { number: 3, paths: Some(paths), ..TokenRule::new(Location::ResponseJson(pointer)) };
     let rules = TokenRules::new(vec![rule], SessionIds::default());
-    assert_eq!(rules.in_response(&NormalPath::of("/api//login"), br#"{"session_id":"new"}"#), [(3, id("new"))]);
-    assert!(rules.reads_responses(&NormalPath::of("/api/login")));
-    assert!(!rules.reads_responses(&NormalPath::of("/api/logins")));
-    assert!(rules.in_response(&NormalPath::of("/"), br#"{"session_id":"new"}"#).is_empty());
+    assert_eq!(rules.in_response(&Route::get("/api//login"), br#"{"session_id":"new"}"#), [(3, id("new"))]);
+    assert!(rules.reads_responses(&Route::get("/api/login")));
+    assert!(!rules.reads_responses(&Route::get("/api/logins")));
+    assert!(rules.in_response(&Route::get("/"), br#"{"session_id":"new"}"#).is_empty());
 }
 
 #[test]

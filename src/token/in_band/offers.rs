@@ -29,6 +29,12 @@ impl Offer {
         Self { rules, ids: Vec::new(), certain: false }
     }
 
+    /// Whether every app finds a token in it.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        self.certain && !self.ids.is_empty()
+    }
+
     /// The token that an acceptance of this offer would accept, if that is certain.
     fn only(&self) -> Option<SessionId> {
         match self.ids.as_slice() {

@@ -1,8 +1,7 @@
 //! Offers, and which of them were accepted.
 
 use super::*;
-use crate::token::Acceptance;
-use crate::token::{Scalar, TokenRules};
+use crate::token::{Scalar, TokenFormat, TokenRules};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -16,6 +15,11 @@ fn when(pointer: &str, text: &str) -> Conditions {
 
 /// A tunnel with the rules for the classroom app.
 fn tunnel() -> InBand {
+    tunnel_with(TokenRule::new)
+}
+
+/// The same, with further keys of the rule for the client.
+fn tunnel_with(of_client: impl Fn(Location) -> TokenRule) -> InBand {
     let pointer = || Pointer::parse("/session_id").unwrap();
     let client = Location::WsClient {
         pointer: pointer(),
@@ -24,10 +28,8 @@ fn tunnel() -> InBand {
         reject_when: Some(when("/type", "error")),
     };
     let server = Location::WsServer { pointer: pointer(), when: when("/type", "auth_success") };
-    let rule = |place| TokenRule { number: 0, place, paths: None, ends: false, accept: Acceptance::default() };
-    InBand::new(
-        TokenRules::new(vec![rule(client), rule(server)], SessionIds::default()).in_band(&NormalPath::of("/ws")),
-    )
+    let rules = vec![of_client(client), TokenRule::new(server)];
+    InBand::new(TokenRules::new(rules, SessionIds::default()).in_band(&Route::get("/ws")))
 }
 
 fn id(token: &str) -> SessionId {
@@ -226,5 +228,23 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_token_without_the_format_is_never_accepted_and_can_still_be_dead() {
+    let format = TokenFormat::parse("[a-z]{3}").unwrap();
+    let tunnel = || tunnel_with(|place| TokenRule { format: Some(format.clone()), ..TokenRule::new(place) });
+    for (token, ids, accepted) in [
+        ("abc", vec![id("abc")], ServerMessage::Accepted(id("abc"))),
+        (r"\u0061bc", vec![id("abc")], ServerMessage::Accepted(id("abc"))),
+        (" abc", vec![id("abc")], ServerMessage::Unrecognised),
+        ("abcd", vec![], ServerMessage::Unrecognised),
+    ] {
+        let mut tunnel = tunnel();
+        let ClientMessage::Offer(found) = tunnel.client_message(offer(token).as_bytes()) else { panic!("{token}") };
+        assert_eq!((&found.ids, found.has_token()), (&ids, accepted != ServerMessage::Unrecognised), "{token}");
+        assert!(tunnel.offered(found));
+        assert_eq!(answer(&mut tunnel, GOOD), accepted, "{token}");
     }
 }

@@ -1,0 +1,81 @@
+//! Requests and tunnels without a token that a rule requires.
+
+use crate::audit::{self, Caller, Decision, DecisionContext};
+use crate::clock::Moment;
+use crate::metrics::Refused;
+use crate::registry::Registry;
+use crate::token::{Carrier, TokenRule};
+use parking_lot::Mutex;
+
+/// How many audit events are written in a second. Clients without a token cost nothing to make: they must not fill the
+/// disk, nor the queue in which the records of ends wait.
+const MAX_EVENTS: u32 = 20;
+
+/// Records missing tokens.
+#[derive(Debug, Default)]
+pub(super) struct MissingTokens(Mutex<Pace>);
+
+impl MissingTokens {
+    /// A token was missing: what came was refused, or would have been if not `done`.
+    pub(super) fn record(&self, registry: &Registry, rule: &TokenRule, carrier: Carrier, caller: &Caller, done: bool) {
+        if done {
+            registry.metrics().refused_for(Refused::Missing, carrier);
+        } else {
+            registry.metrics().would_refuse(Refused::Missing, carrier);
+        }
+        let label = rule.label();
+        let outcome = if done { "refused" } else { "would be refused" };
+        tracing::debug!(rule = label, carrier = carrier.name(), client = caller.client(), "{outcome}: no token");
+        let Some(left_out) = self.0.lock().next(registry.clock().now()) else { return };
+        let decision = Decision::Missing { rule: &label, done, carrier, left_out };
+        let context = DecisionContext {
+            replica: registry.replica(),
+            mode: registry.mode(),
+            limit: registry.limits().timeout,
+            lifetime: registry.limits().lifetime,
+            now: None,
+            session: None,
+            caller: Some(caller),
+        };
+        audit::write(|| audit::line(decision, &context));
+    }
+}
+
+/// Bounds the audit events of each second.
+#[derive(Debug, Default)]
+struct Pace {
+    second: u64,
+    written: u32,
+    left_out: u64,
+}
+
+impl Pace {
+    /// Whether one more may be written now, and how many were left out since the last one.
+    fn next(&mut self, now: Moment) -> Option<u64> {
+        let second = now.0 / 1000;
+        if second != self.second {
+            (self.second, self.written) = (second, 0);
+        }
+        if self.written >= MAX_EVENTS {
+            self.left_out += 1;
+            return None;
+        }
+        self.written += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_a_second_are_bounded_and_those_left_out_are_counted() {
+        let mut pace = Pace::default();
+        let mut written = |at, count: usize| (0..count).filter_map(|_| pace.next(Moment(at))).collect::<Vec<_>>();
+        assert_eq!(written(1000, 100), [0; 20]);
+        assert!(written(1999, 7).is_empty());
+        assert_eq!(written(2000, 2), [87, 0]);
+        assert_eq!(written(9000, 1), [0]);
+    }
+}
