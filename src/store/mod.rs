@@ -16,7 +16,7 @@ pub use redis::{AddressError, RedisSettings, RedisStore};
 #[cfg(test)]
 pub(crate) use redis::{
     EXCHANGE, Link,
-    simulated::{Simulated, words_of},
+    simulated::{Simulated, hash_of, words_of},
 };
 pub use table::EndsBound;
 

@@ -6,7 +6,7 @@ use super::witness::{EPOCH, Witness};
 use crate::clock::Clock;
 use crate::registry::Registry;
 use crate::session::{Limits, SessionId};
-use crate::store::{EXCHANGE, Link, RedisStore, Simulated, words_of};
+use crate::store::{EXCHANGE, Link, RedisStore, Simulated, hash_of, words_of};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -59,6 +59,8 @@ pub(super) struct Shared {
     pub(super) has_next_version: bool,
     /// A fault in the script: what is replaced, and by what.
     pub(super) fault: Option<(&'static str, &'static str)>,
+    /// The hash and the text of the scripts that this makes: of this version, and of the next.
+    scripts: HashMap<bool, (String, String)>,
     /// Messages are delivered twice, the second time much later.
     pub(super) repeats: bool,
     /// The running replicas.
@@ -107,6 +109,7 @@ impl Shared {
             servers: 1,
             has_next_version: false,
             fault: None,
+            scripts: HashMap::new(),
             repeats: false,
             running: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -276,11 +279,22 @@ impl Shared {
     }
 
     /// Puts the script of another version, or one with a fault, in place of the true one.
-    fn replace_script(&self, words: &mut [Vec<u8>], replica: usize) {
+    fn replace_script(&mut self, words: &mut [Vec<u8>], replica: usize) {
         let is_exchange = words.len() > 20 && words[0].starts_with(b"EVAL");
         if !is_exchange || (self.fault.is_none() && !self.is_next_version(replica)) {
             return;
         }
+        let is_next_version = self.is_next_version(replica);
+        if !self.scripts.contains_key(&is_next_version) {
+            let script = self.script_of(is_next_version);
+            self.scripts.insert(is_next_version, (hash_of(script.as_bytes()), script));
+        }
+        let (hash, script) = &self.scripts[&is_next_version];
+        let named = if words[0] == b"EVALSHA" { hash } else { script };
+        words[1] = named.clone().into_bytes();
+    }
+
+    fn script_of(&self, is_next_version: bool) -> String {
         let mut script = EXCHANGE.to_owned();
         let mut replace = |from: &str, to: &str| {
             assert!(script.contains(from), "the script has no {from:?}");
@@ -289,11 +303,11 @@ impl Shared {
         if let Some((from, to)) = self.fault {
             replace(from, to);
         }
-        if self.is_next_version(replica) {
+        if is_next_version {
             replace(".. mark.more\n", ".. (mark.more == '' and ' 17 more' or mark.more)\n");
             replace("if facts.left > 0 then keep(", "keep('later', 'unheard of')\n  if facts.left > 0 then keep(");
         }
-        (words[0], words[1]) = (b"EVAL".to_vec(), script.into_bytes());
+        script
     }
 
     /// An end that is decided here, and not only reported again, must be right.
@@ -407,8 +421,8 @@ impl Link for StoreLink {
         Box::pin(async move {
             let (sender, response) = tokio::sync::oneshot::channel();
             let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
-            let about = commands.iter().map(Cmd::get_packed_command).collect::<Vec<_>>();
-            let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, &about)));
+            let about: usize = commands.iter().flat_map(words_of).map(|word| word.len()).sum();
+            let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, about)));
             let (number, sent, server) = {
                 let shared = self.shared.lock();
                 (self.number, shared.now(), shared.servers)

@@ -6,27 +6,27 @@ use mlua::{Function, Lua, MultiValue, Table, Value as LuaValue};
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-/// A Lua, and the scripts that it has compiled.
+/// A Lua, and the scripts that it has compiled, by their hashes.
 struct Interpreter {
     lua: Lua,
-    compiled: HashMap<Bytes, Function>,
+    compiled: HashMap<String, Function>,
 }
 
 thread_local! {
     static INTERPRETER: RefCell<Interpreter> = RefCell::new(Interpreter { lua: Lua::new(), compiled: HashMap::new() });
 }
 
-/// Runs `script` on `server`, with the first `keys` of `words` as `KEYS` and the others as `ARGV`.
-pub(super) fn evaluate(server: &mut Simulated, script: &Bytes, keys: i64, words: &[Bytes]) -> Reply {
+/// Runs the `script` of this hash on `server`, with the first `keys` of `words` as `KEYS` and the others as `ARGV`.
+pub(super) fn evaluate(server: &mut Simulated, hash: &str, script: &[u8], keys: i64, words: &[Bytes]) -> Reply {
     let keys = usize::try_from(keys).ok().filter(|keys| *keys <= words.len());
     let (keys, arguments) = words.split_at(keys.ok_or("ERR Number of keys can't be greater than number of args")?);
     INTERPRETER.with_borrow_mut(|interpreter| {
         let Interpreter { lua, compiled } = interpreter;
-        if !compiled.contains_key(script) {
-            let function = lua.load(script.as_slice()).into_function().map_err(|error| error.to_string())?;
-            compiled.insert(script.clone(), function);
+        if !compiled.contains_key(hash) {
+            let function = lua.load(script).into_function().map_err(|error| error.to_string())?;
+            compiled.insert(hash.to_owned(), function);
         }
-        let script = compiled[script].clone();
+        let script = compiled[hash].clone();
         run(lua, &script, server, keys, arguments).map_err(|error| format!("ERR {error}"))?
     })
 }

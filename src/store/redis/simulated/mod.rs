@@ -8,6 +8,7 @@ mod tests;
 
 use ::redis::{Cmd, Value};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// A bulk string.
 type Bytes = Vec<u8>;
@@ -19,7 +20,7 @@ pub(crate) struct Simulated {
     /// The server's clock, in epoch milliseconds.
     pub(crate) now: u64,
     /// Hashes of the scripts that were sent with their text.
-    scripts: HashMap<String, Bytes>,
+    scripts: HashMap<String, Arc<[u8]>>,
     /// What was published since it was last taken: channel and message.
     published: Vec<(Bytes, Bytes)>,
 }
@@ -175,14 +176,15 @@ impl Simulated {
                 Ok(Value::Int(0))
             }
             ("EVAL", [script, keys, rest @ ..]) => {
-                let hash = ::redis::Script::new(&String::from_utf8_lossy(script)).get_hash().to_owned();
-                self.scripts.insert(hash, script.clone());
-                lua::evaluate(self, script, integer(keys)?, rest)
+                let hash = hash_of(script);
+                self.scripts.insert(hash.clone(), script.as_slice().into());
+                lua::evaluate(self, &hash, script, integer(keys)?, rest)
             }
             ("EVALSHA", [hash, keys, rest @ ..]) => {
-                let script = self.scripts.get(String::from_utf8_lossy(hash).as_ref()).cloned();
+                let hash = String::from_utf8_lossy(hash);
+                let script = self.scripts.get(hash.as_ref()).cloned();
                 let script = script.ok_or("NOSCRIPT No matching script. Please use EVAL.")?;
-                lua::evaluate(self, &script, integer(keys)?, rest)
+                lua::evaluate(self, &hash, &script, integer(keys)?, rest)
             }
             _ => Err(format!("ERR unknown command or wrong number of arguments: '{name}'")),
         }
@@ -252,6 +254,11 @@ impl Simulated {
         }
         true
     }
+}
+
+/// The hash that names a script.
+pub(crate) fn hash_of(script: &[u8]) -> String {
+    ::redis::Script::new(&String::from_utf8_lossy(script)).get_hash().to_owned()
 }
 
 /// The words of a command, as a client sends them.
