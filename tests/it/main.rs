@@ -20,6 +20,7 @@ mod docs;
 mod doors;
 mod downstream;
 mod drain;
+mod dropped;
 mod failover;
 mod faults;
 mod fleet;

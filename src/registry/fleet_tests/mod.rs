@@ -132,6 +132,7 @@ impl Fleet {
             }
             Event::ClockSteps(by) => self.shared.lock().set_clock(by, 1_000),
             Event::ClockRuns(rate) => self.shared.lock().set_clock(0, rate),
+            Event::ConnectionsDrop => self.shared.lock().drop_connections(),
             Event::MessagesRepeat => self.shared.lock().repeats = true,
             Event::Switch(number, mode) => self.replicas[number].switch(mode),
         }
@@ -250,6 +251,8 @@ enum Event {
     ClockSteps(i64),
     /// In thousandths of the true rate.
     ClockRuns(u64),
+    /// All connections, at once.
+    ConnectionsDrop,
     MessagesRepeat,
     Switch(usize, Mode),
 }
@@ -276,6 +279,7 @@ fn event() -> impl Strategy<Value = Event> {
         2 => proptest::option::of(who).prop_map(Event::Evict),
         1 => step().prop_map(Event::ClockSteps),
         1 => (950u64..1_050).prop_map(Event::ClockRuns),
+        2 => Just(Event::ConnectionsDrop),
         1 => Just(Event::MessagesRepeat),
         1 => (replica, mode).prop_map(|(replica, mode)| Event::Switch(replica, mode)),
         4 => Just(Event::StoreIsBack),

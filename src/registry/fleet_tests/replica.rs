@@ -54,7 +54,7 @@ impl Replica {
         let cut_off = Arc::new(AtomicBool::new(false));
         let clock = Clock::simulated(Arc::clone(&time));
         let store = StoreLink::store(shared, number, &time, offset, &cut_off);
-        let registry = Arc::new(Registry::new(Services::new(Box::new(store), clock, limits), 100));
+        let registry = Arc::new(Registry::new(Services::new(Box::new(store), clock, limits), 1_000));
         shared.lock().running.insert(number, Arc::clone(&registry));
         let (frozen, waiting) = (AtomicBool::new(false), Mutex::default());
         let pace = Arc::new(Pace { shared: Arc::clone(shared), offset, time, frozen, waiting });

@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use redis::{Cmd, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a response is waited for.
@@ -61,6 +63,8 @@ pub(super) struct Shared {
     pub(super) fault: Option<(&'static str, &'static str)>,
     /// The hash and the text of the scripts that this makes: of this version, and of the next.
     scripts: HashMap<bool, (String, String)>,
+    /// How often all connections were dropped.
+    drops: watch::Sender<u64>,
     /// Messages are delivered twice, the second time much later.
     pub(super) repeats: bool,
     /// The running replicas.
@@ -110,6 +114,7 @@ impl Shared {
             has_next_version: false,
             fault: None,
             scripts: HashMap::new(),
+            drops: watch::Sender::new(0),
             repeats: false,
             running: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -144,6 +149,11 @@ impl Shared {
         self.clock_settles = self.clock_settles.max(settles);
     }
 
+    /// Drops all connections at once. What is on its way may still arrive, and its response does not.
+    pub(super) fn drop_connections(&self) {
+        self.drops.send_modify(|drops| *drops += 1);
+    }
+
     pub(super) fn clock_is_exact(&self) -> bool {
         self.clock.rate == 1_000 && self.now() > self.clock_settles
     }
@@ -156,6 +166,7 @@ impl Shared {
         self.server = copy;
         self.copies.clear();
         self.servers += 1;
+        self.drop_connections();
         for told in self.told.values_mut() {
             *told = since.min(*told);
         }
@@ -423,9 +434,9 @@ impl Link for StoreLink {
             let (shared, cut_off) = (Arc::clone(&self.shared), Arc::clone(&self.cut_off));
             let about: usize = commands.iter().flat_map(words_of).map(|word| word.len()).sum();
             let [there, back] = [0, 1].map(|way| self.shared.lock().delay((way, self.number, about)));
-            let (number, sent, server) = {
+            let (number, sent, server, mut drops) = {
                 let shared = self.shared.lock();
-                (self.number, shared.now(), shared.servers)
+                (self.number, shared.now(), shared.servers, shared.drops.subscribe())
             };
             if self.shared.lock().repeats {
                 let (shared, commands) = (Arc::clone(&self.shared), commands.clone());
@@ -448,7 +459,9 @@ impl Link for StoreLink {
                     let shared = shared.lock();
                     !shared.is_down && shared.servers == server
                 };
-                if passes(there).await {
+                // With a dropped connection, every other message is lost.
+                let drops = shared.lock().drops.subscribe();
+                if passes(there).await && (there.as_millis() % 2 == 0 || !drops.has_changed().unwrap_or(true)) {
                     let replies = shared.lock().execute(&commands, number, sent);
                     if passes(back).await {
                         // The caller may have given up.
@@ -457,9 +470,13 @@ impl Link for StoreLink {
                 }
             });
             let lost = || RedisError::from((ErrorKind::Io, "lost on the way"));
-            let response = timeout(RESPONSE_TIMEOUT, response).await;
+            let response = tokio::select! {
+                response = timeout(RESPONSE_TIMEOUT, response) => Some(response),
+                _ = drops.changed() => None,
+            };
             // A lookup continues by itself, even while its replica is frozen.
             self.time.store(self.shared.lock().now() + self.offset, Ordering::Release);
+            let response = response.ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionReset))?;
             response.map_err(|_| lost())?.map_err(|_| lost())
         })
     }

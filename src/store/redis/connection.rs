@@ -195,8 +195,12 @@ impl Connections {
     async fn query<T: FromRedisValue>(&self, command: Cmd) -> RedisResult<T> {
         #[cfg(test)]
         if let Some(link) = &self.link {
-            let reply = link.send(vec![command]).await?.remove(0)?;
-            return T::from_redis_value(reply).map_err(RedisError::from);
+            let number = self.number();
+            let sent = link.send(vec![command]).await;
+            if sent.as_ref().is_err_and(RedisError::is_unrecoverable_error) {
+                self.renew_after(number);
+            }
+            return T::from_redis_value(sent?.remove(0)?).map_err(RedisError::from);
         }
         self.on_connection(async move |mut connection| command.query_async(&mut connection).await).await
     }
@@ -329,6 +333,12 @@ async fn is_there(subscribed: &mut PubSub) -> bool {
 
 fn is_forgotten(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Whether a connection was lost. A server that refuses connections or does not answer in time is another matter; errors of
+/// ours, such as a server not found in time, have no source.
+pub(super) fn is_dropped(error: &RedisError) -> bool {
+    error.is_connection_dropped() && !error.is_connection_refusal() && std::error::Error::source(error).is_some()
 }
 
 pub(super) fn is_short_of_memory(error: &RedisError) -> bool {

@@ -4,9 +4,11 @@
 use super::answer::Answer;
 use super::call::{Call, Kind, Step};
 use super::connect::RESPONSE_TIMEOUT;
+use super::connection::is_dropped;
 use super::denial::{Denial, denial};
 use super::view::{News, View};
 use super::{LATE, RedisStore, unavailable};
+use crate::clock::Moment;
 use crate::session::{Mode, SessionId};
 use crate::store::{Due, Known, Live, Reply, Report, StoreError, Touch, second_of};
 use ::redis::{ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
@@ -32,54 +34,47 @@ struct Batch {
     ends: usize,
 }
 
+impl Batch {
+    /// The steps before the call that carries the mark, those with it, and those after it. Activity and ends never come
+    /// after it.
+    fn around_the_mark(&self) -> (&[Step], &[Step], &[Step]) {
+        let must_precede = self.activity + self.ends;
+        let before = must_precede.saturating_sub(1) / MAX_STEPS * MAX_STEPS;
+        let (before, others) = self.steps.split_at(before);
+        let (with_mark, after) = others.split_at(others.len().min(MAX_STEPS));
+        (before, with_mark, after)
+    }
+}
+
 impl RedisStore {
-    /// Reports all of `report`. What exceeds one call is sent before the call that carries the mark, and each call must be
-    /// acknowledged before the next. Verdicts are asked for with the mark or after it.
-    pub(super) async fn report(&self, report: &Report<'_>, reply: &mut Reply) -> RedisResult<()> {
-        let taken_at = self.clock.now();
+    /// Reports all of `report`, whose ages were taken at `taken_at`. What exceeds one call is sent before the call that carries
+    /// the mark, and each call must be acknowledged before the next. Verdicts are asked for with the mark or after it.
+    pub(super) async fn report(&self, report: &Report<'_>, taken_at: Moment, reply: &mut Reply) -> RedisResult<()> {
         if report.mode == Mode::Off {
             self.was_off.store(true, Ordering::Release);
         }
-        let mode = report.mode.name();
-        let whole = Call { kind: Kind::Report, steps: &[], taken_at, synced_to: report.synced_to, synced: 0, mode };
-        if self.view.lock().server_now(taken_at).is_none() {
-            // The first report only measures the server's time, in which a mark is made.
-            let answer = self.call(whole).await?;
-            self.receive(&answer, whole);
+        self.measure_first(report, taken_at).await?;
+        let mut part = Call { taken_at, ..self.repeating(Kind::Part, &[], report.mode.name()) };
+        if reply.resync {
+            // The generation is known since the first attempt, and not yet written back.
+            part.synced = 0;
         }
-        let (synced, synced_to) = {
-            let view = self.view.lock();
-            (view.generation, view.synced_to)
-        };
         let connection = self.connections.number();
         let batch = self.batch(report, reply);
-        let must_precede = batch.activity + batch.ends;
-        let (before, with_mark) = if must_precede > MAX_STEPS {
-            batch.steps.split_at((must_precede - 1) / MAX_STEPS * MAX_STEPS)
-        } else {
-            batch.steps.split_at(0)
-        };
-        let (with_mark, after) = with_mark.split_at(with_mark.len().min(MAX_STEPS));
-        let part = Call { kind: Kind::Part, synced, synced_to, ..whole };
-        for steps in before.chunks(MAX_STEPS) {
-            let answer = self.call(Call { steps, ..part }).await?;
-            if answer.late {
-                // The report shows whether the server's clock was stepped.
-                break;
-            }
-            self.take(&batch, &answer, steps, reply)?;
+        let (before, with_mark, after) = batch.around_the_mark();
+        let is_taken = self.send(&batch, before, part, reply).await?;
+        let mut call = Call { kind: Kind::Report, steps: with_mark, ..part };
+        if !is_taken {
+            call.synced = 0;
+        } else if self.connections.number() == connection {
+            // Otherwise what is before the mark went to another server.
+            call.synced_to = report.synced_to;
         }
-        let is_taken = reply.activity + reply.ends == before.len();
-        // What went to another server is not before the mark.
-        let synced_to = if self.connections.number() == connection && is_taken { report.synced_to } else { synced_to };
-        let synced = if is_taken { synced } else { 0 };
-        let call = Call { steps: with_mark, synced, synced_to, ..whole };
         let answer = self.call(call).await?;
         if report.mode != Mode::Off && !answer.late {
             self.was_off.store(false, Ordering::Release);
         }
-        let news = self.receive(&answer, call);
-        reply.resync |= news.resync;
+        reply.resync |= self.receive(&answer, call).resync;
         reply.fleet = self.fleet_of(&answer.fleet);
         if answer.late || !is_taken {
             // Nothing of it was accepted: all of it is sent again.
@@ -89,19 +84,37 @@ impl RedisStore {
         self.take(&batch, &answer, with_mark, reply)?;
         let mut more = answer.more;
         while more {
-            let answer = self.call(Call { steps: &[], taken_at: self.clock.now(), ..call }).await?;
-            self.receive(&answer, call);
+            let call = Call { steps: &[], taken_at: self.clock.now(), ..call };
+            let answer = self.call(call).await?;
+            reply.resync |= self.receive(&answer, call).resync;
             self.take_news(&answer, reply);
             more = answer.more;
         }
-        for steps in after.chunks(MAX_STEPS) {
-            let answer = self.call(Call { steps, ..part }).await?;
-            if answer.late {
-                break;
-            }
-            self.take(&batch, &answer, steps, reply)?;
+        self.send(&batch, after, part, reply).await.map(drop)
+    }
+
+    /// Before the first report, only measures the server's time, in which a mark is made.
+    async fn measure_first(&self, report: &Report<'_>, taken_at: Moment) -> RedisResult<()> {
+        let mode = report.mode.name();
+        let call = Call { kind: Kind::Report, steps: &[], taken_at, synced_to: report.synced_to, synced: 0, mode };
+        if self.view.lock().server_now(taken_at).is_none() {
+            let answer = self.call(call).await?;
+            self.receive(&answer, call);
         }
         Ok(())
+    }
+
+    /// Sends steps without the mark. Returns whether all were accepted; if not, the report shows whether the server's clock
+    /// was stepped.
+    async fn send(&self, batch: &Batch, steps: &[Step], part: Call<'_>, reply: &mut Reply) -> RedisResult<bool> {
+        for steps in steps.chunks(MAX_STEPS) {
+            let answer = self.call(Call { steps, ..part }).await?;
+            if answer.late {
+                return Ok(false);
+            }
+            self.take(batch, &answer, steps, reply)?;
+        }
+        Ok(true)
     }
 
     fn batch(&self, report: &Report<'_>, reply: &mut Reply) -> Batch {
@@ -248,7 +261,14 @@ impl RedisStore {
         }
         let steps = [step];
         let call = self.repeating(Kind::Aside, &steps, mode.name());
-        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, self.call(call)).await;
+        let calling = async {
+            match self.call(call).await {
+                // Once more on a new connection: it makes no difference whether the first call arrived.
+                Err(error) if is_dropped(&error) => self.call(call).await,
+                answer => answer,
+            }
+        };
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, calling).await;
         let answer = answer.map_err(|_| StoreError::Unavailable(format!("no answer within {RESPONSE_TIMEOUT:?}")))?;
         let answer = answer.map_err(|error| unavailable(&error))?;
         if answer.late && !is_lookup {

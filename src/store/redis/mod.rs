@@ -60,6 +60,10 @@ const VERDICT_PHASE: u64 = 510;
 /// How long an end may wait for the reports of other replicas before a warning is logged, in milliseconds.
 const LATE: u64 = 2_000;
 
+/// How often one exchange is tried again after its connection was dropped, before that is an outage. The first connection may
+/// have been dropped long before, and the second one in the middle of the exchange.
+const RECONNECTS: usize = 2;
+
 /// How to reach the server, and how to use it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RedisSettings {
@@ -244,8 +248,16 @@ impl Store for RedisStore {
     fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
         Box::pin(async move {
             self.view.lock().count(self.clock.now(), self.max_gap);
-            let mut reply = Reply::default();
-            let reported = self.report(report, &mut reply).await;
+            let (taken_at, mut reply) = (self.clock.now(), Reply::default());
+            let mut reported = self.report(report, taken_at, &mut reply).await;
+            for _ in 0..RECONNECTS {
+                if !reported.as_ref().is_err_and(connection::is_dropped) {
+                    break;
+                }
+                // On a new connection, and all of it: the mark covers only what was acknowledged on its own connection.
+                (reply.activity, reply.ends) = (0, 0);
+                reported = self.report(report, taken_at, &mut reply).await;
+            }
             self.note(reported.as_ref().err());
             if let Err(error) = reported {
                 // A server without memory is still the right one.

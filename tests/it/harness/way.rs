@@ -11,6 +11,8 @@ use tokio::sync::watch;
 pub struct Way {
     address: SocketAddr,
     is_open: watch::Sender<bool>,
+    /// How often all connections were ended.
+    drops: watch::Sender<u64>,
 }
 
 impl Way {
@@ -19,21 +21,24 @@ impl Way {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, socket) = (door.local_addr().unwrap(), redis.socket());
         let (is_open, watched) = watch::channel(true);
+        let drops = watch::Sender::new(0);
+        let dropping = drops.clone();
         tokio::spawn(async move {
             while let Ok((client, _)) = door.accept().await {
-                let mut open = watched.clone();
+                let (mut open, mut dropped) = (watched.clone(), dropping.subscribe());
                 let Ok(server) = UnixStream::connect(&socket).await else { continue };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
                 tokio::spawn(async move {
                     tokio::select! {
                         // The way is gone with its test.
                         _ = open.wait_for(|open| !*open) => {}
+                        _ = dropped.changed() => {}
                         _ = async { tokio::join!(carry(from_client, to_server, delay), carry(from_server, to_client, delay)) } => {}
                     }
                 });
             }
         });
-        Self { address, is_open }
+        Self { address, is_open, drops }
     }
 
     /// As `[store] url` says it.
@@ -44,6 +49,11 @@ impl Way {
     /// Ends all connections, and all that are made from now on.
     pub fn cut_off(&self) {
         self.is_open.send_replace(false);
+    }
+
+    /// Ends all connections. New ones can be made at once.
+    pub fn drop_connections(&self) {
+        self.drops.send_modify(|drops| *drops += 1);
     }
 
     pub fn mend(&self) {
