@@ -37,8 +37,8 @@ pub(super) struct Answer {
     pub(super) fleet: Vec<u8>,
     /// One for each step.
     pub(super) sessions: Vec<Value>,
-    /// Ends on any replica: an id and its end in turn.
-    pub(super) news: Vec<String>,
+    /// Ends on any replica: an id and its session in turn.
+    pub(super) news: Vec<Value>,
 }
 
 impl Answer {

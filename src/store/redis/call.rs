@@ -172,21 +172,6 @@ impl RedisStore {
         })
     }
 
-    /// An end that another replica may have decided: "1759435201 idle 1759431600 client-pong 1759428000 0".
-    pub(super) fn ended_of_text(&self, answer: &Answer, text: &str) -> Option<Ended> {
-        let mut words = text.split(' ');
-        let number = |word: Option<&str>| word.and_then(|word| word.parse::<u64>().ok());
-        let ended = number(words.next())?;
-        let reason = Reason::from_name(words.next()?)?;
-        let last_activity = number(words.next())?;
-        let source = Source::from_name(words.next()?).unwrap_or(Source::Request);
-        let created = number(words.next())?;
-        let counting = number(words.next()).filter(|counting| *counting > 0);
-        let (watermark, remembered_for) = (0, 0);
-        let record = Ended { last_activity, source, created, ended, reason, counting, watermark, remembered_for };
-        Some(self.remembered(answer, record))
-    }
-
     /// An end with what depends on the time of the answer.
     fn remembered(&self, answer: &Answer, record: Ended) -> Ended {
         let retention = self.limits.retention.saturating_mul(1000);

@@ -12,8 +12,8 @@ for at = 5, #KEYS do
   end
 end
 
--- The ends after `cursor`, at most 200 at a time: "id", "end", ... Where some are missing, the replica asks about all of
--- its sessions.
+-- The ends after `cursor`, at most 200 at a time: each id, and what is told of it. Where some are missing, the replica asks
+-- about all of its sessions.
 local news, read, more, missed = {}, facts.ended, 0, 0
 if known and cursor >= 0 and facts.ended > cursor then
   local first, last = '(' .. digits(cursor), digits(facts.ended)
@@ -22,10 +22,10 @@ if known and cursor >= 0 and facts.ended > cursor then
     missed = 1
   else
     for i = 1, #found, 2 do
-      local kept = redis.call('HGET', ends, found[i])
-      if kept then
+      local at, why, last, source, created, from = end_of(found[i])
+      if at then
         news[#news + 1] = found[i]
-        news[#news + 1] = kept
+        news[#news + 1] = told(last, source, created, at, why, from)
       end
     end
     read = tonumber(found[#found])

@@ -303,7 +303,9 @@ impl Store for RedisStore {
         let now = self.now().unwrap_or_else(epoch_milliseconds);
         match self.limits.judge(touch.times(now, view.counting), now / 1000) {
             // After a step of the server's clock, only idle time that this replica has seen itself counts.
-            Verdict::Over(Reason::Idle) if view.guarded && seen_idle <= self.limits.timeout.saturating_mul(1000) => {
+            Verdict::Over(Reason::Idle)
+                if view.stepped > 0 && seen_idle <= self.limits.timeout.saturating_mul(1000) =>
+            {
                 None
             }
             Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits, self.counting())),

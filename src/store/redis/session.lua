@@ -11,6 +11,11 @@ local details_kept, recent_kept = 3600, 20000
 local margin = 500
 local ended_here = 0
 
+-- What a reply says of a session. With `would_end`, and its reason: the session is overdue, and the mode ends nothing.
+local function told(last, source, created, ended, why, counted_from, would_end, junk)
+  return { last, source or '', created or last, ended or 0, why or '', would_end or 0, junk or '', counted_from or 0 }
+end
+
 local function end_of(session)
   local kept = redis.pcall('HGET', ends, session)
   if type(kept) ~= 'string' then return nil end
@@ -51,12 +56,11 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     return last and from > last and from <= at and from or 0
   end
 
-  -- With `would_end`, and its reason: the session is overdue, and the mode ends nothing.
   local function answer(would_end, why)
     local at = last or ended
     if not at then return {} end
-    local from = ended and (counted_from or 0) or would_end and counts_from(would_end) or 0
-    return { at, last_source or '', created or at, ended or 0, why or ended_reason or '', would_end or 0, junk, from }
+    local from = ended and counted_from or would_end and counts_from(would_end)
+    return told(at, last_source, created, ended, why or ended_reason, from, would_end, junk)
   end
 
   -- Not DEL: the ACL of our user may not allow it.

@@ -43,10 +43,8 @@ pub(super) struct View {
     /// The second up to which all activity is known.
     pub(super) watermark: EpochSeconds,
     pub(super) counting: EpochSeconds,
-    /// Whether the server's clock was stepped less than one idle timeout ago.
-    pub(super) guarded: bool,
     /// When the server's clock was stepped last, by itself; 0 if not within one idle timeout.
-    stepped: EpochSeconds,
+    pub(super) stepped: EpochSeconds,
     /// A step that the server does not know of, in milliseconds; 0 for none.
     pub(super) unreported_step: i64,
     pub(super) drift: Drift,
@@ -116,10 +114,10 @@ impl View {
         self.last = Some(answer.reading);
         self.watermark = answer.oldest / 1000;
         self.counting = answer.counting;
-        self.stepped = answer.stepped;
+        // The server notes a step that only this replica has seen with the next report.
+        self.stepped = if stepped && answer.stepped == 0 { answer.reading.server / 1000 } else { answer.stepped };
         self.generation = answer.generation;
         self.others = answer.others;
-        self.guarded = stepped || answer.stepped > 0;
         if answer.known {
             self.synced_to = synced_to;
         }
@@ -180,10 +178,10 @@ mod tests {
         view.receive(&answer(reading(1_000_000, 0, 1)), Moment(0), 3_600);
         // Too small for the server to detect, but this replica can.
         let news = view.receive(&answer(reading(1_004_000, 1_000, 1_001)), Moment(1_000), 3_600);
-        assert!(news.stepped && view.guarded && view.unreported_step == 2_999, "{view:?}");
+        assert!(news.stepped && view.stepped > 0 && view.unreported_step == 2_999, "{view:?}");
         let is_new = |generation, stepped, reading| Answer { stepped, generation, known: false, ..answer(reading) };
         let news = view.receive(&is_new(2, 1_005, reading(1_005_000, 2_000, 2_001)), Moment(2_000), 3_600);
-        assert!(news.resync && !news.stepped && view.guarded && view.unreported_step == 0, "{news:?}");
+        assert!(news.resync && !news.stepped && view.stepped == 1_005 && view.unreported_step == 0, "{news:?}");
         // Seen by another replica, or by the server.
         let news = view.receive(&is_new(3, 8_006, reading(8_006_000, 3_000, 3_001)), Moment(3_000), 3_600);
         assert!(news.stepped && news.resync && view.unreported_step == 0);
