@@ -115,7 +115,7 @@ fn a_connection_drops_between_the_calls_of_one_report() {
                 sleep(Duration::from_millis(1_000 + 47 * (seed + round))).await;
                 fleet.shared.lock().drop_connections();
                 let is_taken =
-                    |registry: &crate::registry::Registry| registry.store_status().is_none_or(|status| status.takes);
+                    |registry: &crate::registry::Registry| registry.store.status().is_none_or(|status| status.takes);
                 for _ in 0..20 {
                     sleep(Duration::from_millis(50)).await;
                     assert!(fleet.replicas.iter().all(|replica| is_taken(&replica.registry)), "an outage, seed {seed}");
