@@ -312,7 +312,7 @@ async fn begin(registries: &[Arc<Registry>], sessions: usize) -> Vec<Arc<Tracked
         let some = some.iter().map(async |&(index, replica, begins)| {
             let (id, registry) = (SessionId::of_token(format!("token-{index}").as_bytes()), &registries[replica]);
             let resolved =
-                if begins { registry.table.accept(id, None).await } else { registry.table.resolve(id).await };
+                if begins { registry.table.accept(id, None, None).await } else { registry.table.resolve(id).await };
             let Resolved::Live(session) = resolved else { panic!("not live: {resolved:?}") };
             session
         });

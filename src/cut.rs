@@ -18,6 +18,8 @@ pub struct Cut {
     pub operator: CutWords,
     /// `[cut.missing]`: without a token that a rule requires.
     pub missing: CutWords,
+    /// `[cut.unknown]`: with a token that the app was not seen to hand out.
+    pub unknown: CutWords,
     /// The paths of every `login_url` on this host. A client without a token must get there.
     pub logins: PathSet,
 }
@@ -36,8 +38,8 @@ impl Cut {
 
     /// The words for every reason.
     #[must_use]
-    pub fn all_words(&self) -> [&CutWords; 5] {
-        [&self.idle, &self.lifetime, &self.logout, &self.operator, &self.missing]
+    pub fn all_words(&self) -> [&CutWords; 6] {
+        [&self.idle, &self.lifetime, &self.logout, &self.operator, &self.missing, &self.unknown]
     }
 }
 

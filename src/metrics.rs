@@ -65,16 +65,19 @@ pub(crate) enum Refused {
     Ended = 0,
     /// There is none, and a rule requires one.
     Missing = 1,
+    /// It is unknown, and only those that the app was seen to hand out pass.
+    Unknown = 2,
 }
 
 impl Refused {
-    const ALL: [Self; 2] = [Self::Ended, Self::Missing];
+    const ALL: [Self; 3] = [Self::Ended, Self::Missing, Self::Unknown];
 
     /// The name in metrics and audit events.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ended => "ended",
             Self::Missing => "missing",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -127,6 +130,8 @@ pub struct Metrics {
     matches: OnceLock<Box<[Counter]>>,
     rule_changes: Family<Vec<(&'static str, String)>, Counter>,
     changes: OnceLock<Box<[Counter]>>,
+    /// By rule; 0 for those that admit unknown tokens anyway.
+    unissued: Family<Vec<(&'static str, String)>, Gauge>,
     /// Detects that no token rule matches any request.
     pub(crate) unmatched: Unmatched,
     /// Whether the app changes a token while its user stays logged in.
@@ -206,8 +211,8 @@ impl Default for Metrics {
             would_refuse: refusals(
                 r,
                 "idlegate_would_refusals",
-                "Requests and tunnels without a token that would have been refused in mode enforce",
-                &[Refused::Missing],
+                "Requests, tunnels, and tokens in messages that would have been refused in mode enforce",
+                &[Refused::Missing, Refused::Unknown],
             ),
             rule_matches: register(r, "idlegate_rule_matches", "Tokens found by each rule", Family::default()),
             matches: OnceLock::new(),
@@ -218,6 +223,12 @@ impl Default for Metrics {
                 r,
                 "idlegate_rule_token_changes",
                 "Responses that replaced the token of a live session, by rule",
+                Family::default(),
+            ),
+            unissued: register(
+                r,
+                "idlegate_rule_unissued",
+                "1 if a rule cannot refuse unknown tokens, because the app was not seen to hand out most of its latest ones",
                 Family::default(),
             ),
             headers_dropped: register(
@@ -394,7 +405,16 @@ impl Metrics {
             |family: &Family<_, Counter>| rules.iter().map(|rule| family.get_or_create_owned(&labels(rule))).collect();
         self.matches.get_or_init(|| counters(&self.rule_matches));
         self.changes.get_or_init(|| counters(&self.rule_changes));
+        for rule in rules {
+            self.unissued.get_or_create_owned(&labels(rule)).set(0);
+        }
         self.unmatched.look_for(rules.iter().map(TokenRule::label).collect());
+    }
+
+    /// Notes whether a rule cannot refuse unknown tokens.
+    pub(crate) fn unissued(&self, rule: usize, from: &'static str, is_blind: bool) {
+        let labels = vec![("rule", rule.to_string()), ("from", from.to_owned())];
+        self.unissued.get_or_create_owned(&labels).set(i64::from(is_blind));
     }
 
     /// Counts a token found by this rule.
@@ -484,6 +504,7 @@ pub struct StoreMetrics {
     pub(crate) clock_drift: Gauge<f64, AtomicU64>,
     pub(crate) struck_off: Counter,
     pub(crate) ends_dropped: Counter,
+    pub(crate) issued_dropped: Counter,
 }
 
 impl Default for StoreMetrics {
@@ -554,6 +575,12 @@ impl StoreMetrics {
                 r,
                 "idlegate_ends_dropped",
                 "Ends that the store forgot before retention because there were too many",
+                Counter::default(),
+            ),
+            issued_dropped: register(
+                r,
+                "idlegate_issued_dropped",
+                "Tokens handed out by the app that the store did not keep until their first use, because there were too many",
                 Counter::default(),
             ),
         };

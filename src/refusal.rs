@@ -30,6 +30,11 @@ pub(crate) enum ProxyError {
         /// The cookies that such rules look for. A client may still have one that no rule reads as a token.
         cookies: Vec<String>,
     },
+    /// Its token is unknown, and only those that the app was seen to hand out pass.
+    Unknown {
+        /// The cookies that carried one.
+        cookies: Vec<String>,
+    },
     /// Its body is not JSON, and a rule must read it.
     NotJson,
     /// Its body is larger than what is examined.
@@ -59,6 +64,7 @@ impl fmt::Display for ProxyError {
             Self::Coding => f.write_str("chunked is the only transfer coding that is understood"),
             Self::Ended { .. } => f.write_str("the session has ended; log in again"),
             Self::Missing { .. } => f.write_str("this request needs a session token; log in first"),
+            Self::Unknown { .. } => f.write_str("the session token of this request is not known; log in again"),
             Self::NotJson => f.write_str("the body of this request must be JSON"),
             Self::TooLarge => {
                 write!(f, "the body of this request must not be larger than {} bytes", crate::token::MAX_EXAMINED_BYTES)
@@ -82,6 +88,7 @@ impl ProxyError {
         match self {
             Self::Ended { reason, .. } => Some(cut.words(*reason)),
             Self::Missing { .. } => Some(&cut.missing),
+            Self::Unknown { .. } => Some(&cut.unknown),
             _ => None,
         }
     }
@@ -89,7 +96,7 @@ impl ProxyError {
     /// The cookies to remove from the browser, which would send them to the login as well.
     pub(crate) fn cookies(&self) -> &[String] {
         match self {
-            Self::Ended { cookies, .. } | Self::Missing { cookies } => cookies,
+            Self::Ended { cookies, .. } | Self::Missing { cookies } | Self::Unknown { cookies } => cookies,
             _ => &[],
         }
     }
@@ -110,6 +117,7 @@ impl ProxyError {
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Ended { reason, .. } => cut.words(*reason).http_status,
             Self::Missing { .. } => cut.missing.http_status,
+            Self::Unknown { .. } => cut.unknown.http_status,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::Malformed(_) | Self::NotJson | Self::ClientGone => StatusCode::BAD_REQUEST,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -126,6 +134,7 @@ impl ProxyError {
             Self::Denied => ("There is nothing here", "Check the address, or go back to where you came from."),
             Self::Ended { .. } => ("Your session has ended", "Log in again to go on."),
             Self::Missing { .. } => ("You are not logged in", "Log in to go on."),
+            Self::Unknown { .. } => ("You are not logged in any more", "Log in again to go on."),
             Self::Unreachable(_) | Self::BadAnswer(_) => {
                 ("This site does not work right now", "It is not your fault. Try again in a minute.")
             }
@@ -153,6 +162,7 @@ impl ProxyError {
             Self::Coding => "transfer-coding",
             Self::Ended { .. } => "session-ended",
             Self::Missing { .. } => "token-missing",
+            Self::Unknown { .. } => "token-unknown",
             Self::NotJson => "not-json",
             Self::TooLarge => "too-large",
             Self::ClientStalled => "request-timeout",

@@ -75,7 +75,7 @@ impl Server {
             StoreSettings::Redis(settings) => {
                 let store = RedisStore::new(settings.clone(), config.idle, clock.clone());
                 let store = store.map_err(StartError::store)?;
-                Box::new(store.named(replica.clone()).with_metrics(metrics.store.clone()))
+                Box::new(store.named(replica.clone()).with_ids(&config.ids).with_metrics(metrics.store.clone()))
             }
             StoreSettings::File(path) => Box::new(
                 FileStore::open(path, config.idle, clock.clone(), epoch, boot_id())

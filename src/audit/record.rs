@@ -26,8 +26,9 @@ pub(crate) enum Decision<'a> {
     },
     /// A dead token is refused, or would be in mode `enforce`.
     Refusal { ended: &'a Ended, done: bool, carrier: Carrier },
-    /// A token that a rule requires is missing: what came is refused, or would be in mode `enforce`.
-    Missing {
+    /// A token is missing or unknown: what came is refused, or would be in mode `enforce`.
+    Unadmitted {
+        reason: Refused,
         /// The rule.
         rule: &'a str,
         done: bool,
@@ -72,7 +73,7 @@ struct AuditEvent<'a> {
     #[serde(flatten)]
     end: Option<EndFields>,
     #[serde(flatten)]
-    missing: Option<MissingFields<'a>>,
+    unadmitted: Option<UnadmittedFields<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     counting: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,7 +117,7 @@ struct EndFields {
 }
 
 #[derive(Debug, Serialize)]
-struct MissingFields<'a> {
+struct UnadmittedFields<'a> {
     reason: &'static str,
     rule: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
@@ -172,8 +173,8 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
             carrier: Some(carrier.name()),
             ..record
         },
-        Decision::Missing { rule, carrier, left_out, .. } => AuditEvent {
-            missing: Some(MissingFields { reason: Refused::Missing.name(), rule, left_out }),
+        Decision::Unadmitted { reason, rule, carrier, left_out, .. } => AuditEvent {
+            unadmitted: Some(UnadmittedFields { reason: reason.name(), rule, left_out }),
             carrier: Some(carrier.name()),
             ..record
         },
@@ -207,8 +208,8 @@ fn name(decision: Decision<'_>) -> &'static str {
             (true, true) => "end",
             (true, false) => "would-end",
         },
-        Decision::Refusal { done: true, .. } | Decision::Missing { done: true, .. } => "refuse",
-        Decision::Refusal { done: false, .. } | Decision::Missing { done: false, .. } => "would-refuse",
+        Decision::Refusal { done: true, .. } | Decision::Unadmitted { done: true, .. } => "refuse",
+        Decision::Refusal { done: false, .. } | Decision::Unadmitted { done: false, .. } => "would-refuse",
         Decision::Mode { .. } => "mode",
     }
 }
@@ -229,9 +230,12 @@ fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
             let refused = if done { "refused" } else { "would be refused" };
             format!("{refused}, dead since {}: {}", ended.ended, why(ended, context))
         }
-        Decision::Missing { rule, done, .. } => {
+        Decision::Unadmitted { reason, rule, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
-            format!("{refused}: without the token that {rule} requires")
+            match reason {
+                Refused::Unknown => format!("{refused}: the app was not seen to hand out this token of {rule}"),
+                Refused::Missing | Refused::Ended => format!("{refused}: without the token that {rule} requires"),
+            }
         }
         Decision::Mode { after, by, set: Some(set), .. } => format!("{after} stays: {by} was set to {set}"),
         Decision::Mode { before, after, by, past_the_limit, set: None } => {

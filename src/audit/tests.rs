@@ -2,6 +2,7 @@
 
 use super::record::line;
 use super::*;
+use crate::metrics::Refused;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::Ended;
 use crate::token::Carrier;
@@ -61,8 +62,13 @@ fn each_decision_has_a_name_and_a_sentence() {
     let idle = "idle 3601 s > 3600 s, last activity 1759431600 by client-pong";
     let by_hand = "idle 3601 s, last activity 1759431600 by client-pong";
     let refusal = |done| Decision::Refusal { ended: &ENDED, done, carrier: Carrier::Tunnel };
-    let missing =
-        |done, left_out| Decision::Missing { rule: "token.0 (cookie sid)", done, carrier: Carrier::Request, left_out };
+    let missing = |done, left_out| Decision::Unadmitted {
+        reason: Refused::Missing,
+        rule: "token.0 (cookie sid)",
+        done,
+        carrier: Carrier::Request,
+        left_out,
+    };
     let mode =
         Decision::Mode { before: Mode::Enforce, after: Mode::Observe, by: "fleet", set: None, past_the_limit: 3 };
     let set = Some(Mode::Observe);
@@ -97,7 +103,13 @@ fn each_decision_has_a_name_and_a_sentence() {
 
 #[test]
 fn a_missing_token_is_told_apart_from_a_dead_one() {
-    let missing = Decision::Missing { rule: "token.1 (bearer)", done: true, carrier: Carrier::Tunnel, left_out: 0 };
+    let missing = Decision::Unadmitted {
+        reason: Refused::Missing,
+        rule: "token.1 (bearer)",
+        done: true,
+        carrier: Carrier::Tunnel,
+        left_out: 0,
+    };
     let caller = caller(b"/ws");
     let line = line(missing, &context(None, Some(&caller)), 1_759_435_201_042);
     let expected = concat!(
@@ -107,7 +119,13 @@ fn a_missing_token_is_told_apart_from_a_dead_one() {
         r#""client":"192.0.2.7","route":"/ws","replica":"web-1-0000abcd"}"#,
     );
     assert_eq!(line, expected);
-    let missing = Decision::Missing { rule: "token.1 (bearer)", done: true, carrier: Carrier::Tunnel, left_out: 7 };
+    let missing = Decision::Unadmitted {
+        reason: Refused::Missing,
+        rule: "token.1 (bearer)",
+        done: true,
+        carrier: Carrier::Tunnel,
+        left_out: 7,
+    };
     assert_eq!(record(missing)["left_out"], 7);
 }
 

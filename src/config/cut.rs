@@ -16,6 +16,9 @@ const DEFAULT_CODE: u16 = 1008;
 /// The table of what a client receives without a token that a rule requires.
 pub(super) const MISSING: &str = "missing";
 
+/// The table of what a client receives with a token that the app was not seen to hand out.
+pub(super) const UNKNOWN: &str = "unknown";
+
 /// The maximum length of a message.
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 /// Header fields about the connection and the body length. idlegate sets them itself.
@@ -68,6 +71,7 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         logout: words(Reason::Logout.name(), "Session ended: logged out"),
         operator: words(Reason::Operator.name(), "Session ended by an operator"),
         missing: words(MISSING, "No session token"),
+        unknown: words(UNKNOWN, "Unknown session token"),
         logins: PathSet::default(),
     };
     let logins = cut.all_words().into_iter().filter_map(|words| words.login_url.as_ref()?.to_str().ok());
@@ -105,7 +109,7 @@ fn delay(text: &str) -> Result<Duration, ValueError> {
 }
 
 /// An empty text means no message, so that an environment variable can remove the message of the file.
-fn message(text: &str) -> Result<Option<String>, ValueError> {
+pub(super) fn message(text: &str) -> Result<Option<String>, ValueError> {
     if text.len() > MAX_MESSAGE_BYTES {
         return Err(ValueError::new(format!("{} bytes is too long", text.len()), "write up to 65536 bytes"));
     }

@@ -1,7 +1,7 @@
 //! The keys that an edit of the file changes without a restart.
 
 use super::Config;
-use super::cut::MISSING;
+use super::cut::{MISSING, UNKNOWN};
 use crate::cut::Cut;
 use crate::route::PathSet;
 use crate::session::{Mode, Reason};
@@ -36,7 +36,7 @@ pub const RELOADABLE: [&str; 16] = [
 fn is_reloadable(key: &str) -> bool {
     let of_a_reason = || {
         let (reason, key) = key.strip_prefix("cut.")?.split_once('.')?;
-        let is_one = reason == MISSING || Reason::from_name(reason).is_some();
+        let is_one = [MISSING, UNKNOWN].contains(&reason) || Reason::from_name(reason).is_some();
         is_one.then(|| format!("cut.{key}"))
     };
     RELOADABLE.contains(&key) || of_a_reason().is_some_and(|key| RELOADABLE.contains(&key.as_str()))

@@ -1,5 +1,6 @@
 //! `[[token]]`: the rules for where tokens are carried.
 
+use super::cut::message;
 use super::error::{ValueError, echo};
 use super::section::{Place, Section};
 use super::value::{boolean, duration, integer, is_token, not_a, path_pattern};
@@ -60,7 +61,7 @@ impl Kind {
     }
 
     /// The keys that only some kinds have, each with the fix to print if it is missing.
-    fn needs(self) -> [(&'static str, Need, &'static str); 10] {
+    fn needs(self) -> [(&'static str, Need, &'static str); 12] {
         use Need::{Optional, Refused, Required};
         let named = matches!(self, Self::Header | Self::Cookie | Self::Query);
         let on_requests = self.is_on_requests();
@@ -87,6 +88,8 @@ impl Kind {
             ("methods", optional(!in_messages), ""),
             ("required", optional(on_requests), ""),
             ("required_within", optional(self == Self::WsClient), ""),
+            ("unknown", optional(on_requests || self == Self::WsClient), ""),
+            ("unknown_message", optional(self == Self::WsClient), ""),
         ]
     }
 }
@@ -133,6 +136,8 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
     let required = table.scalar("required", required).flatten();
     let required_within = table.text("required_within", duration);
     let format = table.text("format", format);
+    let refuses_unknown = table.text("unknown", unknown).unwrap_or(false);
+    let unknown_message = table.text("unknown_message", message).flatten();
     let ends = table.scalar("ends", boolean).unwrap_or(false);
     if ends && !table.has("paths") && kind.is_some() {
         let what = "without paths, every request with a token would be a logout";
@@ -165,7 +170,30 @@ fn rule(table: &mut Section<'_, '_>) -> Option<TokenRule> {
         },
         Kind::WsServer => Location::WsServer { pointer: pointer?, when: when? },
     };
-    Some(TokenRule { paths, except, methods, required, required_within, format, ends, accept, ..TokenRule::new(place) })
+    Some(TokenRule {
+        paths,
+        except,
+        methods,
+        required,
+        required_within,
+        refuses_unknown,
+        unknown_message,
+        format,
+        ends,
+        accept,
+        ..TokenRule::new(place)
+    })
+}
+
+/// `unknown`: whether unknown tokens are refused.
+fn unknown(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "admit" => Ok(false),
+        "refuse" => Ok(true),
+        _ => {
+            Err(ValueError::new(format!("{} is neither admit nor refuse", echo(text)), "write \"admit\" or \"refuse\""))
+        }
+    }
 }
 
 fn check_needs(table: &mut Section<'_, '_>, kind: Kind) {

@@ -10,7 +10,9 @@ use super::{Client, Proxy, framing};
 use crate::audit::Caller;
 use crate::clock::milliseconds;
 use crate::refusal::ProxyError;
+use crate::registry::Origin;
 use crate::route::Route;
+use crate::store::{Issued, UNUSED_FOR};
 use crate::token::{Location, MAX_EXAMINED_BYTES};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header, request};
 use http_body::Body as _;
@@ -84,6 +86,7 @@ pub(super) async fn conclude(
         issued(proxy, route, read.as_deref(), pass.caller()).await;
     }
     note_changes(proxy, &pass, &head.headers);
+    hand_out(proxy, route, &head.headers).await;
     pass.answered(head.status, &head.headers, read.as_deref()).await?;
     Ok(Response::from_parts(head, pass.follow(body, client)))
 }
@@ -301,7 +304,20 @@ async fn issued(proxy: &Proxy, route: &Route, body: Option<&[u8]>, caller: &Call
     }
     for (rule, id) in issued {
         proxy.metrics().matched(rule);
-        proxy.registry.table.accept(id, Some(caller)).await;
+        proxy.registry.table.accept(id, Some(caller), Some(Origin::Issued)).await;
+    }
+}
+
+/// Keeps the cookies that the app hands out, before the client can use them.
+pub(super) async fn hand_out(proxy: &Proxy, route: &Route, headers: &HeaderMap) {
+    if !proxy.may_hold() || !headers.contains_key(header::SET_COOKIE) {
+        return;
+    }
+    let issued = proxy.tokens.issued_cookies(route, headers);
+    let new = issued.into_iter().filter(|id| proxy.registry.table.known(*id).is_none());
+    let issued: Vec<_> = new.map(|id| Issued { id, lasts: UNUSED_FOR }).collect();
+    if !issued.is_empty() {
+        proxy.registry.issues.hand_out(&issued).await;
     }
 }
 

@@ -1,12 +1,12 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
 use super::body::{Body, CutSignal, Download, Refresh};
-use super::missing::MissingTokens;
+use super::refusals::{Refusal, Refusals};
 use super::{CLOSE_TIMEOUT, Client};
 use crate::audit::Caller;
 use crate::metrics::Dropped;
 use crate::refusal::ProxyError;
-use crate::registry::{Attachment, AwaitingResponse, Registry, Resolved, TrackedSession};
+use crate::registry::{Attachment, AwaitingResponse, Origin, Registry, Resolved, TrackedSession};
 use crate::session::{ActivitySources, Mode, Reason, SessionId, Source};
 use crate::store::Ended;
 use crate::token::{Carrier, Location, Requirements, TokenMatch, TokenRule};
@@ -31,8 +31,8 @@ pub(super) struct Admitted<'p> {
     refreshed: Vec<Arc<TrackedSession>>,
     /// Live sessions that end if the app accepts this request.
     ending: Vec<(Arc<TrackedSession>, Arc<TokenRule>)>,
-    /// Unknown tokens. The app decides.
-    unknown: Vec<TokenMatch>,
+    /// Unknown tokens, and how their sessions would begin, if that counts. The app decides.
+    unknown: Vec<(TokenMatch, Option<Origin>)>,
     /// Keeps the sessions alive until the answer begins.
     awaited: Vec<AwaitingResponse>,
     attached: Vec<Attachment>,
@@ -48,7 +48,7 @@ pub(super) async fn admit<'p>(
     registry: &'p Arc<Registry>,
     activity: ActivitySources,
     matches: Vec<TokenMatch>,
-    (required, records): (&Requirements<'_>, &MissingTokens),
+    (required, records): (&Requirements<'_>, &Refusals),
     caller: Caller,
 ) -> Result<Admitted<'p>, ProxyError> {
     let mut pass = Admitted {
@@ -67,7 +67,7 @@ pub(super) async fn admit<'p>(
     let matches = pass.bound_lookups(matches)?;
     let missing = required.missing(&matches).filter(|_| registry.mode() != Mode::Off);
     // Concurrently: several unknown tokens wait for the store no longer than one.
-    let standings = join_all(matches.iter().map(|token_match| registry.table.resolve(token_match.id))).await;
+    let standings = join_all(matches.iter().map(|token_match| resolve(registry, token_match))).await;
     let live: Vec<_> = matches
         .iter()
         .zip(&standings)
@@ -75,14 +75,14 @@ pub(super) async fn admit<'p>(
         .flat_map(|(token_match, _)| token_match.rules().cloned())
         .collect();
     // Wherever the token is, the app must find a live one of the same rule instead.
-    let is_left_behind = |token_match: &TokenMatch| {
-        let has_live = |rule| live.iter().any(|live| Arc::ptr_eq(live, rule));
-        token_match.can_be_taken_out() && token_match.rules().all(has_live)
-    };
+    let has_live =
+        |token_match: &TokenMatch| token_match.rules().all(|rule| live.iter().any(|live| Arc::ptr_eq(live, rule)));
+    let is_left_behind = |token_match: &TokenMatch| token_match.can_be_taken_out() && has_live(token_match);
     let enforces = registry.mode() == Mode::Enforce;
+    let mut never_seen = Vec::new();
     for (token_match, standing) in matches.into_iter().zip(standings) {
         match standing {
-            Resolved::Ended(_) | Resolved::Unknown | Resolved::Undecided
+            Resolved::Ended(_) | Resolved::Unknown | Resolved::Issued | Resolved::NeverSeen | Resolved::Undecided
                 if enforces && is_left_behind(&token_match) =>
             {
                 registry.metrics().dropped(Dropped::BesideLive);
@@ -91,9 +91,7 @@ pub(super) async fn admit<'p>(
             Resolved::Ended(ended) => {
                 registry.decisions.refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
-                if let Location::Cookie(name) = &token_match.rule.place {
-                    cookies.push(name.clone());
-                }
+                cookies.extend(cookie_of(&token_match));
             }
             Resolved::Tolerated(tolerated) => {
                 registry.decisions.would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
@@ -102,6 +100,7 @@ pub(super) async fn admit<'p>(
             // Another token may be dead for certain, which takes precedence.
             Resolved::Undecided => undecided = true,
             Resolved::Live(session) => {
+                token_match.rules().for_each(|rule| registry.issues.used(rule, &session));
                 session.called_by(&pass.caller);
                 if token_match.rule.ends {
                     pass.ending.push((session, token_match.rule));
@@ -112,20 +111,31 @@ pub(super) async fn admit<'p>(
                     }
                 }
             }
-            Resolved::Unknown if token_match.loose => {}
-            Resolved::Unknown => {
+            // What only a lenient app would read beside a live token, such as the word before it.
+            Resolved::NeverSeen if token_match.loose && has_live(&token_match) => {}
+            Resolved::NeverSeen => {
+                records.record(registry, Refusal::unknown(&token_match), Carrier::Request, &pass.caller, enforces);
+                never_seen.push(token_match);
+            }
+            Resolved::Unknown | Resolved::Issued if token_match.loose => {}
+            standing @ (Resolved::Unknown | Resolved::Issued) => {
                 if matches!(token_match.rule.place, Location::Cookie(_)) {
                     pass.cookies.push(token_match.clone());
                 }
-                pass.unknown.push(token_match);
+                let is_issued = matches!(standing, Resolved::Issued);
+                pass.unknown.push((token_match, Some(if is_issued { Origin::Issued } else { Origin::Unseen })));
             }
         }
     }
     if let Some((reason, cookies)) = dead {
         return Err(ProxyError::Ended { cookies, reason });
     }
+    if enforces && !never_seen.is_empty() {
+        return Err(ProxyError::Unknown { cookies: never_seen.iter().filter_map(cookie_of).collect() });
+    }
+    pass.unknown.extend(never_seen.into_iter().filter(|token_match| !token_match.loose).map(|found| (found, None)));
     if let Some(rule) = missing {
-        records.record(registry, rule, Carrier::Request, &pass.caller, enforces);
+        records.record(registry, Refusal::missing(rule), Carrier::Request, &pass.caller, enforces);
         if enforces {
             return Err(ProxyError::Missing { cookies: required.cookies() });
         }
@@ -143,6 +153,24 @@ pub(super) async fn admit<'p>(
     pass.awaited = pass.refreshed.iter().cloned().map(AwaitingResponse::new).collect();
     pass.touch();
     Ok(pass)
+}
+
+/// The name of the cookie that carries a token, if one does.
+fn cookie_of(token_match: &TokenMatch) -> Option<String> {
+    match &token_match.rule.place {
+        Location::Cookie(name) => Some(name.clone()),
+        _ => None,
+    }
+}
+
+/// Resolves a token: strictly where a rule that found it refuses unknown tokens, and sees which ones the app hands out.
+async fn resolve(registry: &Arc<Registry>, token_match: &TokenMatch) -> Resolved {
+    let refuses = |rule: &Arc<TokenRule>| rule.refuses_unknown && registry.issues.are_seen(rule.number);
+    if token_match.rules().any(refuses) {
+        registry.table.resolve_strictly(token_match.id).await
+    } else {
+        registry.table.resolve(token_match.id).await
+    }
 }
 
 impl Admitted<'_> {
@@ -171,11 +199,7 @@ impl Admitted<'_> {
     fn refuse(&self, id: SessionId, ended: &Ended) -> ProxyError {
         self.registry.decisions.refusal(id, ended, Carrier::Request, Some(&self.caller));
         let of_session = self.cookies.iter().filter(|token_match| token_match.id == id);
-        let cookies = of_session.filter_map(|token_match| match &token_match.rule.place {
-            Location::Cookie(name) => Some(name.clone()),
-            _ => None,
-        });
-        ProxyError::Ended { cookies: cookies.collect(), reason: ended.reason }
+        ProxyError::Ended { cookies: of_session.filter_map(cookie_of).collect(), reason: ended.reason }
     }
 
     /// Tokens that the app must not see.
@@ -212,7 +236,7 @@ impl Admitted<'_> {
 
     /// Whether the body of the answer decides about a token of this request.
     pub(super) fn depends_on_body(&self) -> bool {
-        let rules = self.ending.iter().map(|(_, rule)| rule).chain(self.unknown.iter().map(|token| &token.rule));
+        let rules = self.ending.iter().map(|(_, rule)| rule).chain(self.unknown.iter().map(|(token, _)| &token.rule));
         rules.into_iter().any(|rule| rule.accept.reads_body())
     }
 
@@ -253,20 +277,21 @@ impl Admitted<'_> {
     }
 
     async fn begin(&mut self, is_yes: impl Fn(&TokenRule) -> bool) -> Result<(), ProxyError> {
-        for token_match in std::mem::take(&mut self.unknown).into_iter().take(MAX_NEW_SESSIONS) {
+        for (token_match, origin) in std::mem::take(&mut self.unknown).into_iter().take(MAX_NEW_SESSIONS) {
             let id = token_match.id;
             if token_match.rule.ends || !is_yes(&token_match.rule) {
                 continue;
             }
-            match self.registry.table.accept(id, Some(&self.caller)).await {
+            match self.registry.table.accept(id, Some(&self.caller), origin).await {
                 Resolved::Live(session) => {
+                    token_match.rules().for_each(|rule| self.registry.issues.used(rule, &session));
                     let attachment = Attachment::new(Arc::clone(&session));
                     self.attached.push(attachment.map_err(|ended| self.refuse(id, &ended))?);
                     self.refreshed.push(session);
                 }
                 Resolved::Tolerated(tolerated) => self.attached.push(Attachment::tolerated(tolerated)),
                 Resolved::Ended(ended) => return Err(self.refuse(id, &ended)),
-                Resolved::Unknown | Resolved::Undecided => {}
+                Resolved::Unknown | Resolved::Issued | Resolved::NeverSeen | Resolved::Undecided => {}
             }
         }
         Ok(())

@@ -10,8 +10,8 @@ mod forward;
 mod framing;
 mod gate;
 mod headers;
-mod missing;
 mod outage;
+mod refusals;
 mod reject;
 mod relay;
 mod tunnel;
@@ -42,8 +42,8 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use ipnet::IpNet;
-use missing::MissingTokens;
 use outage::Outage;
+use refusals::Refusals;
 use reject::RequestSummary;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -87,7 +87,7 @@ pub(crate) struct Proxy {
     fresh: Pool,
     shutdown: Shutdown,
     outage: Outage,
-    missing: MissingTokens,
+    refusals: Refusals,
 }
 
 impl Proxy {
@@ -102,6 +102,7 @@ impl Proxy {
         });
         let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(registry.metrics())));
         registry.metrics().count_rules(&tokens);
+        registry.issues.watch(&tokens);
         let tokens = TokenRules::new(tokens, ids);
         let outage = Outage::default();
         Self {
@@ -117,7 +118,7 @@ impl Proxy {
             fresh,
             shutdown,
             outage,
-            missing: MissingTokens::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -202,7 +203,7 @@ impl Proxy {
         }
         self.note_matches(&matches, &head);
         let required = self.tokens.required(&route, &head, &settings.cut.logins);
-        let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.missing), caller).await?;
+        let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.refusals), caller).await?;
         self.tokens.take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {
             return upgrade::forward(self, client, &route, head, wanted, pass, settings).await;

@@ -254,6 +254,17 @@ impl Relay {
         }
     }
 
+    /// Drops the message that is held. Returns `false` if the peer has seen its beginning: then it cannot be dropped.
+    pub(super) fn discard(&mut self) -> bool {
+        if self.open {
+            return false;
+        }
+        self.held.clear();
+        self.message.clear();
+        self.hold = false;
+        true
+    }
+
     /// Whether the current message was too long to examine, and has ended.
     pub(super) fn has_ended_long(&self) -> bool {
         self.state == MessageState::None

@@ -2,7 +2,7 @@
 
 use super::body::{self, Body, Progress};
 use super::downstream::Downstream;
-use super::forward::{causes, conclude, overdue, passed_on, unreachable};
+use super::forward::{causes, conclude, hand_out, overdue, passed_on, unreachable};
 use super::gate::Admitted;
 use super::relay::Relay;
 use super::tunnel::{AwaitedToken, InBandState, Tunnel};
@@ -86,6 +86,7 @@ pub(super) async fn forward(
         }
         rules = InBandRules::default();
     }
+    hand_out(proxy, route, answer.headers()).await;
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers(), None).await?;
     let relays = relays(wanted.websocket, answer.headers(), &rules);

@@ -1,6 +1,7 @@
 //! One exchange with the store: what this replica has to tell, and what it does with the reply.
 
 use super::TrackedSession;
+use super::issues::Issues;
 use super::modes::Modes;
 use super::services::Services;
 use super::store_status::StoreState;
@@ -45,13 +46,20 @@ pub struct Exchange {
     pub(super) services: Arc<Services>,
     pub(super) table: Arc<Table>,
     pub(super) modes: Arc<Modes>,
+    pub(super) issues: Arc<Issues>,
     state: Arc<StoreState>,
     steps: AtomicU64,
 }
 
 impl Exchange {
-    pub(super) fn new(services: Arc<Services>, table: Arc<Table>, modes: Arc<Modes>, state: Arc<StoreState>) -> Self {
-        Self { services, table, modes, state, steps: AtomicU64::new(0) }
+    pub(super) fn new(
+        services: Arc<Services>,
+        table: Arc<Table>,
+        modes: Arc<Modes>,
+        issues: Arc<Issues>,
+        state: Arc<StoreState>,
+    ) -> Self {
+        Self { services, table, modes, issues, state, steps: AtomicU64::new(0) }
     }
 
     /// A counter of its progress: it grows with each exchange, whether the store answered or not.
@@ -83,7 +91,11 @@ impl Exchange {
         let due: Vec<_> = collected.due.iter().map(|session| session.due_for_store(now)).collect();
         let report = Report { activity: &touches, ends: &ends, due: &due, synced_to, mode };
         let notified = self.modes.fleet_notices();
-        let reply = self.services.store.exchange(&report).await;
+        // The mark says that all issues are reported too.
+        let reply = match self.issues.sync().await {
+            Ok(()) => self.services.store.exchange(&report).await,
+            Err(error) => Reply { failed: Some(error), ..Reply::default() },
+        };
         self.steps.fetch_add(1, Ordering::Relaxed);
         self.state.update(&touches, &reply);
         for (session, latest) in collected.activity.iter().take(reply.activity) {
@@ -177,7 +189,7 @@ impl Exchange {
                     self.judge_at(session, now.plus(live.due_in));
                 }
                 // The store has lost the session. The next report writes it back.
-                Some(Known::Unknown) => {
+                Some(Known::Unknown | Known::Issued) => {
                     session.activity_record().mark_unsynced();
                     self.judge_at(session, now.plus(self.flush_interval()));
                 }

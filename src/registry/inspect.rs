@@ -258,7 +258,7 @@ impl Inspect {
             last_close: None,
         };
         match known {
-            Known::Unknown => None,
+            Known::Unknown | Known::Issued => None,
             Known::Live(live) | Known::Overdue(live, _) => {
                 let ago = |age: u64| self.services.now().saturating_sub(age) / 1000;
                 Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
@@ -297,20 +297,18 @@ impl Inspect {
     /// # Errors
     /// If the store does not answer.
     pub async fn extend(&self, id: SessionId) -> Result<bool, StoreError> {
-        let (Known::Live(Live { created_age, .. }) | Known::Overdue(Live { created_age, .. }, _)) =
-            self.services.store.lookup(id).await?
-        else {
-            return Ok(false);
+        let (created_age, begins) = match self.services.store.lookup(id).await? {
+            Known::Live(Live { created_age, .. }) | Known::Overdue(Live { created_age, .. }, _) => (created_age, false),
+            // The operator admits a token that the app was not seen to hand out.
+            Known::Unknown | Known::Issued => (0, true),
+            Known::Ended(_) => return Ok(false),
         };
         self.services.metrics.active(Source::Operator);
         if let Some(session) = self.table.known(id) {
             session.touch(self.services.clock.now(), Source::Operator);
         }
-        let extended = self
-            .services
-            .store
-            .begin(Touch { id, age: 0, source: Source::Operator, created_age, begins: false })
-            .await?;
+        let extended =
+            self.services.store.begin(Touch { id, age: 0, source: Source::Operator, created_age, begins }).await?;
         Ok(!matches!(extended, Known::Ended(_)))
     }
 

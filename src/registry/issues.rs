@@ -142,7 +142,9 @@ impl Issues {
 
     fn synced(&self, issued: &[Issued]) {
         let mut unsynced = self.unsynced.lock();
-        issued.iter().for_each(|issued| drop(unsynced.remove(&issued.id)));
+        for issued in issued {
+            unsynced.remove(&issued.id);
+        }
     }
 
     /// Reports what the store does not know yet. The mark of the next report says that all of it is reported.

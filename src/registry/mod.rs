@@ -13,7 +13,7 @@
 //!                             │
 //!                           Table      resolve a token, begin and end a session
 //!                             │
-//!            Sessions (in memory, in shards) · Decisions (log, metric, audit event) · Services (store, clock, limits)
+//!            Sessions (in memory, in shards) · Issues (tokens handed out) · Decisions (log, metric, audit event) · Services (store, clock, limits)
 //! ```
 
 mod attachment;
@@ -22,6 +22,7 @@ mod exchange;
 #[cfg(test)]
 mod fleet_tests;
 mod inspect;
+mod issues;
 mod lookup;
 mod modes;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use attachment::{Attachment, AwaitingResponse, Tolerated};
 pub use decisions::Decisions;
 pub use exchange::Exchange;
 pub use inspect::{FleetReply, Inspect, MAX_LISTED, Overview, Reach};
+pub use issues::{Issues, Origin};
 pub use modes::Modes;
 pub use recent::Past;
 pub use services::Services;
@@ -67,6 +69,10 @@ use std::sync::Arc;
 pub enum Resolved {
     /// The token is unknown. The app decides, and nothing is tracked until it accepts the token.
     Unknown,
+    /// The app has handed the token out, and no client has used it yet.
+    Issued,
+    /// The token is unknown for certain: the app was not seen to hand it out, nor to accept it. Only where a rule refuses such.
+    NeverSeen,
     /// A live session.
     Live(Arc<TrackedSession>),
     /// An ended session: the token is dead.
@@ -92,6 +98,8 @@ pub struct Registry {
     services: Arc<Services>,
     /// Resolves tokens, and begins and ends sessions.
     pub table: Arc<Table>,
+    /// Knows which tokens the app hands out.
+    pub issues: Arc<Issues>,
     /// Sets the mode.
     pub modes: Arc<Modes>,
     /// Exchanges with the store.
@@ -110,11 +118,19 @@ impl Registry {
     pub fn new(services: Services, max_sessions: usize) -> Self {
         let services = Arc::new(services);
         let decisions = Arc::new(Decisions::new(Arc::clone(&services)));
-        let table = Arc::new(Table::new(Arc::clone(&services), Arc::clone(&decisions), max_sessions));
+        let issues = Arc::new(Issues::new(Arc::clone(&services)));
+        let table = Table::new(Arc::clone(&services), Arc::clone(&decisions), Arc::clone(&issues), max_sessions);
+        let table = Arc::new(table);
         let modes = Arc::new(Modes::new(Arc::clone(&services), Arc::clone(&decisions), Arc::clone(&table)));
         let store = Arc::new(StoreState::new(Arc::clone(&services)));
         Self {
-            exchange: Exchange::new(Arc::clone(&services), Arc::clone(&table), Arc::clone(&modes), Arc::clone(&store)),
+            exchange: Exchange::new(
+                Arc::clone(&services),
+                Arc::clone(&table),
+                Arc::clone(&modes),
+                Arc::clone(&issues),
+                Arc::clone(&store),
+            ),
             inspect: Inspect::new(
                 Arc::clone(&services),
                 Arc::clone(&decisions),
@@ -123,6 +139,7 @@ impl Registry {
             ),
             services,
             table,
+            issues,
             modes,
             store,
             decisions,

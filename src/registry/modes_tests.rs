@@ -10,7 +10,7 @@ use std::time::Duration;
 fn time_in_off_never_counts_as_idle() {
     run(async {
         let world = World::new(limits(60), SPRING);
-        world.registry.table.accept(id("ada"), None).await;
+        world.registry.table.accept(id("ada"), None, None).await;
         world.pass(30_000).await;
         world.registry.modes.switch(Switch::File, Mode::Off, None);
         world.pass(7_200_000).await;
@@ -29,7 +29,7 @@ fn observe_cuts_no_session_and_enforce_then_cuts_the_overdue_ones() {
         let world = World::new(limits(60), SPRING);
         world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
         for token in ["idle", "back", "logged out"] {
-            world.registry.table.accept(id(token), None).await;
+            world.registry.table.accept(id(token), None, None).await;
         }
         let Resolved::Live(session) = world.registry.table.resolve(id("logged out")).await else { panic!("not begun") };
         world.registry.table.end(&session, Reason::Logout).await;
@@ -66,14 +66,16 @@ fn a_temporary_setting_ends_by_itself() {
 fn observe_tolerates_expired_tokens_but_not_logged_out_ones() {
     run(async {
         let world = World::new(limits(10), SPRING);
-        world.registry.table.accept(id("idle"), None).await;
+        world.registry.table.accept(id("idle"), None, None).await;
         world.pass(12_000).await;
         assert!(world.is_dead(id("idle")).await);
-        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else { panic!("not begun") };
+        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None, None).await else {
+            panic!("not begun")
+        };
         world.registry.table.end(&session, Reason::Logout).await;
         world.registry.modes.switch(Switch::File, Mode::Observe, None);
         assert!(matches!(world.registry.table.resolve(id("idle")).await, Resolved::Tolerated(_)));
-        assert!(matches!(world.registry.table.accept(id("idle"), None).await, Resolved::Tolerated(_)), "revived");
+        assert!(matches!(world.registry.table.accept(id("idle"), None, None).await, Resolved::Tolerated(_)), "revived");
         assert!(world.is_dead(id("ada")).await);
         world.registry.modes.switch(Switch::File, Mode::Off, None);
         let mut passed_in_off = Vec::new();
@@ -98,7 +100,7 @@ fn a_connection_opened_in_off_is_attached_in_enforce() {
         world.registry.modes.switch(Switch::File, Mode::Off, None);
         let mut attached = Vec::new();
         for token in ["active", "idle"] {
-            let Resolved::Live(session) = world.registry.table.accept(id(token), None).await else {
+            let Resolved::Live(session) = world.registry.table.accept(id(token), None, None).await else {
                 panic!("not begun")
             };
             attached.push(Attachment::new(session).unwrap());
@@ -119,7 +121,7 @@ fn off_forgets_what_is_unused_for_timeout_and_retention() {
     run(async {
         let world = World::new(Limits { retention: 300, ..limits(60) }, SPRING);
         world.registry.modes.switch(Switch::File, Mode::Off, None);
-        world.registry.table.accept(id("gone"), None).await;
+        world.registry.table.accept(id("gone"), None, None).await;
         world.pass(480_000).await;
         assert!(world.registry.table.known(id("gone")).is_none(), "kept for ever");
     });
@@ -130,7 +132,7 @@ fn an_operator_ends_a_session_in_any_mode() {
     run(async {
         for mode in Mode::ALL {
             let world = World::new(limits(10), SPRING);
-            let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else {
+            let Resolved::Live(session) = world.registry.table.accept(id("ada"), None, None).await else {
                 panic!("not begun")
             };
             world.registry.modes.switch(Switch::File, mode, None);
@@ -158,7 +160,7 @@ proptest! {
             let ids = [id("ada"), id("bob"), id("eve")];
             for world in [&enforced, &observed] {
                 for id in ids {
-                    world.registry.table.accept(id, None).await;
+                    world.registry.table.accept(id, None, None).await;
                 }
             }
             let mut first = [None; 3];
@@ -188,8 +190,8 @@ fn observe_forgets_a_session_that_is_idle_past_timeout_and_retention_and_has_no_
         let limits = Limits { retention: 300, ..limits(60) };
         let world = World::new(limits, SPRING);
         world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
-        world.registry.table.accept(id("gone"), None).await;
-        let Resolved::Live(session) = world.registry.table.accept(id("open tab"), None).await else {
+        world.registry.table.accept(id("gone"), None, None).await;
+        let Resolved::Live(session) = world.registry.table.accept(id("open tab"), None, None).await else {
             panic!("not begun")
         };
         let attachment = Attachment::new(session).unwrap();

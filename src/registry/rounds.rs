@@ -79,6 +79,7 @@ impl Exchange {
         let begun = self.services.clock.now();
         self.modes.expire();
         self.run(Exchanged::WhatMatters).await;
+        self.issues.review();
         self.table.forget_ended(self.services.clock.now());
         let report = self.next_report(begun);
         let deadline = self.table.sessions.next_deadline().unwrap_or(report);

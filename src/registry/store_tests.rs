@@ -4,7 +4,10 @@ use super::tests::{SPRING, id, limits, run};
 use super::{Registry, Resolved, Services, Switch};
 use crate::clock::{Clock, Moment};
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source};
-use crate::store::{Due, Ended, Known, MemoryStore, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
+use crate::store::{
+    Due, Ended, Issued, Knowledge, Known, MemoryStore, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture,
+    Touch,
+};
 use parking_lot::Mutex;
 use std::fmt;
 use std::future::ready;
@@ -55,6 +58,14 @@ impl Store for Arc<Troubled> {
 
     fn counting(&self) -> EpochSeconds {
         self.memory.counting()
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        self.memory.knowledge()
+    }
+
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()> {
+        self.memory.issue(issued)
     }
 
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
@@ -116,7 +127,7 @@ async fn world_with(limits: Limits, sessions: usize) -> World {
     });
     let registry = Arc::new(Registry::new(Services::new(Box::new(Arc::clone(&store)), clock, limits), 10_000));
     for number in 0..sessions {
-        registry.table.accept(id(&number.to_string()), None).await;
+        registry.table.accept(id(&number.to_string()), None, None).await;
     }
     World { time, store, registry }
 }

@@ -2,6 +2,7 @@
 
 use super::attachment::{Tolerated, Tolerations};
 use super::decisions::Decisions;
+use super::issues::{Issues, Origin};
 use super::lookup::Lookups;
 use super::services::Services;
 use super::sessions::{Added, Sessions};
@@ -31,6 +32,7 @@ pub struct Table {
     decisions: Arc<Decisions>,
     pub(super) sessions: Sessions,
     lookups: Arc<Lookups>,
+    issues: Arc<Issues>,
     tolerations: Tolerations,
     /// Notified when the next exchange with the store should come early.
     pub(super) hinted: Notify,
@@ -39,13 +41,19 @@ pub struct Table {
 }
 
 impl Table {
-    pub(super) fn new(services: Arc<Services>, decisions: Arc<Decisions>, max_sessions: usize) -> Self {
+    pub(super) fn new(
+        services: Arc<Services>,
+        decisions: Arc<Decisions>,
+        issues: Arc<Issues>,
+        max_sessions: usize,
+    ) -> Self {
         services.metrics.sessions_max.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
         Self {
             services,
             decisions,
             sessions: Sessions::new(max_sessions),
             lookups: Arc::default(),
+            issues,
             tolerations: Tolerations::default(),
             hinted: Notify::new(),
             full: AtomicBool::new(false),
@@ -61,12 +69,25 @@ impl Table {
     /// Resolves the token with this session id. A known session is resolved from memory. Only an unknown token is
     /// looked up in the store, and waits up to `lookup_timeout`. In `off` nothing waits.
     pub async fn resolve(self: &Arc<Self>, id: SessionId) -> Resolved {
+        match self.resolve_for(id, false).await {
+            Resolved::NeverSeen => Resolved::Unknown,
+            resolved => resolved,
+        }
+    }
+
+    /// The same for a rule that refuses unknown tokens: waits, `lookup_timeout` at most, until a token is unknown for certain.
+    pub async fn resolve_strictly(self: &Arc<Self>, id: SessionId) -> Resolved {
+        self.resolve_for(id, true).await
+    }
+
+    async fn resolve_for(self: &Arc<Self>, id: SessionId, strictly: bool) -> Resolved {
         let resolved = match self.known(id) {
             Some(session) => {
                 self.confirm(&session).await;
                 Resolved::of(session)
             }
             None if self.services.mode() == Mode::Off => Resolved::Unknown,
+            None if strictly => self.certain_lookup(id).await,
             None => self.bounded_lookup(id).await,
         };
         self.under_mode(id, resolved)
@@ -81,6 +102,22 @@ impl Table {
         let lookup = self.services.store.lookup(session.id());
         if let Ok(Ok(Known::Ended(ended))) = tokio::time::timeout(self.services.exchange.lookup_timeout, lookup).await {
             self.close(session, ended);
+        }
+    }
+
+    async fn certain_lookup(self: &Arc<Self>, id: SessionId) -> Resolved {
+        let Ok(_permit) = self.issues.waiting.try_acquire() else { return Resolved::Undecided };
+        let until = self.issues.until();
+        loop {
+            match self.bounded_lookup(id).await {
+                Resolved::NeverSeen if self.issues.is_unsynced(id) => return Resolved::Issued,
+                Resolved::NeverSeen if self.issues.may_be_older() => return Resolved::Unknown,
+                Resolved::NeverSeen if self.issues.is_certain(id) => return Resolved::NeverSeen,
+                // Another replica may just have seen the app hand it out.
+                Resolved::NeverSeen if self.now() < until => tokio::time::sleep(LOOK_AGAIN_AFTER).await,
+                Resolved::NeverSeen => return Resolved::Undecided,
+                resolved => return resolved,
+            }
         }
     }
 
@@ -136,8 +173,9 @@ impl Table {
     }
 
     /// The app has accepted the token with this session id: its session begins, unless it is already known. `caller` is
-    /// the client that sent the token, if known. In `off` the session is only noted: the store is not asked.
-    pub async fn accept(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
+    /// the client that sent the token, if known. `origin` is how it begins, where that counts. In `off` the session is only
+    /// noted: the store is not asked.
+    pub async fn accept(&self, id: SessionId, caller: Option<&Caller>, origin: Option<Origin>) -> Resolved {
         let resolved = match self.known(id) {
             Some(session) => Resolved::of(session),
             None if self.sessions.is_full() => {
@@ -148,7 +186,7 @@ impl Table {
                 let now = self.now();
                 self.add(TrackedSession::begun_in_off(id, now), now.plus(self.services.timeout())).0
             }
-            None => self.begin(id, caller).await,
+            None => self.begin(id, caller, origin).await,
         };
         if let (Resolved::Live(session), Some(caller)) = (&resolved, caller) {
             session.called_by(caller);
@@ -156,7 +194,7 @@ impl Table {
         self.under_mode(id, resolved)
     }
 
-    async fn begin(&self, id: SessionId, caller: Option<&Caller>) -> Resolved {
+    async fn begin(&self, id: SessionId, caller: Option<&Caller>, origin: Option<Origin>) -> Resolved {
         self.services.metrics.active(Source::Accepted);
         let begun = Touch { id, age: 0, source: Source::Accepted, created_age: 0, begins: true };
         let from_store = self.services.store.begin(begun).await;
@@ -171,6 +209,9 @@ impl Table {
         if let (Known::Live(live), true) = (known, is_new)
             && live.created_age < NEW_WITHIN
         {
+            if let (Resolved::Live(session), Some(origin)) = (&resolved, origin) {
+                session.set_origin(origin);
+            }
             self.decisions.start(id, live.created_age, caller);
         }
         resolved
@@ -180,7 +221,8 @@ impl Table {
     fn adopt(&self, id: SessionId, known: Known) -> (Resolved, bool) {
         let now = self.now();
         let (session, deadline) = match known {
-            Known::Unknown => return (Resolved::Unknown, false),
+            Known::Unknown => return (Resolved::NeverSeen, false),
+            Known::Issued => return (Resolved::Issued, false),
             Known::Live(live) | Known::Overdue(live, _) => {
                 let Live { age, source, created_age, due_in } = live;
                 let latest = Activity { at: now.minus(age), source };

@@ -76,7 +76,7 @@ fn a_suspension_of_more_than_a_minute_restarts_idle_time() {
     for gap in [59_000, 61_000, 7_200_000] {
         run(async {
             let world = World::new(limits(3600), SPRING);
-            world.registry.table.accept(id("ada"), None).await;
+            world.registry.table.accept(id("ada"), None, None).await;
             world.pass(3_590_000).await;
             world.time.fetch_add(gap, Ordering::AcqRel);
             if gap < 60_000 {
@@ -103,7 +103,7 @@ fn a_dst_change_does_not_affect_the_timeout() {
     for (change, before) in [(SPRING, 1_800_000), (AUTUMN, 1_800_000), (SPRING, 10), (AUTUMN, 3_599_990)] {
         run(async {
             let world = World::new(limits(3600), change - before);
-            world.registry.table.accept(id("ada"), None).await;
+            world.registry.table.accept(id("ada"), None, None).await;
             world.pass(3_600_000).await;
             assert!(world.is_live(id("ada")).await, "cut early");
             world.pass(2_000).await;
@@ -116,7 +116,7 @@ fn a_dst_change_does_not_affect_the_timeout() {
 fn a_session_with_regular_activity_never_expires() {
     run(async {
         let world = World::new(limits(3600), SPRING);
-        world.registry.table.accept(id("ada"), None).await;
+        world.registry.table.accept(id("ada"), None, None).await;
         for _ in 0..20 {
             world.pass(3_599_000).await;
             world.touch(id("ada"), Source::ClientPong);
@@ -129,7 +129,9 @@ fn a_session_with_regular_activity_never_expires() {
 fn an_awaited_response_keeps_its_session_active() {
     run(async {
         let world = World::new(limits(10), SPRING);
-        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else { panic!("not begun") };
+        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None, None).await else {
+            panic!("not begun")
+        };
         let awaited = super::AwaitingResponse::new(session);
         world.pass(100_000).await;
         assert!(world.is_live(id("ada")).await);
@@ -143,7 +145,7 @@ fn an_awaited_response_keeps_its_session_active() {
 fn the_lifetime_ends_even_an_active_session() {
     run(async {
         let world = World::new(Limits { lifetime: Some(30), ..limits(10) }, SPRING);
-        world.registry.table.accept(id("ada"), None).await;
+        world.registry.table.accept(id("ada"), None, None).await;
         for second in 0..30 {
             assert!(world.is_live(id("ada")).await, "after {second} s");
             world.touch(id("ada"), Source::ClientFrame);
@@ -160,11 +162,13 @@ fn the_lifetime_ends_even_an_active_session() {
 fn an_ended_session_is_remembered_for_exactly_the_retention() {
     run(async {
         let world = World::new(Limits { retention: 60, ..limits(10) }, SPRING);
-        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None).await else { panic!("not begun") };
+        let Resolved::Live(session) = world.registry.table.accept(id("ada"), None, None).await else {
+            panic!("not begun")
+        };
         world.registry.table.end(&session, Reason::Logout).await;
         for _ in 0..59 {
             assert!(world.is_dead(id("ada")).await);
-            assert!(matches!(world.registry.table.accept(id("ada"), None).await, Resolved::Ended(_)), "revived");
+            assert!(matches!(world.registry.table.accept(id("ada"), None, None).await, Resolved::Ended(_)), "revived");
             world.pass(1000).await;
         }
         world.pass(3000).await;
@@ -177,13 +181,13 @@ fn an_ended_session_is_remembered_for_exactly_the_retention() {
 fn max_sessions_is_enforced_and_an_end_frees_a_place() {
     run(async {
         let world = World::with_room(limits(10), SPRING, 2);
-        world.registry.table.accept(id("one"), None).await;
-        world.registry.table.accept(id("two"), None).await;
-        assert!(matches!(world.registry.table.accept(id("three"), None).await, Resolved::Unknown));
+        world.registry.table.accept(id("one"), None, None).await;
+        world.registry.table.accept(id("two"), None, None).await;
+        assert!(matches!(world.registry.table.accept(id("three"), None, None).await, Resolved::Unknown));
         assert!(world.is_live(id("one")).await, "a known session was dropped");
         assert_eq!(world.registry.metrics().untracked.get(), 1);
         world.pass(12_000).await;
-        assert!(matches!(world.registry.table.accept(id("three"), None).await, Resolved::Live(_)));
+        assert!(matches!(world.registry.table.accept(id("three"), None, None).await, Resolved::Live(_)));
     });
 }
 
@@ -194,7 +198,7 @@ fn remembered_ends_are_bounded_and_the_tokens_stay_dead() {
         let world = World::with_room(limits(10), SPRING, 100);
         let token = |number: usize| id(&format!("token {number}"));
         for number in 0..400 {
-            world.registry.table.accept(token(number), None).await;
+            world.registry.table.accept(token(number), None, None).await;
             let session = world.registry.table.known(token(number)).unwrap();
             world.registry.table.end(&session, Reason::Logout).await;
         }
@@ -263,7 +267,7 @@ proptest! {
                         }
                     },
                     Event::Reconnect(who) => {
-                        let resolved = world.registry.table.accept(ids[who], None).await;
+                        let resolved = world.registry.table.accept(ids[who], None, None).await;
                         if last[who].is_none() {
                             last[who] = Some(world.now());
                         }

@@ -1,12 +1,13 @@
 //! One session that this replica knows, shared by all of its connections.
 
+use super::issues::Origin;
 use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::session::{Activity, EpochSeconds, LastActivity, Reason, SessionId, Source};
 use crate::store::{Due, Ended, Touch};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// A session in memory.
@@ -27,6 +28,10 @@ pub struct TrackedSession {
     end_unsynced: AtomicBool,
     /// It began while the mode was `off`, and the store was not asked.
     began_in_off: bool,
+    /// How it began, as [`Origin`]; 0 where this replica has not seen it.
+    origin: AtomicU8,
+    /// A bit for each rule whose use of it was counted.
+    used_by: AtomicU64,
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
     connections: AtomicUsize,
@@ -67,6 +72,8 @@ impl TrackedSession {
             closed: OnceLock::new(),
             end_unsynced: AtomicBool::new(false),
             began_in_off: false,
+            origin: AtomicU8::new(0),
+            used_by: AtomicU64::new(0),
             overdue: Mutex::new(None),
             cut: CancellationToken::new(),
             connections: AtomicUsize::new(0),
@@ -80,6 +87,22 @@ impl TrackedSession {
         let session = Self::live(id, Activity { at: now, source: Source::Accepted }, now, now);
         session.activity_record.mark_unknown();
         Self { began_in_off: true, ..session }
+    }
+
+    pub(super) fn set_origin(&self, origin: Origin) {
+        self.origin.store(origin as u8, Ordering::Relaxed);
+    }
+
+    /// How it began, where this replica has seen it.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let code = self.origin.load(Ordering::Relaxed);
+        [Origin::Issued, Origin::Unseen].into_iter().find(|origin| *origin as u8 == code)
+    }
+
+    /// Whether it was not used by this rule before. Rules from the 64th on share a bit.
+    pub(super) fn is_first_use_by(&self, rule: usize) -> bool {
+        let bit = 1 << rule.min(63);
+        self.used_by.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
     pub(super) fn began_in_off(&self) -> bool {

@@ -20,6 +20,13 @@ impl SessionIds {
         Self { keyed: Hmac::new_from_slice(secret).ok().map(Arc::new) }
     }
 
+    /// A number for this way to make ids: another secret, another number.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let SessionId(bytes) = self.of_token(b"idlegate: how ids are made");
+        // At most 15 digits: a number that Lua keeps exactly.
+        bytes.iter().take(6).fold(0, |number, byte| number << 8 | u64::from(*byte)) % 1_000_000_000_000_000
+    }
+
     /// The session id of the token with these bytes.
     #[must_use]
     pub fn of_token(&self, token: &[u8]) -> SessionId {

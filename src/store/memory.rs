@@ -1,7 +1,7 @@
 //! The memory store. Its sessions are gone when the process ends.
 
 use super::table::Table;
-use super::{Due, Ended, EndsBound, Known, ReplyFuture, Report, Store, StoreFuture, Touch};
+use super::{Due, Ended, EndsBound, Issued, Knowledge, Known, ReplyFuture, Report, Store, StoreFuture, Touch};
 use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use std::future::ready;
@@ -36,6 +36,15 @@ impl Store for MemoryStore {
 
     fn counting(&self) -> EpochSeconds {
         self.0.counting()
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        self.0.knowledge()
+    }
+
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()> {
+        self.0.issue(issued);
+        Box::pin(ready(Ok(())))
     }
 
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {

@@ -149,11 +149,37 @@ pub struct Reply {
     pub failed: Option<StoreError>,
 }
 
+/// A token that the app has handed out, and no client has used yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Issued {
+    /// The session id of the token.
+    pub id: SessionId,
+    /// How long it may stay unused, in seconds. At least 1.
+    pub lasts: u64,
+}
+
+/// How long a token may stay unused after it was handed out, in seconds.
+pub const UNUSED_FOR: u64 = 600;
+
+/// How many tokens that are handed out and not yet used a store keeps.
+pub(crate) const MAX_ISSUED: usize = 100_000;
+
+/// Which tokens the store knows for certain, in epoch seconds: all that were used or handed out in this time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Knowledge {
+    /// The start. A token that is unknown counts as last active then.
+    pub since: EpochSeconds,
+    /// The end: every replica has reported up to here.
+    pub until: EpochSeconds,
+}
+
 /// What a store knows of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Known {
     /// Nothing.
     Unknown,
+    /// The app has handed its token out, and no client has used it yet.
+    Issued,
     /// It is live.
     Live(Live),
     /// Overdue: the session lives on because the mode does not end it. Carries the record that its end would have had.
@@ -292,6 +318,12 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// The start of unbroken counting, in epoch seconds, as known here: no idle time counts from before.
     fn counting(&self) -> EpochSeconds;
+
+    /// Which tokens are known for certain. Where a token is none of them, the app alone decides.
+    fn knowledge(&self) -> Knowledge;
+
+    /// Keeps tokens that the app has handed out, until they are used or their time is over.
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()>;
 
     /// Begins the session of `touch`, or merges the activity if the session is known. An ended session stays ended.
     fn begin(&self, touch: Touch) -> StoreFuture<'_, Known>;

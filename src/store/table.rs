@@ -1,6 +1,6 @@
 //! The session table in the memory of this process. The memory store and the file store share it.
 
-use super::{Ended, Known, Live, MAX_GAP, Reply, Report, Touch, UnsyncedEnd, second_of};
+use super::{Ended, Issued, Knowledge, Known, Live, MAX_GAP, MAX_ISSUED, Reply, Report, Touch, UnsyncedEnd, second_of};
 use crate::clock::{Clock, Moment};
 use crate::metrics::StoreMetrics;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Source, Times, Verdict, counts_from};
@@ -35,9 +35,13 @@ pub struct EndsBound {
     pub metrics: StoreMetrics,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shelf {
     records: HashMap<SessionId, StoredSession>,
+    /// Tokens that are handed out and not yet used, and the second in which each is forgotten.
+    issued: HashMap<SessionId, EpochSeconds>,
+    /// Since when every token that was handed out or used is known.
+    known_since: EpochSeconds,
     swept: Moment,
     /// The last time at which this process was counting.
     counted: Moment,
@@ -57,6 +61,12 @@ pub(super) struct StoredEnd {
     pub(super) reason: Reason,
     /// As [`Ended::counting`].
     pub(super) counting: Option<EpochSeconds>,
+}
+
+impl Shelf {
+    fn of(records: HashMap<SessionId, StoredSession>, known_since: EpochSeconds, now: Moment) -> Self {
+        Self { records, issued: HashMap::new(), known_since, swept: now, counted: now }
+    }
 }
 
 impl StoredSession {
@@ -101,7 +111,7 @@ impl Table {
     ) -> Self {
         let now = clock.now();
         let epoch_of_clock = epoch.saturating_sub(now.0);
-        let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf { records, swept: now, counted: now }));
+        let (counting, shelf) = (AtomicU64::new(counting), Mutex::new(Shelf::of(records, epoch / 1000, now)));
         Self { limits, clock, epoch_of_clock, counting, shelf, bound: OnceLock::new() }
     }
 
@@ -198,7 +208,40 @@ impl Table {
 
 impl Table {
     pub(super) fn lookup(&self, id: SessionId) -> Known {
-        self.step(id, |_, _| {})
+        match self.step(id, |_, _| {}) {
+            Known::Unknown if self.is_issued(id) => Known::Issued,
+            known => known,
+        }
+    }
+
+    fn is_issued(&self, id: SessionId) -> bool {
+        let (shelf, now) = self.enter();
+        shelf.issued.get(&id).is_some_and(|until| *until > now / 1000)
+    }
+
+    /// Keeps tokens that are handed out. Where there are too many, nothing is known for certain from before now.
+    pub(super) fn issue(&self, issued: &[Issued]) {
+        let (mut shelf, now) = self.enter();
+        let now = now / 1000;
+        for Issued { id, lasts } in issued {
+            if shelf.issued.len() >= MAX_ISSUED {
+                shelf.issued.retain(|_, until| *until > now);
+            }
+            if shelf.issued.len() >= MAX_ISSUED {
+                shelf.known_since = now;
+                if let Some(EndsBound { metrics, .. }) = self.bound.get() {
+                    metrics.issued_dropped.inc();
+                }
+            } else if !shelf.records.contains_key(id) {
+                shelf.issued.insert(*id, now.saturating_add(*lasts));
+            }
+        }
+    }
+
+    pub(super) fn knowledge(&self) -> Knowledge {
+        let (shelf, now) = self.enter();
+        let since = shelf.known_since.max(self.counting.load(Ordering::Acquire));
+        Knowledge { since, until: now / 1000 + 1 }
     }
 
     pub(super) fn begin(&self, touch: Touch) -> Known {
@@ -209,6 +252,7 @@ impl Table {
     /// Merges the activity of one session. An unknown session begins with it.
     fn update(&self, shelf: &mut Shelf, touch: Touch, now: u64) -> Known {
         let fresh = StoredSession::from_touch(touch, now);
+        shelf.issued.remove(&touch.id);
         let record = shelf.records.entry(touch.id).or_insert(fresh);
         if record.forgotten_at(&self.limits) <= now / 1000 {
             *record = fresh;
@@ -292,6 +336,7 @@ impl Table {
         let now = self.now() / 1000;
         let forgotten = shelf.records.extract_if(|_, record| record.forgotten_at(&self.limits) <= now);
         let mut removed: Vec<_> = forgotten.map(|(id, _)| id).collect();
+        shelf.issued.retain(|_, until| *until > now);
         removed.extend(self.drop_ends(&mut shelf));
         removed
     }

@@ -87,6 +87,18 @@ impl TokenRules {
         })
     }
 
+    /// The cookies that a response hands out, of the rules for `route` that refuse unknown ones.
+    #[must_use]
+    pub fn issued_cookies(&self, route: &Route, headers: &::http::HeaderMap) -> Vec<SessionId> {
+        let mut issued = Vec::new();
+        for rule in self.applying(route).filter(|rule| rule.refuses_unknown) {
+            if let Location::Cookie(name) = &rule.place {
+                issued.extend(self.set_cookies(headers, name));
+            }
+        }
+        issued
+    }
+
     /// Whether a rule for `route` reads request bodies.
     #[must_use]
     pub fn reads_requests(&self, route: &Route) -> bool {

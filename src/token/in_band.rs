@@ -51,8 +51,10 @@ pub enum ClientMessage {
 pub enum ServerMessage {
     /// Nothing about tokens.
     Other,
-    /// It accepts or issues this token.
+    /// It accepts this token.
     Accepted(SessionId),
+    /// It hands this token out.
+    Issued(SessionId),
     /// It accepts something that was not recognised as a token.
     Unrecognised,
 }
@@ -126,6 +128,19 @@ impl InBand {
     /// The numbers of the rules that found an offer.
     pub fn rules_of<'a>(&'a self, offer: &'a Offer) -> impl Iterator<Item = usize> + 'a {
         offer.rules.iter().filter_map(|position| self.rules.0.get(*position)).map(|prepared| prepared.rule.number)
+    }
+
+    /// The first rule for the client's messages that refuses unknown tokens.
+    #[must_use]
+    pub fn first_refusing(&self) -> Option<&Arc<TokenRule>> {
+        self.rules.0.iter().map(|prepared| &prepared.rule).find(|rule| rule.refuses_unknown)
+    }
+
+    /// The rule that refuses unknown tokens, of those that found an offer.
+    #[must_use]
+    pub fn refusing(&self, offer: &Offer) -> Option<&Arc<TokenRule>> {
+        let rules = offer.rules.iter().filter_map(|position| self.rules.0.get(*position));
+        rules.map(|prepared| &prepared.rule).find(|rule| rule.refuses_unknown)
     }
 
     /// Examines a complete message of the client. If an offer is forwarded, call [`InBand::offered`] with it.
@@ -221,12 +236,16 @@ impl InBand {
         if !accepting.is_empty() {
             let accepted = self.offers.accepted(&accepting);
             // If more than one token may have been offered, it is unknown which one the app accepted.
-            return issued.or(accepted).map_or(ServerMessage::Unrecognised, ServerMessage::Accepted);
+            return match (issued, accepted) {
+                (Some(id), _) => ServerMessage::Issued(id),
+                (None, Some(id)) => ServerMessage::Accepted(id),
+                (None, None) => ServerMessage::Unrecognised,
+            };
         }
         if !rejecting.is_empty() {
             self.offers.rejected(&rejecting);
         }
-        issued.map_or(ServerMessage::Other, ServerMessage::Accepted)
+        issued.map_or(ServerMessage::Other, ServerMessage::Issued)
     }
 }
 

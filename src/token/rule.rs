@@ -34,6 +34,10 @@ pub struct TokenRule {
     pub required: Option<Required>,
     /// `required_within`: a tunnel is closed that has sent no token within this time.
     pub required_within: Option<Duration>,
+    /// `unknown = "refuse"`: only tokens pass that the app was seen to hand out.
+    pub refuses_unknown: bool,
+    /// `unknown_message`: the answer to an unknown token in a message. Without it the tunnel is closed.
+    pub unknown_message: Option<String>,
     /// `format`: what a token looks like. Any other value is not one.
     pub format: Option<TokenFormat>,
     /// `ends`: a 2xx response ends the session (logout) instead of refreshing it.
@@ -54,6 +58,8 @@ impl TokenRule {
             methods: None,
             required: None,
             required_within: None,
+            refuses_unknown: false,
+            unknown_message: None,
             format: None,
             ends: false,
             accept: Acceptance::default(),

@@ -63,7 +63,7 @@ fn every_key_is_in_the_reference() {
         keys.extend(keys_of(&format!("[{table}]")).into_iter().map(|key| format!("{table}.{key}")));
     }
     // The tables for each reason have the keys of their own table, and one of them a delay.
-    let reasons = ["idle", "lifetime", "logout", "operator", "missing"];
+    let reasons = ["idle", "lifetime", "logout", "operator", "missing", "unknown"];
     let common: Vec<_> = keys_of("[cut]").into_iter().filter(|key| !reasons.contains(&key.as_str())).collect();
     for reason in reasons {
         let mut own = keys_of(&format!("[cut.{reason}]"));

@@ -10,6 +10,7 @@ mod arithmetic;
 mod attack;
 mod audit;
 mod bad_input;
+mod closed;
 mod command_line;
 mod cookies;
 mod counts;

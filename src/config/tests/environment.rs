@@ -106,6 +106,8 @@ const CASES: &[Case] = &[
     ("TOKEN_1_METHODS", "GET,POST", |config| config.tokens[1].methods.as_ref().is_some_and(|all| all.len() == 2)),
     ("TOKEN_1_REQUIRED", "true", |config| config.tokens[1].required == Some(Required::Own)),
     ("TOKEN_1_FORMAT", "[a-z]+", |config| shown(&config.tokens[1].format, "[a-z]+")),
+    ("TOKEN_1_UNKNOWN", "refuse", |config| config.tokens[1].refuses_unknown),
+    ("TOKEN_0_UNKNOWN_MESSAGE", "no", |config| config.tokens[0].unknown_message.as_deref() == Some("no")),
     ("TOKEN_0_REQUIRED_WITHIN", "7s", |config| config.tokens[0].required_within == Some(Duration::from_secs(7))),
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
     ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept.media_type.as_deref() == Some("text/html")),
@@ -139,7 +141,7 @@ const CUT_CASES: &[CutCase] = &[
 ];
 
 /// The tables of `[cut]`, in the order of `Cut::all_words`.
-const CUT_TABLES: [&str; 5] = ["idle", "lifetime", "logout", "operator", "missing"];
+const CUT_TABLES: [&str; 6] = ["idle", "lifetime", "logout", "operator", "missing", "unknown"];
 
 /// Splits `LOGOUT_WS_CODE` into its table and `WS_CODE`.
 fn without_reason(name: &str) -> Option<(&str, &str)> {
@@ -163,7 +165,7 @@ fn each_reason_has_its_own_cut_settings_and_editing_them_needs_no_restart() {
     }
     let common =
         parse_with(BASE, &[("IDLEGATE_CUT_WS_CODE", "4000"), ("IDLEGATE_CUT_LOGOUT_WS_CODE", "4001")]).unwrap();
-    assert_eq!(common.reloadable.cut.all_words().map(|words| words.ws_code), [4000, 4000, 4001, 4000, 4000]);
+    assert_eq!(common.reloadable.cut.all_words().map(|words| words.ws_code), [4000, 4000, 4001, 4000, 4000, 4000]);
     assert_eq!(parse(BASE).unwrap().reloadable.cut.logout.delay, Duration::from_secs(2));
 }
 

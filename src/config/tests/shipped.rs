@@ -134,6 +134,8 @@ fn the_shipped_file_explains_every_key() {
         "format",
         "required",
         "required_within",
+        "unknown",
+        "unknown_message",
         "when",
         "accept_when",
         "reject_when",

@@ -57,6 +57,8 @@ enum Ending {
     Undecided,
     /// No token was sent in time.
     Missing,
+    /// A token was sent on it that the app was not seen to hand out.
+    Unknown,
     /// An invalid frame was relayed and the app did not close.
     Invalid,
     /// idlegate drains, and it is this tunnel's turn.
@@ -338,6 +340,7 @@ impl Tunnel {
             }
             (None, Ending::Undecided) => ("idlegate", Some(TRY_AGAIN_LATER.close())),
             (None, Ending::Missing) => ("idlegate", Some(Words::of(&current.cut.missing).close())),
+            (None, Ending::Unknown) => ("idlegate", Some(Words::of(&current.cut.unknown).close())),
             (None, Ending::Invalid) => ("idlegate", Some(PROTOCOL_ERROR.close())),
             (None, Ending::FleetReply) => ("idlegate", Some(SERVICE_RESTART.close())),
         };
@@ -365,6 +368,7 @@ impl Tunnel {
             }
             Ending::Cut(reason) | Ending::Refused(reason) => Words::of(current.cut.words(reason)),
             Ending::Missing => Words::of(&current.cut.missing),
+            Ending::Unknown => Words::of(&current.cut.unknown),
             Ending::Closed => Words { message: None, code: 1000, reason: "" },
             Ending::Undecided => TRY_AGAIN_LATER,
             Ending::Invalid => PROTOCOL_ERROR,
@@ -372,7 +376,8 @@ impl Tunnel {
         };
         // A message that the app has begun is completed, so that ours can follow; but not one that may not be seen.
         // What the client has begun is its app's no more.
-        let completes = !matches!(ending, Ending::Refused(_) | Ending::Undecided) && down.verdict.is_none();
+        let completes =
+            !matches!(ending, Ending::Refused(_) | Ending::Unknown | Ending::Undecided) && down.verdict.is_none();
         down.relay.give_up_examining(completes);
         up.relay.give_up_examining(false);
         // Within a frame that the app has half of, nothing can be inserted.

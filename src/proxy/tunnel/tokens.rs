@@ -3,12 +3,13 @@
 use super::{Ending, InBandState, Tunnel};
 use crate::audit::Caller;
 use crate::proxy::Proxy;
+use crate::proxy::refusals::Refusal;
 use crate::proxy::relay::{Examined, Seen};
-use crate::registry::{Attachment, Resolved};
+use crate::registry::{Attachment, Origin, Registry, Resolved};
 use crate::session::{Mode, Reason, SessionId};
 use crate::store::Ended;
-use crate::token::{Carrier, ClientMessage, Offer, ServerMessage};
-use crate::websocket::Side;
+use crate::token::{Carrier, ClientMessage, Offer, ServerMessage, TokenRule};
+use crate::websocket::{self, Side};
 use std::sync::Arc;
 use std::task::Context;
 
@@ -21,6 +22,8 @@ pub(super) enum TokenVerdict {
     Offer(Offer),
     /// It carries a dead token, whose session ended for this reason.
     Refuse(Reason),
+    /// It carries a token that the app was not seen to hand out, or one that cannot be read, and this rule refuses such.
+    Unknown(Arc<TokenRule>),
     /// It carries a token that may be dead, which cannot be checked now.
     Undecided,
     /// The app accepted: the tunnel belongs to this session from now on, to none where it is not tracked.
@@ -40,7 +43,8 @@ impl Tunnel {
         let (mode, is_first) = (registry.mode(), awaited.is_first());
         let enforces = mode == Mode::Enforce;
         if enforces || mode == Mode::Observe && is_first {
-            self.proxy.missing.record(registry, awaited.rule(), Carrier::Tunnel, caller, enforces);
+            let refusal = Refusal::missing(awaited.rule());
+            self.proxy.refusals.record(registry, refusal, Carrier::Tunnel, caller, enforces);
         }
         if enforces { Err(Ending::Missing) } else { Ok(()) }
     }
@@ -77,7 +81,8 @@ impl Tunnel {
                 if offer.has_token() {
                     *awaited = None;
                 }
-                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, caller.clone())));
+                let rule = in_band.refusing(&offer).cloned();
+                self.up.verdict = Some(Box::pin(weigh(Arc::clone(&self.proxy), offer, rule, caller.clone())));
             }
         }
         Ok(())
@@ -105,10 +110,13 @@ impl Tunnel {
                 self.proxy.metrics().unmatched.json("ws-server", relay.message.as_slice());
                 relay.release();
             }
-            ServerMessage::Accepted(id) => {
+            message @ (ServerMessage::Accepted(id) | ServerMessage::Issued(id)) => {
                 self.proxy.metrics().unmatched.matched();
                 relay.message.clear();
-                self.down.verdict = Some(Box::pin(accepted(Arc::clone(&self.proxy), id, caller.clone())));
+                let is_issued = matches!(message, ServerMessage::Issued(_));
+                let origin = if is_issued { Origin::Issued } else { Origin::Unseen };
+                let (proxy, rule) = (Arc::clone(&self.proxy), in_band.first_refusing().cloned());
+                self.down.verdict = Some(Box::pin(accepted(proxy, id, origin, rule, caller.clone())));
             }
             ServerMessage::Unrecognised if !enforces => relay.release(),
             ServerMessage::Unrecognised => {
@@ -141,11 +149,26 @@ impl Tunnel {
             TokenVerdict::Offer(offer) => self.offer(offer)?,
             TokenVerdict::Refuse(reason) => return Err(Ending::Refused(reason)),
             TokenVerdict::Undecided => return Err(Ending::Undecided),
+            TokenVerdict::Unknown(rule) => self.answer_unknown(&rule)?,
             TokenVerdict::Move(_) => {}
         }
         self.up.relay.release();
         let backlog = std::mem::take(&mut self.up.backlog);
         self.take(Side::Client, backlog.as_slice())
+    }
+
+    /// The app never sees the message. Its client gets the configured answer, between two messages of the app; without one, or
+    /// where the app has seen the beginning, the tunnel is closed.
+    fn answer_unknown(&mut self, rule: &TokenRule) -> Result<(), Ending> {
+        let Some(answer) = &rule.unknown_message else { return Err(Ending::Unknown) };
+        if !self.down.relay.at_message_boundary() || self.down.verdict.is_some() || !self.up.relay.discard() {
+            return Err(Ending::Unknown);
+        }
+        self.down.relay.unsent.extend(&websocket::text(Side::Server, answer));
+        if self.down.flush(&self.client).is_err() {
+            self.down.stop_writing(self.proxy.registry.clock().now());
+        }
+        Ok(())
     }
 
     pub(super) fn decided_down(&mut self, verdict: TokenVerdict) -> Result<(), Ending> {
@@ -160,7 +183,7 @@ impl Tunnel {
                 self.refresh(Side::Client, Seen { data: true, ..Seen::default() });
             }
             TokenVerdict::Refuse(reason) => return Err(Ending::Refused(reason)),
-            TokenVerdict::Offer(_) | TokenVerdict::Undecided => {}
+            TokenVerdict::Offer(_) | TokenVerdict::Unknown(_) | TokenVerdict::Undecided => {}
         }
         self.down.relay.release();
         let backlog = std::mem::take(&mut self.down.backlog);
@@ -168,30 +191,60 @@ impl Tunnel {
     }
 }
 
-/// Looks at every token of an offer: a single dead one refuses.
-async fn weigh(proxy: Arc<Proxy>, offer: Offer, caller: Caller) -> TokenVerdict {
+/// Looks at every token of an offer: a single dead one refuses. `rule` is the one that refuses unknown tokens.
+async fn weigh(proxy: Arc<Proxy>, offer: Offer, rule: Option<Arc<TokenRule>>, caller: Caller) -> TokenVerdict {
+    let Registry { table, issues, decisions, .. } = &*proxy.registry;
+    let strict = rule.filter(|rule| issues.are_seen(rule.number));
+    if let Some(rule) = strict.as_ref().filter(|_| offer.is_unreadable() && proxy.registry.mode() == Mode::Enforce) {
+        return TokenVerdict::Unknown(Arc::clone(rule));
+    }
     for id in &offer.ids {
-        match proxy.registry.table.resolve(*id).await {
-            Resolved::Ended(ended) => return refuse(&proxy, *id, &ended, &caller),
-            Resolved::Tolerated(tolerated) => {
-                proxy.registry.decisions.would_refuse(*id, &tolerated.ended, Carrier::Tunnel, Some(&caller));
+        let resolved = match &strict {
+            Some(_) => table.resolve_strictly(*id).await,
+            None => table.resolve(*id).await,
+        };
+        match (resolved, &strict) {
+            (Resolved::Ended(ended), _) => return refuse(&proxy, *id, &ended, &caller),
+            (Resolved::Tolerated(tolerated), _) => {
+                decisions.would_refuse(*id, &tolerated.ended, Carrier::Tunnel, Some(&caller));
             }
-            Resolved::Undecided => return TokenVerdict::Undecided,
-            Resolved::Live(_) | Resolved::Unknown => {}
+            (Resolved::Undecided, _) => return TokenVerdict::Undecided,
+            (Resolved::NeverSeen, Some(rule)) => {
+                let enforces = proxy.registry.mode() == Mode::Enforce;
+                let refusal = Refusal::unknown_in_message(rule, *id);
+                proxy.refusals.record(&proxy.registry, refusal, Carrier::Tunnel, &caller, enforces);
+                if enforces {
+                    return TokenVerdict::Unknown(Arc::clone(rule));
+                }
+            }
+            (Resolved::Live(session), Some(rule)) => issues.used(rule, &session),
+            (Resolved::Live(_) | Resolved::Unknown | Resolved::Issued | Resolved::NeverSeen, _) => {}
         }
     }
     TokenVerdict::Offer(offer)
 }
 
-async fn accepted(proxy: Arc<Proxy>, id: SessionId, caller: Caller) -> TokenVerdict {
-    match proxy.registry.table.accept(id, Some(&caller)).await {
-        Resolved::Live(session) => match Attachment::new(session) {
-            Ok(attachment) => TokenVerdict::Move(Some(attachment)),
-            Err(ended) => refuse(&proxy, id, &ended, &caller),
-        },
+/// The app accepts a token. `rule` is the one that refuses unknown tokens.
+async fn accepted(
+    proxy: Arc<Proxy>,
+    id: SessionId,
+    origin: Origin,
+    rule: Option<Arc<TokenRule>>,
+    caller: Caller,
+) -> TokenVerdict {
+    match proxy.registry.table.accept(id, Some(&caller), Some(origin)).await {
+        Resolved::Live(session) => {
+            if let Some(rule) = &rule {
+                proxy.registry.issues.used(rule, &session);
+            }
+            match Attachment::new(session) {
+                Ok(attachment) => TokenVerdict::Move(Some(attachment)),
+                Err(ended) => refuse(&proxy, id, &ended, &caller),
+            }
+        }
         // Its offer was recorded; that the app takes it is not decided here.
         Resolved::Tolerated(tolerated) => TokenVerdict::Move(Some(Attachment::tolerated(tolerated))),
-        Resolved::Unknown | Resolved::Undecided => TokenVerdict::Move(None),
+        Resolved::Unknown | Resolved::Issued | Resolved::NeverSeen | Resolved::Undecided => TokenVerdict::Move(None),
         Resolved::Ended(ended) => refuse(&proxy, id, &ended, &caller),
     }
 }

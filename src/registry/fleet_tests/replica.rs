@@ -92,7 +92,7 @@ impl Replica {
                 Resolved::Unknown => {
                     // The app accepts any token.
                     pace.shared.lock().passes(id, number);
-                    registry.table.accept(id, None).await
+                    registry.table.accept(id, None, None).await
                 }
                 standing => standing,
             };
@@ -106,7 +106,11 @@ impl Replica {
                 Resolved::Ended(_) => shared.witness.saw_dead(id, number),
                 // In another mode, a token may pass untracked.
                 _ if registry.mode() != Mode::Enforce => {}
-                Resolved::Unknown | Resolved::Tolerated(_) | Resolved::Undecided => {
+                Resolved::Unknown
+                | Resolved::Issued
+                | Resolved::NeverSeen
+                | Resolved::Tolerated(_)
+                | Resolved::Undecided => {
                     shared.witness.object("an accepted token is not tracked");
                 }
             }

@@ -361,7 +361,7 @@ impl Shared {
 /// The sessions of a call, and what it does for each: EVAL, script, number of keys, keys, header, and seven words for each
 /// session.
 fn steps_of(words: &[Vec<u8>]) -> Vec<(SessionId, Vec<u8>)> {
-    const HEADER: usize = 25;
+    const HEADER: usize = 27;
     let number = words.get(2).and_then(|keys| str::from_utf8(keys).ok()?.parse::<usize>().ok());
     let arguments = words.get(3 + number.unwrap_or(0) + HEADER..).unwrap_or_default();
     let step = |step: &[Vec<u8>]| Some((SessionId::from_hex(str::from_utf8(&step[0]).ok()?)?, step[1].clone()));
@@ -377,7 +377,7 @@ fn collected_before(words: &[Vec<u8>]) -> u64 {
 
 /// Whether this is the reply to a report whose mark counts.
 fn is_accepted_mark(reply: &Value) -> bool {
-    matches!(reply, Value::Array(parts) if parts.len() == 19 && parts[5] == Value::Int(1))
+    matches!(reply, Value::Array(parts) if parts.len() == 20 && parts[5] == Value::Int(1))
 }
 
 fn error_of(message: String) -> RedisError {

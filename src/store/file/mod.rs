@@ -13,7 +13,9 @@ mod writer;
 pub use disk::FileError;
 
 use super::table::Table;
-use super::{Due, Ended, EndsBound, Known, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch};
+use super::{
+    Due, Ended, EndsBound, Issued, Knowledge, Known, Reply, ReplyFuture, Report, Store, StoreError, StoreFuture, Touch,
+};
 use crate::clock::Clock;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId};
 use disk::Disk;
@@ -84,6 +86,15 @@ impl Store for FileStore {
 
     fn counting(&self) -> EpochSeconds {
         self.writer.table().counting()
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        self.writer.table().knowledge()
+    }
+
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()> {
+        self.writer.table().issue(issued);
+        Box::pin(ready(Ok(())))
     }
 
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {

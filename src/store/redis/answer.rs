@@ -35,6 +35,8 @@ pub(super) struct Answer {
     pub(super) junk: Vec<Vec<u8>>,
     /// The fleet's mode, as stored.
     pub(super) fleet: Vec<u8>,
+    /// Since when every token is known that was used or handed out.
+    pub(super) known_since: EpochSeconds,
     /// One for each step.
     pub(super) sessions: Vec<Value>,
     /// Ends on any replica: an id and its session in turn.
@@ -77,6 +79,7 @@ impl Answer {
             fleet: Vec::from_redis_value_ref(list(16))?,
             sessions: Vec::from_redis_value_ref(list(17))?,
             news: Vec::from_redis_value_ref(list(18))?,
+            known_since: number(19)?,
         })
     }
 }

@@ -6,7 +6,7 @@ use super::connection::Naming;
 use super::view::View;
 use crate::clock::{Moment, milliseconds};
 use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Times, Verdict};
-use crate::store::{Due, Ended, Known, Live, Touch, UnsyncedEnd};
+use crate::store::{Due, Ended, Issued, Known, Live, MAX_ISSUED, Touch, UnsyncedEnd};
 use ::redis::{FromRedisValue, RedisResult, Value};
 use std::sync::atomic::Ordering;
 
@@ -39,6 +39,8 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Step {
     Lookup(SessionId),
+    /// Keep a token that the app has handed out.
+    Issue(Issued),
     /// Merge the activity of a new session.
     Begin(Touch),
     /// Merge activity.
@@ -58,6 +60,7 @@ impl Step {
     pub(super) fn session(&self) -> SessionId {
         match self {
             Self::Lookup(id) | Self::End(id, _) => *id,
+            Self::Issue(issued) => issued.id,
             Self::Begin(touch) | Self::Update(touch) => touch.id,
             Self::Ask(due) => due.touch.id,
             Self::Ended(end) => end.touch.id,
@@ -68,6 +71,7 @@ impl Step {
     fn arguments(&self, waited: u64) -> (&'static str, u64, u64, &'static str, &'static str, u64) {
         let (op, touch, reason, extra) = match *self {
             Self::Lookup(_) => ("lookup", None, "", 0),
+            Self::Issue(issued) => ("issue", None, "", issued.lasts),
             Self::Begin(touch) => ("begin", Some(touch), "", 0),
             Self::Update(touch) => ("update", Some(touch), "", 0),
             Self::Ask(Due { touch, seen_idle }) => ("ask", Some(touch), "", seen_idle + waited),
@@ -113,9 +117,9 @@ impl RedisStore {
         };
         let measure = view.measure(call.synced_to, now);
         let prefix = &self.settings.prefix;
-        let mut command = self.connections.exchange.command(naming, 4 + call.steps.len());
+        let mut command = self.connections.exchange.command(naming, 5 + call.steps.len());
         command.arg(self.replicas_key()).arg(self.fleet_key());
-        command.arg(self.ends_key()).arg(format!("{prefix}:recent_ends"));
+        command.arg(self.ends_key()).arg(format!("{prefix}:recent_ends")).arg(format!("{prefix}:issued"));
         for step in call.steps {
             command.arg(self.key(step.session()));
         }
@@ -129,6 +133,7 @@ impl RedisStore {
         command.arg(self.limits.live_record_kept());
         command.arg(u8::from(self.was_off.load(Ordering::Acquire))).arg(view.counting).arg(view.others);
         command.arg(view.cursor).arg(self.connections.channel()).arg(self.schema);
+        command.arg(self.ids).arg(MAX_ISSUED);
         let waited = now.since(call.taken_at);
         for step in call.steps {
             let (op, age, created_age, source, reason, extra) = step.arguments(waited);
@@ -142,7 +147,7 @@ impl RedisStore {
     pub(super) fn known(&self, answer: &Answer, session: &Value) -> RedisResult<Known> {
         let Value::Array(parts) = session else { return Ok(Known::Unknown) };
         if parts.len() < 8 {
-            return Ok(Known::Unknown);
+            return Ok(if parts.len() == 1 { Known::Issued } else { Known::Unknown });
         }
         let number = |at: usize| parts.get(at).map_or(Ok(0), u64::from_redis_value_ref);
         let text = |at: usize| parts.get(at).map_or(Ok(String::new()), String::from_redis_value_ref);

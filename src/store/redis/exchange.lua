@@ -1,6 +1,6 @@
--- The call itself. KEYS[5] and later are sessions, with seven arguments each.
+-- The call itself. KEYS[6] and later are sessions, with seven arguments each.
 local sessions, writes = {}, false
-for at = 5, #KEYS do
+for at = 6, #KEYS do
   local session, op = text(), text()
   local age, created_age, source, reason, extra = number(), number(), text(), text(), number()
   -- Nothing of a late call is accepted: its sender has given it up, and sends it again.
@@ -43,6 +43,14 @@ if kind == 'report' and not late and facts.ended > 0 then
   end
   facts.swept = tonumber(scanned[1])
 end
+-- Where too many tokens are handed out, nothing is known for certain from before now.
+if issued_here > 0 then
+  redis.call('ZREMRANGEBYSCORE', issued, '0', digits(now))
+  if redis.call('ZCARD', issued) > issued_kept then
+    redis.call('ZREMRANGEBYRANK', issued, 0, -issued_kept - 1)
+    facts.known = now
+  end
+end
 if keeps or writes then keep_marks() end
 -- Only a hint to exchange early.
 if ended_here > 0 or is_new then redis.call('PUBLISH', channel, 'exchange') end
@@ -53,4 +61,5 @@ fleet = string.sub(type(fleet) == 'table' and fleet.err or fleet, 1, 64)
 return {
   now_ms, math.floor(watermark), counting, stepped, generation, known and 1 or 0, late and 1 or 0, complete and 1 or 0,
   own and own.call or 0, others, read, more, missed, struck, removed, junk, fleet, sessions, news,
+  facts.known,
 }

@@ -10,7 +10,7 @@ use super::view::{News, View};
 use super::{LATE, RedisStore, unavailable};
 use crate::clock::Moment;
 use crate::session::{Mode, SessionId};
-use crate::store::{Due, Known, Live, Reply, Report, StoreError, Touch, second_of};
+use crate::store::{Due, Issued, Known, Live, Reply, Report, StoreError, Touch, second_of};
 use ::redis::{ErrorKind, FromRedisValue, RedisError, RedisResult, ServerErrorKind, Value};
 use std::sync::atomic::Ordering;
 
@@ -283,6 +283,24 @@ impl RedisStore {
             return Err(StoreError::Recovering);
         }
         Ok(known)
+    }
+
+    /// Keeps tokens that the app has handed out.
+    pub(super) async fn hand_out(&self, issued: &[Issued]) -> Result<(), StoreError> {
+        for issued in issued.chunks(MAX_STEPS) {
+            if !self.up.load(Ordering::Acquire) {
+                return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
+            }
+            let steps: Vec<_> = issued.iter().copied().map(Step::Issue).collect();
+            let call = self.call(self.repeating(Kind::Aside, &steps, Mode::Enforce.name()));
+            let answer = tokio::time::timeout(RESPONSE_TIMEOUT, call).await;
+            let answer =
+                answer.map_err(|_| StoreError::Unavailable(format!("no answer within {RESPONSE_TIMEOUT:?}")))?;
+            if answer.map_err(|error| unavailable(&error))?.late {
+                return Err(StoreError::Unavailable("the call arrived too late and was not accepted".to_owned()));
+            }
+        }
+        Ok(())
     }
 
     /// Whether this replica has ever reported. Before that, it cannot tell what the server may have lost.

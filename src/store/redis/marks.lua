@@ -1,6 +1,6 @@
 -- What the replicas' key holds: for each replica its mark (up to when all of its activity is stored), and facts about all
 -- of them. Any client may write there. A value of another form is removed, and the first ones are reported.
-local replicas, fleet_key, ends, recent_ends = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local replicas, fleet_key, ends, recent_ends, issued = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 -- `report` carries the mark. `part` carries activity that a later report covers. `aside` is a call for one session: it
 -- does not count as a report, and changes no fact but the number of the call.
 local id, mode, kind = text(), text(), text()
@@ -19,6 +19,8 @@ local limit, lifetime, retention, live_kept = number(), number(), number(), numb
 -- Whether this replica was `off` since its last report.
 local was_off, counting_known, others_known = text() == '1', number(), number()
 local cursor, channel, schema = number(), text(), number()
+-- How session ids are made, as a number, and how many tokens that are handed out and not yet used are kept.
+local ids, issued_kept = number(), number()
 local keeps = kind ~= 'aside'
 
 local junk, removed = {}, 0
@@ -40,8 +42,8 @@ end
 -- Whole seconds, milliseconds, and plain numbers.
 local seconds, milliseconds, plain = '^(' .. a_second .. ')$', '^(' .. a_second .. '%d%d%d)$', '^(%d+)$'
 local forms = {
-  counting = seconds, stepped = seconds, left = milliseconds, called = milliseconds, ended = plain, swept = plain,
-  schema = plain,
+  counting = seconds, known = seconds, stepped = seconds, left = milliseconds, called = milliseconds, ended = plain, swept = plain,
+  schema = plain, ids = plain,
   -- After a loss, also how many replicas must write back what they know, and since when they are waited for, by `elapsed`.
   generation = '^(%d+) (%d+) (%d+)$',
 }
@@ -97,6 +99,7 @@ local ends_since = facts.ended > 0 and redis.pcall('HGET', ends, 'since')
 local ends_lost = facts.ended > 0 and type(ends_since) ~= 'string'
 if keeps and (generation == 0 or lost or ends_lost) then
   new_generation()
+  facts.known = now
   if facts.generation == 0 then
     facts.ended = 0
     redis.call('EXPIRE', recent_ends, 0)
@@ -131,6 +134,7 @@ if drift ~= 0 then
   facts.left = facts.left > 0 and math.max(facts.left + drift, 0) or 0
   facts.called = 0
   facts.counting = math.max(facts.counting + math.floor(drift / 1000), 0)
+  facts.known = math.max(facts.known + math.floor(drift / 1000), 0)
 end
 
 -- A value from far in the future means nothing. It is removed, but only by a replica that can tell it from the result of a
@@ -194,6 +198,9 @@ if facts.expected > 0 then
 end
 
 local counting = facts.counting
+-- Since when every token is known that was used or handed out: not from before a loss, nor under ids of another kind.
+if keeps and (facts.ids ~= ids or facts.known == 0 or facts.known > now) then facts.known, facts.ids = now, ids end
+local known_before = facts.known
 if keeps and not late then
   if uncounted or newest == 0 or now_ms - newest > gap or counting == 0 or counting > now then counting = now end
   if facts.stepped > 0 and math.abs(now - facts.stepped) > limit then
@@ -219,6 +226,7 @@ local function keep_marks()
       redis.call('HSET', replicas, id, mark_text(own))
     end
     if facts.ended ~= ended_before then redis.call('HSET', replicas, 'ended', digits(facts.ended)) end
+    if facts.known ~= known_before then redis.call('HSET', replicas, 'known', digits(facts.known)) end
     return
   end
   if late then return end
@@ -226,6 +234,8 @@ local function keep_marks()
   local fields = { 'generation', digits(generation) .. ' ' .. waited_for, 'counting', digits(counting), 'called', digits(now_ms) }
   local function keep(name, value) fields[#fields + 1], fields[#fields + 2] = name, value end
   if stepped > 0 then keep('stepped', digits(stepped)) end
+  keep('known', digits(facts.known))
+  keep('ids', digits(facts.ids))
   if facts.left > 0 then keep('left', digits(facts.left)) end
   if facts.ended > 0 then
     keep('ended', digits(facts.ended))

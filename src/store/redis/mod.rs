@@ -28,14 +28,14 @@ mod view;
 pub use address::AddressError;
 
 use super::{
-    Answers, Due, Ended, Fleet, Known, MAX_GAP, Notification, Question, Reply, ReplyFuture, Report, Store, StoreError,
-    StoreFuture, Touch,
+    Answers, Due, Ended, Fleet, Issued, Knowledge, Known, MAX_GAP, Notification, Question, Reply, ReplyFuture, Report,
+    Store, StoreError, StoreFuture, Touch,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
 use crate::metrics::StoreMetrics;
 use crate::replica;
 use crate::secret::Secret;
-use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, Verdict};
+use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, SessionIds, Verdict};
 use ::redis::RedisError;
 use address::Address;
 use call::Step;
@@ -97,6 +97,8 @@ pub struct RedisStore {
     report_phase: u64,
     /// [`SCHEMA`]; another one in tests.
     schema: u64,
+    /// How session ids are made: other ids, another number.
+    ids: u64,
     view: Mutex<View>,
     up: AtomicBool,
     /// Whether the server answers at all, even if it refuses writes.
@@ -143,6 +145,7 @@ impl RedisStore {
             report_phase: phase_of(&replica),
             replica,
             schema: SCHEMA,
+            ids: SessionIds::default().fingerprint(),
             view,
             up,
             answers,
@@ -182,6 +185,12 @@ impl RedisStore {
     #[must_use]
     pub fn named(self, replica: String) -> Self {
         Self { report_phase: phase_of(&replica), replica, ..self }
+    }
+
+    /// How session ids are made; without this by the token alone.
+    #[must_use]
+    pub fn with_ids(self, ids: &SessionIds) -> Self {
+        Self { ids: ids.fingerprint(), ..self }
     }
 
     /// Records round trips, clock steps and replicas in these metrics.
@@ -235,6 +244,18 @@ impl Store for RedisStore {
 
     fn counting(&self) -> EpochSeconds {
         self.view.lock().counting
+    }
+
+    fn knowledge(&self) -> Knowledge {
+        let view = *self.view.lock();
+        let Some(now) = view.server_now(self.clock.now()) else { return Knowledge { since: u64::MAX, until: 0 } };
+        // Alone, this replica knows all there is.
+        let until = if view.others > 0 { view.watermark } else { now / 1000 + 1 };
+        Knowledge { since: view.known_since.max(view.counting), until }
+    }
+
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()> {
+        Box::pin(self.hand_out(issued))
     }
 
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {

@@ -9,7 +9,7 @@ local an_end = '^(' .. a_second .. ') (%l+) (' .. a_second .. ') (%l[%l%-]*) (' 
 local details_kept, recent_kept = 3600, 20000
 -- How many milliseconds the clock may be off without notice.
 local margin = 500
-local ended_here = 0
+local ended_here, issued_here = 0, 0
 
 -- What a reply says of a session. With `would_end`, and its reason: the session is overdue, and the mode ends nothing.
 local function told(last, source, created, ended, why, counted_from, would_end, junk)
@@ -87,7 +87,22 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     return answer()
   end
 
-  if op == 'lookup' then return answer() end
+  if op == 'lookup' then
+    local until_second = not (last or ended) and redis.pcall('ZSCORE', issued, session)
+    if type(until_second) == 'string' and tonumber(until_second) > now then return { 'issued' } end
+    return answer()
+  end
+
+  if op == 'issue' then
+    -- The app has handed the token out, and it may stay unused for `extra` seconds.
+    if last or ended then return 1 end
+    if type(redis.pcall('ZADD', issued, digits(now + extra), session)) == 'table' then
+      redis.call('EXPIRE', issued, 0)
+      redis.call('ZADD', issued, digits(now + extra), session)
+    end
+    issued_here = issued_here + 1
+    return 1
+  end
 
   if op == 'ended' then
     -- A replica knows of an end that is not stored here. The first end counts. A session that began after the end was

@@ -195,7 +195,7 @@ async fn an_outage_costs_one_touch_per_session_when_it_is_over() {
     let mut sessions = Vec::new();
     for number in 0..1_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.table.accept(id, None, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
@@ -229,7 +229,7 @@ async fn ten_thousand_active_sessions_cost_fifty_calls_a_report() {
     let mut sessions = Vec::new();
     for number in 0..10_000 {
         let id = SessionId::of_token(format!("token-{number}").as_bytes());
-        let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
+        let Resolved::Live(session) = registry.table.accept(id, None, None).await else { panic!("not begun") };
         sessions.push(session);
     }
     registry.exchange.round().await;
@@ -261,7 +261,7 @@ async fn activity_waits_where_the_store_knows_of_recent_activity() {
     let registry = Registry::new(Services::new(Box::new(server.store(limits)), Clock::system(), limits), 10);
     registry.exchange.round().await;
     let id = SessionId::of_token(b"ada");
-    let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
+    let Resolved::Live(session) = registry.table.accept(id, None, None).await else { panic!("not begun") };
     let told = async || server.hash(&key_of("ada")).await["source"].clone();
     let begun = registry.clock().now();
     while registry.clock().now().since(begun) < 1_500 {

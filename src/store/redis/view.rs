@@ -43,6 +43,8 @@ pub(super) struct View {
     /// The second up to which all activity is known.
     pub(super) watermark: EpochSeconds,
     pub(super) counting: EpochSeconds,
+    /// Since when every token is known that was used or handed out.
+    pub(super) known_since: EpochSeconds,
     /// When the server's clock was stepped last, by itself; 0 if not within one idle timeout.
     pub(super) stepped: EpochSeconds,
     /// A step that the server does not know of, in milliseconds; 0 for none.
@@ -114,6 +116,7 @@ impl View {
         self.last = Some(answer.reading);
         self.watermark = answer.oldest / 1000;
         self.counting = answer.counting;
+        self.known_since = answer.known_since;
         // The server notes a step that only this replica has seen with the next report.
         self.stepped = if stepped && answer.stepped == 0 { answer.reading.server / 1000 } else { answer.stepped };
         self.generation = answer.generation;

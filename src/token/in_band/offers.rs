@@ -29,6 +29,12 @@ impl Offer {
         Self { rules, ids: Vec::new(), certain: false }
     }
 
+    /// Whether an app may find a token in it that cannot be read here.
+    #[must_use]
+    pub fn is_unreadable(&self) -> bool {
+        !self.certain && self.ids.is_empty()
+    }
+
     /// Whether every app finds a token in it.
     #[must_use]
     pub fn has_token(&self) -> bool {

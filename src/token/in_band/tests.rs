@@ -117,7 +117,7 @@ fn an_issued_token_overrides_the_accepted_offer() {
     let mut tunnel = tunnel();
     say(&mut tunnel, [r#"{"cmd":"authenticate","username":"ada","password":"lovelace"}"#]);
     let issued = r#"{"type":"auth_success","session_id":"new"}"#;
-    assert_eq!(answer(&mut tunnel, issued), ServerMessage::Accepted(id("new")));
+    assert_eq!(answer(&mut tunnel, issued), ServerMessage::Issued(id("new")));
 }
 
 #[test]
@@ -222,7 +222,7 @@ proptest! {
             }
             if (kind.is_none() || answers.len() > delay) && !refused && let Some(reply) = answers.pop_front() {
                 match answer(&mut tunnel, reply) {
-                    ServerMessage::Accepted(accepted) => prop_assert_eq!(accepted, id("good")),
+                    ServerMessage::Accepted(accepted) | ServerMessage::Issued(accepted) => prop_assert_eq!(accepted, id("good")),
                     ServerMessage::Unrecognised => refused = true,
                     ServerMessage::Other => {}
                 }

@@ -114,33 +114,6 @@ impl Simulated {
                 let fields = self.fields(key)?.into_iter().flat_map(|(field, value)| [field, value]);
                 Ok(array([text("0"), array(fields.map(Value::BulkString))]))
             }
-            ("ZADD", [key, score, member]) => {
-                let mut members = self.members(key)?;
-                let before = members.len();
-                members.retain(|(_, known)| known != member);
-                members.push((integer(score)?, member.clone()));
-                let added = members.len() - before;
-                self.set_members(key, members);
-                Ok(Value::Int(added.try_into().unwrap()))
-            }
-            ("ZRANGEBYSCORE", [key, after, to, _, _, _, most]) => {
-                let (after, to) = (integer(after.strip_prefix(b"(").unwrap_or(after))?, integer(to)?);
-                let members = self.members(key)?.into_iter().filter(|(score, _)| *score > after && *score <= to);
-                let members = members.take(usize::try_from(integer(most)?).unwrap_or(0));
-                Ok(array(members.flat_map(|(score, member)| [Value::BulkString(member), text(&score.to_string())])))
-            }
-            ("ZREMRANGEBYRANK", [key, first, last]) => {
-                let mut members = self.members(key)?;
-                let count = i64::try_from(members.len()).unwrap();
-                let rank = |at: i64| if at < 0 { count + at } else { at };
-                let (first, last) = (rank(integer(first)?).max(0), rank(integer(last)?).min(count - 1));
-                if first > last {
-                    return Ok(Value::Int(0));
-                }
-                members.drain(usize::try_from(first).unwrap()..=usize::try_from(last).unwrap());
-                self.set_members(key, members);
-                Ok(Value::Int(last - first + 1))
-            }
             ("HMGET", [key, names @ ..]) => {
                 let fields = self.fields(key)?;
                 let value = |name| fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
@@ -185,6 +158,57 @@ impl Simulated {
                 let script = self.scripts.get(hash.as_ref()).cloned();
                 let script = script.ok_or("NOSCRIPT No matching script. Please use EVAL.")?;
                 lua::evaluate(self, &hash, &script, integer(keys)?, rest)
+            }
+            _ => self.sorted_set(&name, words),
+        }
+    }
+
+    /// Runs one command about a sorted set.
+    fn sorted_set(&mut self, name: &str, words: &[Bytes]) -> Reply {
+        match (name, words) {
+            ("ZADD", [key, score, member]) => {
+                let mut members = self.members(key)?;
+                let before = members.len();
+                members.retain(|(_, known)| known != member);
+                members.push((integer(score)?, member.clone()));
+                let added = members.len() - before;
+                self.set_members(key, members);
+                Ok(Value::Int(added.try_into().unwrap()))
+            }
+            ("ZRANGEBYSCORE", [key, after, to, _, _, _, most]) => {
+                let (after, to) = (integer(after.strip_prefix(b"(").unwrap_or(after))?, integer(to)?);
+                let members = self.members(key)?.into_iter().filter(|(score, _)| *score > after && *score <= to);
+                let members = members.take(usize::try_from(integer(most)?).unwrap_or(0));
+                Ok(array(members.flat_map(|(score, member)| [Value::BulkString(member), text(&score.to_string())])))
+            }
+            ("ZSCORE", [key, member]) => {
+                let members = self.members(key)?;
+                let score =
+                    members.iter().find(|(_, known)| known == member).map(|(score, _)| text(&score.to_string()));
+                Ok(score.unwrap_or(Value::Nil))
+            }
+            ("ZCARD", [key]) => Ok(Value::Int(self.members(key)?.len().try_into().unwrap())),
+            ("ZREMRANGEBYSCORE", [key, from, to]) => {
+                let (from, to, mut members) = (integer(from)?, integer(to)?, self.members(key)?);
+                let before = members.len();
+                members.retain(|(score, _)| !(from..=to).contains(score));
+                let removed = before - members.len();
+                if removed > 0 {
+                    self.set_members(key, members);
+                }
+                Ok(Value::Int(removed.try_into().unwrap()))
+            }
+            ("ZREMRANGEBYRANK", [key, first, last]) => {
+                let mut members = self.members(key)?;
+                let count = i64::try_from(members.len()).unwrap();
+                let rank = |at: i64| if at < 0 { count + at } else { at };
+                let (first, last) = (rank(integer(first)?).max(0), rank(integer(last)?).min(count - 1));
+                if first > last {
+                    return Ok(Value::Int(0));
+                }
+                members.drain(usize::try_from(first).unwrap()..=usize::try_from(last).unwrap());
+                self.set_members(key, members);
+                Ok(Value::Int(last - first + 1))
             }
             _ => Err(format!("ERR unknown command or wrong number of arguments: '{name}'")),
         }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const SCRIPTS: [&str; 2] = [EXCHANGE, SWITCH];
 
 /// The keys of the script of the exchange, before those of the sessions.
-const KEYS: [&str; 4] = ["r", "m", "e", "n"];
+const KEYS: [&str; 5] = ["r", "m", "e", "n", "i"];
 
 /// Epoch milliseconds around which ages and marks are made up.
 const NOON: u64 = 1_759_431_600_000;
@@ -111,11 +111,11 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 fn plain_command() -> impl Strategy<Value = Call> {
-    let key = prop::sample::select(vec!["s:0", "s:1", "r", "m", "x", "e", "n"]);
+    let key = prop::sample::select(vec!["s:0", "s:1", "r", "m", "x", "e", "n", "i"]);
     let field = prop::sample::select(vec!["last_activity", "ended", "counting", "left", "a-00000001", "junk"]);
     let value =
         prop_oneof![Just("junk".to_owned()), (NOON / 1000 - 50..NOON / 1000 + 50).prop_map(|at| at.to_string())];
-    (key, field, value, 0..13_u8).prop_map(|(key, field, value, which)| {
+    (key, field, value, 0..16_u8).prop_map(|(key, field, value, which)| {
         Call::Plain(match which {
             0 => words(&["SET", key, &value]),
             1 => words(&["GET", key]),
@@ -129,6 +129,9 @@ fn plain_command() -> impl Strategy<Value = Call> {
             9 => words(&["ZADD", key, "7", field]),
             10 => words(&["ZRANGEBYSCORE", key, "(1", "9", "WITHSCORES", "LIMIT", "0", "2"]),
             11 => words(&["ZREMRANGEBYRANK", key, "0", "-2"]),
+            12 => words(&["ZSCORE", key, field]),
+            13 => words(&["ZCARD", key]),
+            14 => words(&["ZREMRANGEBYSCORE", key, "0", "7"]),
             _ => words(&["LRANGE", key, "0", "-1"]),
         })
     })
@@ -136,7 +139,7 @@ fn plain_command() -> impl Strategy<Value = Call> {
 
 /// The arguments for one session.
 fn step() -> impl Strategy<Value = (usize, Vec<String>)> {
-    let op = prop::sample::select(vec!["lookup", "begin", "update", "ask", "end", "ended"]);
+    let op = prop::sample::select(vec!["lookup", "issue", "begin", "update", "ask", "end", "ended"]);
     (0..2_usize, op, age(), age(), age()).prop_map(|(session, op, age, created, extra)| {
         let numbers = [age, created.max(age)].map(|number| number.to_string());
         let id = format!("session {session}");
@@ -200,7 +203,7 @@ impl Header {
         arguments.push(lifetime.to_string());
         arguments.extend(words(&["1000", &(timeout + 3600).to_string(), if was_off { "1" } else { "0" }]));
         arguments.extend([(now / 1000 - 100).to_string(), others.to_string(), cursor.to_string()]);
-        arguments.extend(words(&["channel", "2"]));
+        arguments.extend(words(&["channel", "2", "7", "1"]));
         arguments
     }
 }

@@ -110,12 +110,12 @@ async fn sessions_end_in_time_despite(all: Vec<Junk>) {
     let limits = Limits { timeout: LIMIT, lifetime: None, ..LIMITS };
     let replicas = [0, 1].map(|_| Replica::start(Box::new(server.store(limits)), limits));
     server.has_listeners(2).await;
-    eventually("both to report", async || server.hash("test:replicas").await.len() == 6).await;
+    eventually("both to report", async || server.hash("test:replicas").await.len() == 8).await;
     server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
     let sessions: Vec<_> = VICTIMS.into_iter().chain(OTHERS).collect();
     for token in &sessions {
         for replica in &replicas {
-            let begun = replica.registry.table.accept(SessionId::of_token(token.as_bytes()), None).await;
+            let begun = replica.registry.table.accept(SessionId::of_token(token.as_bytes()), None, None).await;
             assert!(matches!(begun, Resolved::Live(_)));
         }
     }

@@ -158,6 +158,8 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         ("called", "9999999999999"),
         ("ended", "junk"),
         ("swept", "junk"),
+        ("known", "junk"),
+        ("ids", "junk"),
         (&store.replica, "junk"),
         (&store.replica, "9999999999999 off"),
     ];
@@ -170,7 +172,7 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
         let hash = server.hash("test:replicas").await;
         assert_eq!(hash["counting"], "1000000000", "{field} {short} restarted idle time: {hash:?}");
-        let expected = ["called", "counting", "ended", "generation", "schema", "swept", &store.replica];
+        let expected = ["called", "counting", "ended", "generation", "ids", "known", "schema", "swept", &store.replica];
         let is_expected = |key: &String| expected.contains(&key.as_str());
         assert!(hash.keys().all(is_expected) && hash.contains_key(&store.replica), "{field} {short}: {hash:?}");
         // A replica that finds its own mark gone must resync first.

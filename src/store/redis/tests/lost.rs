@@ -59,7 +59,7 @@ async fn a_lost_session_is_not_cut_by_the_knowledge_of_one_replica() {
     let registry = Arc::new(Registry::new(Services::new(Box::new(server.store(SHORT)), Clock::system(), SHORT), 10));
     registry.exchange.round().await;
     let id = SessionId::of_token(b"ada");
-    let Resolved::Live(session) = registry.table.accept(id, None).await else { panic!("not begun") };
+    let Resolved::Live(session) = registry.table.accept(id, None, None).await else { panic!("not begun") };
     registry.exchange.round().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
     let last = there.clock.now();

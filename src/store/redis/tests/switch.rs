@@ -5,7 +5,9 @@ use super::{LIMITS, Server, counting, eventually};
 use crate::clock::Clock;
 use crate::registry::{Registry, Resolved, Services, Switch};
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
-use crate::store::{Due, Ended, Fleet, Known, Notification, ReplyFuture, Report, Store, StoreFuture, Touch};
+use crate::store::{
+    Due, Ended, Fleet, Issued, Knowledge, Known, Notification, ReplyFuture, Report, Store, StoreFuture, Touch,
+};
 use redis::{FromRedisValue, Value};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,6 +117,14 @@ impl Store for Holding {
         self.0.store.counting()
     }
 
+    fn knowledge(&self) -> Knowledge {
+        self.0.store.knowledge()
+    }
+
+    fn issue<'a>(&'a self, issued: &'a [Issued]) -> StoreFuture<'a, ()> {
+        self.0.store.issue(issued)
+    }
+
     fn lookup(&self, id: SessionId) -> StoreFuture<'_, Known> {
         self.0.store.lookup(id)
     }
@@ -195,13 +205,13 @@ async fn a_dead_token_that_passed_in_off_is_refused_when_the_mode_enforces() {
     });
     knows.exchange.round().await;
     let dead = SessionId::of_token(b"dead");
-    let Resolved::Live(session) = knows.table.accept(dead, None).await else { panic!("not begun") };
+    let Resolved::Live(session) = knows.table.accept(dead, None, None).await else { panic!("not begun") };
     knows.table.end(&session, Reason::Logout).await;
     other.exchange.round().await;
     other.modes.switch(Switch::Replica, Mode::Off, None);
     for token in ["dead", "new"] {
         let id = SessionId::of_token(token.as_bytes());
-        assert!(matches!(other.table.accept(id, None).await, Resolved::Live(_)), "{token}");
+        assert!(matches!(other.table.accept(id, None, None).await, Resolved::Live(_)), "{token}");
     }
     other.modes.switch(Switch::Replica, Mode::Enforce, None);
     assert!(matches!(other.table.resolve(dead).await, Resolved::Ended(_)));

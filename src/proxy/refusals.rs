@@ -1,40 +1,78 @@
-//! Requests and tunnels without a token that a rule requires.
+//! Requests and tunnels that are refused for a missing or unknown token.
 
 use crate::audit::{self, Caller, Decision, DecisionContext};
 use crate::clock::Moment;
 use crate::metrics::Refused;
 use crate::registry::Registry;
-use crate::token::{Carrier, TokenRule};
+use crate::session::SessionId;
+use crate::token::{Carrier, TokenMatch, TokenRule};
 use parking_lot::Mutex;
 
 /// How many audit events are written in a second. Clients without a token cost nothing to make: they must not fill the
 /// disk, nor the queue in which the records of ends wait.
 const MAX_EVENTS: u32 = 20;
 
-/// Records missing tokens.
-#[derive(Debug, Default)]
-pub(super) struct MissingTokens(Mutex<Pace>);
+/// What is refused, and by which rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refusal<'r> {
+    reason: Refused,
+    rule: &'r TokenRule,
+    /// The session id of the unknown token.
+    token: Option<SessionId>,
+}
 
-impl MissingTokens {
-    /// A token was missing: what came was refused, or would have been if not `done`.
-    pub(super) fn record(&self, registry: &Registry, rule: &TokenRule, carrier: Carrier, caller: &Caller, done: bool) {
+impl<'r> Refusal<'r> {
+    /// There is no token.
+    pub(super) fn missing(rule: &'r TokenRule) -> Self {
+        Self { reason: Refused::Missing, rule, token: None }
+    }
+
+    /// The app was not seen to hand this token out.
+    pub(super) fn unknown(token_match: &'r TokenMatch) -> Self {
+        let rule = token_match.rules().find(|rule| rule.refuses_unknown).unwrap_or(&token_match.rule);
+        Self::unknown_in_message(rule, token_match.id)
+    }
+
+    /// The same for a token in a message.
+    pub(super) fn unknown_in_message(rule: &'r TokenRule, token: SessionId) -> Self {
+        Self { reason: Refused::Unknown, rule, token: Some(token) }
+    }
+}
+
+/// Records such refusals.
+#[derive(Debug, Default)]
+pub(super) struct Refusals(Mutex<Pace>);
+
+impl Refusals {
+    /// What came was refused, or would have been if not `done`.
+    pub(super) fn record(
+        &self,
+        registry: &Registry,
+        refusal: Refusal<'_>,
+        carrier: Carrier,
+        caller: &Caller,
+        done: bool,
+    ) {
+        let Refusal { reason, rule, token } = refusal;
         if done {
-            registry.metrics().refused_for(Refused::Missing, carrier);
+            registry.metrics().refused_for(reason, carrier);
         } else {
-            registry.metrics().would_refuse(Refused::Missing, carrier);
+            registry.metrics().would_refuse(reason, carrier);
         }
         let label = rule.label();
         let outcome = if done { "refused" } else { "would be refused" };
-        tracing::debug!(rule = label, carrier = carrier.name(), client = caller.client(), "{outcome}: no token");
+        let what = if token.is_some() { "a token that the app was not seen to hand out" } else { "no token" };
+        let session = token.map(|token| token.to_string());
+        tracing::debug!(rule = label, session, carrier = carrier.name(), client = caller.client(), "{outcome}: {what}");
         let Some(left_out) = self.0.lock().next(registry.clock().now()) else { return };
-        let decision = Decision::Missing { rule: &label, done, carrier, left_out };
+        let decision = Decision::Unadmitted { reason, rule: &label, done, carrier, left_out };
         let context = DecisionContext {
             replica: registry.replica(),
             mode: registry.mode(),
             limit: registry.limits().timeout,
             lifetime: registry.limits().lifetime,
             now: None,
-            session: None,
+            session: token,
             caller: Some(caller),
         };
         audit::write(|| audit::line(decision, &context));
