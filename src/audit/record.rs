@@ -60,6 +60,8 @@ pub(crate) struct DecisionContext<'a> {
     pub(crate) now: Option<EpochSeconds>,
     pub(crate) session: Option<SessionId>,
     pub(crate) caller: Option<&'a Caller>,
+    /// The replicas that were struck off within one idle timeout before an end.
+    pub(crate) struck_off: &'a [String],
 }
 
 /// The fields, in the order of the line.
@@ -85,6 +87,8 @@ struct AuditEvent<'a> {
     change: Option<ModeChange<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     watermark: Option<EpochSeconds>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    struck_off: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -163,6 +167,7 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
             created: Some(ended.created),
             now: Some(ended.ended),
             watermark: Some(ended.watermark),
+            struck_off: context.struck_off,
             connections: Some(connections),
             ..record
         },
@@ -224,7 +229,7 @@ fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}", why(ended, context))
+            format!("{would}{}{}", why(ended, context), missing(context.struck_off))
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
@@ -241,6 +246,14 @@ fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
         Decision::Mode { before, after, by, past_the_limit, set: None } => {
             format!("{before} to {after} by {by}, {} past the limit", counted(past_the_limit, "session"))
         }
+    }
+}
+
+/// What an end may be missing.
+fn missing(struck_off: &[String]) -> String {
+    match struck_off {
+        [] => String::new(),
+        names => format!("; without what clients of {} did since it last reported (struck off)", names.join(", ")),
     }
 }
 

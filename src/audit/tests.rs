@@ -26,7 +26,16 @@ fn caller(path: &[u8]) -> Caller {
 
 fn context(session: Option<SessionId>, caller: Option<&Caller>) -> DecisionContext<'_> {
     let (limit, lifetime, now) = (3600, None, Some(1_759_435_999));
-    DecisionContext { replica: "web-1-0000abcd", mode: Mode::Enforce, limit, lifetime, now, session, caller }
+    DecisionContext {
+        replica: "web-1-0000abcd",
+        mode: Mode::Enforce,
+        limit,
+        lifetime,
+        now,
+        session,
+        caller,
+        struck_off: &[],
+    }
 }
 
 /// The audit event of a decision about a session, for a caller at `/api/x`.
@@ -141,6 +150,17 @@ fn idle_time_of_a_cut_counts_from_the_start_of_unbroken_counting() {
     let refused = record(Decision::Refusal { ended: &late, done: true, carrier: Carrier::Request });
     assert_eq!((&refused["idle"], &refused["counting"]), (&cut["idle"], &cut["counting"]));
     assert_eq!(refused["says"], format!("refused, dead since 1759435201: {says}"));
+}
+
+#[test]
+fn an_end_after_a_replica_was_struck_off_names_it() {
+    let struck_off = ["web-1-0000abcd", "web-2-0000abce"].map(str::to_owned);
+    let context = DecisionContext { struck_off: &struck_off, ..context(None, None) };
+    let line = line(Decision::End { ended: &ENDED, done: true, connections: 0 }, &context, 0);
+    let cut: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(cut["struck_off"], json!(struck_off));
+    let says = "; without what clients of web-1-0000abcd, web-2-0000abce did since it last reported (struck off)";
+    assert!(cut["says"].as_str().unwrap().ends_with(says), "{cut}");
 }
 
 #[test]

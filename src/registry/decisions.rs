@@ -120,6 +120,10 @@ impl Decisions {
     }
 
     fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {
+        let struck_off = match decision {
+            Decision::End { ended, .. } if ended.reason == Reason::Idle => self.store.struck_off(ended.ended),
+            _ => Vec::new(),
+        };
         let scene = DecisionContext {
             replica: &self.services.replica,
             mode: self.services.mode(),
@@ -128,6 +132,7 @@ impl Decisions {
             now: self.services.store.now().map(|now| -> EpochSeconds { now / 1000 }),
             session,
             caller,
+            struck_off: &struck_off,
         };
         if matches!(decision, Decision::Start { .. }) {
             return audit::write(|| audit::line(decision, &scene));

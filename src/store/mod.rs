@@ -355,6 +355,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The replicas that were struck off within one idle timeout before an end: what their clients did may be missing.
+    fn struck_off(&self, _ended: EpochSeconds) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether no session ends while this store is out.
     fn holds_ends(&self) -> bool {
         false

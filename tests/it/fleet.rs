@@ -116,7 +116,7 @@ async fn a_restarting_replica_loses_nothing_and_delays_no_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off() {
+async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off_and_the_end_names_it() {
     let (app, redis) = (App::start(QUIET), Redis::start());
     let [a, b]: [Idlegate; 2] = fleet(&app, &redis, "2s");
     let (mut here, mut there) = (Tunnel::open(&a, "shared").await, Tunnel::open(&b, "shared").await);
@@ -134,6 +134,20 @@ async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off() {
     b.thaw();
     there.cut(seconds(3.0)).await;
     assert!(is_refused(&b, "shared").await);
+    // Each record of that end says whose clients it may be wrong about, and no record of a later one does.
+    let name = json!([b.name()]);
+    for proxy in [&a, &b] {
+        eventually("the record", async || proxy.records("cut").len() == 1).await;
+        let record = &proxy.records("cut")[0];
+        assert_eq!(record["struck_off"], name, "{record}");
+        assert!(record["says"].as_str().unwrap().contains("(struck off)"), "{record}");
+    }
+    tokio::time::sleep(seconds(3.0)).await;
+    let mut later = Tunnel::open(&a, "later").await;
+    later.cut(seconds(6.0)).await;
+    eventually("the record", async || a.records("cut").len() == 2).await;
+    assert!(a.records("cut")[1].get("struck_off").is_none(), "{:?}", a.records("cut"));
+    assert!(!redis.hash("idlegate:replicas").await.contains_key("gone"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

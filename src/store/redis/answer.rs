@@ -41,13 +41,15 @@ pub(super) struct Answer {
     pub(super) sessions: Vec<Value>,
     /// Ends on any replica: an id and its session in turn.
     pub(super) news: Vec<Value>,
+    /// The replicas that were struck off within the last timeout, and when.
+    pub(super) gone: Vec<(EpochSeconds, String)>,
 }
 
 impl Answer {
     #[cfg(test)]
     pub(super) fn empty(reading: Reading) -> Self {
         let numbers = vec![Value::Int(0); 13];
-        let lists = [Value::Nil, Value::Int(0), Value::Nil, Value::Nil, Value::Nil, Value::Nil];
+        let lists = [Value::Nil, Value::Int(0), Value::Nil, Value::Nil, Value::Nil, Value::Nil, Value::Nil];
         let reply = Value::Array(numbers.into_iter().chain(lists).collect());
         let answer = Self::of(reply, reading.sent, reading.received, reading.connection).unwrap();
         Self { reading, ..answer }
@@ -80,8 +82,15 @@ impl Answer {
             sessions: Vec::from_redis_value_ref(list(17))?,
             news: Vec::from_redis_value_ref(list(18))?,
             known_since: number(19)?,
+            gone: Vec::<String>::from_redis_value_ref(list(20))?.iter().filter_map(|text| gone(text)).collect(),
         })
     }
+}
+
+/// "1759435201 web-1-0000abcd": when a replica was struck off, and its name.
+fn gone(text: &str) -> Option<(EpochSeconds, String)> {
+    let (second, name) = text.split_once(' ')?;
+    Some((second.parse().ok()?, name.to_owned()))
 }
 
 fn unexpected(what: &'static str) -> RedisError {

@@ -62,4 +62,5 @@ return {
   now_ms, math.floor(watermark), counting, stepped, generation, known and 1 or 0, late and 1 or 0, complete and 1 or 0,
   own and own.call or 0, others, read, more, missed, struck, removed, junk, fleet, sessions, news,
   facts.known,
+  gone,
 }

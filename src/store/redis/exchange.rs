@@ -197,6 +197,7 @@ impl RedisStore {
         if second_of(answer.reading.server, LATE) <= answer.oldest / 1000 {
             *self.waiting.lock() = None;
         }
+        self.gone.lock().clone_from(&answer.gone);
         self.connections.metrics.clock_drift.set(drift);
         self.log_news(news, answer);
         news

@@ -55,9 +55,17 @@ local modes = { enforce = true, observe = true, off = true }
 
 local facts, marks, unknown = { expected = 0, expected_since = 0 }, {}, {}
 for name in pairs(forms) do facts[name] = 0 end
+-- The replicas that were struck off within the last timeout, the latest first: "1759435201 web-1-0000abcd", ...
+local gone, gone_before = {}, ''
 for i = 1, #all, 2 do
   local field, value = all[i], all[i + 1]
-  if forms[field] then
+  if field == 'gone' then
+    gone_before = value
+    for at, name in string.gmatch(string.sub(value, 1, 1000), '(%d+) (%S+)') do
+      local is_recent = #at == 10 and math.abs(now - tonumber(at)) <= limit
+      if is_recent and string.find(name, a_replica) then gone[#gone + 1] = at .. ' ' .. name end
+    end
+  elseif forms[field] then
     local found, expected, since = string.match(string.sub(value, 1, 48), forms[field])
     if found and #found <= 15 then
       facts[field] = tonumber(found)
@@ -180,6 +188,8 @@ for field, mark in pairs(marks) do
     redis.call('HDEL', replicas, field)
     marks[field] = nil
     struck[#struck + 1] = field
+    table.insert(gone, 1, digits(now) .. ' ' .. field)
+    gone[9] = nil
   else
     local at = math.min(mark.at, now_ms)
     watermark, live = math.min(watermark, at), live + 1
@@ -242,6 +252,10 @@ local function keep_marks()
     keep('swept', digits(facts.swept))
   end
   if facts.schema < schema then keep('schema', digits(schema)) end
+  local gone_now = table.concat(gone, ' ')
+  if gone_now ~= gone_before then
+    if gone_now == '' then redis.call('HDEL', replicas, 'gone') else keep('gone', gone_now) end
+  end
   for field, mark in pairs(marks) do
     if field == id and mode == 'left' then
       -- It has reported everything and leaves: no replica waits for it. Counting was unbroken up to here.

@@ -100,6 +100,8 @@ pub struct RedisStore {
     /// How session ids are made: other ids, another number.
     ids: u64,
     view: Mutex<View>,
+    /// The replicas that were struck off within the last timeout, and when.
+    gone: Mutex<Vec<(EpochSeconds, String)>>,
     up: AtomicBool,
     /// Whether the server answers at all, even if it refuses writes.
     answers: AtomicBool,
@@ -136,7 +138,7 @@ impl RedisStore {
         let connections = Connections::new(&settings)?;
         let replica = replica::new_name();
         let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
-        let (view, waiting, max_gap) = (Mutex::new(View::new()), Mutex::default(), MAX_GAP);
+        let (view, waiting, gone, max_gap) = (Mutex::new(View::new()), Mutex::default(), Mutex::default(), MAX_GAP);
         Ok(Self {
             connections,
             limits,
@@ -147,6 +149,7 @@ impl RedisStore {
             schema: SCHEMA,
             ids: SessionIds::default().fingerprint(),
             view,
+            gone,
             up,
             answers,
             was_off,
@@ -332,6 +335,11 @@ impl Store for RedisStore {
             Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits, self.counting())),
             Verdict::Live { .. } => None,
         }
+    }
+
+    fn struck_off(&self, ended: EpochSeconds) -> Vec<String> {
+        let before = |at: EpochSeconds| at <= ended && ended - at <= self.limits.timeout;
+        self.gone.lock().iter().filter(|(at, _)| before(*at)).map(|(_, name)| name.clone()).collect()
     }
 
     fn switch_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {

@@ -159,6 +159,12 @@ impl Idlegate {
         self.child.id()
     }
 
+    /// Its name among replicas.
+    pub fn name(&self) -> String {
+        let line = self.logged("listening on http://").pop().expect("it is logged");
+        line.rsplit("replica=").next().unwrap().trim().to_owned()
+    }
+
     /// Where health and metrics are served.
     pub fn health(&self) -> SocketAddr {
         let line = self.logged("health and metrics at http://").pop().expect("it is logged");
