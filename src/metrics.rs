@@ -505,6 +505,7 @@ pub struct StoreMetrics {
     pub(crate) struck_off: Counter,
     pub(crate) ends_dropped: Counter,
     pub(crate) issued_dropped: Counter,
+    restarts: [Counter; 2],
 }
 
 impl Default for StoreMetrics {
@@ -583,9 +584,21 @@ impl StoreMetrics {
                 "Tokens handed out by the app that the store did not keep until their first use, because there were too many",
                 Counter::default(),
             ),
+            restarts: each(
+                r,
+                "idlegate_store_counting_restarts",
+                "Restarts of idle time for every session, by the time since the one before",
+                ("since_last", ["within-timeout", "longer"]),
+            ),
         };
         metrics.clock_difference.set(f64::NAN);
         metrics
+    }
+
+    /// Idle time begins again for every session. `again`: for the second time within one idle timeout.
+    pub(crate) fn restarted(&self, again: bool) {
+        let [within_timeout, longer] = &self.restarts;
+        if again { within_timeout } else { longer }.inc();
     }
 
     /// Starts a round trip. It is counted when the returned guard is dropped.

@@ -6,6 +6,7 @@ use super::call::{Call, Kind, Step};
 use super::connect::RESPONSE_TIMEOUT;
 use super::connection::is_dropped;
 use super::denial::{Denial, denial};
+use super::restarts::Restart;
 use super::view::{News, View};
 use super::{LATE, RedisStore, unavailable};
 use crate::clock::Moment;
@@ -235,6 +236,21 @@ impl RedisStore {
                 "the store's clock runs at another rate than this replica's; sessions are not cut early by it, but may \
                 end later; check NTP on the store's host and on this one"
             );
+        }
+        if let Some(restart) = news.restart {
+            self.connections.metrics.restarted(restart == Restart::Again);
+        }
+        match news.restart {
+            Some(Restart::Later) => {
+                tracing::info!("idle time starts again for every session; no replica was counting, or one was off");
+            }
+            Some(Restart::Again) => {
+                tracing::warn!(
+                    "idle time starts again for every session, for the second time within one idle timeout; while this \
+                    goes on, no session expires; check whether replicas or Redis stop, or a replica is switched off"
+                );
+            }
+            None => {}
         }
         if news.company && self.settings.decides_alone {
             tracing::warn!(

@@ -17,6 +17,7 @@ mod drift;
 mod exchange;
 mod fleet;
 mod reading;
+mod restarts;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::answer::Answer;
 use super::drift::Drift;
 use super::reading::Reading;
+use super::restarts::{Restart, Restarts};
 use crate::clock::Moment;
 use crate::session::EpochSeconds;
 
@@ -21,6 +22,8 @@ pub(super) struct News {
     pub(super) company: bool,
     /// The server's clock runs at another rate, by so many millionths. Said once.
     pub(super) drifts: Option<i64>,
+    /// Idle time begins again for every session.
+    pub(super) restart: Option<Restart>,
 }
 
 /// The parts of a mark in the server's time, all in milliseconds.
@@ -50,6 +53,7 @@ pub(super) struct View {
     /// A step that the server does not know of, in milliseconds; 0 for none.
     pub(super) unreported_step: i64,
     pub(super) drift: Drift,
+    restarts: Restarts,
     /// The generation of the server's data at the last report; 0 before the first.
     pub(super) generation: u64,
     /// The number of the last call.
@@ -125,7 +129,10 @@ impl View {
             self.synced_to = synced_to;
         }
         self.cursor = answer.read.cast_signed();
-        News { stepped, resync: !first && !answer.late && (!answer.known || answer.missed), company, drifts }
+        let restart =
+            self.restarts.read(answer.counting, stepped, answer.reading.received, timeout.saturating_mul(1000));
+        let resync = !first && !answer.late && (!answer.known || answer.missed);
+        News { stepped, resync, company, drifts, restart }
     }
 }
 
