@@ -121,6 +121,23 @@ async fn doctor_warns_of_settings_that_lose_sessions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn doctor_measures_how_fast_the_clock_of_redis_runs() {
+    let (app, redis) = (App::start(QUIET), Redis::with_clock());
+    let () = redis.ask("CONFIG SET appendonly yes").await;
+    let url = redis.url();
+    let environment = [("IDLEGATE_STORE_URL", url.as_str())];
+    let exact = doctor(&app, &environment);
+    let said = String::from_utf8_lossy(&exact.stdout);
+    assert!(exact.status.success() && said.contains("its clock runs as fast as this host's"), "{exact:?}");
+    for (millionths, words) in [(50_000, " % faster than this host's"), (-4_000, " % slower than this host's")] {
+        redis.run_clock_fast(millionths);
+        let wrong = doctor(&app, &environment);
+        let said = String::from_utf8_lossy(&wrong.stdout);
+        assert!(!wrong.status.success() && said.contains(words), "{wrong:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn doctor_asks_all_sentinels_and_names_the_next_master() {
     let (app, mut servers) = (App::start(QUIET), Sentinels::start().await);
     servers.servers[0].ask::<()>("CONFIG SET appendonly yes").await;

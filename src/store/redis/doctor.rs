@@ -49,6 +49,8 @@ impl RedisStore {
                 }];
             }
         };
+        // Where the time cannot be read, `clocks` says so.
+        let clock = self.read_clock().await;
         findings.extend(self.witnesses().await);
         findings.push(self.clocks().await);
         findings.extend(self.stand_ins().await);
@@ -57,6 +59,9 @@ impl RedisStore {
         findings.extend(self.settings().await);
         findings.extend(self.memory().await);
         findings.extend(self.earlier_version().await);
+        if let Ok(read) = clock {
+            findings.extend(self.rate(read).await);
+        }
         findings
     }
 

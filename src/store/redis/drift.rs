@@ -7,7 +7,7 @@ use crate::clock::Moment;
 const MEASURED_OVER: u64 = 5_000;
 
 /// A drift of more than this many millionths is reported.
-const REPORTED: i64 = 1_000;
+pub(super) const REPORTED: i64 = 1_000;
 
 /// The drift of the server's clock, without what message delays explain.
 #[derive(Clone, Copy, Debug, Default)]
@@ -32,9 +32,7 @@ impl Drift {
         if least < MEASURED_OVER {
             return None;
         }
-        let passed = reading.server.saturating_sub(from.server);
-        let gained = passed.saturating_sub(most).cast_signed() - least.saturating_sub(passed).cast_signed();
-        self.last = gained.saturating_mul(1_000_000) / most.max(1).cast_signed();
+        self.last = gained(reading.server.saturating_sub(from.server), least, most);
         self.from = Some(reading);
         let fast = self.last.max(0).cast_unsigned();
         if fast >= self.fast || reading.received.since(self.fast_at) > timeout {
@@ -55,6 +53,13 @@ impl Drift {
     pub(super) fn ratio(&self) -> f64 {
         self.last as f64 / 1e6
     }
+}
+
+/// By how many millionths the server's clock is fast, if `passed` by it while at least `least` and at most `most` passed by
+/// ours.
+pub(super) fn gained(passed: u64, least: u64, most: u64) -> i64 {
+    let gained = passed.saturating_sub(most).cast_signed() - least.saturating_sub(passed).cast_signed();
+    gained.saturating_mul(1_000_000) / most.max(1).cast_signed()
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ mod doctor;
 mod drift;
 mod exchange;
 mod fleet;
+mod rate;
 mod reading;
 mod restarts;
 #[cfg(test)]
