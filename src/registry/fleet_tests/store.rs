@@ -224,16 +224,17 @@ impl Shared {
 
     /// The record of a session.
     pub(super) fn record(&mut self, id: SessionId) -> Option<Stored> {
-        let fields = self.server().hash(&format!("{SESSION}{id}"));
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
-        let is_ended = fields.contains_key("ended") || self.server().hash("sim:ends").contains_key(&id.to_string());
+        let id = id.to_string();
+        let (server, key) = (self.server(), format!("{SESSION}{id}"));
+        let is_ended = server.field(&key, "ended").is_some() || server.field("sim:ends", &id).is_some();
+        let mut number = |name: &str| server.field(&key, name).and_then(|value| value.parse::<u64>().ok());
         let last_activity = number("last_activity").or(is_ended.then_some(0))?;
         Some(Stored { last_activity, idle_since: last_activity.max(number("restored").unwrap_or(0)), is_ended })
     }
 
     /// The start of unbroken counting, in epoch seconds; 0 before the first report.
     pub(super) fn counting(&mut self) -> u64 {
-        self.server().hash(REPLICAS).get("counting").and_then(|counting| counting.parse().ok()).unwrap_or(0)
+        self.server().field(REPLICAS, "counting").and_then(|counting| counting.parse().ok()).unwrap_or(0)
     }
 
     /// What is stored of the replicas, and the server's time.
@@ -243,8 +244,8 @@ impl Shared {
 
     /// Whether replicas that were there before a loss are still waited for.
     pub(super) fn waits_for_replicas(&mut self) -> bool {
-        let facts = self.server().hash(REPLICAS);
-        facts.get("generation").and_then(|text| text.split(' ').nth(1)).is_some_and(|expected| expected != "0")
+        let generation = self.server().field(REPLICAS, "generation");
+        generation.is_some_and(|text| text.split(' ').nth(1).is_some_and(|expected| expected != "0"))
     }
 
     /// Up to when each replica has reported everything, in epoch milliseconds.

@@ -5,50 +5,26 @@ use ::redis::Value;
 use mlua::{Function, Lua, MultiValue, Table, Value as LuaValue};
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// A Lua, and the scripts that it has compiled, by their hashes.
 struct Interpreter {
     lua: Lua,
     compiled: HashMap<String, Function>,
+    /// The server that the running script is on.
+    server: Rc<RefCell<Simulated>>,
 }
 
 thread_local! {
-    static INTERPRETER: RefCell<Interpreter> = RefCell::new(Interpreter { lua: Lua::new(), compiled: HashMap::new() });
+    static INTERPRETER: RefCell<Interpreter> = RefCell::new(Interpreter::new().expect("a Lua with `redis`"));
 }
 
-/// Runs the `script` of this hash on `server`, with the first `keys` of `words` as `KEYS` and the others as `ARGV`.
-pub(super) fn evaluate(server: &mut Simulated, hash: &str, script: &[u8], keys: i64, words: &[Bytes]) -> Reply {
-    let keys = usize::try_from(keys).ok().filter(|keys| *keys <= words.len());
-    let (keys, arguments) = words.split_at(keys.ok_or("ERR Number of keys can't be greater than number of args")?);
-    INTERPRETER.with_borrow_mut(|interpreter| {
-        let Interpreter { lua, compiled } = interpreter;
-        if !compiled.contains_key(hash) {
-            let function = lua.load(script).into_function().map_err(|error| error.to_string())?;
-            compiled.insert(hash.to_owned(), function);
-        }
-        let script = compiled[hash].clone();
-        run(lua, &script, server, keys, arguments).map_err(|error| format!("ERR {error}"))?
-    })
-}
-
-fn run(
-    lua: &Lua,
-    script: &Function,
-    server: &mut Simulated,
-    keys: &[Bytes],
-    arguments: &[Bytes],
-) -> mlua::Result<Reply> {
-    let list = |words: &[Bytes]| {
-        lua.create_sequence_from(words.iter().map(|word| lua.create_string(word)).collect::<mlua::Result<Vec<_>>>()?)
-    };
-    lua.globals().set("KEYS", list(keys)?)?;
-    lua.globals().set("ARGV", list(arguments)?)?;
-    let server = RefCell::new(server);
-    lua.scope(|scope| {
-        let redis = lua.create_table()?;
+impl Interpreter {
+    fn new() -> mlua::Result<Self> {
+        let (lua, server) = (Lua::new(), Rc::<RefCell<Simulated>>::default());
         let call = |raises: bool| {
-            let server = &server;
-            scope.create_function(move |lua, words: MultiValue| {
+            let server = Rc::clone(&server);
+            lua.create_function(move |lua, words: MultiValue| {
                 let words = words.into_iter().map(word).collect::<mlua::Result<Vec<_>>>()?;
                 match server.borrow_mut().run(&words) {
                     Ok(reply) => to_lua(lua, &reply),
@@ -57,11 +33,36 @@ fn run(
                 }
             })
         };
-        redis.set("call", call(true)?)?;
-        redis.set("pcall", call(false)?)?;
+        let redis = lua.create_table_from([("call", call(true)?), ("pcall", call(false)?)])?;
         lua.globals().set("redis", redis)?;
-        Ok(to_reply(&script.call::<LuaValue>(())?))
+        Ok(Self { lua, compiled: HashMap::new(), server })
+    }
+}
+
+/// Runs the `script` of this hash on `server`, with the first `keys` of `words` as `KEYS` and the others as `ARGV`.
+pub(super) fn evaluate(server: &mut Simulated, hash: &str, script: &[u8], keys: i64, words: &[Bytes]) -> Reply {
+    let keys = usize::try_from(keys).ok().filter(|keys| *keys <= words.len());
+    let (keys, arguments) = words.split_at(keys.ok_or("ERR Number of keys can't be greater than number of args")?);
+    INTERPRETER.with_borrow_mut(|interpreter| {
+        let Interpreter { lua, compiled, server: running_on } = interpreter;
+        if !compiled.contains_key(hash) {
+            let function = lua.load(script).into_function().map_err(|error| error.to_string())?;
+            compiled.insert(hash.to_owned(), function);
+        }
+        std::mem::swap(server, &mut running_on.borrow_mut());
+        let reply = run(lua, &compiled[hash], keys, arguments);
+        std::mem::swap(server, &mut running_on.borrow_mut());
+        reply.map_err(|error| format!("ERR {error}"))?
     })
+}
+
+fn run(lua: &Lua, script: &Function, keys: &[Bytes], arguments: &[Bytes]) -> mlua::Result<Reply> {
+    let list = |words: &[Bytes]| {
+        lua.create_sequence_from(words.iter().map(|word| lua.create_string(word)).collect::<mlua::Result<Vec<_>>>()?)
+    };
+    lua.globals().set("KEYS", list(keys)?)?;
+    lua.globals().set("ARGV", list(arguments)?)?;
+    Ok(to_reply(&script.call::<LuaValue>(())?))
 }
 
 /// An argument of a command.

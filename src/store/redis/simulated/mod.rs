@@ -7,7 +7,7 @@ mod lua;
 mod tests;
 
 use ::redis::{Cmd, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// A bulk string.
@@ -16,7 +16,8 @@ type Bytes = Vec<u8>;
 /// One server: its keys, its clock, and the scripts it knows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Simulated {
-    keys: HashMap<Bytes, Key>,
+    /// Shared with copies of the server until one of them changes the key.
+    keys: BTreeMap<Bytes, Arc<Key>>,
     /// The server's clock, in epoch milliseconds.
     pub(crate) now: u64,
     /// Hashes of the scripts that were sent with their text.
@@ -78,6 +79,13 @@ impl Simulated {
         }
     }
 
+    /// One field of a hash.
+    pub(crate) fn field(&mut self, key: &str, field: &str) -> Option<String> {
+        let Data::Hash(fields) = &self.key(key.as_bytes())?.data else { return None };
+        let (_, value) = fields.iter().find(|(name, _)| name == field.as_bytes())?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    }
+
     /// The names of all keys.
     fn names(&mut self) -> HashSet<String> {
         let now = self.now;
@@ -97,7 +105,7 @@ impl Simulated {
                 Some(_) => Err(WRONG_TYPE.to_owned()),
             },
             ("SET", [key, value]) => {
-                self.keys.insert(key.clone(), Key { data: Data::Text(value.clone()), expires: None });
+                self.keys.insert(key.clone(), Arc::new(Key { data: Data::Text(value.clone()), expires: None }));
                 Ok(Value::Okay)
             }
             ("EXPIRE", [key, seconds]) => Ok(Value::Int(i64::from(self.expire(key, integer(seconds)?)))),
@@ -105,13 +113,12 @@ impl Simulated {
                 self.fields(key)?.iter().flat_map(|(field, value)| [field, value]).cloned().map(Value::BulkString),
             )),
             ("HGET", [key, name]) => {
-                let fields = self.fields(key)?;
-                let value = fields.into_iter().find(|(field, _)| field == name).map(|(_, value)| value);
+                let value = self.fields(key)?.iter().find(|(field, _)| field == name).map(|(_, value)| value.clone());
                 Ok(value.map_or(Value::Nil, Value::BulkString))
             }
             // A small hash is returned at once.
             ("HSCAN", [key, _, _, _]) => {
-                let fields = self.fields(key)?.into_iter().flat_map(|(field, value)| [field, value]);
+                let fields = self.fields(key)?.iter().flat_map(|(field, value)| [field, value]).cloned();
                 Ok(array([text("0"), array(fields.map(Value::BulkString))]))
             }
             ("HMGET", [key, names @ ..]) => {
@@ -121,20 +128,21 @@ impl Simulated {
             }
             ("HSET", [key, pairs @ ..]) if !pairs.is_empty() && pairs.len() % 2 == 0 => self.set_fields(key, pairs),
             ("HDEL", [key, names @ ..]) => {
-                let mut fields = self.fields(key)?;
+                let mut fields = self.fields(key)?.to_vec();
                 let before = fields.len();
                 fields.retain(|(field, _)| !names.contains(field));
                 let removed = before - fields.len();
                 match self.keys.get_mut(key) {
                     Some(_) if fields.is_empty() => drop(self.keys.remove(key)),
-                    Some(kept) => kept.data = Data::Hash(fields),
+                    Some(kept) => Arc::make_mut(kept).data = Data::Hash(fields),
                     None => {}
                 }
                 Ok(Value::Int(removed.try_into().unwrap()))
             }
             ("RPUSH", [key, values @ ..]) => {
-                let key = self.keys.entry(key.clone()).or_insert(Key { data: Data::List(Vec::new()), expires: None });
-                let Data::List(list) = &mut key.data else { return Err(WRONG_TYPE.to_owned()) };
+                let empty = || Arc::new(Key { data: Data::List(Vec::new()), expires: None });
+                let key = self.keys.entry(key.clone()).or_insert_with(empty);
+                let Data::List(list) = &mut Arc::make_mut(key).data else { return Err(WRONG_TYPE.to_owned()) };
                 list.extend_from_slice(values);
                 Ok(Value::Int(list.len().try_into().unwrap()))
             }
@@ -220,13 +228,13 @@ impl Simulated {
         if self.keys.get(key).is_some_and(|key| key.expires.is_some_and(|at| at <= now)) {
             self.keys.remove(key);
         }
-        self.keys.get(key)
+        self.keys.get(key).map(Arc::as_ref)
     }
 
-    fn fields(&mut self, key: &[u8]) -> Result<Vec<(Bytes, Bytes)>, String> {
+    fn fields(&mut self, key: &[u8]) -> Result<&[(Bytes, Bytes)], String> {
         match self.key(key) {
-            None => Ok(Vec::new()),
-            Some(Key { data: Data::Hash(fields), .. }) => Ok(fields.clone()),
+            None => Ok(&[]),
+            Some(Key { data: Data::Hash(fields), .. }) => Ok(fields),
             Some(_) => Err(WRONG_TYPE.to_owned()),
         }
     }
@@ -245,12 +253,15 @@ impl Simulated {
         if members.is_empty() {
             self.keys.remove(key);
         } else {
-            self.keys.insert(key.to_vec(), Key { data: Data::Sorted(members), expires });
+            self.keys.insert(key.to_vec(), Arc::new(Key { data: Data::Sorted(members), expires }));
         }
     }
 
     fn set_fields(&mut self, key: &[u8], pairs: &[Bytes]) -> Reply {
-        let mut fields = self.fields(key)?;
+        self.fields(key)?;
+        let empty = || Arc::new(Key { data: Data::Hash(Vec::new()), expires: None });
+        let key = self.keys.entry(key.to_vec()).or_insert_with(empty);
+        let Data::Hash(fields) = &mut Arc::make_mut(key).data else { return Err(WRONG_TYPE.to_owned()) };
         let mut added = 0;
         for pair in pairs.chunks(2) {
             if let Some((_, value)) = fields.iter_mut().find(|(field, _)| *field == pair[0]) {
@@ -260,8 +271,6 @@ impl Simulated {
                 added += 1;
             }
         }
-        let expires = self.keys.get(key).and_then(|key| key.expires);
-        self.keys.insert(key.to_vec(), Key { data: Data::Hash(fields), expires });
         Ok(Value::Int(added))
     }
 
@@ -272,7 +281,7 @@ impl Simulated {
         match u64::try_from(seconds) {
             Ok(seconds) if seconds > 0 => {
                 let at = self.now + seconds * 1000;
-                self.keys.get_mut(key).unwrap().expires = Some(at);
+                Arc::make_mut(self.keys.get_mut(key).unwrap()).expires = Some(at);
             }
             _ => drop(self.keys.remove(key)),
         }

@@ -51,6 +51,9 @@ impl Pair {
     }
 
     fn script(&mut self, which: usize, keys: &[&str], arguments: &[String]) {
+        // The reply has the exact time, unless it is an error.
+        let (seconds, microseconds): (u64, u64) = ::redis::cmd("TIME").query(&mut self.real).unwrap();
+        self.simulated.now = seconds * 1000 + microseconds / 1000;
         let script = SCRIPTS[which];
         let mut words = vec!["EVAL".to_owned(), script.to_owned(), keys.len().to_string()];
         words.extend(keys.iter().map(|key| (*key).to_owned()));
