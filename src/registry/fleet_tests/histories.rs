@@ -61,6 +61,14 @@ fn an_evicted_session_is_not_ended_by_the_replica_that_knows_less() {
 }
 
 #[test]
+fn an_evicted_session_is_not_ended_by_the_replica_that_began_it_in_an_outage() {
+    for known_since in [1_500, 2_400, 2_900] {
+        let cut_off = [Pass(1_500), CutOff(2), Activity(2, 2), Pass(known_since)];
+        holds(3, &[&cut_off[..], &[Activity(1, 2), Pass(500), Evict(Some(2)), Repair(2), Pass(9_000)]].concat());
+    }
+}
+
+#[test]
 fn an_end_is_reported_again_after_the_store_lost_it() {
     let dead = [Activity(0, 0), Activity(1, 0), Pass(1_500), Logout(0, 0), Pass(4_000), StoreForgets];
     // The other replica has never heard of the session.

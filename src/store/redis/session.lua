@@ -127,8 +127,10 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
   -- 'begin', 'update' and 'ask': merge by maximum. Last activity never moves back, except from a time in the future.
   local claimed = math.min(second(age), now)
   -- The server has lost the session, or holds an impossible value, and with it activity that other replicas will not
-  -- report again: its idle time starts again. Only `begin` is about a session that was never reported.
-  local gone = junk ~= '' or (restored or 0) > now or (op ~= 'begin' and (not last or last > now))
+  -- report again: its idle time starts again. Only `begin` is about a session that was never reported. In a report it may come
+  -- late, and the session may have begun on another replica, too.
+  local begins_now = op == 'begin' and (kind == 'aside' or age <= margin)
+  local gone = junk ~= '' or (restored or 0) > now or (not begins_now and (not last or last > now))
   local newer = not last or claimed > last or last > now
   if newer then last, last_source = claimed, source end
   local created_before = created
