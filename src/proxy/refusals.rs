@@ -73,6 +73,7 @@ impl Refusals {
             lifetime: registry.limits().lifetime,
             now: None,
             session: token,
+            struck_off: &[],
             caller: Some(caller),
         };
         audit::write(|| audit::line(decision, &context));

@@ -121,7 +121,7 @@ impl Decisions {
 
     fn record(&self, decision: Decision<'_>, session: Option<SessionId>, caller: Option<&Caller>) {
         let struck_off = match decision {
-            Decision::End { ended, .. } if ended.reason == Reason::Idle => self.store.struck_off(ended.ended),
+            Decision::End { ended, .. } if ended.reason == Reason::Idle => self.services.store.struck_off(ended.ended),
             _ => Vec::new(),
         };
         let scene = DecisionContext {

@@ -378,7 +378,7 @@ fn collected_before(words: &[Vec<u8>]) -> u64 {
 
 /// Whether this is the reply to a report whose mark counts.
 fn is_accepted_mark(reply: &Value) -> bool {
-    matches!(reply, Value::Array(parts) if parts.len() == 20 && parts[5] == Value::Int(1))
+    matches!(reply, Value::Array(parts) if parts.len() == 21 && parts[5] == Value::Int(1))
 }
 
 fn error_of(message: String) -> RedisError {
