@@ -7,7 +7,7 @@ use std::task::Context;
 use std::time::Duration;
 use tokio::time::Sleep;
 
-/// A token that must come in time.
+/// A token that must come in time. Most tunnels await none, and have no room for it.
 pub(in crate::proxy) struct AwaitedToken {
     rule: Arc<TokenRule>,
     within: Duration,
@@ -18,10 +18,10 @@ pub(in crate::proxy) struct AwaitedToken {
 
 impl AwaitedToken {
     /// The token that these rules require of a tunnel that begins now.
-    pub(in crate::proxy) fn of(rules: &InBandRules) -> Option<Self> {
+    pub(in crate::proxy) fn of(rules: &InBandRules) -> Option<Box<Self>> {
         let rule = rules.requiring()?;
         let within = rule.required_within?;
-        Some(Self { rule: Arc::clone(rule), within, timer: timer(within), is_recorded: false })
+        Some(Box::new(Self { rule: Arc::clone(rule), within, timer: timer(within), is_recorded: false }))
     }
 }
 

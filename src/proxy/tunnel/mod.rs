@@ -71,7 +71,7 @@ pub(super) struct InBandState {
     /// The client that opened the tunnel.
     pub(super) caller: Caller,
     /// The token that must come in time, until it comes.
-    pub(super) awaited: Option<AwaitedToken>,
+    pub(super) awaited: Option<Box<AwaitedToken>>,
 }
 
 /// A tunnel being relayed.
