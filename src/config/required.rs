@@ -10,6 +10,10 @@ use crate::token::{Location, TokenRule};
 
 /// Records each required token that clients could not get.
 pub(super) fn check(top: &mut Section<'_, '_>, rules: &[RuleRead], cut: &Cut) {
+    // What could not be read may be the way to a token.
+    if !top.is_faultless(&["token", "cut"]) {
+        return;
+    }
     for read in rules {
         let (Some(place), Some(_)) = (&read.required_at, &read.rule.required) else { continue };
         let faults = [shadowed(&read.rule, rules), redirected(&read.rule, cut), unobtainable(&read.rule, rules, cut)];

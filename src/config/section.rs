@@ -122,6 +122,13 @@ impl<'a> Section<'_, 'a> {
         self.report(origin, key, fault);
     }
 
+    /// Whether no problem was found in these tables so far.
+    pub(super) fn is_faultless(&self, tables: &[&str]) -> bool {
+        let keys =
+            self.document.problems.iter().chain(&self.document.absent).filter_map(|problem| problem.key.as_ref());
+        keys.into_iter().all(|key| !tables.contains(&key.split('.').next().unwrap_or_default()))
+    }
+
     /// Where `key` stands, for a problem that is found only later.
     pub(super) fn place_of(&mut self, key: &str) -> Place {
         Place { origin: self.origin_of(key), path: join(&self.path, key) }

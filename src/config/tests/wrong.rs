@@ -409,6 +409,10 @@ fn a_token_that_is_required_can_be_got() {
     ] {
         assert!(of(open).is_ok(), "{open}: {:?}", of(open));
     }
+    let broken = of(&format!("{issues}paths = [\"login\"]")).unwrap_err();
+    assert!(broken.len() == 1 && broken[0].contains("token.1.paths"), "only what is certain: {broken:?}");
+    let broken = of(&issues.replace("pointer = \"/token\"", "")).unwrap_err();
+    assert!(broken.len() == 1 && broken[0].contains("token.1.pointer"), "only what is certain: {broken:?}");
     for (closed, what, fix) in [
         ("", "no client could log in", "set cut.login_url = "),
         ("paths = [\"/*\"]", "no client could log in", "except_paths = [\"/login\""),
