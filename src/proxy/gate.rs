@@ -91,7 +91,7 @@ pub(super) async fn admit<'p>(
             Resolved::Ended(ended) => {
                 registry.decisions.refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
-                cookies.extend(cookie_of(&token_match));
+                cookies.extend(cookies_of(&token_match));
             }
             Resolved::Tolerated(tolerated) => {
                 registry.decisions.would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
@@ -131,7 +131,7 @@ pub(super) async fn admit<'p>(
         return Err(ProxyError::Ended { cookies, reason });
     }
     if enforces && !never_seen.is_empty() {
-        return Err(ProxyError::Unknown { cookies: never_seen.iter().filter_map(cookie_of).collect() });
+        return Err(ProxyError::Unknown { cookies: never_seen.iter().flat_map(cookies_of).collect() });
     }
     pass.unknown.extend(never_seen.into_iter().filter(|token_match| !token_match.loose).map(|found| (found, None)));
     if let Some(rule) = missing {
@@ -155,12 +155,12 @@ pub(super) async fn admit<'p>(
     Ok(pass)
 }
 
-/// The name of the cookie that carries a token, if one does.
-fn cookie_of(token_match: &TokenMatch) -> Option<String> {
-    match &token_match.rule.place {
+/// The names of the cookies that carry a token.
+fn cookies_of(token_match: &TokenMatch) -> impl Iterator<Item = String> {
+    token_match.rules().filter_map(|rule| match &rule.place {
         Location::Cookie(name) => Some(name.clone()),
         _ => None,
-    }
+    })
 }
 
 /// Resolves a token: strictly where a rule that found it refuses unknown tokens, and sees which ones the app hands out.
@@ -199,7 +199,7 @@ impl Admitted<'_> {
     fn refuse(&self, id: SessionId, ended: &Ended) -> ProxyError {
         self.registry.decisions.refusal(id, ended, Carrier::Request, Some(&self.caller));
         let of_session = self.cookies.iter().filter(|token_match| token_match.id == id);
-        ProxyError::Ended { cookies: of_session.filter_map(cookie_of).collect(), reason: ended.reason }
+        ProxyError::Ended { cookies: of_session.flat_map(cookies_of).collect(), reason: ended.reason }
     }
 
     /// Tokens that the app must not see.

@@ -83,8 +83,12 @@ fn in_words(error: &ProxyError, summary: &RequestSummary, words: &CutWords) -> R
     for (name, value) in &words.http_headers {
         headers.insert(name, value.clone());
     }
-    if !words.http_headers.contains_key(header::SET_COOKIE) {
-        for cookie in error.cookies().iter().filter_map(|name| taken_away(name)) {
+    let cookies = error.cookies();
+    if matches!(error, ProxyError::Missing { .. }) && cookies.is_empty() {
+        // The browser has none, or kept it back.
+        headers.remove(header::SET_COOKIE);
+    } else if !headers.contains_key(header::SET_COOKIE) {
+        for cookie in cookies.iter().filter_map(|name| taken_away(name)) {
             headers.append(header::SET_COOKIE, cookie);
         }
     }

@@ -5,6 +5,8 @@ use crate::harness::{
 };
 use http::Method;
 use serde_json::json;
+use std::io::Write;
+use std::process::Command;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"token\":\"t\"}";
 
@@ -120,6 +122,17 @@ async fn the_way_to_a_token_is_open() {
     assert_eq!(app.got().len(), 9);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_removal_is_for_cookies_that_came() {
+    let app = Recorder::answering(OK).await;
+    let proxy = site(&app, r#"http_headers = { "Set-Cookie" = "sid=; Path=/app; Max-Age=0", Vary = "Origin" }"#);
+    for (cookie, removal) in [("theme=dark", None), ("sid=\"\"", Some("sid=; Path=/app; Max-Age=0"))] {
+        let refused = Request::get(proxy.address, "/inbox").header("cookie", cookie).send().await;
+        assert_eq!(refused.headers.get("set-cookie").map(|value| value.to_str().unwrap()), removal, "{cookie}");
+        assert_eq!((refused.status.as_u16(), &refused.headers["vary"]), (401, &"Origin".parse().unwrap()));
+    }
+}
+
 /// A single-page app cannot remove its `HttpOnly` cookie, and would send it to its login for ever.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_cookie_is_removed_and_the_next_login_passes() {
@@ -139,10 +152,34 @@ async fn a_dead_cookie_is_removed_and_the_next_login_passes() {
         assert_eq!((dead.status.as_u16(), &dead.json()["error"]), (401, &json!("session ended")), "{cookie}");
         assert_eq!(dead.headers["set-cookie"], "sid=; Path=/; Max-Age=0");
     }
+    let form = navigation(Request::post(proxy.address, "/inbox")).header("cookie", "sid=abcd").send().await;
+    assert!(String::from_utf8_lossy(&form.body).contains("<h1>Your session has ended</h1>"), "{form:?}");
     let missing = call("/inbox", "").await;
     assert_eq!((missing.status.as_u16(), &missing.body[..]), (403, &b"login first"[..]));
     assert_eq!(app.got().len(), seen);
     assert_eq!(call("/login", "").await.status, 200);
+}
+
+#[test]
+fn check_refuses_a_site_without_a_way_in() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let rule = "[[token]]\nfrom = \"cookie\"\nname = \"sid\"\nrequired = true\n";
+    write!(file, "upstream = \"http://127.0.0.1:9\"\n{rule}").unwrap();
+    let check = |variables: &[(&str, &str)]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+        let output =
+            command.arg("check").arg("--config").arg(file.path()).envs(variables.iter().copied()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, told) = check(&[]);
+    let says = ":5: token.0.required: every request needs the token, and so no client could log in to get one; set cut.login_url";
+    assert!(code == Some(2) && told.contains(says), "{code:?} {told}");
+    let opened = [("IDLEGATE_CUT_LOGIN_URL", "/login"), ("IDLEGATE_TOKEN_0_EXCEPT_PATHS", "/login")];
+    for variable in opened {
+        assert_eq!(check(&[variable]).0, Some(0), "{variable:?}");
+    }
+    let (code, told) = check(&[("IDLEGATE_CUT_LOGIN_URL", "https://app.example/login")]);
+    assert!(code == Some(2) && told.contains("add except_paths = [\"/login\"]"), "{code:?} {told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
