@@ -46,7 +46,7 @@ impl ProxyError {
             return in_words(self, summary, words);
         }
         let mut answer = match summary.reader {
-            Audience::Person => own(status, page(self), "text/html; charset=utf-8"),
+            Audience::Person => own(status, page(self, None), "text/html; charset=utf-8"),
             Audience::Program => own(status, self.json(), "application/json"),
             Audience::Unknown => own(status, format!("{self}\n"), "text/plain; charset=utf-8"),
         };
@@ -75,7 +75,7 @@ fn in_words(error: &ProxyError, summary: &RequestSummary, words: &CutWords) -> R
         }
         (_, Some(body)) => own(words.http_status, body.clone(), kind_of(body)),
         (_, None) if summary.reader == Audience::Person => {
-            own(words.http_status, page(error), "text/html; charset=utf-8")
+            own(words.http_status, page(error, words.login_url.as_ref()), "text/html; charset=utf-8")
         }
         (_, None) => own(words.http_status, error.json(), "application/json"),
     };
@@ -102,14 +102,18 @@ fn taken_away(name: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(&format!("{name}=; Path=/; Max-Age=0{secure}")).ok()
 }
 
-/// The response for a person in front of a browser. It contains nothing that a client sent.
-fn page(error: &ProxyError) -> String {
+/// The response for a person in front of a browser, with a link to the login. It contains nothing that a client sent.
+fn page(error: &ProxyError, login: Option<&HeaderValue>) -> String {
     let (title, advice) = error.for_people();
+    let login = login.and_then(|login| login.to_str().ok()).map_or_else(String::new, |url| {
+        let url = url.replace('&', "&amp;").replace('"', "&quot;");
+        format!("<p><a href=\"{url}\">Log in</a></p>\n")
+    });
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{title}</title>\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
          <style>body{{font:1.1rem/1.5 system-ui,sans-serif;max-width:32rem;margin:18vh auto;padding:0 1rem}}</style>\n\
-         <h1>{title}</h1>\n<p>{advice}</p>\n"
+         <h1>{title}</h1>\n<p>{advice}</p>\n{login}"
     )
 }
 

@@ -137,7 +137,8 @@ async fn the_operators_removal_is_for_cookies_that_came() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_cookie_is_removed_and_the_next_login_passes() {
     let app = Recorder::answering(OK).await;
-    let proxy = site(&app, "[cut.missing]\nhttp_status = 403\nhttp_body = \"login first\"\n");
+    let login = "[cut.logout]\nlogin_url = '/login?next=/&why=\"'\n";
+    let proxy = site(&app, &format!("{login}[cut.missing]\nhttp_status = 403\nhttp_body = \"login first\"\n"));
     let call = async |path: &str, cookie: &str| -> Answer {
         let request = Request::post(proxy.address, path).header("sec-fetch-mode", "cors");
         if cookie.is_empty() { request.send().await } else { request.header("cookie", cookie).send().await }
@@ -153,7 +154,9 @@ async fn a_dead_cookie_is_removed_and_the_next_login_passes() {
         assert_eq!(dead.headers["set-cookie"], "sid=; Path=/; Max-Age=0");
     }
     let form = navigation(Request::post(proxy.address, "/inbox")).header("cookie", "sid=abcd").send().await;
-    assert!(String::from_utf8_lossy(&form.body).contains("<h1>Your session has ended</h1>"), "{form:?}");
+    let page = String::from_utf8_lossy(&form.body);
+    assert!(page.contains("<h1>Your session has ended</h1>"), "{page}");
+    assert!(page.contains("<a href=\"/login?next=/&amp;why=&quot;\">Log in</a>"), "{page}");
     let missing = call("/inbox", "").await;
     assert_eq!((missing.status.as_u16(), &missing.body[..]), (403, &b"login first"[..]));
     assert_eq!(app.got().len(), seen);
