@@ -49,7 +49,8 @@ impl Answer {
     #[cfg(test)]
     pub(super) fn empty(reading: Reading) -> Self {
         let numbers = vec![Value::Int(0); 13];
-        let lists = [Value::Nil, Value::Int(0), Value::Nil, Value::Nil, Value::Nil, Value::Nil, Value::Nil];
+        let nil = || Value::Nil;
+        let lists = [nil(), Value::Int(0), nil(), nil(), nil(), nil(), Value::Int(0), nil()];
         let reply = Value::Array(numbers.into_iter().chain(lists).collect());
         let answer = Self::of(reply, reading.sent, reading.received, reading.connection).unwrap();
         Self { reading, ..answer }

@@ -109,8 +109,11 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     -- forgotten is another one.
     local at = second(extra)
     if ended or (last and created and created > at + retention) then return answer() end
-    if not last or junk ~= '' then
-      last, last_source, created = last or second(age), last_source or source, created or second(created_age)
+    if not last or last > at or junk ~= '' then
+      -- Activity after the end belongs to no session: a replica that did not know of the end let it pass.
+      local is_kept = last and last <= at
+      last = is_kept and last or second(age)
+      last_source, created = is_kept and last_source or source, is_kept and created or second(created_age)
       write_all()
     end
     return finish(reason, at)

@@ -1,0 +1,166 @@
+"""Faults, each made, held and undone."""
+import asyncio
+import signal
+import time
+
+
+class Injector:
+    def __init__(self, replicas, redis, stand_in, faults, dice):
+        self.replicas, self.redis, self.stand_in, self.faults, self.dice = replicas, redis, stand_in, faults, dice
+        self.counts = {}
+        self._store = asyncio.Lock()
+        self._locks = [asyncio.Lock() for _ in replicas]
+
+    async def one(self):
+        """Some fault."""
+        kind = self.dice.choice([name for name in dir(self) if name.startswith("make_")])
+        self.counts[kind[5:]] = self.counts.get(kind[5:], 0) + 1
+        await getattr(self, kind)()
+
+    async def _hold(self, replica, kind, seconds, undo):
+        begin = time.monotonic()
+        fault = [begin, begin + 3600, replica, kind]
+        self.faults.all.append(fault)
+        await asyncio.sleep(seconds)
+        result = undo()
+        if asyncio.iscoroutine(result):
+            await result
+        fault[1] = time.monotonic()
+
+    def _some(self):
+        return self.dice.randrange(len(self.replicas))
+
+    async def make_kill(self):
+        await self._restart("kill", signal.SIGKILL)
+
+    async def make_term(self):
+        await self._restart("term", signal.SIGTERM)
+
+    async def _restart(self, kind, which):
+        number = self._some()
+        async with self._locks[number]:
+            replica = self.replicas[number]
+            ending = asyncio.ensure_future(replica.end(which))
+
+            async def start():
+                await ending
+                await replica.start()
+
+            await self._hold(number, kind, self.dice.uniform(0, 3), start)
+
+    async def make_stop(self):
+        number = self._some()
+        async with self._locks[number]:
+            replica = self.replicas[number]
+            replica.signal(signal.SIGSTOP)
+            await self._hold(number, "stop", self.dice.choice([0.5, 2, 3, 8]), lambda: replica.signal(signal.SIGCONT))
+
+    async def make_reload(self):
+        self.replicas[self._some()].signal(signal.SIGHUP)
+
+    async def make_reset(self):
+        for replica in self.replicas:
+            replica.relay.reset()
+
+    async def _relay(self, kind, change):
+        number = self._some()
+        async with self._locks[number]:
+            relay = self.replicas[number].relay
+            change(relay)
+            await self._hold(number, kind, self.dice.uniform(0.3, 6), relay.repair)
+
+    async def make_hole(self):
+        await self._relay("hole", lambda relay: setattr(relay, "hole", True))
+
+    async def make_stall(self):
+        await self._relay("stall", lambda relay: setattr(relay, "stalled", True))
+
+    async def make_delay(self):
+        await self._relay("delay", lambda relay: setattr(relay, "delay", self.dice.uniform(0.02, 0.4)))
+
+    async def _at_the_store(self, kind, seconds, do, undo):
+        async with self._store:
+            result = do()
+            if asyncio.iscoroutine(result):
+                await result
+            await self._hold(None, kind, seconds, undo)
+
+    async def make_flush(self):
+        await self._at_the_store("flush", 0, lambda: self.redis.ask("FLUSHALL"), lambda: None)
+
+    async def make_script_flush(self):
+        await self._at_the_store("script flush", 0, lambda: self.redis.ask("SCRIPT", "FLUSH"), lambda: None)
+
+    async def make_pause(self):
+        await self._at_the_store("pause", 2.5, lambda: self.redis.ask("CLIENT", "PAUSE", "2000"), lambda: None)
+
+    async def make_freeze(self):
+        redis = self.redis
+        stop = lambda: redis.process.send_signal(signal.SIGSTOP)
+        await self._at_the_store("freeze", self.dice.uniform(0.5, 8), stop, lambda: redis.process.send_signal(signal.SIGCONT))
+
+    async def make_out_of_memory(self):
+        do = lambda: self.redis.ask("CONFIG", "SET", "maxmemory", "1")
+        await self._at_the_store("full", self.dice.uniform(1, 4), do, lambda: self.redis.ask("CONFIG", "SET", "maxmemory", "0"))
+
+    async def make_read_only(self):
+        do = lambda: self.redis.ask("CONFIG", "SET", "min-replicas-to-write", "5")
+        undo = lambda: self.redis.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        await self._at_the_store("read-only", self.dice.uniform(1, 4), do, undo)
+
+    async def make_crash_with_aof(self):
+        await self._at_the_store("crash", self.dice.uniform(0, 3), lambda: self.redis.kill(), lambda: self.redis.start())
+
+    async def make_empty_restart(self):
+        async def start():
+            self.redis.forget()
+            await self.redis.start()
+
+        await self._at_the_store("empty", self.dice.uniform(0, 3), lambda: self.redis.kill(), start)
+
+    async def make_eviction(self):
+        async def evict():
+            keys = (await self.redis.ask("KEYS", "idlegate:*")).split()
+            # Any key may be evicted, but few at a time.
+            for key in self.dice.sample(keys, min(len(keys), 1 + len(keys) // 4)):
+                await self.redis.ask("DEL", key)
+
+        await self._at_the_store("evict", 0, evict, lambda: None)
+
+    async def make_failover(self):
+        async def promote():
+            await self.stand_in.ask("REPLICAOF", "NO", "ONE")
+            self.redis, self.stand_in = self.stand_in, self.redis
+            for replica in self.replicas:
+                replica.relay.lead_to(("127.0.0.1", self.redis.port))
+            await self.stand_in.ask("REPLICAOF", "127.0.0.1", str(self.redis.port))
+
+        # What was written in the last moments is lost.
+        await self._at_the_store("failover", 0.5, promote, lambda: None)
+
+    async def _mode(self, mode, fleet):
+        number = self._some()
+        replica = self.replicas[number]
+        if await replica.switch(mode, fleet):
+            back = lambda: self._enforce(replica, fleet)
+            await self._hold(None if fleet else number, mode, self.dice.uniform(0.5, 5), back)
+
+    async def _enforce(self, replica, fleet):
+        while not await replica.switch("enforce", fleet):
+            await asyncio.sleep(0.3)
+            # A replica that was restarted has its own switch back in place, and any one sets that of the fleet.
+            replica = self.replicas[self._some()] if fleet else replica
+            if not fleet and replica.process.poll() is not None:
+                return
+
+    async def make_observe_here(self):
+        await self._mode("observe", False)
+
+    async def make_off_here(self):
+        await self._mode("off", False)
+
+    async def make_observe_everywhere(self):
+        await self._mode("observe", True)
+
+    async def make_off_everywhere(self):
+        await self._mode("off", True)
