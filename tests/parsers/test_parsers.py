@@ -3,10 +3,12 @@
 
     test_parsers.py IDLEGATE [TRIES] [PARSER…]
 
-TRIES random requests for each parser (300), beside the table in spellings.py.
+TRIES random requests for each parser and each closed world (300), beside the table in spellings.py.
 """
+import contextlib
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import pathlib
@@ -18,21 +20,26 @@ import sys
 import tempfile
 import time
 import urllib.request
+import uuid
 
 import mutations
-from spellings import KINDS, plain, spellings
+from spellings import KINDS, get, plain, spellings
 
 HERE = pathlib.Path(__file__).resolve().parent
 NODE_MODULES = os.environ.get("TEST_NODE_MODULES", "")
 
-# What closes the world of tokens. Until a rule has `unknown`, what `remains` in spellings.py passes, and nothing else.
-CLOSED = ""
+# The worlds of tokens that are tried, by the keys of each rule. In the closed one nothing passes, not even what `remains` in
+# spellings.py.
+OPEN = ""
+REQUIRED = "required = true\nformat = '{format}'\n"
+CLOSED = REQUIRED + 'unknown = "refuse"\n'
 
 DEAD = {
     "opaque": "q3Zr8wYb-0_kLmN5tUvXyA1B2C3D4E5F6G7H8I9J0Ka",
     "uuid": "7d3f0c1e-9b2a-4c6d-8e5f-a1b2c3d4e5f6",
     "signed": "eyJ1IjoiYWRhIn0.q3Zr8wYb-0_kLmN5tUvXyA1B2C3D4E5F6G7H8I9J0Ka",
 }
+TIMEOUT = 1
 FORMATS = {kind: "[A-Za-z0-9_-]{43}" for kind in KINDS} | {
     "uuid": "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}",
     "signed": r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]{43}",
@@ -131,16 +138,17 @@ def start_app(parser):
     return Program(command, more | {"DEAD": json.dumps(DEAD)}, said, HERE / "apps")
 
 
-def start_idlegate(binary, upstream, closed):
-    rules = []
+def start_idlegate(binary, upstream, world):
+    rules = ['[[token]]\nfrom = "response-json"\npointer = "/issued"\npaths = ["/issue"]\n']
     for kind in KINDS:
-        more = f"required = true\nformat = '{FORMATS[kind]}'\n{CLOSED}" if closed else ""
+        more = world.replace("{format}", FORMATS[kind])
         rules.append(f'[[token]]\n{PLACES[kind]}\npaths = ["/{kind}"]\n{more}')
     folder = tempfile.TemporaryDirectory()
     file = pathlib.Path(folder.name) / "proxy.toml"
     file.write_text(
         f'listen = "127.0.0.1:0"\nupstream = "http://127.0.0.1:{upstream[1]}"\naudit = "none"\n'
-        '[admin]\nlisten = "127.0.0.1:0"\n' + "\n".join(rules)
+        # Tokens from before the start pass for one timeout.
+        f'[admin]\nlisten = "127.0.0.1:0"\n[idle]\ntimeout = "{TIMEOUT}s"\n' + "\n".join(rules)
     )
     program = Program([binary, "--config", str(file)], {}, "listening on http://", folder.name, folder)
     program.address()
@@ -183,6 +191,8 @@ class Client:
 
 def end_all(program, client):
     """Begins a session for each token, and ends it."""
+    for token in DEAD.values():
+        assert client.ask(get(f"/issue?t={token}"))[0] == 200, "the app issues no token"
     for kind in KINDS:
         status, dead = client.ask(plain(kind, DEAD))
         assert (status, dead) == (200, True), f"{kind}: {status}, {dead}: the app does not read the token"
@@ -197,30 +207,51 @@ def end_all(program, client):
         assert (status, dead) == (401, False), f"{kind}: {status}, {dead}: the dead token is not refused"
 
 
-def try_table(parser, app, open_world, closed_world):
-    """Tries each spelling that the app alone reads as the dead token. Returns what became of them."""
-    read, passed, remaining, faults = set(), set(), set(), []
+def tokens(kind):
+    """Tokens of users, without end."""
+    for number in itertools.count():
+        digest = hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
+        yield {"uuid": str(uuid.UUID(digest[:32])), "signed": f"user.{digest[:43]}"}.get(kind, digest[:43])
+
+
+def await_closed(client):
+    """Begins sessions of users, and waits until tokens that the app did not issue are refused."""
+    until = time.monotonic() + TIMEOUT + 30
+    for kind in KINDS:
+        fresh = tokens(kind)
+        for token in itertools.islice(fresh, 16):
+            assert client.ask(get(f"/issue?t={token}"))[0] == 200, "the app issues no token"
+            assert client.ask(plain(kind, dict.fromkeys(DEAD, token)))[0] == 200, f"{kind}: a token that was issued is refused"
+        # Each that passes has a session from then on.
+        while client.ask(plain(kind, dict.fromkeys(DEAD, next(fresh))))[0] != 401:
+            assert time.monotonic() < until, f"{kind}: unknown tokens are not refused"
+            time.sleep(1)
+
+
+def try_table(parser, app, worlds):
+    """Tries each spelling that the app alone reads as the dead token. Returns those, what passes in each world, and faults."""
+    read, passed, faults = set(), {world: set() for world in worlds}, []
     for spelling in spellings(DEAD):
         if not app.ask(spelling.request)[1]:
             continue
         read.add(spelling)
-        if open_world.ask(spelling.request)[1]:
-            passed.add(spelling)
-        status, dead = closed_world.ask(spelling.request)
-        if dead:
-            remaining.add(spelling)
-            if CLOSED or not spelling.remains:
+        for world, client in worlds.items():
+            status, dead = client.ask(spelling.request)
+            if not dead:
+                continue
+            passed[world].add(spelling)
+            if world == CLOSED or world == REQUIRED and not spelling.remains:
                 faults.append(f"{parser} reads the dead token ({status}): {spelling.kind}, {spelling.name}")
-    return read, passed, remaining, faults
+    return read, passed, faults
 
 
-def table_of(passed, remaining):
+def table_of(passed):
     """The rows of the manual's table: what idlegate does not see, by which parser, and what `required` makes of it."""
     rows = []
     for spelling in spellings(DEAD):
-        by = [parser for parser in PARSERS if spelling in passed[parser]]
+        by = [parser for parser in PARSERS if spelling in passed[parser][OPEN]]
         if by:
-            left = "passes" if any(spelling in remaining[parser] for parser in by) else "refused"
+            left = "passes" if any(spelling in passed[parser][REQUIRED] for parser in by) else "refused"
             rows.append(f"| {spelling.kind}: {spelling.name} | `{spelling.example(DEAD)}` | {', '.join(by)} | {left} |")
     return rows
 
@@ -235,14 +266,14 @@ def check_manual(rows):
     return ["docs/security.md has another table than was measured; write this one:\n" + "\n".join(rows)]
 
 
-def try_random(parser, count, app, closed_world):
+def try_random(parser, count, app, client, companions):
     """Random requests. Returns how many were tried, how many of a sample the app alone reads, and faults."""
     tried = sampled = dead_alone = 0
 
     def check(request):
         nonlocal tried, sampled, dead_alone
         tried += 1
-        status, dead = closed_world.ask(request)
+        status, dead = client.ask(request)
         assert not dead, f"{parser} reads the dead token ({status}): {request!r}"
         if tried % 3 == 0:
             sampled += 1
@@ -250,7 +281,7 @@ def try_random(parser, count, app, closed_world):
 
     faults = []
     try:
-        mutations.run(check, count, DEAD, companions=bool(CLOSED))
+        mutations.run(check, count, DEAD, companions)
     except AssertionError as error:
         faults.append(str(error))
     if count >= 300 and not dead_alone:
@@ -258,37 +289,49 @@ def try_random(parser, count, app, closed_world):
     return tried, sampled, dead_alone, faults
 
 
+def try_parser(parser, binary, count):
+    """Tries everything with one parser. Returns what it reads, what passes in each world, and faults."""
+    begun = time.monotonic()
+    with contextlib.ExitStack() as running:
+        upstream = running.enter_context(start_app(parser)).address()
+        app, worlds = Client(upstream), {}
+        running.callback(app.close)
+        for world in (OPEN, REQUIRED, CLOSED):
+            program = running.enter_context(start_idlegate(binary, upstream, world))
+            worlds[world] = Client(program.address())
+            running.callback(worlds[world].close)
+            end_all(program, worlds[world])
+        # With a format no token is known that is not dead. In the closed world others may stand beside it.
+        tried, *with_required = try_random(parser, count, app, worlds[REQUIRED], False)
+        await_closed(worlds[CLOSED])
+        read, passed, faults = try_table(parser, app, worlds)
+        tried, *closed_world = try_random(parser, count, app, worlds[CLOSED], True)
+    alone = [f"{dead} of {sampled}" for sampled, dead, _ in (with_required, closed_world)]
+    faults += with_required[2] + closed_world[2]
+    open_, required, closed = (len(passed[world]) for world in (OPEN, REQUIRED, CLOSED))
+    print(
+        f"{parser}: reads {len(read)} spellings; {open_} pass, {required} with `required`, {closed} in the closed world; "
+        f"{tried} random requests in each of the two, of every third it alone reads {' and '.join(alone)}; "
+        f"{time.monotonic() - begun:.1f} s",
+        flush=True,
+    )
+    return read, passed, faults
+
+
 def main():
     binary, *rest = sys.argv[1:]
     binary = str(pathlib.Path(binary).resolve())
     count = int(rest.pop(0)) if rest else 300
     wanted = rest or list(PARSERS)
-    read_by_any, passed, remaining, faults = set(), {}, {}, []
+    read_by_any, passed, faults = set(), {}, []
     for parser in wanted:
-        begun = time.monotonic()
-        with start_app(parser) as program:
-            upstream = program.address()
-            with start_idlegate(binary, upstream, False) as open_, start_idlegate(binary, upstream, True) as closed:
-                app, open_world, closed_world = Client(upstream), Client(open_.address()), Client(closed.address())
-                end_all(open_, open_world)
-                end_all(closed, closed_world)
-                read, passed[parser], remaining[parser], found = try_table(parser, app, open_world, closed_world)
-                faults += found
-                read_by_any |= read
-                tried, sampled, alone, found = try_random(parser, count, app, closed_world)
-                faults += found
-                for client in (app, open_world, closed_world):
-                    client.close()
-        print(
-            f"{parser}: reads {len(read)} spellings; without `required` {len(passed[parser])} pass, with it "
-            f"{len(remaining[parser])}; {tried} random requests, of every third it alone reads {alone} of {sampled}; "
-            f"{time.monotonic() - begun:.1f} s",
-            flush=True,
-        )
+        read, passed[parser], found = try_parser(parser, binary, count)
+        read_by_any |= read
+        faults += found
     if len(wanted) == len(PARSERS):
         unread = [spelling for spelling in spellings(DEAD) if spelling not in read_by_any]
         faults += [f"no parser reads this spelling: {spelling.kind}, {spelling.name}" for spelling in unread]
-        faults += check_manual(table_of(passed, remaining))
+        faults += check_manual(table_of(passed))
     for fault in faults:
         print(f"FAULT {fault}", file=sys.stderr)
     sys.exit(bool(faults))

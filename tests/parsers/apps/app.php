@@ -16,6 +16,11 @@ $signed = function ($value) use ($dead) {
     return count($parts) === 2 && $parts[0] === $payload && $decoded($parts[1]) === $decoded($signature);
 };
 $bearer = fn($value) => preg_match('/^Bearer\s+(\S+)$/i', $value ?? '', $found) && $found[1] === $dead['opaque'];
+if (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH) === '/issue') {
+    header('Content-Type: application/json');
+    echo json_encode(['issued' => $_GET['t']]);
+    exit;
+}
 $found = match (parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
     '/cookie' => $opaque($_COOKIE['s_id'] ?? null),
     '/uuid' => $uuid($_COOKIE['u_id'] ?? null),

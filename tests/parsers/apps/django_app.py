@@ -33,6 +33,10 @@ def answer(dead):
     return JsonResponse({}, headers={"X-Reads": "dead" if dead else "other"})
 
 
+def issue(request):
+    return JsonResponse({"issued": request.GET["t"]})
+
+
 def plain(request, kind):
     return answer(reading.field(json.loads(request.body)) if kind == "json" else dead_in(request, kind))
 
@@ -62,9 +66,9 @@ if "REST" in os.environ:
 
         post = get
 
-    urlpatterns = [path("<str:kind>", View.as_view())]
+    urlpatterns = [path("issue", issue), path("<str:kind>", View.as_view())]
 else:
-    urlpatterns = [path("<str:kind>", plain)]
+    urlpatterns = [path("issue", issue), path("<str:kind>", plain)]
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402: the settings come first
 

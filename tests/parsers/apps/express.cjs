@@ -22,6 +22,7 @@ const app = express();
 app.set('query parser', 'extended');
 app.use(cookies());
 app.use(express.json());
+app.all('/issue', (request, answer) => answer.json({ issued: request.query.t }));
 app.all('/:kind', (request, answer) => {
     const dead = {
         cookie: () => opaque(request.cookies.s_id),

@@ -10,6 +10,8 @@ scheme = HTTPBearer(auto_error=False)
 
 @application.api_route("/{kind}", methods=["GET", "POST"])
 async def handle(request: Request, kind: str):
+    if kind == "issue":
+        return JSONResponse({"issued": request.query_params["t"]})
     if kind in reading.COOKIES:
         name, is_dead = reading.COOKIES[kind]
         dead = is_dead(request.cookies.get(name))

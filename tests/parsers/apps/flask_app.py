@@ -7,6 +7,8 @@ application = Flask(__name__)
 
 @application.route("/<kind>", methods=["GET", "POST"])
 def handle(kind):
+    if kind == "issue":
+        return {"issued": request.args["t"]}
     if kind in reading.COOKIES:
         name, is_dead = reading.COOKIES[kind]
         dead = is_dead(request.cookies.get(name))

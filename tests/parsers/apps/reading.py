@@ -1,7 +1,7 @@
 """What the Python apps have in common: whether a value that a framework found is the dead token.
 
 Each app looks for the token as apps of its framework do, at these paths: /cookie, /uuid, /signed (cookies), /bearer, /header, /query
-and /json. It answers with `X-Reads: dead` if what it found is the dead token, and never refuses: to refuse dead tokens is
+and /json. /issue?t=TOKEN is its login. It answers with `X-Reads: dead` if what it found is the dead token, and never refuses: to refuse dead tokens is
 idlegate's work.
 """
 import base64

@@ -10,6 +10,8 @@ import tornado.web
 
 class Handler(tornado.web.RequestHandler):
     def handle(self, kind):
+        if kind == "issue":
+            return self.write({"issued": self.get_argument("t")})
         if kind in reading.COOKIES:
             name, is_dead = reading.COOKIES[kind]
             dead = is_dead(self.get_cookie(name))
@@ -22,7 +24,7 @@ class Handler(tornado.web.RequestHandler):
         else:
             dead = reading.field(tornado.escape.json_decode(self.request.body))
         self.set_header("X-Reads", "dead" if dead else "other")
-        self.write({})
+        return self.write({})
 
     get = post = handle
 
