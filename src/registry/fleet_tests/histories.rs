@@ -4,10 +4,7 @@ use super::Event::{
     Activity, ClockSteps, ConnectionsDrop, CutOff, Evict, FailOver, Freeze, Kill, Logout, Pass, Repair, StoreForgets,
     StoreIsBack, StoreIsDown, Twice,
 };
-use super::{Event, Fleet, World, run_fleet};
-use crate::session::SessionId;
-use std::time::Duration;
-use tokio::time::sleep;
+use super::{Event, World, run_fleet};
 
 /// Runs a schedule with near and far replicas, and in a fleet of two versions.
 fn holds(timeout: u64, events: &[Event]) {
@@ -105,34 +102,4 @@ fn dropped_connections_lose_nothing_and_end_nothing_early() {
         let events: Vec<_> = [Activity(0, 0), Activity(1, 0), Pass(1_500)].into_iter().chain(storm).collect();
         holds(4, &events);
     }
-}
-
-/// More sessions than one call takes: a connection that drops between two calls of a report loses nothing, and no outage is
-/// noticed.
-#[test]
-fn a_connection_drops_between_the_calls_of_one_report() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async {
-        for seed in 0..4 {
-            let mut fleet = Fleet::start(World::new(4, seed, 60)).await;
-            for round in 0..4 {
-                for who in 0..500_u16 {
-                    fleet.replicas[0].activity(SessionId::of_token(&who.to_be_bytes()));
-                }
-                // A report begins soon after the turn of the second, and takes three calls of up to 120 ms.
-                sleep(Duration::from_millis(1_000 + 47 * (seed + round))).await;
-                fleet.shared.lock().drop_connections();
-                let is_taken =
-                    |registry: &crate::registry::Registry| registry.store.status().is_none_or(|status| status.takes);
-                for _ in 0..20 {
-                    sleep(Duration::from_millis(50)).await;
-                    assert!(fleet.replicas.iter().all(|replica| is_taken(&replica.registry)), "an outage, seed {seed}");
-                    fleet.check();
-                }
-            }
-            fleet.pass(12_000).await;
-            let ends = fleet.shared.lock().witness.ends.len();
-            assert_eq!(ends, 500, "seed {seed}");
-        }
-    });
 }

@@ -6,6 +6,7 @@ mod faults;
 mod histories;
 mod replica;
 mod store;
+mod timed;
 mod witness;
 
 use crate::session::{Limits, Mode, SessionId};
@@ -40,11 +41,13 @@ struct World {
     has_next_version: bool,
     /// A fault in the script.
     fault: Option<(&'static str, &'static str)>,
+    /// A fault in the replicas: each call of a report carries its mark.
+    marks_first: bool,
 }
 
 impl World {
     fn new(timeout: u64, seed: u64, distance: u64) -> Self {
-        Self { timeout, seed, distance, has_next_version: false, fault: None }
+        Self { timeout, seed, distance, has_next_version: false, fault: None, marks_first: false }
     }
 }
 
@@ -60,10 +63,10 @@ struct Fleet {
 
 impl Fleet {
     async fn start(world: World) -> Self {
-        let World { timeout, seed, distance, has_next_version, fault } = world;
+        let World { timeout, seed, distance, has_next_version, fault, marks_first } = world;
         let limits = Limits { timeout, lifetime: None, retention: 172_800 };
         let mut shared = Shared::new(limits, seed, distance);
-        (shared.has_next_version, shared.fault) = (has_next_version, fault);
+        (shared.has_next_version, shared.fault, shared.marks_first) = (has_next_version, fault, marks_first);
         let shared = Arc::new(Mutex::new(shared));
         let replicas = (0..3).map(|number| Replica::start(&shared, number)).collect();
         let mut fleet = Self { shared, replicas, born: 3, logins: [0; 3], well_since: 0 };

@@ -134,6 +134,13 @@ impl Replica {
         self.registry.modes.switch(Switch::Replica, mode, None);
     }
 
+    /// Switches the whole fleet.
+    pub(super) fn switch_fleet(&mut self, mode: Mode) {
+        self.spawn(move |registry| async move {
+            registry.modes.switch_fleet(mode, None).await.expect("the store takes it");
+        });
+    }
+
     pub(super) async fn is_live(&self, id: SessionId) -> bool {
         matches!(self.pace.keep(self.registry.table.resolve(id)).await, Resolved::Live(_))
     }

@@ -63,6 +63,10 @@ pub(super) struct Shared {
     pub(super) fault: Option<(&'static str, &'static str)>,
     /// The hash and the text of the scripts that this makes: of this version, and of the next.
     scripts: HashMap<bool, (String, String)>,
+    /// A fault in the replicas: each call of a report carries its mark.
+    pub(super) marks_first: bool,
+    /// How much longer the next message of a replica takes.
+    held_up: BTreeMap<usize, u64>,
     /// How often all connections were dropped.
     drops: watch::Sender<u64>,
     /// Messages are delivered twice, the second time much later.
@@ -114,6 +118,8 @@ impl Shared {
             has_next_version: false,
             fault: None,
             scripts: HashMap::new(),
+            marks_first: false,
+            held_up: BTreeMap::new(),
             drops: watch::Sender::new(0),
             repeats: false,
             running: BTreeMap::new(),
@@ -147,6 +153,11 @@ impl Shared {
         self.clock = ServerClock { at: self.now(), read, rate };
         let settles = self.now() + self.limits.timeout * 1_100 + step.unsigned_abs() + 8_000;
         self.clock_settles = self.clock_settles.max(settles);
+    }
+
+    /// Holds the next message of a replica up, on a way that nothing cuts off.
+    pub(super) fn hold_up(&mut self, replica: usize, milliseconds: u64) {
+        self.held_up.insert(replica, milliseconds);
     }
 
     /// Drops all connections at once. What is on its way may still arrive, and its response does not.
@@ -260,6 +271,9 @@ impl Shared {
         self.copy_server();
         let replies = commands.iter().map(|command| {
             let mut words = words_of(command);
+            if self.marks_first {
+                mark_in_any_call(&mut words);
+            }
             self.replace_script(&mut words, replica);
             self.server.now = self.epoch();
             let steps = steps_of(&words);
@@ -376,6 +390,16 @@ fn collected_before(words: &[Vec<u8>]) -> u64 {
     number(header + 9).unwrap_or(0).saturating_sub(number(header + 8).unwrap_or(0))
 }
 
+/// Lets a call of a report carry a mark, though later calls of it carry activity.
+fn mark_in_any_call(words: &mut [Vec<u8>]) {
+    let keys = words.get(2).and_then(|keys| str::from_utf8(keys).ok()?.parse::<usize>().ok());
+    let header = 3 + keys.unwrap_or(0);
+    if words.get(header + 2).is_some_and(|kind| kind == b"part") {
+        words[header + 2] = b"report".to_vec();
+        words[header + 8] = words[header + 9].clone();
+    }
+}
+
 /// Whether this is the reply to a report whose mark counts.
 fn is_accepted_mark(reply: &Value) -> bool {
     matches!(reply, Value::Array(parts) if parts.len() == 21 && parts[5] == Value::Int(1))
@@ -439,6 +463,8 @@ impl Link for StoreLink {
                 let shared = self.shared.lock();
                 (self.number, shared.now(), shared.servers, shared.drops.subscribe())
             };
+            let held_up = self.shared.lock().held_up.remove(&number);
+            let there = there + Duration::from_millis(held_up.unwrap_or(0));
             if self.shared.lock().repeats {
                 let (shared, commands) = (Arc::clone(&self.shared), commands.clone());
                 tokio::spawn(async move {
@@ -453,7 +479,7 @@ impl Link for StoreLink {
                 // A stopped server refuses at once; a replica that is cut off waits until its timeout.
                 let passes = async |takes| {
                     sleep(takes).await;
-                    if cut_off.load(Ordering::Acquire) {
+                    if held_up.is_none() && cut_off.load(Ordering::Acquire) {
                         sleep(RESPONSE_TIMEOUT).await;
                         return false;
                     }
@@ -462,7 +488,8 @@ impl Link for StoreLink {
                 };
                 // With a dropped connection, every other message is lost.
                 let drops = shared.lock().drops.subscribe();
-                if passes(there).await && (there.as_millis() % 2 == 0 || !drops.has_changed().unwrap_or(true)) {
+                if passes(there).await && (there.as_millis().is_multiple_of(2) || !drops.has_changed().unwrap_or(true))
+                {
                     let replies = shared.lock().execute(&commands, number, sent);
                     if passes(back).await {
                         // The caller may have given up.
