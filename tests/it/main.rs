@@ -33,6 +33,7 @@ mod in_band;
 mod keepalive;
 mod layout;
 mod logout;
+mod losses;
 mod metrics;
 mod modes;
 mod monitoring;
