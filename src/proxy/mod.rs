@@ -32,7 +32,7 @@ use crate::registry::Registry;
 use crate::route::Route;
 use crate::session::{ActivitySources, Mode};
 use crate::shutdown::{CLOSE_TIMEOUT, Shutdown};
-use crate::token::{Location, MAX_EXAMINED_BYTES, TokenMatch, TokenRules};
+use crate::token::{Location, MAX_EXAMINED_BYTES, Requirements, TokenMatch, TokenRules};
 use crate::websocket::Keepalive;
 use aliases::Aliases;
 use body::BufferedBody;
@@ -202,7 +202,7 @@ impl Proxy {
             }
         }
         self.note_matches(&matches, &head);
-        let required = self.tokens.required(&route, &head, &settings.cut.logins);
+        let required = Requirements::of(&self.tokens, &route, &head, &settings.cut.logins);
         let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.refusals), caller).await?;
         self.tokens.take_out(&mut head, pass.unwanted());
         if let Some(wanted) = wanted {

@@ -6,12 +6,10 @@ use ::http::{HeaderMap, Method, header, request};
 use memchr::memmem;
 use std::sync::Arc;
 
-impl TokenRule {
-    /// Whether one of these tokens is one that this rule requires.
-    fn is_satisfied(&self, matches: &[TokenMatch]) -> bool {
-        let certain = matches.iter().filter(|token_match| !token_match.loose);
-        certain.flat_map(TokenMatch::rules).any(|rule| self.is_satisfied_by(rule))
-    }
+/// Whether one of these tokens is one that this rule requires.
+fn is_satisfied(rule: &TokenRule, matches: &[TokenMatch]) -> bool {
+    let certain = matches.iter().filter(|token_match| !token_match.loose);
+    certain.flat_map(TokenMatch::rules).any(|found| rule.is_satisfied_by(found))
 }
 
 /// The rules that require a token of one request.
@@ -21,10 +19,25 @@ pub(crate) struct Requirements<'h> {
     headers: &'h HeaderMap,
 }
 
-impl Requirements<'_> {
+impl<'h> Requirements<'h> {
+    /// The rules that require a token of this request. None does of a preflight, which has no credentials; at the
+    /// `logins`; or where the app issues tokens. A client must get there without one.
+    pub(crate) fn of(all: &TokenRules, route: &Route, head: &'h request::Parts, logins: &PathSet) -> Self {
+        let mut rules: Vec<_> = all.applying(route).filter(|rule| rule.required.is_some()).cloned().collect();
+        let is_free = || {
+            is_preflight(head)
+                || logins.contains_every_reading(&route.path)
+                || all.applying(route).any(|rule| rule.issues_on(route))
+        };
+        if !rules.is_empty() && is_free() {
+            rules.clear();
+        }
+        Self { rules, headers: &head.headers }
+    }
+
     /// The first of them without its token.
     pub(crate) fn missing(&self, matches: &[TokenMatch]) -> Option<&TokenRule> {
-        self.rules.iter().find(|rule| !rule.is_satisfied(matches)).map(Arc::as_ref)
+        self.rules.iter().find(|rule| !is_satisfied(rule, matches)).map(Arc::as_ref)
     }
 
     /// The cookies of these rules, if the request has anything by their names. A browser that only kept its cookie back,
@@ -39,23 +52,6 @@ impl Requirements<'_> {
             }
         }
         names
-    }
-}
-
-impl TokenRules {
-    /// The rules that require a token of this request. None does of a preflight, which has no credentials; at the
-    /// `logins`; or where the app issues tokens. A client must get there without one.
-    pub(crate) fn required<'h>(&self, route: &Route, head: &'h request::Parts, logins: &PathSet) -> Requirements<'h> {
-        let mut rules: Vec<_> = self.applying(route).filter(|rule| rule.required.is_some()).cloned().collect();
-        let is_free = || {
-            is_preflight(head)
-                || logins.contains_every_reading(&route.path)
-                || self.applying(route).any(|rule| rule.issues_on(route))
-        };
-        if !rules.is_empty() && is_free() {
-            rules.clear();
-        }
-        Requirements { rules, headers: &head.headers }
     }
 }
 

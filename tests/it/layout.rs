@@ -132,3 +132,39 @@ fn no_files_of_a_folder_depend_on_each_other_in_a_circle() {
     }
     assert!(seen > 150, "only {seen} were seen");
 }
+
+/// The types that have an `impl` block in a file, also one for a trait.
+fn implemented_in(file: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let name = |line: &str| {
+        let rest = line.strip_prefix("impl")?;
+        let head = if rest.starts_with('<') { rest.split_once("> ")?.1 } else { rest.trim() };
+        let of = head.split_once(" for ").map_or(head, |(_, of)| of);
+        Some(of.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect())
+    };
+    code.lines().filter_map(name).filter(|name: &String| !name.is_empty()).collect()
+}
+
+#[test]
+fn no_type_has_its_methods_in_more_than_two_files() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![source];
+    let (mut scattered, mut seen) = (Vec::new(), 0);
+    while let Some(folder) = folders.pop() {
+        let mut files: BTreeMap<String, BTreeSet<PathBuf>> = BTreeMap::new();
+        for entry in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() && !entry.to_string_lossy().contains("tests") {
+                folders.push(entry);
+            } else if entry.extension().is_some_and(|extension| extension == "rs") && !files_of(&entry).is_empty() {
+                for name in implemented_in(&entry) {
+                    files.entry(name).or_default().insert(entry.clone());
+                }
+            }
+        }
+        seen += files.len();
+        scattered.extend(files.into_iter().filter(|(_, files)| files.len() > 2));
+    }
+    assert!(seen > 150, "only {seen} were seen");
+    assert!(scattered.is_empty(), "{scattered:#?}");
+}

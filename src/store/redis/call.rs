@@ -1,14 +1,17 @@
 //! One call of the exchange script: builds the command and parses the reply.
 
-use super::RedisStore;
+use super::RedisSettings;
+use super::address::Address;
 use super::answer::Answer;
-use super::connection::Naming;
+use super::connection::{Connections, Naming};
 use super::view::View;
-use crate::clock::{Moment, milliseconds};
-use crate::session::{EpochSeconds, Limits, Reason, SessionId, Source, Times, Verdict};
-use crate::store::{Due, Ended, Issued, Known, Live, MAX_ISSUED, Touch, UnsyncedEnd};
+use crate::clock::{Clock, Moment, milliseconds};
+use crate::replica;
+use crate::session::{EpochSeconds, Limits, Reason, SessionId, SessionIds, Source, Times, Verdict};
+use crate::store::{Due, Ended, Issued, Known, Live, MAX_GAP, MAX_ISSUED, StoreError, Touch, UnsyncedEnd};
 use ::redis::{FromRedisValue, RedisResult, Value};
-use std::sync::atomic::Ordering;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How many milliseconds before the report of the only replica deadlines fall due, so that they are in time for it even if
 /// clock readings differ a little.
@@ -97,7 +100,76 @@ pub(super) struct Call<'a> {
     pub(super) mode: &'a str,
 }
 
-impl RedisStore {
+/// The server, as this replica calls it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) connections: Connections,
+    pub(super) limits: Limits,
+    pub(super) clock: Clock,
+    pub(super) settings: RedisSettings,
+    /// The name of this replica's mark.
+    pub(super) replica: String,
+    /// When this replica reports, in milliseconds after the turn of a second.
+    pub(super) report_phase: u64,
+    /// [`SCHEMA`]; another one in tests.
+    pub(super) schema: u64,
+    /// How session ids are made: other ids, another number.
+    pub(super) ids: u64,
+    pub(super) view: Mutex<View>,
+    /// Whether this replica was `off` since it last reported in another mode.
+    pub(super) was_off: AtomicBool,
+    /// Whether the fleet's mode key held an invalid value.
+    pub(super) fleet_is_junk: AtomicBool,
+    /// [`MAX_GAP`]; shorter in tests.
+    pub(super) max_gap: u64,
+}
+
+/// Replicas report within this many milliseconds after the turn of a second, each at its own time, so that the server does
+/// not get all reports at once.
+const REPORTS_WITHIN: u64 = 220;
+
+/// The schema of the data. A version with another one must be able to run beside this one.
+const SCHEMA: u64 = 2;
+
+/// When the replica of this name reports, in milliseconds after the turn of a second.
+fn phase_of(replica: &str) -> u64 {
+    let hash = replica.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
+    20 + hash % (REPORTS_WITHIN - 20)
+}
+
+impl Server {
+    pub(super) fn new(mut settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+        if matches!(Address::of(settings.url.reveal()), Ok(Address::Cluster(_))) {
+            // A hash tag: the text in braces alone decides the slot, so all keys share one.
+            settings.prefix = format!("{{{}}}", settings.prefix);
+        }
+        let replica = replica::new_name();
+        let [was_off, fleet_is_junk] = [false, false].map(AtomicBool::new);
+        Ok(Self {
+            connections: Connections::new(&settings)?,
+            limits,
+            clock,
+            settings,
+            report_phase: phase_of(&replica),
+            replica,
+            schema: SCHEMA,
+            ids: SessionIds::default().fingerprint(),
+            view: Mutex::new(View::new()),
+            was_off,
+            fleet_is_junk,
+            max_gap: MAX_GAP,
+        })
+    }
+
+    pub(super) fn named(self, replica: String) -> Self {
+        Self { report_phase: phase_of(&replica), replica, ..self }
+    }
+
+    /// The key of a session's record.
+    pub(super) fn key(&self, id: SessionId) -> String {
+        format!("{}:session:{id}", self.settings.prefix)
+    }
+
     /// Sends a call. If the server has forgotten the script, it is sent again with new ages.
     pub(super) async fn call(&self, call: Call<'_>) -> RedisResult<Answer> {
         let (sent, connection) = (self.clock.now(), self.connections.number());

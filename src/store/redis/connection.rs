@@ -3,7 +3,7 @@
 
 use super::RedisSettings;
 use super::connect::{RESPONSE_TIMEOUT, Target, connect};
-use super::fleet::notification;
+use super::message::notification;
 use crate::metrics::StoreMetrics;
 use crate::store::{Notification, StoreError};
 use futures_util::StreamExt;

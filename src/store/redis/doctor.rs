@@ -1,8 +1,10 @@
 //! The checks of `idlegate doctor` for a Redis server.
 
 use super::RedisStore;
+use super::call::Server;
 use super::connect::{Target, connect, elsewhere};
 use super::denial::{Denial, denial};
+use super::rate::{rate, read_clock};
 use crate::clock::epoch_milliseconds;
 use crate::finding::Finding;
 use crate::session::{Mode, Reason, SessionId, Source};
@@ -27,9 +29,16 @@ const APART: u64 = 2_000;
 /// step of the store's clock.
 const STAND_IN_APART: u64 = 50;
 
-impl RedisStore {
+/// Examines a server by a store that uses it.
+pub(super) struct Examiner<'s>(pub(super) &'s RedisStore);
+
+impl Examiner<'_> {
+    pub(super) fn server(&self) -> &Server {
+        &self.0.server
+    }
+
     /// Checks the server: the connection, its clock, its settings, and our permissions.
-    pub(crate) async fn examine(&self) -> Vec<Finding> {
+    pub(super) async fn examine(&self) -> Vec<Finding> {
         let mut findings = match self.round_trip().await {
             Ok(microseconds) if microseconds > SLOW => vec![Finding::wrong(
                 format!("Redis answers after {} ms", microseconds / 1000),
@@ -37,7 +46,7 @@ impl RedisStore {
             )],
             Ok(microseconds) => vec![Finding::Good(format!("Redis answers after {microseconds} µs"))],
             Err(error) => {
-                let server = self.connections.target().shown();
+                let server = self.server().connections.target().shown();
                 return vec![match denial(&error) {
                     Some(Denial { what, fix }) => {
                         Finding::wrong(format!("Redis at {server} refuses: {what} ({error})"), fix)
@@ -50,7 +59,7 @@ impl RedisStore {
             }
         };
         // Where the time cannot be read, `clocks` says so.
-        let clock = self.read_clock().await;
+        let clock = read_clock(self.server()).await;
         findings.extend(self.witnesses().await);
         findings.push(self.clocks().await);
         findings.extend(self.stand_ins().await);
@@ -60,7 +69,7 @@ impl RedisStore {
         findings.extend(self.memory().await);
         findings.extend(self.earlier_version().await);
         if let Ok(read) = clock {
-            findings.extend(self.rate(read).await);
+            findings.extend(rate(self.server(), read).await);
         }
         findings
     }
@@ -68,7 +77,7 @@ impl RedisStore {
     /// Whether all Sentinels or nodes lead to the same server.
     async fn witnesses(&self) -> Vec<Finding> {
         let (mut findings, mut named) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
-        for (who, server) in self.connections.target().witnesses().await {
+        for (who, server) in self.server().connections.target().witnesses().await {
             match server {
                 Ok(server) => named.entry(server).or_default().push(who),
                 Err(error) => {
@@ -92,11 +101,15 @@ impl RedisStore {
 
     /// The server that would take over, and its clock.
     async fn stand_ins(&self) -> Vec<Finding> {
-        if matches!(self.connections.target(), Target::Server(_)) {
+        if matches!(self.server().connections.target(), Target::Server(_)) {
             return Vec::new();
         }
-        let role =
-            self.connections.run(|_| redis::cmd("ROLE")).await.and_then(|role| Ok(redis::from_redis_value(role)?));
+        let role = self
+            .server()
+            .connections
+            .run(|_| redis::cmd("ROLE"))
+            .await
+            .and_then(|role| Ok(redis::from_redis_value(role)?));
         let replicas = match role {
             Ok(Role::Primary { replicas, .. }) => replicas,
             Ok(role) => return vec![Finding::wrong(format!("the server is no master but {role:?}"), "promote it")],
@@ -126,7 +139,7 @@ impl RedisStore {
 
     /// The difference between another server's clock and the server's, in milliseconds, without the network delay.
     async fn apart(&self, host: &str, port: u16) -> RedisResult<u64> {
-        let server = self.connections.target().server().await?;
+        let server = self.server().connections.target().server().await?;
         let mut connections = [connect(&server).await?, connect(&elsewhere(&server, host, port)?).await?];
         let begun = crate::clock::microseconds();
         let mut times = Vec::new();
@@ -143,7 +156,7 @@ impl RedisStore {
         let mut taken = Vec::new();
         for _ in 0..ROUND_TRIPS {
             let begun = crate::clock::microseconds();
-            self.connections.run(|_| redis::cmd("PING")).await?;
+            self.server().connections.run(|_| redis::cmd("PING")).await?;
             taken.push(crate::clock::microseconds().saturating_sub(begun));
         }
         taken.sort_unstable();
@@ -151,8 +164,12 @@ impl RedisStore {
     }
 
     async fn clocks(&self) -> Finding {
-        let asked =
-            self.connections.run(|_| redis::cmd("TIME")).await.and_then(|time| Ok(redis::from_redis_value(time)?));
+        let asked = self
+            .server()
+            .connections
+            .run(|_| redis::cmd("TIME"))
+            .await
+            .and_then(|time| Ok(redis::from_redis_value(time)?));
         let (seconds, microseconds): (u64, u64) = match asked {
             Ok(time) => time,
             Err(error) => return Finding::wrong(format!("the server's time cannot be read ({error})"), allow("TIME")),
@@ -173,22 +190,27 @@ impl RedisStore {
     async fn steps(&self) -> Finding {
         let id = SessionId::of_token(&rand::random::<[u8; 32]>());
         let touch = Touch { id, age: 0, source: Source::Request, created_age: 0, begins: true };
-        let report =
-            Report { activity: &[touch], ends: &[], due: &[], synced_to: self.clock.now(), mode: Mode::Enforce };
+        let report = Report {
+            activity: &[touch],
+            ends: &[],
+            due: &[],
+            synced_to: self.server().clock.now(),
+            mode: Mode::Enforce,
+        };
         let life = async {
-            self.begin(touch).await?;
-            if let Some(error) = self.exchange(&report).await.failed {
+            self.0.begin(touch).await?;
+            if let Some(error) = self.0.exchange(&report).await.failed {
                 return Err(error);
             }
-            self.end(id, Reason::Logout).await
+            self.0.end(id, Reason::Logout).await
         };
         let lived = life.await;
         // Otherwise the replicas would wait for the next report of this one.
-        let left = self.leave().await;
-        let key = self.key(id);
-        let forgotten = self.connections.run(|_| delete(&key)).await;
+        let left = self.0.leave().await;
+        let key = self.server().key(id);
+        let forgotten = self.server().connections.run(|_| delete(&key)).await;
         let forgotten = match forgotten {
-            Ok(_) => self.connections.run(|_| remove(&self.ends_key(), &id.to_string())).await,
+            Ok(_) => self.server().connections.run(|_| remove(&self.server().ends_key(), &id.to_string())).await,
             error => error,
         };
         match (lived, left.and(forgotten)) {
@@ -208,17 +230,17 @@ impl RedisStore {
     }
 
     async fn subscription(&self) -> Finding {
-        match self.connections.subscribe().await {
+        match self.server().connections.subscribe().await {
             Ok(_) => Finding::Good("notifications of ends on other replicas are received".to_owned()),
             Err(error) => Finding::wrong(
                 format!("cannot subscribe to notifications; ends elsewhere are learnt up to a second later ({error})"),
-                format!("{}, on the channel {}", allow("SUBSCRIBE"), self.connections.channel()),
+                format!("{}, on the channel {}", allow("SUBSCRIBE"), self.server().connections.channel()),
             ),
         }
     }
 
     async fn settings(&self) -> Vec<Finding> {
-        let asked = self.connections.run(|_| {
+        let asked = self.server().connections.run(|_| {
             let mut command = redis::cmd("CONFIG");
             command.arg("GET").arg("maxmemory-policy").arg("maxmemory").arg("appendonly").arg("save");
             command
@@ -238,22 +260,22 @@ impl RedisStore {
     }
 }
 
-impl RedisStore {
+impl Examiner<'_> {
     /// How much of its memory the server uses, and for how many ended sessions.
     async fn memory(&self) -> Option<Finding> {
-        let info: String = self.connections.ask(command("INFO", "memory")).await.ok()?;
+        let info: String = self.server().connections.ask(command("INFO", "memory")).await.ok()?;
         let number = |name: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             line.and_then(|number| number.trim().parse::<u64>().ok())
         };
-        let ended: u64 = self.connections.ask(command("HLEN", &self.ends_key())).await.unwrap_or(0);
+        let ended: u64 = self.server().connections.ask(command("HLEN", &self.server().ends_key())).await.unwrap_or(0);
         Some(memory(number("used_memory")?, number("maxmemory").unwrap_or(0), ended.saturating_sub(1)))
     }
 
     /// Data that version 0.1.0 left.
     async fn earlier_version(&self) -> Option<Finding> {
-        let key = format!("{}:counting", self.settings.prefix);
-        let is_there: bool = self.connections.ask(command("EXISTS", &key)).await.ok()?;
+        let key = format!("{}:counting", self.server().settings.prefix);
+        let is_there: bool = self.server().connections.ask(command("EXISTS", &key)).await.ok()?;
         is_there.then(|| {
             Finding::Note(format!(
                 "version 0.1.0 has used this Redis: its sessions and its mode are taken over; no replica of it may run \

@@ -52,31 +52,31 @@ impl RedisStore {
     /// the mark, and each call must be acknowledged before the next. Verdicts are asked for with the mark or after it.
     pub(super) async fn report(&self, report: &Report<'_>, taken_at: Moment, reply: &mut Reply) -> RedisResult<()> {
         if report.mode == Mode::Off {
-            self.was_off.store(true, Ordering::Release);
+            self.server.was_off.store(true, Ordering::Release);
         }
         self.measure_first(report, taken_at).await?;
-        let mut part = Call { taken_at, ..self.repeating(Kind::Part, &[], report.mode.name()) };
+        let mut part = Call { taken_at, ..self.server.repeating(Kind::Part, &[], report.mode.name()) };
         if reply.resync {
             // The generation is known since the first attempt, and not yet written back.
             part.synced = 0;
         }
-        let connection = self.connections.number();
+        let connection = self.server.connections.number();
         let batch = self.batch(report, reply);
         let (before, with_mark, after) = batch.around_the_mark();
         let is_taken = self.send(&batch, before, part, reply).await?;
         let mut call = Call { kind: Kind::Report, steps: with_mark, ..part };
         if !is_taken {
             call.synced = 0;
-        } else if self.connections.number() == connection {
+        } else if self.server.connections.number() == connection {
             // Otherwise what is before the mark went to another server.
             call.synced_to = report.synced_to;
         }
-        let answer = self.call(call).await?;
+        let answer = self.server.call(call).await?;
         if report.mode != Mode::Off && !answer.late {
-            self.was_off.store(false, Ordering::Release);
+            self.server.was_off.store(false, Ordering::Release);
         }
         reply.resync |= self.receive(&answer, call).resync;
-        reply.fleet = self.fleet_of(&answer.fleet);
+        reply.fleet = self.server.fleet_of(&answer.fleet);
         if answer.late || !is_taken {
             // Nothing of it was accepted: all of it is sent again.
             reply.resync = true;
@@ -85,8 +85,8 @@ impl RedisStore {
         self.take(&batch, &answer, with_mark, reply)?;
         let mut more = answer.more;
         while more {
-            let call = Call { steps: &[], taken_at: self.clock.now(), ..call };
-            let answer = self.call(call).await?;
+            let call = Call { steps: &[], taken_at: self.server.clock.now(), ..call };
+            let answer = self.server.call(call).await?;
             reply.resync |= self.receive(&answer, call).resync;
             self.take_news(&answer, reply)?;
             more = answer.more;
@@ -98,8 +98,8 @@ impl RedisStore {
     async fn measure_first(&self, report: &Report<'_>, taken_at: Moment) -> RedisResult<()> {
         let mode = report.mode.name();
         let call = Call { kind: Kind::Report, steps: &[], taken_at, synced_to: report.synced_to, synced: 0, mode };
-        if self.view.lock().server_now(taken_at).is_none() {
-            let answer = self.call(call).await?;
+        if self.server.view.lock().server_now(taken_at).is_none() {
+            let answer = self.server.call(call).await?;
             self.receive(&answer, call);
         }
         Ok(())
@@ -109,7 +109,7 @@ impl RedisStore {
     /// was stepped.
     async fn send(&self, batch: &Batch, steps: &[Step], part: Call<'_>, reply: &mut Reply) -> RedisResult<bool> {
         for steps in steps.chunks(MAX_STEPS) {
-            let answer = self.call(Call { steps, ..part }).await?;
+            let answer = self.server.call(Call { steps, ..part }).await?;
             if answer.late {
                 return Ok(false);
             }
@@ -119,7 +119,7 @@ impl RedisStore {
     }
 
     fn batch(&self, report: &Report<'_>, reply: &mut Reply) -> Batch {
-        let view = *self.view.lock();
+        let view = *self.server.view.lock();
         let mut steps: Vec<Step> = report.activity.iter().copied().map(Step::of_activity).collect();
         steps.extend(report.ends.iter().copied().map(Step::Ended));
         for due in report.due {
@@ -145,7 +145,7 @@ impl RedisStore {
             warn_of_junk(session, &found, 1 + junk.count());
         }
         for (step, session) in answered() {
-            let known = self.known(answer, session)?;
+            let known = self.server.known(answer, session)?;
             match (step, known) {
                 (Step::Ask(due), known) => reply.verdicts.push((due.touch.id, self.later(known, *due))),
                 (Step::Ended(_), _) => reply.ends += 1,
@@ -166,7 +166,7 @@ impl RedisStore {
     fn later(&self, known: Known, due: Due) -> Known {
         match known {
             Known::Live(live) if live.due_in == 0 => {
-                let uncounted = (self.limits.timeout.saturating_mul(1000) + 1).saturating_sub(due.touch.age);
+                let uncounted = (self.server.limits.timeout.saturating_mul(1000) + 1).saturating_sub(due.touch.age);
                 if uncounted == 0 {
                     self.note_waiting();
                 }
@@ -181,7 +181,7 @@ impl RedisStore {
         for pair in answer.news.chunks_exact(2) {
             if let [id, session] = pair
                 && let Some(id) = SessionId::from_hex(&String::from_redis_value_ref(id)?)
-                && let Known::Ended(ended) = self.known(answer, session)?
+                && let Known::Ended(ended) = self.server.known(answer, session)?
             {
                 reply.ended.push((id, ended));
             }
@@ -192,14 +192,14 @@ impl RedisStore {
     /// Processes what a report's answer says of the fleet and of the clock.
     fn receive(&self, answer: &Answer, call: Call<'_>) -> News {
         let (news, drift) = {
-            let mut view = self.view.lock();
-            (view.receive(answer, call.synced_to, self.limits.timeout), view.drift.ratio())
+            let mut view = self.server.view.lock();
+            (view.receive(answer, call.synced_to, self.server.limits.timeout), view.drift.ratio())
         };
         if second_of(answer.reading.server, LATE) <= answer.oldest / 1000 {
             *self.waiting.lock() = None;
         }
         self.gone.lock().clone_from(&answer.gone);
-        self.connections.metrics.clock_drift.set(drift);
+        self.server.connections.metrics.clock_drift.set(drift);
         self.log_news(news, answer);
         news
     }
@@ -208,23 +208,23 @@ impl RedisStore {
         if answer.removed > 0 {
             let junk: Vec<_> = answer.junk.iter().map(|junk| String::from_utf8_lossy(junk)).collect();
             tracing::warn!(
-                key = %self.replicas_key(),
+                key = %self.server.replicas_key(),
                 removed = answer.removed,
                 ?junk,
                 "unexpected data in the replicas key was removed; check what else writes to this Redis"
             );
         }
         for replica in &answer.struck {
-            self.connections.metrics.struck_off.inc();
+            self.server.connections.metrics.struck_off.inc();
             tracing::warn!(
                 replica,
-                seconds = self.settings.replica_grace.as_secs(),
+                seconds = self.server.settings.replica_grace.as_secs(),
                 "a replica was silent for replica_grace and is struck off; activity that it has not reported does \
                 not count"
             );
         }
         if news.stepped {
-            self.connections.metrics.clock_steps.inc();
+            self.server.connections.metrics.clock_steps.inc();
             tracing::warn!(
                 "the store's clock was stepped, or another server took over; for one idle timeout, a session ends \
                 only after it was seen idle that long"
@@ -238,7 +238,7 @@ impl RedisStore {
             );
         }
         if let Some(restart) = news.restart {
-            self.connections.metrics.restarted(restart == Restart::Again);
+            self.server.connections.metrics.restarted(restart == Restart::Again);
         }
         match news.restart {
             Some(Restart::Later) => {
@@ -252,7 +252,7 @@ impl RedisStore {
             }
             None => {}
         }
-        if news.company && self.settings.decides_alone {
+        if news.company && self.server.settings.decides_alone {
             tracing::warn!(
                 "replicas = 1 is configured, but another replica reports; while it does, no session will expire in \
                 an outage"
@@ -263,7 +263,7 @@ impl RedisStore {
     /// Everything is reported, and this replica leaves: the others need not wait for it.
     pub(super) async fn leave(&self) -> RedisResult<()> {
         if self.up.load(Ordering::Acquire) {
-            self.call(self.repeating(Kind::Report, &[], "left")).await?;
+            self.server.call(self.server.repeating(Kind::Report, &[], "left")).await?;
         }
         Ok(())
     }
@@ -277,11 +277,11 @@ impl RedisStore {
             return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
         }
         let steps = [step];
-        let call = self.repeating(Kind::Aside, &steps, mode.name());
+        let call = self.server.repeating(Kind::Aside, &steps, mode.name());
         let calling = async {
-            match self.call(call).await {
+            match self.server.call(call).await {
                 // Once more on a new connection: it makes no difference whether the first call arrived.
-                Err(error) if is_dropped(&error) => self.call(call).await,
+                Err(error) if is_dropped(&error) => self.server.call(call).await,
                 answer => answer,
             }
         };
@@ -295,7 +295,7 @@ impl RedisStore {
         if let (false, Some(junk)) = (is_lookup, junk_of(session)) {
             warn_of_junk(step.session(), &junk, 1);
         }
-        let known = self.known(&answer, session).map_err(|error| unavailable(&error))?;
+        let known = self.server.known(&answer, session).map_err(|error| unavailable(&error))?;
         if is_lookup && known == Known::Unknown && !answer.complete && self.has_reported() {
             return Err(StoreError::Recovering);
         }
@@ -309,7 +309,7 @@ impl RedisStore {
                 return Err(StoreError::Unavailable("it did not answer the last report".to_owned()));
             }
             let steps: Vec<_> = issued.iter().copied().map(Step::Issue).collect();
-            let call = self.call(self.repeating(Kind::Aside, &steps, Mode::Enforce.name()));
+            let call = self.server.call(self.server.repeating(Kind::Aside, &steps, Mode::Enforce.name()));
             let answer = tokio::time::timeout(RESPONSE_TIMEOUT, call).await;
             let answer =
                 answer.map_err(|_| StoreError::Unavailable(format!("no answer within {RESPONSE_TIMEOUT:?}")))?;
@@ -322,18 +322,18 @@ impl RedisStore {
 
     /// Whether this replica has ever reported. Before that, it cannot tell what the server may have lost.
     fn has_reported(&self) -> bool {
-        self.view.lock().generation > 0
+        self.server.view.lock().generation > 0
     }
 
     /// Returns the session as known here if some replica is too far behind for it to expire. So a silent replica does not
     /// make this one ask the server about each session again and again.
     pub(super) fn held_back(&self, view: &View, touch: Touch) -> Option<Live> {
-        let now = view.server_now(self.clock.now()).filter(|_| view.others > 0)?;
+        let now = view.server_now(self.server.clock.now()).filter(|_| view.others > 0)?;
         let Touch { age, source, created_age, .. } = touch;
-        let (limits, times) = (&self.limits, touch.times(now, 0));
+        let (limits, times) = (&self.server.limits, touch.times(now, 0));
         let reported = limits.is_idle(times, view.watermark + SINCE_THE_LAST_REPLY);
         let held = limits.is_idle(times, now / 1000) && !reported && !limits.is_old(times, now / 1000);
-        held.then(|| Live { age, source, created_age, due_in: self.next_verdict(view) })
+        held.then(|| Live { age, source, created_age, due_in: self.server.next_verdict(view) })
     }
 
     /// Logs once when the store goes down, and once when it is back.
@@ -344,12 +344,12 @@ impl RedisStore {
             return;
         }
         if let Some(error) = error {
-            let meanwhile = if self.settings.decides_alone {
+            let meanwhile = if self.server.settings.decides_alone {
                 "this replica decides alone (on_outage = \"local\")"
             } else {
                 "no session will expire"
             };
-            let server = self.connections.target().shown();
+            let server = self.server.connections.target().shown();
             if let Some(Denial { what, fix }) = denial(error) {
                 tracing::error!(
                     %error,

@@ -1,14 +1,11 @@
 //! Messages between replicas through the server: the fleet's mode, and questions from one replica to all.
 
-use super::RedisStore;
-use crate::session::Mode;
-use crate::store::{Answers, Fleet, Notification, Question};
+use super::call::Server;
+use super::message::{ASKED, NUMBER_DIGITS, fleet_of_text, fleet_value};
+use crate::store::{Answers, Fleet, Question};
 use ::redis::{ErrorKind, RedisResult, Value};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-/// The prefix of a message that sets the fleet's mode.
-const SWITCHED: &str = "mode ";
 
 /// How many milliseconds after it was sent a change of mode is still carried out. Its sender gives up a little later
 /// ([`RESPONSE_TIMEOUT`](super::connect::RESPONSE_TIMEOUT)). Only a lower bound of the server's time is known.
@@ -16,15 +13,6 @@ const CARRIED_OUT_WITHIN: u64 = 900;
 
 /// The server's reply to a change of mode that arrives too late.
 const LATE: i64 = -1;
-
-/// The prefix of a question to all replicas. The number of the question and its text follow.
-const ASKED: &str = "ask ";
-
-/// The message that asks for an early report.
-const HINT: &str = "exchange";
-
-/// The length of a question's number, in hexadecimal digits.
-const NUMBER_DIGITS: usize = 16;
 
 /// How long the replicas may take to answer a question.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
@@ -35,21 +23,7 @@ const LOOKED_EVERY: Duration = Duration::from_millis(20);
 /// How long the answers are kept for the replica that asked, in seconds.
 const ANSWERS_KEPT: u64 = 10;
 
-/// Parses a message from the channel. `None` for a message of another version.
-pub(super) fn notification(message: &str) -> Option<Notification> {
-    if let Some(value) = message.strip_prefix(SWITCHED) {
-        return fleet_of_text(value).map(Notification::Switched);
-    }
-    if let Some(asked) = message.strip_prefix(ASKED) {
-        // Not a key from the message: any client can publish here, and could make replicas write anywhere.
-        let (number, text) = asked.split_once(' ').filter(|(number, _)| number.len() == NUMBER_DIGITS)?;
-        let number = u64::from_str_radix(number, 16).ok()?;
-        return Some(Notification::Asked(Question { number, text: text.to_owned() }));
-    }
-    (message == HINT).then_some(Notification::Hint)
-}
-
-impl RedisStore {
+impl Server {
     /// The key of the fleet's mode.
     pub(super) fn fleet_key(&self) -> String {
         format!("{}:mode", self.settings.prefix)
@@ -134,21 +108,4 @@ impl RedisStore {
         // Sent together: without EXPIRE the key would stay for ever.
         self.connections.transact(&[push, expire]).await.map(drop)
     }
-}
-
-/// The stored form of the fleet's mode: `off`, or `off 1759431600 enforce` for `off` until then and `enforce` after it.
-fn fleet_value(fleet: Fleet) -> String {
-    match fleet.until {
-        Some((until, then)) => format!("{} {until} {then}", fleet.mode),
-        None => fleet.mode.to_string(),
-    }
-}
-
-/// Reads what [`fleet_value`] wrote, or a person by hand.
-fn fleet_of_text(text: &str) -> Option<Fleet> {
-    let mut words = text.split_whitespace();
-    let mode = words.next().and_then(Mode::from_name)?;
-    let until = words.next().and_then(|until| until.parse().ok());
-    let then = words.next().and_then(Mode::from_name).unwrap_or(Mode::Enforce);
-    Some(Fleet { mode, until: until.map(|until| (until, then)) })
 }

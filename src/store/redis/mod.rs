@@ -16,6 +16,7 @@ mod doctor;
 mod drift;
 mod exchange;
 mod fleet;
+mod message;
 mod rate;
 mod reading;
 mod restarts;
@@ -30,30 +31,21 @@ mod view;
 pub use address::AddressError;
 
 use super::{
-    Answers, Due, Ended, Fleet, Issued, Knowledge, Known, MAX_GAP, Notification, Question, Reply, ReplyFuture, Report,
-    Store, StoreError, StoreFuture, Touch,
+    Answers, Due, Ended, Fleet, Issued, Knowledge, Known, Notification, Question, Reply, ReplyFuture, Report, Store,
+    StoreError, StoreFuture, Touch,
 };
 use crate::clock::{Clock, Moment, epoch_milliseconds};
+use crate::finding::Finding;
 use crate::metrics::StoreMetrics;
-use crate::replica;
 use crate::secret::Secret;
 use crate::session::{EpochSeconds, Limits, Mode, Reason, SessionId, SessionIds, Verdict};
 use ::redis::RedisError;
 use address::Address;
-use call::Step;
-use connection::Connections;
+use call::{Server, Step};
 use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use view::View;
-
-/// The schema of the data. A version with another one must be able to run beside this one.
-const SCHEMA: u64 = 2;
-
-/// Replicas report within this many milliseconds after the turn of a second, each at its own time, so that the server does
-/// not get all reports at once.
-const REPORTS_WITHIN: u64 = 220;
 
 /// When verdicts are asked for, in milliseconds after the turn of a second: every replica has reported up to it by then, and
 /// the `margin` of the script is over.
@@ -89,30 +81,12 @@ pub struct RedisSettings {
 /// Sessions in Redis.
 #[derive(Debug)]
 pub struct RedisStore {
-    connections: Connections,
-    limits: Limits,
-    clock: Clock,
-    settings: RedisSettings,
-    /// The name of this replica's mark.
-    replica: String,
-    /// When it reports, in milliseconds after the turn of a second.
-    report_phase: u64,
-    /// [`SCHEMA`]; another one in tests.
-    schema: u64,
-    /// How session ids are made: other ids, another number.
-    ids: u64,
-    view: Mutex<View>,
-    /// The replicas that were struck off within the last timeout, and when.
-    gone: Mutex<Vec<(EpochSeconds, String)>>,
+    server: Server,
     up: AtomicBool,
     /// Whether the server answers at all, even if it refuses writes.
     answers: AtomicBool,
-    /// Whether this replica was `off` since it last reported in another mode.
-    was_off: AtomicBool,
-    /// Whether the fleet's mode key held an invalid value.
-    fleet_is_junk: AtomicBool,
-    /// [`MAX_GAP`]; shorter in tests.
-    max_gap: u64,
+    /// The replicas that were struck off within the last timeout, and when.
+    gone: Mutex<Vec<(EpochSeconds, String)>>,
     /// Since when an end waits for the report of another replica, and whether that was logged.
     waiting: Mutex<Option<(Moment, bool)>>,
 }
@@ -132,33 +106,10 @@ impl RedisStore {
     ///
     /// # Errors
     /// The URL is not a Redis URL, or a named file cannot be read.
-    pub fn new(mut settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
-        if matches!(Address::of(settings.url.reveal()), Ok(Address::Cluster(_))) {
-            // A hash tag: the text in braces alone decides the slot, so all keys share one.
-            settings.prefix = format!("{{{}}}", settings.prefix);
-        }
-        let connections = Connections::new(&settings)?;
-        let replica = replica::new_name();
-        let [up, answers, was_off, fleet_is_junk] = [true, true, false, false].map(AtomicBool::new);
-        let (view, waiting, gone, max_gap) = (Mutex::new(View::new()), Mutex::default(), Mutex::default(), MAX_GAP);
-        Ok(Self {
-            connections,
-            limits,
-            clock,
-            settings,
-            report_phase: phase_of(&replica),
-            replica,
-            schema: SCHEMA,
-            ids: SessionIds::default().fingerprint(),
-            view,
-            gone,
-            up,
-            answers,
-            was_off,
-            fleet_is_junk,
-            max_gap,
-            waiting,
-        })
+    pub fn new(settings: RedisSettings, limits: Limits, clock: Clock) -> Result<Self, StoreError> {
+        let [up, answers] = [true, true].map(AtomicBool::new);
+        let server = Server::new(settings, limits, clock)?;
+        Ok(Self { server, up, answers, gone: Mutex::default(), waiting: Mutex::default() })
     }
 
     /// A store whose server is simulated, at the other end of `link`.
@@ -181,53 +132,49 @@ impl RedisStore {
             decides_alone: false,
         };
         let mut store = Self::new(settings, limits, clock).expect("a URL of Redis").named(replica);
-        store.connections.link = Some(link);
-        store.schema += u64::from(is_next_version);
+        store.server.connections.link = Some(link);
+        store.server.schema += u64::from(is_next_version);
         store
+    }
+
+    /// Checks the server: the connection, its clock, its settings, and our permissions.
+    pub(crate) async fn examine(&self) -> Vec<Finding> {
+        doctor::Examiner(self).examine().await
     }
 
     /// The name of this replica's mark; without this a new one.
     #[must_use]
     pub fn named(self, replica: String) -> Self {
-        Self { report_phase: phase_of(&replica), replica, ..self }
+        Self { server: self.server.named(replica), ..self }
     }
 
     /// How session ids are made; without this by the token alone.
     #[must_use]
-    pub fn with_ids(self, ids: &SessionIds) -> Self {
-        Self { ids: ids.fingerprint(), ..self }
+    pub fn with_ids(mut self, ids: &SessionIds) -> Self {
+        self.server.ids = ids.fingerprint();
+        self
     }
 
     /// Records round trips, clock steps and replicas in these metrics.
     #[must_use]
     pub fn with_metrics(mut self, metrics: StoreMetrics) -> Self {
-        self.connections.metrics = metrics;
+        self.server.connections.metrics = metrics;
         self
-    }
-
-    fn key(&self, id: SessionId) -> String {
-        format!("{}:session:{id}", self.settings.prefix)
     }
 
     /// Called when an end waits for the report of another replica. Logs once when the wait makes the cut late.
     fn note_waiting(&self) {
-        let now = self.clock.now();
+        let now = self.server.clock.now();
         let mut waiting = self.waiting.lock();
         let (since, said) = waiting.get_or_insert((now, false));
         if now.since(*since) > LATE && !std::mem::replace(said, true) {
-            let seconds = self.settings.replica_grace.as_secs();
+            let seconds = self.server.settings.replica_grace.as_secs();
             tracing::warn!(
                 seconds,
                 "a replica is silent; no session will expire until it reports or replica_grace is over"
             );
         }
     }
-}
-
-/// When the replica of this name reports, in milliseconds after the turn of a second.
-fn phase_of(replica: &str) -> u64 {
-    let hash = replica.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(byte.into()));
-    20 + hash % (REPORTS_WITHIN - 20)
 }
 
 fn unavailable(error: &RedisError) -> StoreError {
@@ -240,20 +187,22 @@ impl Store for RedisStore {
     }
 
     fn holds_ends(&self) -> bool {
-        !self.settings.decides_alone
+        !self.server.settings.decides_alone
     }
 
     fn now(&self) -> Option<u64> {
-        self.view.lock().server_now(self.clock.now())
+        self.server.view.lock().server_now(self.server.clock.now())
     }
 
     fn counting(&self) -> EpochSeconds {
-        self.view.lock().counting
+        self.server.view.lock().counting
     }
 
     fn knowledge(&self) -> Knowledge {
-        let view = *self.view.lock();
-        let Some(now) = view.server_now(self.clock.now()) else { return Knowledge { since: u64::MAX, until: 0 } };
+        let view = *self.server.view.lock();
+        let Some(now) = view.server_now(self.server.clock.now()) else {
+            return Knowledge { since: u64::MAX, until: 0 };
+        };
         // Alone, this replica knows all there is.
         let until = if view.others > 0 { view.watermark } else { now / 1000 + 1 };
         Knowledge { since: view.known_since.max(view.counting), until }
@@ -273,8 +222,8 @@ impl Store for RedisStore {
 
     fn exchange<'a>(&'a self, report: &'a Report<'a>) -> ReplyFuture<'a> {
         Box::pin(async move {
-            self.view.lock().count(self.clock.now(), self.max_gap);
-            let (taken_at, mut reply) = (self.clock.now(), Reply::default());
+            self.server.view.lock().count(self.server.clock.now(), self.server.max_gap);
+            let (taken_at, mut reply) = (self.server.clock.now(), Reply::default());
             let mut reported = self.report(report, taken_at, &mut reply).await;
             for _ in 0..RECONNECTS {
                 if !reported.as_ref().is_err_and(connection::is_dropped) {
@@ -288,7 +237,7 @@ impl Store for RedisStore {
             if let Err(error) = reported {
                 // A server without memory is still the right one.
                 if !connection::is_short_of_memory(&error) {
-                    self.connections.renew();
+                    self.server.connections.renew();
                 }
                 reply.failed = Some(unavailable(&error));
             }
@@ -297,11 +246,11 @@ impl Store for RedisStore {
     }
 
     fn report_phase(&self) -> u64 {
-        self.report_phase
+        self.server.report_phase
     }
 
     fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
-        let view = *self.view.lock();
+        let view = *self.server.view.lock();
         if self.up.load(Ordering::Acquire)
             && let Some(held) = self.held_back(&view, due.touch)
         {
@@ -316,52 +265,52 @@ impl Store for RedisStore {
     }
 
     fn end_record(&self, touch: Touch, reason: Reason) -> Ended {
-        Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.limits, self.counting())
+        Ended::of(touch, reason, self.now().unwrap_or_else(epoch_milliseconds), &self.server.limits, self.counting())
     }
 
     fn decide_alone(&self, touch: Touch, seen_idle: u64) -> Option<Ended> {
-        let view = *self.view.lock();
+        let view = *self.server.view.lock();
         // Another replica has reported: the declared number is wrong.
-        let off = self.was_off.load(Ordering::Acquire);
-        if !self.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 || off {
+        let off = self.server.was_off.load(Ordering::Acquire);
+        if !self.server.settings.decides_alone || self.up.load(Ordering::Acquire) || view.others > 0 || off {
             return None;
         }
         let now = self.now().unwrap_or_else(epoch_milliseconds);
-        match self.limits.judge(touch.times(now, view.counting), now / 1000) {
+        match self.server.limits.judge(touch.times(now, view.counting), now / 1000) {
             // After a step of the server's clock, only idle time that this replica has seen itself counts.
             Verdict::Over(Reason::Idle)
-                if view.stepped > 0 && seen_idle <= self.limits.timeout.saturating_mul(1000) =>
+                if view.stepped > 0 && seen_idle <= self.server.limits.timeout.saturating_mul(1000) =>
             {
                 None
             }
-            Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.limits, self.counting())),
+            Verdict::Over(reason) => Some(Ended::of(touch, reason, now, &self.server.limits, self.counting())),
             Verdict::Live { .. } => None,
         }
     }
 
     fn struck_off(&self, ended: EpochSeconds) -> Vec<String> {
-        let before = |at: EpochSeconds| at <= ended && ended - at <= self.limits.timeout;
+        let before = |at: EpochSeconds| at <= ended && ended - at <= self.server.limits.timeout;
         self.gone.lock().iter().filter(|(at, _)| before(*at)).map(|(_, name)| name.clone()).collect()
     }
 
     fn switch_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.switch(fleet, false).await.map_err(|error| unavailable(&error)) })
+        Box::pin(async move { self.server.switch(fleet, false).await.map_err(|error| unavailable(&error)) })
     }
 
     fn restore_fleet(&self, fleet: Fleet) -> StoreFuture<'_, ()> {
-        Box::pin(async move { self.switch(fleet, true).await.map_err(|error| unavailable(&error)) })
+        Box::pin(async move { self.server.switch(fleet, true).await.map_err(|error| unavailable(&error)) })
     }
 
     fn ask_all<'a>(&'a self, question: &'a str) -> StoreFuture<'a, Answers> {
-        Box::pin(async move { Ok(self.ask_all(question).await) })
+        Box::pin(async move { Ok(self.server.ask_all(question).await) })
     }
 
     fn answer<'a>(&'a self, question: &'a Question, answer: &'a str) -> StoreFuture<'a, ()> {
-        Box::pin(async move { self.answer(question, answer).await.map_err(|error| unavailable(&error)) })
+        Box::pin(async move { self.server.answer(question, answer).await.map_err(|error| unavailable(&error)) })
     }
 
     fn next_notification(&self) -> StoreFuture<'_, Notification> {
-        Box::pin(async { Ok(self.connections.next_notification().await) })
+        Box::pin(async { Ok(self.server.connections.next_notification().await) })
     }
 
     fn close(&self) -> StoreFuture<'_, ()> {

@@ -1,6 +1,6 @@
 //! How fast the server's clock runs, as `idlegate doctor` measures it.
 
-use super::RedisStore;
+use super::call::Server;
 use super::drift::{REPORTED, gained};
 use crate::clock::microseconds;
 use crate::finding::Finding;
@@ -21,25 +21,23 @@ pub(super) struct Read {
     received: u64,
 }
 
-impl RedisStore {
-    pub(super) async fn read_clock(&self) -> RedisResult<Read> {
-        let mut best: Option<Read> = None;
-        for _ in 0..READINGS {
-            let sent = microseconds();
-            let time = self.connections.run(|_| redis::cmd("TIME")).await?;
-            let (seconds, rest): (u64, u64) = redis::from_redis_value(time)?;
-            let read = Read { server: seconds * 1_000_000 + rest, sent, received: microseconds() };
-            best = Some(best.filter(|best| best.received - best.sent <= read.received - read.sent).unwrap_or(read));
-        }
-        best.ok_or_else(|| (redis::ErrorKind::Client, "the clock was not read").into())
+pub(super) async fn read_clock(server: &Server) -> RedisResult<Read> {
+    let mut best: Option<Read> = None;
+    for _ in 0..READINGS {
+        let sent = microseconds();
+        let time = server.connections.run(|_| redis::cmd("TIME")).await?;
+        let (seconds, rest): (u64, u64) = redis::from_redis_value(time)?;
+        let read = Read { server: seconds * 1_000_000 + rest, sent, received: microseconds() };
+        best = Some(best.filter(|best| best.received - best.sent <= read.received - read.sent).unwrap_or(read));
     }
+    best.ok_or_else(|| (redis::ErrorKind::Client, "the clock was not read").into())
+}
 
-    /// Whether the server's clock has run at the rate of this host's since `from`, some seconds ago.
-    pub(super) async fn rate(&self, from: Read) -> RedisResult<Finding> {
-        let measured = microseconds().saturating_sub(from.received);
-        tokio::time::sleep(Duration::from_micros(MEASURED_OVER.saturating_sub(measured))).await;
-        Ok(finding(from, self.read_clock().await?))
-    }
+/// Whether the server's clock has run at the rate of this host's since `from`, some seconds ago.
+pub(super) async fn rate(server: &Server, from: Read) -> RedisResult<Finding> {
+    let measured = microseconds().saturating_sub(from.received);
+    tokio::time::sleep(Duration::from_micros(MEASURED_OVER.saturating_sub(measured))).await;
+    Ok(finding(from, read_clock(server).await?))
 }
 
 fn finding(from: Read, to: Read) -> Finding {

@@ -119,9 +119,9 @@ async fn eventually(what: &str, condition: impl AsyncFn() -> bool) {
 /// A store whose replica has been counting for a long time.
 async fn counting(server: &Server, limits: Limits) -> RedisStore {
     let store = server.store(limits);
-    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[], store.server.clock.now(), Mode::Enforce).await.unwrap();
     server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;
-    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[], store.server.clock.now(), Mode::Enforce).await.unwrap();
     store
 }
 
@@ -143,11 +143,11 @@ async fn no_session_ends_before_every_replica_has_reported() {
     here.begin(touch("ada", 10_000)).await.unwrap();
     // Two seconds later the session is overdue by its own time. But `there` has not reported since.
     tokio::time::sleep(Duration::from_millis(2_100)).await;
-    here.flush(&[], here.clock.now(), Mode::Enforce).await.unwrap();
+    here.flush(&[], here.server.clock.now(), Mode::Enforce).await.unwrap();
     let known = here.judged(touch("ada", 12_100), 12_100, Mode::Enforce).await;
     assert!(matches!(known, Known::Live(_)), "{known:?}");
-    there.flush(&[touch("ada", 500)], there.clock.now(), Mode::Enforce).await.unwrap();
-    here.flush(&[], here.clock.now(), Mode::Enforce).await.unwrap();
+    there.flush(&[touch("ada", 500)], there.server.clock.now(), Mode::Enforce).await.unwrap();
+    here.flush(&[], here.server.clock.now(), Mode::Enforce).await.unwrap();
     let Known::Live(live) = here.judged(touch("ada", 12_100), 12_100, Mode::Enforce).await else { panic!("cut early") };
     assert!(live.age < 2_000, "{live:?}");
 }
@@ -157,10 +157,10 @@ async fn no_session_ends_before_every_replica_has_reported() {
 async fn stood_still(max_gap: u64, outage: bool) -> Known {
     let server = Server::start();
     let mut store = counting(&server, LIMITS).await;
-    store.max_gap = max_gap;
-    store.settings.decides_alone = true;
+    store.server.max_gap = max_gap;
+    store.server.settings.decides_alone = true;
     store.begin(touch("ada", 8_500)).await.unwrap();
-    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[], store.server.clock.now(), Mode::Enforce).await.unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = touch("ada", 11_500);
     // A request may be faster than the report.
@@ -168,10 +168,10 @@ async fn stood_still(max_gap: u64, outage: bool) -> Known {
     assert!(matches!(known, Known::Live(_)), "judged by marks from before: {known:?}");
     if outage {
         drop(server);
-        store.flush(&[idle], store.clock.now(), Mode::Enforce).await.unwrap_err();
+        store.flush(&[idle], store.server.clock.now(), Mode::Enforce).await.unwrap_err();
         return store.decide_alone(idle, 11_500).map_or(known, Known::Ended);
     }
-    store.flush(&[idle], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[idle], store.server.clock.now(), Mode::Enforce).await.unwrap();
     store.judged(idle, 11_500, Mode::Enforce).await
 }
 

@@ -25,7 +25,7 @@ fn missing(rules: &TokenRules, request: request::Builder) -> Option<usize> {
     let (head, ()) = request.body(()).unwrap().into_parts();
     let route = Route::of(&head);
     let matches = rules.in_head(&route, &head);
-    let required = rules.required(&route, &head, &paths(&["/login"]));
+    let required = Requirements::of(rules, &route, &head, &paths(&["/login"]));
     required.missing(&matches).map(|rule| rule.number)
 }
 
@@ -147,7 +147,7 @@ fn only_a_cookie_that_was_sent_is_removed() {
     let rules = rules(vec![cookie()]);
     let cookies = |value: &str| {
         let (head, ()) = Request::get("/").header("cookie", value).body(()).unwrap().into_parts();
-        rules.required(&Route::of(&head), &head, &PathSet::default()).cookies()
+        Requirements::of(&rules, &Route::of(&head), &head, &PathSet::default()).cookies()
     };
     for value in ["sid", "a=1,sid=x", "sid =x", "a=1 sid=x"] {
         assert_eq!(cookies(value), ["sid"], "{value}");

@@ -164,6 +164,6 @@ proptest! {
 proptest! {
     #[test]
     fn any_text_is_read_as_message_and_mode(text in "(mode |ask )?\\PC{0,80}") {
-        let _ = crate::store::redis::fleet::notification(&text);
+        let _ = crate::store::redis::message::notification(&text);
     }
 }

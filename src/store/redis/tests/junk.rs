@@ -11,7 +11,7 @@ use tokio::time::sleep;
 /// Checks that `store` still ends an expired session at once.
 async fn a_session_can_end(store: &super::RedisStore, token: &str) {
     store.begin(touch(token, 12_000)).await.unwrap();
-    store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+    store.flush(&[], store.server.clock.now(), Mode::Enforce).await.unwrap();
     let known = store.judged(touch(token, 12_000), 12_000, Mode::Enforce).await;
     assert!(matches!(known, Known::Ended(_)), "not ended: {known:?}");
 }
@@ -82,7 +82,7 @@ async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
         let known = store.judged(touch(&token(number), 3_000), 3_000, Mode::Enforce).await;
         (matches!(known, Known::Ended(_)), known)
     };
-    let begun = store.clock.now();
+    let begun = store.server.clock.now();
     for (number, junk) in junk.iter().enumerate() {
         let (ended, known) = judge(number).await;
         assert!(!ended, "{junk:?} cut it early: {known:?}");
@@ -99,7 +99,7 @@ async fn an_invalid_field_neither_keeps_a_session_alive_nor_ends_it_early() {
         while !judge(number).await.0 {
             sleep(Duration::from_millis(100)).await;
             flush(&store, &[]).await;
-            assert!(store.clock.now().since(begun) < (SHORT.timeout + 8) * 1000, "{junk:?} is immortal");
+            assert!(store.server.clock.now().since(begun) < (SHORT.timeout + 8) * 1000, "{junk:?} is immortal");
         }
     }
     assert_eq!(log.warnings(), [""; 0], "said more than once");
@@ -160,8 +160,8 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         ("swept", "junk"),
         ("known", "junk"),
         ("ids", "junk"),
-        (&store.replica, "junk"),
-        (&store.replica, "9999999999999 off"),
+        (&store.server.replica, "junk"),
+        (&store.server.replica, "9999999999999 off"),
     ];
     for (number, (field, value)) in junk.into_iter().enumerate() {
         let short = &value[..value.len().min(40)];
@@ -172,9 +172,10 @@ async fn junk_among_the_marks_is_removed_and_delays_no_end() {
         assert!(warnings.len() == 1 && warnings.iter().all(said), "{field} {short}: {warnings:?}");
         let hash = server.hash("test:replicas").await;
         assert_eq!(hash["counting"], "1000000000", "{field} {short} restarted idle time: {hash:?}");
-        let expected = ["called", "counting", "ended", "generation", "ids", "known", "schema", "swept", &store.replica];
+        let expected =
+            ["called", "counting", "ended", "generation", "ids", "known", "schema", "swept", &store.server.replica];
         let is_expected = |key: &String| expected.contains(&key.as_str());
-        assert!(hash.keys().all(is_expected) && hash.contains_key(&store.replica), "{field} {short}: {hash:?}");
+        assert!(hash.keys().all(is_expected) && hash.contains_key(&store.server.replica), "{field} {short}: {hash:?}");
         // A replica that finds its own mark gone must resync first.
         flush(&store, &[]).await;
         a_session_can_end(&store, &format!("idle {number}")).await;
@@ -232,7 +233,7 @@ async fn a_replicas_key_of_another_type_causes_a_resync() {
         assert_eq!(log.warnings().len(), 1);
         flush(&store, &[]).await;
         let hash = server.hash("test:replicas").await;
-        assert!(hash["counting"] != "1000000000" && hash.contains_key(&store.replica), "{hash:?}");
+        assert!(hash["counting"] != "1000000000" && hash.contains_key(&store.server.replica), "{hash:?}");
         assert_eq!(log.warnings(), [""; 0]);
     }
     server.ask(&["HSET", "test:replicas", "counting", "1000000000"]).await;

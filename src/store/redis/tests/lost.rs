@@ -32,13 +32,13 @@ async fn a_session_that_the_server_lost_starts_again_for_the_replica_that_knows_
     let (here, there) = (counting(&server, SHORT).await, counting(&server, SHORT).await);
     here.begin(Touch { created_age: 60_000, ..touch("ada", 10_000) }).await.unwrap();
     // Reported elsewhere, and never reported again; then the server evicts it.
-    there.flush(&[touch("ada", 0)], there.clock.now(), Mode::Enforce).await.unwrap();
+    there.flush(&[touch("ada", 0)], there.server.clock.now(), Mode::Enforce).await.unwrap();
     server.lose("ada").await;
-    let lost = here.clock.now();
+    let lost = here.server.clock.now();
     let mut age = 10_000;
     loop {
         for store in [&there, &here] {
-            store.flush(&[], store.clock.now(), Mode::Enforce).await.unwrap();
+            store.flush(&[], store.server.clock.now(), Mode::Enforce).await.unwrap();
         }
         age += 100;
         match here.judged(Touch { created_age: 60_000, ..touch("ada", age) }, age, Mode::Enforce).await {
@@ -46,9 +46,9 @@ async fn a_session_that_the_server_lost_starts_again_for_the_replica_that_knows_
             Known::Live(_) => tokio::time::sleep(Duration::from_millis(100)).await,
             other => panic!("not begun again: {other:?}"),
         }
-        assert!(here.clock.now().since(lost) < (LIMIT + 8) * 1000, "never ended");
+        assert!(here.server.clock.now().since(lost) < (LIMIT + 8) * 1000, "never ended");
     }
-    let idle = here.clock.now().since(lost);
+    let idle = here.server.clock.now().since(lost);
     assert!(idle > LIMIT * 1000, "cut after {idle} ms");
 }
 
@@ -62,16 +62,16 @@ async fn a_lost_session_is_not_cut_by_the_knowledge_of_one_replica() {
     let Resolved::Live(session) = registry.table.accept(id, None, None).await else { panic!("not begun") };
     registry.exchange.round().await;
     tokio::time::sleep(Duration::from_millis(1_500)).await;
-    let last = there.clock.now();
+    let last = there.server.clock.now();
     there.flush(&[touch("ada", 0)], last, Mode::Enforce).await.unwrap();
     server.lose("ada").await;
     while session.ended().is_none() {
-        there.flush(&[], there.clock.now(), Mode::Enforce).await.unwrap();
+        there.flush(&[], there.server.clock.now(), Mode::Enforce).await.unwrap();
         registry.exchange.round().await;
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(there.clock.now().since(last) < (LIMIT + 8) * 1000, "never ended");
+        assert!(there.server.clock.now().since(last) < (LIMIT + 8) * 1000, "never ended");
     }
-    let idle = there.clock.now().since(last);
+    let idle = there.server.clock.now().since(last);
     assert!(idle > LIMIT * 1000, "cut after {idle} ms");
 }
 
@@ -80,21 +80,24 @@ async fn a_report_that_arrives_late_is_ignored_and_sent_again() {
     let server = Server::start();
     let store = counting(&server, LIMITS).await;
     server.signal(Signal::STOP);
-    let before = store.clock.now();
+    let before = store.server.clock.now();
     // It waits in the socket of a server that hangs, and its sender has given it up.
     store.flush(&[touch("ada", 0)], before, Mode::Enforce).await.unwrap_err();
     tokio::time::sleep(Duration::from_secs(7)).await;
     server.signal(Signal::CONT);
     let id = touch("ada", 0).id;
-    let waited = store.clock.now().since(before);
+    let waited = store.server.clock.now().since(before);
     // Before it answers this, the server has read everything from the old connection.
     tokio::time::timeout(Duration::from_secs(10), async {
-        while store.flush(&[], store.clock.now(), Mode::Enforce).await.is_err() {}
+        while store.flush(&[], store.server.clock.now(), Mode::Enforce).await.is_err() {}
     })
     .await
     .unwrap();
     assert_eq!(store.lookup(id).await.unwrap(), Known::Unknown, "it began {waited} ms after it was seen");
-    store.flush(&[touch("ada", store.clock.now().since(before))], store.clock.now(), Mode::Enforce).await.unwrap();
+    store
+        .flush(&[touch("ada", store.server.clock.now().since(before))], store.server.clock.now(), Mode::Enforce)
+        .await
+        .unwrap();
     let Known::Live(live) = store.lookup(id).await.unwrap() else { panic!("not begun") };
     assert!(live.age >= waited, "{live:?}, but it was {waited} ms ago");
 }
