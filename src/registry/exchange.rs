@@ -182,7 +182,13 @@ impl Exchange {
                 Some(Known::Ended(ended)) => drop(self.apply_verdict(session, ended)),
                 Some(Known::Overdue(live, record)) => {
                     session.touch(now.minus(live.age), live.source);
-                    self.apply_verdict(session, record);
+                    if self.services.mode() == Mode::Enforce {
+                        // The mode has changed meanwhile, but the store has not ended it: it must be asked again.
+                        self.judge_at(session, now);
+                    } else {
+                        self.table.mark_overdue(session, record);
+                        self.judge_at(session, now.plus(self.services.timeout()));
+                    }
                 }
                 Some(Known::Live(live)) => {
                     session.touch(now.minus(live.age), live.source);

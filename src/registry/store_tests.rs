@@ -24,6 +24,8 @@ struct Troubled {
     reports: AtomicUsize,
     /// Run during the next report of an end, or the one after it.
     meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    /// Run after the next report, before its reply arrives.
+    on_the_way_back: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 impl fmt::Debug for Troubled {
@@ -85,7 +87,11 @@ impl Store for Arc<Troubled> {
             let failed = Some(StoreError::Unavailable("out".to_owned()));
             return Box::pin(ready(Reply { failed, ..Reply::default() }));
         }
-        self.memory.exchange(report)
+        let reply = self.memory.exchange(report);
+        if let Some(meanwhile) = self.on_the_way_back.lock().take() {
+            meanwhile();
+        }
+        reply
     }
 
     fn judge(&self, due: Due, mode: Mode) -> StoreFuture<'_, Known> {
@@ -124,6 +130,7 @@ async fn world_with(limits: Limits, sessions: usize) -> World {
         verdicts: AtomicUsize::new(0),
         reports: AtomicUsize::new(0),
         meanwhile: Mutex::new(None),
+        on_the_way_back: Mutex::new(None),
     });
     let registry = Arc::new(Registry::new(Services::new(Box::new(Arc::clone(&store)), clock, limits), 10_000));
     for number in 0..sessions {
@@ -179,6 +186,30 @@ fn a_logout_during_a_change_to_enforce_ends_everywhere_or_nowhere() {
         world.registry.table.end(&session, Reason::Logout).await;
         let in_store = matches!(world.store.memory.lookup(session.id()).await, Ok(Known::Ended(_)));
         assert_eq!(session.ended().is_some(), in_store, "ended on this replica, but not in the store");
+    });
+}
+
+/// The store has only said what would end. Activity that came since must count.
+#[test]
+fn a_verdict_asked_for_in_observe_ends_nothing_once_the_mode_enforces() {
+    run(async {
+        let world = world(1).await;
+        world.registry.modes.switch(Switch::Replica, Mode::Observe, None);
+        world.pass(60).await;
+        let session = world.live("0").await;
+        let (registry, active) = (Arc::clone(&world.registry), Arc::clone(&session));
+        let enforce = move || {
+            registry.modes.switch(Switch::Replica, Mode::Enforce, None);
+            active.touch(registry.clock().now(), Source::ClientFrame);
+        };
+        *world.store.on_the_way_back.lock() = Some(Box::new(enforce));
+        world.time.fetch_add(1_000, Ordering::AcqRel);
+        world.registry.exchange.round().await;
+        assert!(world.store.on_the_way_back.lock().is_none() && session.ended().is_none(), "cut though it is active");
+        world.pass(59).await;
+        assert!(session.ended().is_none(), "cut early");
+        world.pass(3).await;
+        assert!(session.ended().is_some(), "never cut");
     });
 }
 

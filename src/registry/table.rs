@@ -288,7 +288,7 @@ impl Table {
     }
 
     /// Marks a session as overdue, and records it in `observe`.
-    fn mark_overdue(&self, session: &TrackedSession, record: Ended) {
+    pub(super) fn mark_overdue(&self, session: &TrackedSession, record: Ended) {
         if session.mark_overdue(record) && self.services.mode() == Mode::Observe {
             self.decisions.would_end(session, &record);
         }
