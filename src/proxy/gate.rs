@@ -202,6 +202,13 @@ impl Admitted<'_> {
         ProxyError::Ended { cookies: of_session.flat_map(cookies_of).collect(), reason: ended.reason }
     }
 
+    /// The tokens that pass.
+    pub(super) fn admitted(&self) -> Vec<SessionId> {
+        let ending = self.ending.iter().map(|(session, _)| session.id());
+        let known = self.refreshed.iter().map(|session| session.id()).chain(ending);
+        known.chain(self.unknown.iter().map(|(token_match, _)| token_match.id)).collect()
+    }
+
     /// Tokens that the app must not see.
     pub(super) fn unwanted(&self) -> &[TokenMatch] {
         &self.unwanted

@@ -2,8 +2,10 @@
 
 use super::http::{PARAMETER_SEPARATORS, TokenMatch, TokenRules, cookie, is_spelling_of, parameter, text};
 use super::{Location, Token, TokenRule};
+use crate::route::Route;
 use crate::session::SessionId;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Uri, header, request, uri::PathAndQuery};
+use percent_encoding::percent_decode_str;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -50,6 +52,59 @@ impl TokenRules {
             }
         }
     }
+}
+
+impl TokenRules {
+    /// Removes what an app may read as a token of a rule that refuses unknown ones, and what is none of the `admitted` tokens:
+    /// every cookie and query parameter that carries the rule's name in some form. So beside a live token no other one reaches
+    /// the app.
+    pub fn keep_admitted(&self, route: &Route, head: &mut request::Parts, admitted: &[SessionId]) {
+        for rule in self.applying(route).filter(|rule| rule.refuses_unknown) {
+            let is_admitted =
+                |token: Option<Token>| token.is_some_and(|token| admitted.contains(&token.session_id(&self.ids)));
+            match &rule.place {
+                Location::Cookie(name) => {
+                    rewrite_cookies(&mut head.headers, |pair| {
+                        !mentions(pair, name) || is_plain(pair, name) && is_admitted(cookie(pair, name))
+                    });
+                }
+                Location::Query(name) => rewrite_query(&mut head.uri, |pair| {
+                    !is_form_of(pair.split('=').next().unwrap_or_default(), name) || is_admitted(parameter(pair, name))
+                }),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// As PHP sees a name: these characters become an underscore.
+fn mangled(name: &str) -> String {
+    let name = name.trim().to_ascii_lowercase();
+    name.chars().map(|c| if matches!(c, '.' | ' ' | '+' | '[' | '\t') { '_' } else { c }).collect()
+}
+
+/// Whether a parameter's name may be read as `name`: in another case, mangled, as a list, or percent-encoded.
+fn is_form_of(key: &str, name: &str) -> bool {
+    let decoded = percent_decode_str(key).decode_utf8_lossy();
+    let outside_brackets = decoded.split('[').next().unwrap_or_default();
+    let whole_or_list = [decoded.as_ref(), outside_brackets].map(mangled);
+    whole_or_list.iter().any(|key| key.trim_start_matches('_') == mangled(name).trim_start_matches('_'))
+}
+
+/// Whether a pair is the cookie `name`, written plainly, and nothing else.
+fn is_plain(pair: &str, name: &str) -> bool {
+    let value = pair.trim().strip_prefix(name).and_then(|rest| rest.strip_prefix('='));
+    value.is_some_and(|value| !value.contains([' ', '\t', ',']))
+}
+
+/// Whether an app may find the cookie `name` in a pair: anywhere before a `=`, in another case or mangled.
+fn mentions(pair: &str, name: &str) -> bool {
+    let (pair, name) = (mangled(pair), mangled(name));
+    let is_inside = |before: Option<char>| before.is_some_and(|c| c.is_ascii_alphanumeric() || c == '-');
+    pair.match_indices(&name).any(|(at, _)| {
+        let after = pair[at + name.len()..].trim_start_matches(['_', ']', '"']);
+        !is_inside(pair[..at].chars().next_back()) && after.starts_with('=')
+    })
 }
 
 /// Keeps only the wanted pairs in each `Cookie` field. Removes a field without pairs.
@@ -101,6 +156,25 @@ fn rewrite_query(uri: &mut Uri, is_wanted: impl Fn(&str) -> bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_form_of_a_name_is_found_and_other_names_are_left_alone() {
+        for pair in
+            ["s_id=x", " S_ID=x", "a=1 s_id=x", "a=1,s_id=x", "s.id=x", "s[id=x", "s_id []=x", "s_id =x", "\"s_id\"=x"]
+        {
+            assert!(mentions(pair, "s_id"), "{pair}");
+        }
+        for pair in ["sidebar=1", "as_id=x", "my-s_id=x", "a=s_id", "s_ids=x", "{\"s_id\":1}", "s_id_type=x"] {
+            assert!(!mentions(pair, "s_id"), "{pair}");
+        }
+        for key in ["s_id", "s.id", "s_id[]", "+s_id", "%73_id", "S_ID", "s[id"] {
+            assert!(is_form_of(key, "s_id"), "{key}");
+        }
+        for key in ["sid", "s_ids", "s_id_type", "a", "a[s_id]"] {
+            assert!(!is_form_of(key, "s_id"), "{key}");
+        }
+        assert!(is_plain(" s_id=x", "s_id") && !is_plain("s_id=x a=1", "s_id") && !is_plain("a=1 s_id=x", "s_id"));
+    }
 
     #[test]
     fn unwanted_parameters_leave_the_rest_of_the_query_as_it_was() {

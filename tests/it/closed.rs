@@ -1,7 +1,7 @@
 //! Only tokens that the app issued pass: `unknown = "refuse"`.
 
 use crate::harness::{
-    Answer, App, Fake, Idlegate, Redis, Request, Socket, ask, eventually, id, log_in, secret, soon, switch,
+    Answer, App, Fake, Idlegate, Recorder, Redis, Request, Socket, ask, eventually, id, log_in, secret, soon, switch,
 };
 use futures_util::future::join_all;
 use http::Method;
@@ -134,6 +134,26 @@ async fn a_rule_that_never_sees_an_issue_goes_on_admitting_and_says_so() {
     eventually("the error", async || proxy.logged(said).len() == 1).await;
     assert!(proxy.logged(said)[0].contains("token.0 (cookie sid)"), "{:?}", proxy.logged(said));
     assert!(proxy.metrics().await.contains("idlegate_rule_unissued{rule=\"0\",from=\"cookie\"} 1\n"));
+}
+
+/// What an app could read as another token is not forwarded; other cookies and parameters are, byte for byte.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_live_token_no_other_form_of_it_reaches_the_app() {
+    let app = Recorder::answering("HTTP/1.1 200 OK\r\nSet-Cookie: s_id=live\r\nContent-Length: 2\r\n\r\nok").await;
+    let rule = |from: &str| format!("[[token]]\nfrom = \"{from}\"\nname = \"s_id\"\nunknown = \"refuse\"\n");
+    let config = format!("upstream = {:?}\n{}{}", app.upstream(), rule("cookie"), rule("query"));
+    let proxy = Idlegate::start(&config);
+    let cookies = "theme=\"dark, blue\"; s_id=live; a=1 s_id=dead; s.id=dead; S_ID=dead; s_id_type=x; {\"json\":1}; b";
+    let path = "/?q=%20x&s_id=live&s_id[]=dead&s.id=dead&s_id_type=1&q";
+    for _ in 0..2 {
+        let request = Request::get(proxy.address, path).header("cookie", cookies);
+        assert_eq!(request.send().await.status, 200);
+    }
+    for message in app.got() {
+        assert_eq!(message.field("cookie"), ["theme=\"dark, blue\"; s_id=live; s_id_type=x; {\"json\":1}; b"]);
+        assert!(message.has("GET /?q=%20x&s_id=live&s_id_type=1&q HTTP/1.1"), "{message:?}");
+    }
+    assert_eq!(app.got().len(), 2);
 }
 
 /// How many logins there are. `LOGINS=10000 cargo test --test it -- closed::one_login` for more.
