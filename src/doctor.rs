@@ -6,6 +6,7 @@ use crate::cli;
 use crate::clock::{Clock, boot_id, epoch_milliseconds};
 use crate::config::Config;
 use crate::finding::Finding;
+use crate::registry::unissued_tokens;
 use crate::store::{FileStore, RedisStore, StoreSettings};
 use crate::stream::Stream;
 use crate::token_changes::changing_tokens;
@@ -49,11 +50,15 @@ pub async fn examine(config: &Config) -> Vec<Finding> {
 
 /// What the running idlegate reports about itself.
 fn running(admin: &AdminListen, modes: &Modes) -> Vec<Finding> {
-    let Warnings { changing, no_match, .. } = &modes.warnings;
+    let Warnings { changing, unissued, no_match, .. } = &modes.warnings;
     let mut findings = vec![Finding::Good(format!("idlegate runs at {}, mode {}", admin.listen, modes.mode))];
     if let Some(no_match) = no_match {
         findings
             .push(Finding::wrong(no_match.to_string(), "compare `from`, `name` and `paths` of the [[token]] rules"));
+    }
+    if !unissued.is_empty() {
+        let fix = "add a rule for where the app issues the token, or set unknown = \"admit\"";
+        findings.push(Finding::wrong(unissued_tokens(unissued), fix));
     }
     if !changing.is_empty() {
         findings.push(Finding::wrong(changing_tokens(changing), "name a token that stays the same"));

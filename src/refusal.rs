@@ -205,8 +205,8 @@ pub(crate) enum AdminError {
     NoDuration(String),
     /// That is no session id.
     NoId,
-    /// There is no such session; for a store in memory, since when.
-    Unknown { since: Option<String> },
+    /// There is no such session; for a store in memory, since when; and whether some rule refuses unknown tokens.
+    Unknown { since: Option<String>, is_refused: bool },
     /// Several begin with these digits.
     Ambiguous(Vec<String>),
     /// It has ended already.
@@ -253,10 +253,11 @@ impl AdminError {
                 "a session id is 32 hexadecimal digits, as the log shows it; the first 4 are enough to explain it, the first 8 to \
                  end or extend it. To start from a token: idlegate explain --token-stdin"
             }
-            Self::Unknown { since: None } => {
+            Self::Unknown { is_refused: true, .. } => "log in again, or admit it: idlegate extend ID",
+            Self::Unknown { since: None, .. } => {
                 "it was never accepted by the app, or ended longer ago than idle.retention"
             }
-            Self::Unknown { since: Some(_) } => {
+            Self::Unknown { since: Some(_), .. } => {
                 "a store in memory forgets all sessions at a restart. It may have been one from before; its token begins a \
                  new one when the app accepts it. For sessions that outlive a restart: store.url"
             }
@@ -280,8 +281,11 @@ impl fmt::Display for AdminError {
             Self::Malformed(what) => write!(f, "what was sent is not understood: {what}"),
             Self::NoDuration(what) => write!(f, "idle_over: {what}"),
             Self::NoId => f.write_str("this is no session id"),
-            Self::Unknown { since: None } => f.write_str("there is no such session"),
-            Self::Unknown { since: Some(since) } => {
+            Self::Unknown { is_refused: true, .. } => {
+                f.write_str("never seen issued here; rules with unknown = \"refuse\" refuse this token")
+            }
+            Self::Unknown { since: None, .. } => f.write_str("there is no such session"),
+            Self::Unknown { since: Some(since), .. } => {
                 write!(f, "there is no such session since idlegate started, {since}")
             }
             Self::Ambiguous(ids) => write!(f, "several session ids begin like that: {}", ids.join(", ")),

@@ -195,7 +195,10 @@ impl Api {
     fn unknown(&self) -> AdminError {
         let now = self.registry.now() / 1000;
         let since = (self.registry.store_kind() == "memory").then(|| when(self.registry.started(), now));
-        AdminError::Unknown { since }
+        AdminError::Unknown {
+            since,
+            is_refused: self.registry.issues.are_watched() && !self.registry.issues.may_be_older(),
+        }
     }
 
     async fn extend(&self, method: &Method, id: &str) -> Result<AdminResponse, AdminError> {

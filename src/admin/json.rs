@@ -27,6 +27,9 @@ pub(crate) struct Warnings {
     /// The rules whose token the app changes while its user stays logged in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) changing: Vec<String>,
+    /// The rules that go on admitting unknown tokens, because the app was not seen to issue most of theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unissued: Vec<String>,
     /// Set if no token rule has matched after enough requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) no_match: Option<NoMatch>,

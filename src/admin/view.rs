@@ -7,6 +7,7 @@ impl Warnings {
     pub(super) fn of(registry: &Registry) -> Self {
         Self {
             changing: registry.metrics().token_changes.report(),
+            unissued: registry.issues.blind_rules(),
             no_match: registry.metrics().unmatched.report(),
             held_since: registry.store.held_since(),
         }

@@ -4,7 +4,7 @@ use super::mode::Switching;
 use crate::admin::json::{Drained, Explained, ManySessions, Modes, OneSession, SwitchSetting, Warnings};
 use crate::clock::epoch_milliseconds;
 use crate::counted::{counted, span, when};
-use crate::registry::{MAX_LISTED, State, Switch};
+use crate::registry::{MAX_LISTED, State, Switch, unissued_tokens};
 use crate::session::{Mode, Reason};
 use crate::token_changes::changing_tokens;
 
@@ -145,7 +145,7 @@ struct Lines(String);
 impl Lines {
     /// No session expires while the store is unavailable, or for rules that find no token, or one that does not stay the
     /// same.
-    fn warnings(&mut self, Warnings { changing, no_match, held_since }: &Warnings) {
+    fn warnings(&mut self, Warnings { changing, unissued, no_match, held_since }: &Warnings) {
         if let Some(since) = held_since {
             let since = when(*since, epoch_milliseconds() / 1000);
             self.say(&format!(
@@ -154,6 +154,9 @@ impl Lines {
         }
         if let Some(no_match) = no_match {
             self.say(&format!("{no_match}\n"));
+        }
+        if !unissued.is_empty() {
+            self.say(&format!("{}\n", unissued_tokens(unissued)));
         }
         if !changing.is_empty() {
             self.say(&format!("{}\n", changing_tokens(changing)));

@@ -6,7 +6,7 @@ use super::section::Section;
 use super::token::RuleRead;
 use crate::cut::Cut;
 use crate::route::{PathSet, Route};
-use crate::token::{Location, TokenRule};
+use crate::token::TokenRule;
 
 /// Records each required token that clients could not get.
 pub(super) fn check(top: &mut Section<'_, '_>, rules: &[RuleRead], cut: &Cut) {
@@ -27,14 +27,13 @@ fn paths_of(rule: &TokenRule) -> PathSet {
     rule.paths.clone().unwrap_or_else(PathSet::everywhere)
 }
 
-fn issues(rule: &TokenRule) -> bool {
-    matches!(rule.place, Location::ResponseJson(_) | Location::WsServer { .. })
-}
-
 /// No token is required where the app issues one. A rule that issues on all paths leaves none.
 fn shadowed(rule: &TokenRule, rules: &[RuleRead]) -> Option<ValueError> {
     let everywhere = |other: &TokenRule| {
-        issues(other) && other.except.is_empty() && other.methods.is_none() && paths_of(other).covers(&paths_of(rule))
+        other.is_issuing()
+            && other.except.is_empty()
+            && other.methods.is_none()
+            && paths_of(other).covers(&paths_of(rule))
     };
     let other = rules.iter().map(|read| &read.rule).find(|other| everywhere(other))?;
     let what = format!(
@@ -68,7 +67,7 @@ fn unobtainable(rule: &TokenRule, rules: &[RuleRead], cut: &Cut) -> Option<Value
     let everywhere = paths_of(rule).covers(&PathSet::everywhere());
     let has_exception = !rule.except.is_empty() || rule.methods.is_some();
     let has_login = cut.all_words().iter().any(|words| words.login_url.is_some());
-    if !everywhere || has_exception || has_login || rules.iter().any(|read| issues(&read.rule)) {
+    if !everywhere || has_exception || has_login || rules.iter().any(|read| read.rule.is_issuing()) {
         return None;
     }
     let what = "every request needs the token, and so no client could log in to get one";

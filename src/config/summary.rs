@@ -70,5 +70,15 @@ pub fn warnings(config: &Config) -> Vec<String> {
             warnings.push(format!("token.{index} is the same rule as token.{first}: remove one of them"));
         }
     }
+    let issues = config.tokens.iter().find(|rule| rule.is_issuing());
+    let admits = |rule: &&TokenRule| !rule.refuses_unknown && !rule.ends && !rule.is_issuing();
+    let admitting: Vec<_> = config.tokens.iter().filter(admits).map(TokenRule::label).collect();
+    if let Some(issuing) = issues.filter(|_| !admitting.is_empty()) {
+        warnings.push(format!(
+            "{} sees the app issue tokens, but {} admits unknown ones: with unknown = \"refuse\", only tokens pass that the app issued",
+            issuing.label(),
+            admitting.join(", ")
+        ));
+    }
     warnings
 }

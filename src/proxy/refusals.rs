@@ -1,6 +1,6 @@
 //! Requests and tunnels that are refused for a missing or unknown token.
 
-use crate::audit::{self, Caller, Decision, DecisionContext};
+use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::metrics::Refused;
 use crate::registry::Registry;
@@ -65,18 +65,7 @@ impl Refusals {
         let session = token.map(|token| token.to_string());
         tracing::debug!(rule = label, session, carrier = carrier.name(), client = caller.client(), "{outcome}: {what}");
         let Some(left_out) = self.0.lock().next(registry.clock().now()) else { return };
-        let decision = Decision::Unadmitted { reason, rule: &label, done, carrier, left_out };
-        let context = DecisionContext {
-            replica: registry.replica(),
-            mode: registry.mode(),
-            limit: registry.limits().timeout,
-            lifetime: registry.limits().lifetime,
-            now: None,
-            session: token,
-            struck_off: &[],
-            caller: Some(caller),
-        };
-        audit::write(|| audit::line(decision, &context));
+        registry.decisions.unadmitted((reason, &label, token), (carrier, caller), done, left_out);
     }
 }
 

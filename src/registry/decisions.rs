@@ -4,6 +4,7 @@ use super::recent::{Past, Recent};
 use super::services::Services;
 use super::{Switch, TrackedSession};
 use crate::audit::{self, Caller, Decision, DecisionContext};
+use crate::metrics::Refused;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::Ended;
 use crate::token::Carrier;
@@ -102,6 +103,18 @@ impl Decisions {
         self.record(Decision::Refusal { ended, done: false, carrier }, Some(id), caller);
     }
 
+    /// A token was missing or unknown: what came was refused, or would have been if not `done`. `left_out` such records were
+    /// left out since the last one.
+    pub(crate) fn unadmitted(
+        &self,
+        (reason, rule, token): (Refused, &str, Option<SessionId>),
+        (carrier, caller): (Carrier, &Caller),
+        done: bool,
+        left_out: u64,
+    ) {
+        self.record(Decision::Unadmitted { reason, rule, done, carrier, left_out }, token, Some(caller));
+    }
+
     /// The mode has changed.
     pub(super) fn mode_changed(&self, before: Mode, after: Mode, by: &str, past_the_limit: usize) {
         if after == Mode::Enforce {
@@ -139,6 +152,10 @@ impl Decisions {
         }
         let line = audit::line(decision, &scene);
         audit::write(|| &line);
-        self.recent.lock().keep(session, matches!(decision, Decision::Refusal { .. }), line);
+        self.recent.lock().keep(
+            session,
+            matches!(decision, Decision::Refusal { .. } | Decision::Unadmitted { .. }),
+            line,
+        );
     }
 }

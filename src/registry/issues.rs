@@ -107,6 +107,12 @@ impl Issues {
         *self.rules.write() = watched.collect();
     }
 
+    /// Whether some rule refuses unknown tokens.
+    #[must_use]
+    pub fn are_watched(&self) -> bool {
+        !self.rules.read().is_empty()
+    }
+
     /// Whether this rule sees the app hand its tokens out. Otherwise it must not refuse those that it does not know.
     #[must_use]
     pub fn are_seen(&self, rule: usize) -> bool {
@@ -165,7 +171,8 @@ impl Issues {
 
     /// Whether a token that the store does not know may be one from before its knowledge began. Such a token counts as last
     /// active then, and until it has been idle for the timeout the app alone decides about it.
-    pub(super) fn may_be_older(&self) -> bool {
+    #[must_use]
+    pub fn may_be_older(&self) -> bool {
         let Knowledge { since, .. } = self.services.store.knowledge();
         let now = self.services.now() / 1000;
         now.saturating_sub(since) <= self.services.limits.timeout
@@ -218,6 +225,14 @@ impl Issues {
     pub(super) fn until(&self) -> Moment {
         self.services.clock.now().plus(milliseconds(self.services.exchange.lookup_timeout))
     }
+}
+
+/// Says which rules go on admitting unknown tokens, and why.
+pub(crate) fn unissued_tokens(rules: &[String]) -> String {
+    format!(
+        "Unknown tokens are admitted in spite of unknown = \"refuse\" ({}): the app was not seen to issue most of the latest ones.",
+        rules.join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ pub use attachment::{Attachment, AwaitingResponse, Tolerated};
 pub use decisions::Decisions;
 pub use exchange::Exchange;
 pub use inspect::{FleetReply, Inspect, MAX_LISTED, Overview, Reach};
+pub(crate) use issues::unissued_tokens;
 pub use issues::{Issues, Origin};
 pub use modes::Modes;
 pub use recent::Past;

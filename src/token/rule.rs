@@ -111,9 +111,15 @@ impl TokenRule {
         self.number == other.number || group && self.required == other.required
     }
 
+    /// Whether the rule is for where the app issues tokens.
+    #[must_use]
+    pub fn is_issuing(&self) -> bool {
+        matches!(self.place, Location::ResponseJson(_) | Location::WsServer { .. })
+    }
+
     /// Whether the app issues tokens on every reading of this route, by this rule.
     pub(super) fn issues_on(&self, route: &Route) -> bool {
-        matches!(self.place, Location::ResponseJson(_) | Location::WsServer { .. })
+        self.is_issuing()
             && self.paths.as_ref().is_none_or(|paths| paths.contains_every_reading(&route.path))
             && self.applies(route)
     }

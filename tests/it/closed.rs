@@ -43,6 +43,10 @@ impl Pages {
     }
 
     fn proxy(&self, store: &str) -> Idlegate {
+        self.proxy_with(store, None, "2s")
+    }
+
+    fn proxy_with(&self, store: &str, secret: Option<&str>, timeout: &str) -> Idlegate {
         let config = format!(
             r#"
             upstream = "{}"
@@ -57,7 +61,9 @@ impl Pages {
             "#,
             self.fake.upstream()
         );
-        Idlegate::start_with(&config, &[("IDLEGATE_IDLE_TIMEOUT", "2s")])
+        let secret = secret.map(|secret| ("IDLEGATE_STORE_SECRET", secret));
+        let environment: Vec<_> = [("IDLEGATE_IDLE_TIMEOUT", timeout)].into_iter().chain(secret).collect();
+        Idlegate::start_with(&config, &environment)
     }
 }
 
@@ -154,6 +160,46 @@ async fn beside_a_live_token_no_other_form_of_it_reaches_the_app() {
         assert!(message.has("GET /?q=%20x&s_id=live&s_id_type=1&q HTTP/1.1"), "{message:?}");
     }
     assert_eq!(app.got().len(), 2);
+}
+
+/// Sends `requests` of every user, at once, for each round.
+async fn all_work(proxy: &Idlegate, users: &[String], rounds: usize) {
+    for _ in 0..rounds {
+        let answers = join_all(users.iter().map(|user| status(proxy, user))).await;
+        assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// Users who were logged in before idlegate came, and work on.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_locked_out_by_a_start_a_loss_of_data_another_secret_or_off() {
+    let (app, redis) = (Pages::start().await, Redis::start());
+    let users: Vec<_> = (0..100).map(|number| format!("user-{number}")).collect();
+    for store in ["memory", &redis.url()] {
+        // Long enough for a restart on a busy machine.
+        let mut proxy = app.proxy_with(store, None, "5s");
+        for secret in [None, None, Some("another secret, long enough")] {
+            all_work(&proxy, &users, 3).await;
+            proxy = app.proxy_with(store, secret, "5s");
+        }
+        // Some log in again: the rule sees the app issue tokens.
+        let again: Vec<_> = (0..40).map(|number| format!("again-{number}")).collect();
+        join_all(again.iter().map(|token| user(&proxy, token))).await;
+        all_work(&proxy, &users, 20).await;
+        assert_eq!(status(&proxy, "made-up").await, 401, "it refuses unknown tokens");
+        if store != "memory" {
+            redis.ask::<()>("FLUSHALL").await;
+            all_work(&proxy, &users, 20).await;
+        }
+        assert_eq!(switch(&proxy, json!({"mode": "off"})).await.0, 200);
+        // A login that idlegate does not see.
+        assert_eq!(status(&proxy, "during-off").await, 200);
+        assert_eq!(switch(&proxy, json!({"mode": "enforce"})).await.0, 200);
+        let and_one: Vec<_> = users.iter().cloned().chain(["during-off".to_owned()]).collect();
+        all_work(&proxy, &and_one, 20).await;
+        assert!(proxy.records("refuse").iter().all(|record| record["session"] == id("made-up")));
+    }
 }
 
 /// How many logins there are. `LOGINS=10000 cargo test --test it -- closed::one_login` for more.

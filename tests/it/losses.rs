@@ -93,6 +93,24 @@ async fn a_dead_token_stays_dead_where_one_key_of_it_is_deleted() {
     }
 }
 
+/// As a server that evicts them does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_token_stays_dead_where_its_keys_are_deleted_one_after_another() {
+    let (app, redis) = (App::start(QUIET), Redis::start());
+    let ([one, two], token) = with_a_dead_token(&app, &redis, &[]).await;
+    let id = idlegate::session::SessionId::of_token(token.as_bytes());
+    for key in ["idlegate:replicas", "idlegate:recent_ends", "idlegate:ends"] {
+        redis.ask::<()>(&format!("DEL {key}")).await;
+    }
+    let is_back = async || redis.ask::<bool>(&format!("HEXISTS idlegate:ends {id}")).await;
+    eventually("the end to be written back", is_back).await;
+    redis.ask::<()>(&format!("DEL idlegate:session:{id}")).await;
+    let later = replica(&app, &redis.url(), "1h", &[]);
+    for proxy in [&one, &two, &later] {
+        assert!(!passes(proxy, &token).await);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_word_before_a_bearer_token_is_not_looked_up() {
     let (app, redis) = (App::start(QUIET), Redis::start());

@@ -45,8 +45,9 @@ export function span(seconds) {
   return parts.join(' ') || '0 seconds';
 }
 
-export function means({ mode, limit, lifetime, held_since: held, no_match: unmatched, changing }) {
+export function means({ mode, limit, lifetime, held_since: held, no_match: unmatched, changing, unissued }) {
   if (unmatched) return `No rule has matched in ${counted(unmatched.requests, 'request')}, so no session will end. Rules: ${unmatched.rules.join(', ')}. Seen: ${unmatched.names.join(', ') || 'nothing that looks like a token'}.`;
+  if (unissued) return `Unknown tokens are admitted (${unissued.join(', ')}): the app was not seen to issue most of the latest ones.`;
   if (changing) return `The app changes its token while users stay logged in: ${changing.join(', ')}. An idle user is not logged out.`;
   if (held && mode === 'enforce') return `The store has been unavailable since ${clock(held)}. No session expires until it is back.`;
   const old = lifetime ? ` or older than ${span(lifetime)}` : '';

@@ -16,7 +16,7 @@ const FAULTS: [(&str, &str); 15] = [
     // A verdict is given while something may be missing.
     ("if not judges then return answer() end", ""),
     // A session ends though not every replica has reported.
-    (" and math.floor(watermark / 1000) - since > limit", ""),
+    ("is_idle(last, counted_since, math.floor(watermark / 1000))", "is_idle(last, counted_since, now)"),
     // Activity is not merged.
     ("if newer then last, last_source = claimed, source end", ""),
     // The last activity moves back.
@@ -40,10 +40,17 @@ const FAULTS: [(&str, &str); 15] = [
     // Idle time goes on while a replica is off.
     ("if uncounted or newest == 0", "if newest == 0"),
     // Idle time counts from before counting began.
-    ("math.max(last, counting, restored or 0,", "math.max(last, restored or 0,"),
+    ("math.max(counting, restored or 0,", "math.max(restored or 0,"),
     // Unknown tokens are decided while replicas write back.
     ("complete and 1 or 0", "1"),
 ];
+
+#[test]
+fn each_fault_is_one_in_the_script() {
+    for (true_text, _) in FAULTS {
+        assert_eq!(EXCHANGE.matches(true_text).count(), 1, "{true_text}");
+    }
+}
 
 /// Whether one of the schedules of this seed shows the fault.
 fn is_noticed(fault: (&'static str, &'static str)) -> bool {

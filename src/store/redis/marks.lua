@@ -102,16 +102,18 @@ local function new_generation()
   generation, is_new = math.max(now_ms, generation + 1, seen + 1), true
 end
 local lost = own ~= nil and own.call < confirmed
--- The ends' key always has this field, also after the last end in it is past its retention.
-local ends_since = facts.ended > 0 and redis.pcall('HGET', ends, 'since')
-local ends_lost = facts.ended > 0 and type(ends_since) ~= 'string'
+-- The ends' key always has this field, also before the first end and after the last one is past its retention.
+local ends_since = generation > 0 and redis.pcall('HGET', ends, 'since')
+local ends_lost = generation > 0 and type(ends_since) ~= 'string'
 if keeps and (generation == 0 or lost or ends_lost) then
   new_generation()
   facts.known = now
   if facts.generation == 0 then
     facts.ended = 0
     redis.call('EXPIRE', recent_ends, 0)
-  elseif ends_lost then
+    if type(redis.pcall('HSET', ends, 'since', now)) == 'table' then ends_lost = true end
+  end
+  if ends_lost then
     redis.call('EXPIRE', ends, 0)
     redis.call('HSET', ends, 'since', now)
   end

@@ -41,6 +41,7 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
   local created, ended = tonumber(field(3, whole_second)), tonumber(field(4, whole_second))
   local ended_reason, restored = field(5, a_word), tonumber(field(6, whole_second))
   local counted_from = tonumber(field(7, whole_second))
+  local is_in_record = ended ~= nil
   if not ended and not last then
     local at, why, its_last, its_source, its_created, from = end_of(session)
     if at then
@@ -70,20 +71,24 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     if restored then redis.call('HSET', key, 'restored', restored) end
   end
 
+  -- Puts the end where every replica reads it, and where it outlives the record of the session.
+  local function keep_end()
+    ended_here, facts.ended = ended_here + 1, facts.ended + 1
+    local words = { ended, ended_reason or 'idle', last or ended, last_source or source, created or last or ended }
+    redis.call('HSET', ends, session, table.concat(words, ' ') .. ' ' .. (counted_from or 0))
+    if type(redis.pcall('ZADD', recent_ends, digits(facts.ended), session)) == 'table' then
+      redis.call('EXPIRE', recent_ends, 0)
+      redis.call('ZADD', recent_ends, digits(facts.ended), session)
+    end
+  end
+
   local function finish(why, at)
     local from = counts_from(at)
     ended, ended_reason, counted_from = at, why, from
     redis.call('HSET', key, 'ended', ended, 'reason', ended_reason)
     if from > 0 then redis.call('HSET', key, 'counting', from) end
     redis.call('EXPIRE', key, math.min(retention, details_kept))
-    ended_here, facts.ended = ended_here + 1, facts.ended + 1
-    if facts.ended == 1 then redis.call('HSET', ends, 'since', now) end
-    redis.call('HSET', ends, session,
-      table.concat({ ended, why, last, last_source or source, created or last, from }, ' '))
-    if type(redis.pcall('ZADD', recent_ends, digits(facts.ended), session)) == 'table' then
-      redis.call('EXPIRE', recent_ends, 0)
-      redis.call('ZADD', recent_ends, digits(facts.ended), session)
-    end
+    keep_end()
     return answer()
   end
 
@@ -104,11 +109,17 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     return 1
   end
 
+  if ended then
+    -- The record of a session may outlive its end in the ends' key.
+    if is_in_record and ended + retention > now and not end_of(session) then keep_end() end
+    return answer()
+  end
+
   if op == 'ended' then
     -- A replica knows of an end that is not stored here. The first end counts. A session that began after the end was
     -- forgotten is another one.
     local at = second(extra)
-    if ended or (last and created and created > at + retention) then return answer() end
+    if last and created and created > at + retention then return answer() end
     if not last or last > at or junk ~= '' then
       -- Activity after the end belongs to no session: a replica that did not know of the end let it pass.
       local is_kept = last and last <= at
@@ -118,8 +129,6 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     end
     return finish(reason, at)
   end
-
-  if ended then return answer() end
 
   if op == 'end' then
     if not last then return answer() end
