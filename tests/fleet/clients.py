@@ -20,10 +20,11 @@ class User:
         self.token = f"user-{number}-{dice.getrandbits(64):016x}"
         self.session = hashlib.sha256(self.token.encode()).hexdigest()[:32]
         self.fleet, self.dice = fleet, dice
-        # (when, what, replica): "sent" and "passed" for activity that was answered, "maybe" where it is not known to have
+        # (when, what, replica): "pong" for one that was sent, "sent" and "passed" for activity that was answered, "maybe" where it is not known to have
         # arrived, "refused", "opened" and "cut" for WebSockets.
         self.events = []
         self.sockets = {}
+        self.began_again = False
 
     def note(self, what, replica):
         self.events.append((time.monotonic(), what, replica.number))
@@ -83,14 +84,16 @@ class User:
         if self.sockets.get(replica.number) is socket:
             del self.sockets[replica.number]
 
-    async def say(self):
-        """A frame on each WebSocket; its echo tells when it was sent. Or a pong, which nothing answers."""
+    async def say(self, frames=0.7):
+        """A frame on each WebSocket, in this share of cases; its echo tells when it was sent. Else a pong, which nothing answers."""
         for number, socket in list(self.sockets.items()):
             try:
-                if self.dice.random() < 0.7:
+                if self.dice.random() < frames:
                     await asyncio.wait_for(socket.write_message(repr(time.monotonic())), PATIENCE)
                 elif socket.protocol is not None:
                     await socket.protocol._write_frame(True, 0xA, b"")
+                    self.note("pong", self.fleet[number])
+                    continue
                 self.note("maybe", self.fleet[number])
             except (OSError, asyncio.TimeoutError, tornado.websocket.WebSocketClosedError, tornado.iostream.StreamClosedError):
                 pass
@@ -107,9 +110,18 @@ class User:
                 return
             await asyncio.sleep(self.dice.uniform(0.1, 1.2))
 
+    async def listen(self, seconds):
+        """Keeps a WebSocket open by pongs alone, as a page does that only shows something."""
+        await self.open(self.dice.choice(self.fleet))
+        until = time.monotonic() + seconds
+        while self.sockets and time.monotonic() < until:
+            await self.say(frames=0)
+            await asyncio.sleep(self.dice.uniform(0.5, TIMEOUT / 2))
+
     async def live(self, until_calm):
         """Works, leaves, and comes back when the session must be over."""
-        await self.work(self.dice.choice([0.2, 4, 12, 25]))
+        how = self.listen if self.dice.random() < 0.3 else self.work
+        await how(self.dice.choice([0.2, 4, 12, 25]))
         last = time.monotonic()
         await until_calm(last)
         refused = 0

@@ -1,5 +1,7 @@
 """Faults, each made, held and undone."""
 import asyncio
+import contextlib
+import math
 import signal
 import time
 
@@ -17,14 +19,12 @@ class Injector:
         self.counts[kind[5:]] = self.counts.get(kind[5:], 0) + 1
         await getattr(self, kind)()
 
-    async def _hold(self, replica, kind, seconds, undo):
-        begin = time.monotonic()
-        fault = [begin, begin + 3600, replica, kind]
+    @contextlib.asynccontextmanager
+    async def _fault(self, kind, replica=None):
+        """In force from before it is made until after it is undone."""
+        fault = [time.monotonic(), math.inf, replica, kind]
         self.faults.all.append(fault)
-        await asyncio.sleep(seconds)
-        result = undo()
-        if asyncio.iscoroutine(result):
-            await result
+        yield
         fault[1] = time.monotonic()
 
     def _some(self):
@@ -38,36 +38,36 @@ class Injector:
 
     async def _restart(self, kind, which):
         number = self._some()
-        async with self._locks[number]:
-            replica = self.replicas[number]
-            ending = asyncio.ensure_future(replica.end(which))
-
-            async def start():
-                await ending
-                await replica.start()
-
-            await self._hold(number, kind, self.dice.uniform(0, 3), start)
+        async with self._locks[number], self._fault(kind, number):
+            await self.replicas[number].end(which)
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            await self.replicas[number].start()
 
     async def make_stop(self):
         number = self._some()
-        async with self._locks[number]:
-            replica = self.replicas[number]
-            replica.signal(signal.SIGSTOP)
-            await self._hold(number, "stop", self.dice.choice([0.5, 2, 3, 8]), lambda: replica.signal(signal.SIGCONT))
+        async with self._locks[number], self._fault("stop", number):
+            self.replicas[number].signal(signal.SIGSTOP)
+            await asyncio.sleep(self.dice.choice([0.5, 2, 3, 8]))
+            self.replicas[number].signal(signal.SIGCONT)
 
     async def make_reload(self):
-        self.replicas[self._some()].signal(signal.SIGHUP)
+        number = self._some()
+        # Until a new process has its handlers, SIGHUP ends it.
+        async with self._locks[number], self._fault("reload", number):
+            self.replicas[number].signal(signal.SIGHUP)
 
     async def make_reset(self):
-        for replica in self.replicas:
-            replica.relay.reset()
+        async with self._fault("reset"):
+            for replica in self.replicas:
+                replica.relay.reset()
 
     async def _relay(self, kind, change):
         number = self._some()
-        async with self._locks[number]:
+        async with self._locks[number], self._fault(kind, number):
             relay = self.replicas[number].relay
             change(relay)
-            await self._hold(number, kind, self.dice.uniform(0.3, 6), relay.repair)
+            await asyncio.sleep(self.dice.uniform(0.3, 6))
+            relay.repair()
 
     async def make_hole(self):
         await self._relay("hole", lambda relay: setattr(relay, "hole", True))
@@ -79,11 +79,14 @@ class Injector:
         await self._relay("delay", lambda relay: setattr(relay, "delay", self.dice.uniform(0.02, 0.4)))
 
     async def _at_the_store(self, kind, seconds, do, undo):
-        async with self._store:
+        async with self._store, self._fault(kind):
             result = do()
             if asyncio.iscoroutine(result):
                 await result
-            await self._hold(None, kind, seconds, undo)
+            await asyncio.sleep(seconds)
+            result = undo()
+            if asyncio.iscoroutine(result):
+                await result
 
     async def make_flush(self):
         await self._at_the_store("flush", 0, lambda: self.redis.ask("FLUSHALL"), lambda: None)
@@ -141,9 +144,11 @@ class Injector:
     async def _mode(self, mode, fleet):
         number = self._some()
         replica = self.replicas[number]
-        if await replica.switch(mode, fleet):
-            back = lambda: self._enforce(replica, fleet)
-            await self._hold(None if fleet else number, mode, self.dice.uniform(0.5, 5), back)
+        async with self._fault(mode, None if fleet else number):
+            # A switch that could not be set in time may have been set all the same.
+            await replica.switch(mode, fleet)
+            await asyncio.sleep(self.dice.uniform(0.5, 5))
+            await self._enforce(replica, fleet)
 
     async def _enforce(self, replica, fleet):
         while not await replica.switch("enforce", fleet):

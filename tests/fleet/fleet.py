@@ -2,7 +2,6 @@
 import asyncio
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -109,16 +108,17 @@ class Redis:
 
 
 class Replica:
-    def __init__(self, binary, folder, app, redis, number):
+    def __init__(self, binary, folder, app, redis, number, timeout=TIMEOUT):
         self.binary, self.folder, self.app, self.number = binary, folder, app, number
         self.relay, self.port, self.admin, self.process = Relay(("127.0.0.1", redis.port)), free_port(), free_port(), None
+        self.timeout = timeout
         folder.mkdir()
 
     async def start(self):
         if not hasattr(self.relay, "port"):
             await self.relay.start()
         text = CONFIG.format(
-            port=self.port, app=self.app, folder=self.folder, timeout=TIMEOUT, grace=GRACE, redis=self.relay.port, admin=self.admin
+            port=self.port, app=self.app, folder=self.folder, timeout=self.timeout, grace=GRACE, redis=self.relay.port, admin=self.admin
         )
         (self.folder / "proxy.toml").write_text(text)
         with open(self.folder / "log", "ab") as log:

@@ -3,11 +3,14 @@
 
     test_fleet.py IDLEGATE [SECONDS] [SEED]
 
-Bursts of faults take turns with calm, in which every idle session must end. First the oracle is shown histories that are wrong.
+Bursts of faults take turns with calm, in which every idle session must end. The oracle is also shown what is wrong, in doctored
+histories and by real replicas, and must find it.
 """
 import asyncio
+import collections
 import pathlib
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -66,31 +69,80 @@ async def user_after_user(first, fleet, weather, dice, done):
         refused = await user.live(until_calm)
         await asyncio.sleep(0.2)
         done.append((user, deadline, refused))
-        judged = list(user.sockets)
+        # What is open after a deadline is for the oracle.
         if deadline is None:
             user.close()
-        await asyncio.sleep(0)
-        del judged
 
 
 def self_test():
-    """The oracle notices what it must."""
+    """The oracle notices what is wrong in doctored histories, and nothing in lawful ones."""
 
     class Told:
-        sockets, session = {}, ""
+        sockets, session, began_again = {}, "", False
 
         def __init__(self, events):
             self.events = events
 
     faults = oracle.Faults()
-    faults.all.append([500.0, 501.0, 0, "kill"])
-    early = [(100.0, "sent", 0), (100.1, "passed", 0), (103.0, "refused", 1)]
-    revived = [(100.0, "sent", 0), (107.0, "refused", 0), (120.0, "passed", 1)]
-    late = [(100.0, "sent", 0), (130.0, "passed", 0)]
-    lawful = [(499.8, "sent", 0), (502.0, "refused", 1)]
-    for events, deadline, word in [(early, None, "early"), (revived, None, "revived"), (late, 110.0, "late"), (lawful, None, "")]:
+    faults.all += [[500.0, 501.0, 0, "kill"], [600.0, 603.0, 1, "observe"], [700.0, 701.0, 0, "term"], [702.0, 702.1, None, "flush"]]
+    cases = [
+        ("early", [(100.0, "sent", 0), (100.1, "passed", 0), (103.0, "refused", 1)], None),
+        ("early", [(100.0, "sent", 0), (104.0, "pong", 0), (108.0, "cut", 0)], None),
+        ("revived", [(100.0, "sent", 0), (107.0, "refused", 0), (120.0, "passed", 1)], None),
+        # It knew by itself, and a loss of the store's data is no excuse.
+        ("revived", [(690.0, "sent", 1), (698.0, "refused", 1), (705.0, "passed", 1)], None),
+        # A mode that is over is no excuse.
+        ("revived", [(590.0, "sent", 0), (598.0, "refused", 0), (630.0, "passed", 1)], None),
+        ("late", [(100.0, "sent", 0), (130.0, "passed", 0)], 110.0),
+        ("", [(100.0, "sent", 0), (107.0, "refused", 0)], 110.0),
+        ("", [(499.8, "sent", 0), (502.0, "refused", 1)], None),
+        ("", [(590.0, "sent", 0), (598.0, "refused", 0), (602.0, "passed", 1)], None),
+        ("", [(690.0, "sent", 0), (699.0, "refused", 0), (712.0, "passed", 0)], None),
+    ]
+    for word, events, deadline in cases:
         found = oracle.violations(Told(events), faults, deadline)
         assert bool(found) == bool(word) and all(one.startswith(word) for one in found), (events, found)
+
+
+async def prove(binary, folder, app):
+    """Real replicas that are wrong are found: two with another timeout, and a mode that the oracle is not told of."""
+    folder.mkdir()
+    fleets, clean = [], oracle.Faults()
+    try:
+        for timeout in (TIMEOUT // 2, 4 * TIMEOUT):
+            redis = Redis(folder / f"redis-{timeout}")
+            await redis.start()
+            replica = Replica(binary, folder / f"replica-{timeout}", app, redis, 0, timeout)
+            fleets.append((redis, replica))
+            await replica.start()
+        short, long = fleets[0][1], fleets[1][1]
+        hasty, slow = User("hasty", [short], random.Random(1)), User("slow", [long], random.Random(2))
+        await hasty.request(short)
+        await slow.open(long)
+        deadline = time.monotonic() + TIMEOUT + oracle.LATE
+        await asyncio.sleep(TIMEOUT - 0.7)
+        await hasty.request(short)
+        assert any("early" in one for one in oracle.violations(hasty, clean, None)), hasty.events
+        assert await short.switch("off", False)
+        await asyncio.sleep(oracle.LATE)
+        await hasty.request(short)
+        assert any("revived" in one for one in oracle.violations(hasty, clean, None)), hasty.events
+        await asyncio.sleep(max(deadline + 0.2 - time.monotonic(), 0))
+        await slow.request(long)
+        found = oracle.violations(slow, clean, deadline)
+        assert any("late" in one for one in found) and any("not cut" in one for one in found), (found, slow.events)
+        slow.close()
+        assert "log of" in oracle.story(hasty, clean, [short]), "the story lacks the replicas' log"
+    finally:
+        for redis, replica in fleets:
+            end(redis.process, replica.process)
+
+
+def end(*processes):
+    for process in processes:
+        if process is not None and process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 async def run(binary, seconds, seed):
@@ -107,31 +159,44 @@ async def run(binary, seconds, seed):
         faults, done = oracle.Faults(), []
         injector = Injector(fleet, redis, stand_in, faults, random.Random(dice.getrandbits(64)))
         weather = Weather(injector, random.Random(dice.getrandbits(64)))
+        proof = asyncio.ensure_future(prove(binary, folder / "proof", app))
         users = [asyncio.ensure_future(user_after_user(number, fleet, weather, dice, done)) for number in range(USERS)]
         await weather.blow(time.monotonic() + seconds)
         await asyncio.wait_for(asyncio.gather(*users), 60)
-        wrong = 0
-        for user, deadline, _ in done:
-            for found in oracle.violations(user, faults, deadline):
-                wrong += 1
-                if wrong <= 5:
-                    print(f"seed {seed}, {user.session}: {found}\n{oracle.story(user, faults, fleet)}", file=sys.stderr)
-        divergent, ends = oracle.of_the_records(fleet)
-        for found in divergent[:5]:
-            print(f"seed {seed}: {found}", file=sys.stderr)
-        judged = sum(deadline is not None for _, deadline, _ in done)
-        refusals = sum(what == "refused" for user, _, _ in done for _, what, _ in user.events)
-        print(
-            f"seed {seed}: {len(fleet)} replicas, {len(done)} sessions, {judged} judged at a deadline, {ends} ends, {refusals} refusals, "
-            f"faults {injector.counts}: {wrong + len(divergent)} violations"
-        )
-        assert judged > 5 and ends > 5, "too little happened to prove anything"
-        return wrong + len(divergent)
+        await proof
+        wrong = judge(fleet, faults, done, injector, seed)
     finally:
-        for process in [redis.process, stand_in.process, *(replica.process for replica in fleet)]:
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
+        end(redis.process, stand_in.process, *(replica.process for replica in fleet))
+    if wrong:
+        print(f"seed {seed}: logs and records are in {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
+    return wrong
+
+
+def judge(fleet, faults, done, injector, seed):
+    """Prints each violation with its history, and the numbers of the run. Returns how many violations there are."""
+    found = [(user.session, one) for user, deadline, _ in done for one in oracle.violations(user, faults, deadline)]
+    divergent, ends = oracle.of_the_records(fleet, {user.session for user, _, _ in done if user.began_again})
+    found += divergent
+    users, told = {user.session: user for user, _, _ in done}, set()
+    for session, one in found:
+        print(f"seed {seed}, {session}: {one}", file=sys.stderr)
+        if session in users and session not in told and len(told) < 8:
+            told.add(session)
+            print(oracle.story(users[session], faults, fleet), file=sys.stderr)
+    events = [(at, what, replica) for user, _, _ in done for at, what, replica in user.events]
+    count = lambda word: sum(what == word for _, what, _ in events)
+    in_mode = sum(what == "opened" and faults.tolerates(replica, at) for at, what, replica in events)
+    judged = sum(deadline is not None for _, deadline, _ in done)
+    print(
+        f"seed {seed}: {len(fleet)} replicas, {len(done)} sessions, {judged} judged at a deadline, {ends} ends, {count('refused')} refusals, "
+        f"{count('cut')} cuts, {count('pong')} pongs, {count('opened')} WebSockets ({in_mode} opened in off or observe), "
+        f"{sum(user.began_again for user, _, _ in done)} lawfully began again; faults {dict(sorted(injector.counts.items()))}: "
+        f"{len(found)} violations {dict(collections.Counter(one.split(':')[0] for _, one in found))}"
+    )
+    assert judged > 5 and ends > 5 and count("refused") > 5, "too little happened to prove anything"
+    return len(found)
 
 
 def main():
