@@ -104,7 +104,9 @@ class User:
         if self.dice.random() < 0.6:
             await self.open(self.dice.choice(self.fleet))
         while time.monotonic() < until:
-            if self.sockets and self.dice.random() < 0.6:
+            if not self.sockets and self.dice.random() < 0.15:
+                await self.open(self.dice.choice(self.fleet))
+            elif self.sockets and self.dice.random() < 0.6:
                 await self.say()
             elif await self.request(self.dice.choice(self.fleet)) == 401:
                 return

@@ -10,12 +10,16 @@ class Injector:
     def __init__(self, replicas, redis, stand_in, faults, dice):
         self.replicas, self.redis, self.stand_in, self.faults, self.dice = replicas, redis, stand_in, faults, dice
         self.counts = {}
+        self._deck = []
         self._store = asyncio.Lock()
         self._locks = [asyncio.Lock() for _ in replicas]
 
     async def one(self):
-        """Some fault."""
-        kind = self.dice.choice([name for name in dir(self) if name.startswith("make_")])
+        """Some fault. Each kind comes once before any comes again."""
+        if not self._deck:
+            self._deck = [name for name in dir(self) if name.startswith("make_")]
+            self.dice.shuffle(self._deck)
+        kind = self._deck.pop()
         self.counts[kind[5:]] = self.counts.get(kind[5:], 0) + 1
         await getattr(self, kind)()
 

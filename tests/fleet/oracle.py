@@ -1,5 +1,6 @@
 """What must hold, judged by what clients saw and by which faults were made. What is lawful stands in docs/configuration.md
 ("What replicas promise together")."""
+import collections
 import datetime
 import re
 import time
@@ -24,6 +25,8 @@ class Faults:
 
     def __init__(self):
         self.all = []
+        # How often an exception kept something from being judged: a run in which that is most proves little.
+        self.waived = collections.Counter()
 
     def of_kind(self, kinds, begin, end, replica=None):
         """Those in force then; with a replica, only those that concern it."""
@@ -81,8 +84,11 @@ def violations(user, faults, deadline):
     counted, dead_at, served, knowing = None, None, set(), {}
     for at, what, replica in sorted(user.events):
         is_activity = what == "sent" or (what == "pong" and _arrived(user, at, replica, faults))
-        if is_activity and dead_at is None and not faults.is_lawfully_lost(at, replica):
-            counted = at
+        if is_activity and dead_at is None:
+            if faults.is_lawfully_lost(at, replica):
+                faults.waived["activity"] += 1
+            else:
+                counted = at
         if what in ("refused", "cut"):
             if dead_at is None:
                 if counted is not None and at - counted < TIMEOUT:
@@ -99,6 +105,7 @@ def violations(user, faults, deadline):
                 continue
             # It knows by itself, whatever becomes of the store. Others must have been able to hear of it.
             if not told and (at <= dead_at + LATE or faults.of_kind(UNREACHABLE + LOSSES + ("kill", "term"), at - LATE, at, replica)):
+                faults.waived["dead token"] += 1
                 continue
             if told or not faults.made_all_forget(set(knowing), dead_at - 1, at):
                 found.append(f"revived: {what} at replica {replica} {at - dead_at:.2f} s after its token was refused")
@@ -114,9 +121,15 @@ def _at_the_deadline(user, faults, deadline, dead_at):
     found, passed = [], [at for at, what, _ in user.events if what == "passed"]
     first = min(at for at, _, _ in user.events)
     before = {replica for at, what, replica in user.events if at <= deadline and what in ("sent", "maybe", "pong")}
+    if not before:
+        # Nothing of it was let in until then: it begins after the deadline.
+        return found
     # What is forgotten begins again where the app still accepts it.
-    if dead_at is None and passed and max(passed) > deadline and not faults.made_all_forget(before, first, deadline):
-        found.append(f"late: still alive {max(passed) - deadline + LATE:.2f} s after the timeout")
+    if dead_at is None and passed and max(passed) > deadline:
+        if faults.made_all_forget(before, first, deadline):
+            faults.waived["late"] += 1
+        else:
+            found.append(f"late: still alive {max(passed) - deadline + LATE:.2f} s after the timeout")
     if user.sockets:
         found.append(f"not cut: WebSockets are open at {sorted(user.sockets)} after the end")
     return found

@@ -53,6 +53,10 @@ class Weather:
 async def user_after_user(first, fleet, weather, dice, done):
     number = first
     while not weather.is_over:
+        # Sessions begin, and WebSockets open, before faults and in the midst of them.
+        await asyncio.sleep(dice.uniform(0, 14))
+        if weather.is_over:
+            return
         user = User(number, fleet, random.Random(dice.getrandbits(64)))
         number += USERS
         deadline = None
@@ -94,6 +98,7 @@ def self_test():
         # A mode that is over is no excuse.
         ("revived", [(590.0, "sent", 0), (598.0, "refused", 0), (630.0, "passed", 1)], None),
         ("late", [(100.0, "sent", 0), (130.0, "passed", 0)], 110.0),
+        ("", [(130.0, "sent", 0), (130.1, "passed", 0)], 110.0),
         ("", [(100.0, "sent", 0), (107.0, "refused", 0)], 110.0),
         ("", [(499.8, "sent", 0), (502.0, "refused", 1)], None),
         ("", [(590.0, "sent", 0), (598.0, "refused", 0), (602.0, "passed", 1)], None),
@@ -187,11 +192,17 @@ def judge(fleet, faults, done, injector, seed):
             print(oracle.story(users[session], faults, fleet), file=sys.stderr)
     events = [(at, what, replica) for user, _, _ in done for at, what, replica in user.events]
     count = lambda word: sum(what == word for _, what, _ in events)
-    in_mode = sum(what == "opened" and faults.tolerates(replica, at) for at, what, replica in events)
+    in_mode = [
+        deadline is not None
+        for user, deadline, _ in done
+        for at, what, replica in user.events
+        if what == "opened" and faults.tolerates(replica, at)
+    ]
     judged = sum(deadline is not None for _, deadline, _ in done)
     print(
         f"seed {seed}: {len(fleet)} replicas, {len(done)} sessions, {judged} judged at a deadline, {ends} ends, {count('refused')} refusals, "
-        f"{count('cut')} cuts, {count('pong')} pongs, {count('opened')} WebSockets ({in_mode} opened in off or observe), "
+        f"{count('cut')} cuts, {count('pong')} pongs, {count('opened')} WebSockets ({len(in_mode)} opened in off or observe, "
+        f"{sum(in_mode)} of them judged at a deadline), waived {dict(faults.waived)}, "
         f"{sum(user.began_again for user, _, _ in done)} lawfully began again; faults {dict(sorted(injector.counts.items()))}: "
         f"{len(found)} violations {dict(collections.Counter(one.split(':')[0] for _, one in found))}"
     )
