@@ -10,7 +10,7 @@ class Injector:
     def __init__(self, replicas, redis, stand_in, faults, dice):
         self.replicas, self.redis, self.stand_in, self.faults, self.dice = replicas, redis, stand_in, faults, dice
         self.counts = {}
-        self._deck = []
+        self._deck, self._unsure = [], []
         self._store = asyncio.Lock()
         self._locks = [asyncio.Lock() for _ in replicas]
 
@@ -28,7 +28,7 @@ class Injector:
         """In force from before it is made until after it is undone."""
         fault = [time.monotonic(), math.inf, replica, kind]
         self.faults.all.append(fault)
-        yield
+        yield fault
         fault[1] = time.monotonic()
 
     def _some(self):
@@ -147,20 +147,29 @@ class Injector:
 
     async def _mode(self, mode, fleet):
         number = self._some()
-        replica = self.replicas[number]
-        async with self._fault(mode, None if fleet else number):
-            # A switch that could not be set in time may have been set all the same.
-            await replica.switch(mode, fleet)
+        async with self._fault(mode, None if fleet else number) as fault:
+            is_sure = await self._switch(number, mode, fleet)
             await asyncio.sleep(self.dice.uniform(0.5, 5))
-            await self._enforce(replica, fleet)
+            is_sure &= await self._switch(number, "enforce", fleet)
+        if not is_sure:
+            # What was not answered may be done later, also after the switch back: in force until all is settled.
+            fault[1] = math.inf
+            self._unsure.append(fault)
 
-    async def _enforce(self, replica, fleet):
-        while not await replica.switch("enforce", fleet):
-            await asyncio.sleep(0.3)
-            # A replica that was restarted has its own switch back in place, and any one sets that of the fleet.
-            replica = self.replicas[self._some()] if fleet else replica
-            if not fleet and replica.process.poll() is not None:
-                return
+    async def _switch(self, number, mode, fleet):
+        # Not while it is stopped: what waits for a stopped replica is done in any order when it continues.
+        async with self._locks[number]:
+            return await self.replicas[number].switch(mode, fleet)
+
+    async def settle(self):
+        """After the faults of a burst: all replicas enforce again, and so does the fleet."""
+        for number in range(len(self.replicas)):
+            for fleet in (False, True):
+                while not await self._switch(number, "enforce", fleet):
+                    await asyncio.sleep(0.3)
+        for fault in self._unsure:
+            fault[1] = time.monotonic()
+        self._unsure = []
 
     async def make_observe_here(self):
         await self._mode("observe", False)

@@ -39,6 +39,7 @@ class Weather:
                 running.append(asyncio.ensure_future(self.injector.one()))
                 await asyncio.sleep(self.dice.uniform(0.3, 4))
             await asyncio.gather(*running)
+            await self.injector.settle()
             self.calm_since = time.monotonic()
             await asyncio.sleep(oracle.SETTLED + TIMEOUT + oracle.LATE + 4)
         self.is_over = True
