@@ -121,8 +121,8 @@ def _at_the_deadline(user, faults, deadline, dead_at):
     found, passed = [], [at for at, what, _ in user.events if what == "passed"]
     first = min(at for at, _, _ in user.events)
     before = {replica for at, what, replica in user.events if at <= deadline and what in ("sent", "maybe", "pong")}
-    if not before:
-        # Nothing of it was let in until then: it begins after the deadline.
+    if not any(what == "sent" and at <= deadline for at, what, _ in user.events):
+        # Nothing of it is known to have been let in until then: it may begin after the deadline.
         return found
     # What is forgotten begins again where the app still accepts it.
     if dead_at is None and passed and max(passed) > deadline:

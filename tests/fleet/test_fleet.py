@@ -99,7 +99,7 @@ def self_test():
         # A mode that is over is no excuse.
         ("revived", [(590.0, "sent", 0), (598.0, "refused", 0), (630.0, "passed", 1)], None),
         ("late", [(100.0, "sent", 0), (130.0, "passed", 0)], 110.0),
-        ("", [(130.0, "sent", 0), (130.1, "passed", 0)], 110.0),
+        ("", [(100.0, "maybe", 0), (130.0, "sent", 0), (130.1, "passed", 0)], 110.0),
         ("", [(100.0, "sent", 0), (107.0, "refused", 0)], 110.0),
         ("", [(499.8, "sent", 0), (502.0, "refused", 1)], None),
         ("", [(590.0, "sent", 0), (598.0, "refused", 0), (602.0, "passed", 1)], None),
