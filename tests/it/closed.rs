@@ -162,7 +162,7 @@ async fn beside_a_live_token_no_other_form_of_it_reaches_the_app() {
     assert_eq!(app.got().len(), 2);
 }
 
-/// Sends `requests` of every user, at once, for each round.
+/// In each round, a request of every user, all at once.
 async fn all_work(proxy: &Idlegate, users: &[String], rounds: usize) {
     for _ in 0..rounds {
         let answers = join_all(users.iter().map(|user| status(proxy, user))).await;
@@ -181,8 +181,11 @@ async fn nobody_is_locked_out_by_a_start_a_loss_of_data_another_secret_or_off() 
         let mut proxy = app.proxy_with(store, None, "5s");
         for secret in [None, None, Some("another secret, long enough")] {
             all_work(&proxy, &users, 3).await;
+            // Killed, it would hold decisions about unknown tokens back for `replica_grace`.
+            proxy.stop().await;
             proxy = app.proxy_with(store, secret, "5s");
         }
+        all_work(&proxy, &users, 1).await;
         // Some log in again: the rule sees the app issue tokens.
         let again: Vec<_> = (0..40).map(|number| format!("again-{number}")).collect();
         join_all(again.iter().map(|token| user(&proxy, token))).await;
@@ -198,7 +201,7 @@ async fn nobody_is_locked_out_by_a_start_a_loss_of_data_another_secret_or_off() 
         assert_eq!(switch(&proxy, json!({"mode": "enforce"})).await.0, 200);
         let and_one: Vec<_> = users.iter().cloned().chain(["during-off".to_owned()]).collect();
         all_work(&proxy, &and_one, 20).await;
-        assert!(proxy.records("refuse").iter().all(|record| record["session"] == id("made-up")));
+        assert_eq!(proxy.records("refuse").len(), 1, "only the one that was made up");
     }
 }
 

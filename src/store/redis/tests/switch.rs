@@ -89,7 +89,7 @@ async fn a_question_is_answered_at_its_own_key_only_and_not_for_ever() {
     assert_eq!(server.ask(&["LLEN", "theirs"]).await, Value::Int(1));
     let mut keys = Vec::<String>::from_redis_value(server.ask(&["KEYS", "*"]).await).unwrap();
     keys.sort();
-    assert_eq!(keys, [answers, "test:replicas", "theirs"]);
+    assert_eq!(keys, [answers, "test:ends", "test:replicas", "theirs"]);
 }
 
 /// The reply to a report can be delayed after the server has given it.
