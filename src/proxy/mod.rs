@@ -205,7 +205,7 @@ impl Proxy {
         let required = Requirements::of(&self.tokens, &route, &head, &settings.cut.logins);
         let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.refusals), caller).await?;
         self.tokens.take_out(&mut head, pass.unwanted());
-        if self.registry.mode() == Mode::Enforce {
+        if self.tokens.refuse_unknown() && self.registry.mode() == Mode::Enforce {
             self.tokens.keep_admitted(&route, &mut head, &pass.admitted());
         }
         if let Some(wanted) = wanted {

@@ -99,6 +99,12 @@ impl TokenRules {
         issued
     }
 
+    /// Whether some rule refuses unknown tokens.
+    #[must_use]
+    pub fn refuse_unknown(&self) -> bool {
+        self.rules.iter().any(|rule| rule.refuses_unknown)
+    }
+
     /// Whether a rule for `route` reads request bodies.
     #[must_use]
     pub fn reads_requests(&self, route: &Route) -> bool {
