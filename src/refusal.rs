@@ -282,7 +282,9 @@ impl fmt::Display for AdminError {
             Self::NoDuration(what) => write!(f, "idle_over: {what}"),
             Self::NoId => f.write_str("this is no session id"),
             Self::Unknown { is_refused: true, .. } => {
-                f.write_str("never seen issued here; rules with unknown = \"refuse\" refuse this token")
+                f.write_str(
+                    "there is no such session: its token was never seen issued here, and rules with unknown = \"refuse\" refuse it",
+                )
             }
             Self::Unknown { since: None, .. } => f.write_str("there is no such session"),
             Self::Unknown { since: Some(since), .. } => {

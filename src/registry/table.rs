@@ -126,7 +126,11 @@ impl Table {
         let mut found = self.lookups.shared(id, || async move { table.lookup(id).await });
         let timeout = self.services.exchange.lookup_timeout;
         match tokio::time::timeout(timeout, found.wait_for(Option::is_some)).await {
-            Ok(Ok(resolved)) => resolved.clone().unwrap_or(Resolved::Undecided),
+            // The session may have ended since the lookup.
+            Ok(Ok(resolved)) => match resolved.clone() {
+                Some(Resolved::Live(session)) => Resolved::of(session),
+                resolved => resolved.unwrap_or(Resolved::Undecided),
+            },
             _ => self.lookup_failed(id, &StoreError::Unavailable(format!("no answer within {timeout:?}"))),
         }
     }

@@ -7,8 +7,11 @@ use crate::session::{Activity, EpochSeconds, LastActivity, Reason, SessionId, So
 use crate::store::{Due, Ended, Touch};
 use parking_lot::Mutex;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// Where the bits of the origin begin in [`TrackedSession::uses`].
+const ORIGIN_BITS: usize = 62;
 
 /// A session in memory.
 #[derive(Debug)]
@@ -28,13 +31,12 @@ pub struct TrackedSession {
     end_unsynced: AtomicBool,
     /// It began while the mode was `off`, and the store was not asked.
     began_in_off: bool,
-    /// How it began, as [`Origin`]; 0 where this replica has not seen it.
-    origin: AtomicU8,
-    /// A bit for each rule whose use of it was counted.
-    used_by: AtomicU64,
+    /// How it began, as [`Origin`] in the upper two bits, 0 where this replica has not seen it; and a bit for each rule whose
+    /// use of it was counted.
+    uses: AtomicU64,
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
-    connections: AtomicUsize,
+    connections: AtomicU32,
     /// The client that used it last, by a request or a tunnel.
     caller: Mutex<Option<Caller>>,
     /// How the last of its tunnels ended.
@@ -72,11 +74,10 @@ impl TrackedSession {
             closed: OnceLock::new(),
             end_unsynced: AtomicBool::new(false),
             began_in_off: false,
-            origin: AtomicU8::new(0),
-            used_by: AtomicU64::new(0),
+            uses: AtomicU64::new(0),
             overdue: Mutex::new(None),
             cut: CancellationToken::new(),
-            connections: AtomicUsize::new(0),
+            connections: AtomicU32::new(0),
             caller: Mutex::new(None),
             last_close: Mutex::new(None),
         }
@@ -90,19 +91,19 @@ impl TrackedSession {
     }
 
     pub(super) fn set_origin(&self, origin: Origin) {
-        self.origin.store(origin as u8, Ordering::Relaxed);
+        self.uses.fetch_or((origin as u64) << ORIGIN_BITS, Ordering::Relaxed);
     }
 
     /// How it began, where this replica has seen it.
     pub(super) fn origin(&self) -> Option<Origin> {
-        let code = self.origin.load(Ordering::Relaxed);
-        [Origin::Issued, Origin::Unseen].into_iter().find(|origin| *origin as u8 == code)
+        let code = self.uses.load(Ordering::Relaxed) >> ORIGIN_BITS;
+        [Origin::Issued, Origin::Unseen].into_iter().find(|origin| *origin as u64 == code)
     }
 
-    /// Whether it was not used by this rule before. Rules from the 64th on share a bit.
+    /// Whether it was not used by this rule before. Rules from the 62nd on share a bit.
     pub(super) fn is_first_use_by(&self, rule: usize) -> bool {
-        let bit = 1 << rule.min(63);
-        self.used_by.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        let bit = 1 << rule.min(ORIGIN_BITS - 1);
+        self.uses.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
     pub(super) fn began_in_off(&self) -> bool {
@@ -252,6 +253,6 @@ impl TrackedSession {
     /// The number of its connections on this replica: tunnels and requests in progress.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        usize::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 }

@@ -80,7 +80,9 @@ async fn no_token_is_stored_and_an_unknown_one_leaves_no_key() {
     let mut others: Vec<String> = redis.ask("KEYS *").await;
     others.retain(|key| !key.contains(":session:"));
     others.sort();
-    assert_eq!(others, ["idlegate:replicas"]);
+    assert_eq!(others, ["idlegate:ends", "idlegate:replicas"]);
+    let ends: Vec<String> = redis.ask("HKEYS idlegate:ends").await;
+    assert_eq!(ends, ["since"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

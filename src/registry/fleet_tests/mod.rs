@@ -197,7 +197,7 @@ impl Fleet {
         for (id, seen) in all {
             // Activity that arrives late may count from its arrival.
             let counting = shared.counting();
-            let arrived = shared.record(id).map_or(0, |record| record.idle_since.max(counting));
+            let arrived = shared.record(id).map_or(counting, |record| record.idle_since.max(counting));
             let arrived = now.saturating_sub(shared.epoch().saturating_sub(arrived * 1000));
             let last = seen.max(arrived);
             let live = |replica: &&Replica| {
