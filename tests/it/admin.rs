@@ -118,6 +118,7 @@ async fn one_switch_rolls_the_whole_fleet_back_and_a_replica_that_comes_later_to
     redis.ask::<()>("FLUSHALL").await;
     eventually("the switch to be written back", async || redis.ask::<bool>("EXISTS idlegate:mode").await).await;
     // After the loss, idle time starts again.
+    eventually("the loss to be noticed", async || get(&two, "/mode").await["past_the_limit"] == 0).await;
     eventually("a session to be overdue again", async || {
         get(&two, "/mode").await["past_the_limit"].as_u64().is_some_and(|count| count >= 1)
     })
