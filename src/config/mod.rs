@@ -1,6 +1,7 @@
 //! The validated configuration: every value is present, in range, and has the type that the rest of the program uses.
 
 mod admin;
+mod condition;
 mod cut;
 mod document;
 mod error;

@@ -1,12 +1,12 @@
 //! `[[token]]`: the rules for where tokens are carried.
 
+use super::condition::{conditions, pointer};
 use super::cut::message;
 use super::error::{ValueError, echo};
 use super::section::{Place, Section};
-use super::value::{boolean, duration, integer, is_token, not_a, path_pattern};
+use super::value::{boolean, duration, is_token, not_a, path_pattern};
 use crate::route::PathSet;
-use crate::token::json::Pointer;
-use crate::token::{Acceptance, Conditions, Location, Required, Scalar, TokenFormat, TokenRule};
+use crate::token::{Acceptance, Location, Pattern, Required, TokenRule};
 use http::{HeaderName, Method};
 use toml::de::DeValue;
 
@@ -233,38 +233,6 @@ fn name(kind: Option<Kind>, text: &str) -> Result<String, ValueError> {
     }
 }
 
-fn pointer(text: &str) -> Result<Pointer, ValueError> {
-    Pointer::parse(text).filter(|pointer| !pointer.segments().is_empty()).ok_or_else(|| {
-        let what = format!("{} is not a JSON pointer to a field", echo(text));
-        ValueError::new(what, "write it like \"/session_id\" or \"/user/token\" (~1 for /, ~0 for ~ in a name)")
-    })
-}
-
-fn conditions(table: &mut Section<'_, '_>, key: &str) -> Option<Conditions> {
-    let fields = table.entries(key, |name, value| Ok((pointer(name)?, scalar(value)?)))?;
-    if fields.is_empty() {
-        let fix = "name a field and its value: { \"/type\" = \"auth_success\" }";
-        table.fault(key, ValueError::new("an empty table would match every message", fix));
-        return None;
-    }
-    Some(Conditions(fields))
-}
-
-fn scalar(value: &DeValue<'_>) -> Result<Scalar, ValueError> {
-    let fix = "compare with text, a number, true or false";
-    match value {
-        DeValue::String(text) => Ok(Scalar::Text(text.clone().into_owned())),
-        DeValue::Boolean(value) => Ok(Scalar::Bool(*value)),
-        DeValue::Integer(_) => Ok(Scalar::Number(integer(value)?.to_string())),
-        // Digits are compared as written in JSON. JSON has no leading "+" and no infinity.
-        DeValue::Float(number) if number.as_str().contains(|character: char| character.is_ascii_digit()) => {
-            Ok(Scalar::Number(number.as_str().trim_start_matches('+').to_owned()))
-        }
-        DeValue::Float(number) => Err(ValueError::new(format!("JSON has no {number}"), fix)),
-        other => Err(not_a(other, "a single value", fix)),
-    }
-}
-
 fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
     let paths = table.list("paths", path_pattern).map(PathSet::from_iter);
     if paths.as_ref() == Some(&PathSet::default()) {
@@ -309,8 +277,8 @@ fn required(value: &DeValue<'_>) -> Result<Option<Required>, ValueError> {
     }
 }
 
-fn format(text: &str) -> Result<TokenFormat, ValueError> {
-    TokenFormat::parse(text).map_err(|error| {
+fn format(text: &str) -> Result<Pattern, ValueError> {
+    Pattern::whole(text).map_err(|error| {
         let what = format!("{} is not a format: {error}", echo(text));
         ValueError::new(what, "write a regular expression for the whole token, like '[A-Za-z0-9_-]{43}'")
     })

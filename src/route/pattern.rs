@@ -3,11 +3,14 @@
 use super::NormalPath;
 use std::fmt;
 
-/// A path pattern of the configuration: `/api/login`, or `/api/admin/*` for `/api/admin` and everything below it.
+/// A path pattern of the configuration: `/api/login`, or `/api/admin/*` for `/api/admin` and everything below it. A `*` before
+/// that stands for any part of one segment, as in `/api/*/status` and `/static/*.js`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PathPattern {
     path: NormalPath,
     below: bool,
+    /// Whether it has a `*` that stands for part of a segment.
+    glob: bool,
 }
 
 /// Why a text is not a valid path pattern.
@@ -15,8 +18,8 @@ pub struct PathPattern {
 pub enum PatternError {
     /// It does not begin with `/`.
     NotAbsolute,
-    /// It contains a `*` that is not part of a final `/*`.
-    StarInside,
+    /// It contains `**`.
+    DoubleStar,
     /// It contains a `?` or `#`. Queries are not matched.
     Query,
 }
@@ -25,7 +28,9 @@ impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotAbsolute => "a path begins with \"/\"",
-            Self::StarInside => "\"*\" is allowed only at the end, as in \"/api/admin/*\"",
+            Self::DoubleStar => {
+                "\"**\" has no meaning: a final \"/*\" is everything below, any other \"*\" a part of one segment"
+            }
             Self::Query => "a path has no query: leave out \"?\", \"#\" and what follows",
         })
     }
@@ -37,7 +42,7 @@ impl PathPattern {
     /// Parses a pattern.
     ///
     /// # Errors
-    /// If it does not begin with `/`, or has a `*` before its end, a `?` or a `#`.
+    /// If it does not begin with `/`, or has a `**`, a `?` or a `#`.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if !text.starts_with('/') {
             return Err(PatternError::NotAbsolute);
@@ -49,16 +54,16 @@ impl PathPattern {
             Some(path) => (path, true),
             None => (text, false),
         };
-        if path.contains('*') {
-            return Err(PatternError::StarInside);
+        if text.contains("**") {
+            return Err(PatternError::DoubleStar);
         }
-        Ok(Self { path: NormalPath::of(path), below })
+        Ok(Self { path: NormalPath::of(path), below, glob: path.contains('*') })
     }
 
     /// The pattern that matches this path alone.
     #[must_use]
     pub fn exact(path: &str) -> Self {
-        Self { path: NormalPath::of(path), below: false }
+        Self { path: NormalPath::of(path), below: false, glob: false }
     }
 
     /// Whether this pattern matches `path`.
@@ -69,14 +74,42 @@ impl PathPattern {
 
     fn matches_reading(&self, reading: &[u8]) -> bool {
         let own = self.path.normal.as_slice();
+        if self.glob {
+            return glob_matches(own, reading, self.below);
+        }
         own == reading
             || self.below && (own == b"/" || reading.strip_prefix(own).is_some_and(|rest| rest.first() == Some(&b'/')))
     }
 
-    /// Whether this pattern matches every path that `other` matches.
+    /// Whether this pattern matches every path that `other` matches. A `*` in `other` is compared as a character: what
+    /// matches it, matches all that it stands for.
     fn covers(&self, other: &Self) -> bool {
         self.matches_reading(&other.path.normal) && (self.below || !other.below)
     }
+}
+
+/// Whether a path matches a pattern, segment by segment. With `below`, it may have more segments.
+fn glob_matches(pattern: &[u8], path: &[u8], below: bool) -> bool {
+    let mut segments = path.split(|byte| *byte == b'/');
+    pattern
+        .split(|byte| *byte == b'/')
+        .all(|wanted| segments.next().is_some_and(|segment| segment_matches(wanted, segment)))
+        && (below || segments.next().is_none())
+}
+
+/// Whether a segment matches a pattern in which each `*` stands for any bytes. Parts between two stars match at their first
+/// place, which leaves the most for those after them.
+fn segment_matches(pattern: &[u8], segment: &[u8]) -> bool {
+    let mut parts = pattern.split(|byte| *byte == b'*');
+    let Some(mut rest) = parts.next().and_then(|first| segment.strip_prefix(first)) else { return false };
+    let mut last: Option<&[u8]> = None;
+    for part in parts {
+        if let Some(middle) = last.replace(part) {
+            let Some(at) = memchr::memmem::find(rest, middle) else { return false };
+            rest = rest.get(at + middle.len()..).unwrap_or_default();
+        }
+    }
+    last.map_or(rest.is_empty(), |last| rest.ends_with(last))
 }
 
 /// The path patterns of one configuration key.
@@ -113,7 +146,7 @@ impl PathSet {
     /// Every path.
     #[must_use]
     pub fn everywhere() -> Self {
-        Self(vec![PathPattern { path: NormalPath::of("/"), below: true }])
+        Self(vec![PathPattern { path: NormalPath::of("/"), below: true, glob: false }])
     }
 }
 

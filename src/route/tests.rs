@@ -97,8 +97,7 @@ fn a_path_with_too_many_readings_matches_every_pattern() {
 #[test]
 fn patterns_that_can_never_match_are_refused() {
     assert_eq!(PathPattern::parse("api"), Err(PatternError::NotAbsolute));
-    assert_eq!(PathPattern::parse("/a/*/b"), Err(PatternError::StarInside));
-    assert_eq!(PathPattern::parse("/a*"), Err(PatternError::StarInside));
+    assert_eq!(PathPattern::parse("/a/**"), Err(PatternError::DoubleStar));
     assert_eq!(PathPattern::parse("/a?x=1"), Err(PatternError::Query));
 }
 
@@ -175,13 +174,41 @@ fn a_set_covers_another_if_its_patterns_have_all_paths_of_the_other() {
         (&everywhere, &everywhere),
         (&set(&["/api/*"]), &set(&["/api", "/api/x", "/api/admin/*"])),
         (&set(&["/a", "/b/*"]), &set(&["/b/c", "/a"])),
+        (&set(&["/u/*/x/*"]), &set(&["/u/1/x", "/u/*/x", "/u/a*/x/y/*"])),
+        (&set(&["/u/*"]), &set(&["/u/*/x"])),
         (&set(&["/a"]), &PathSet::default()),
     ] {
         assert!(wide.covers(narrow), "{wide:?} {narrow:?}");
     }
-    for (wide, narrow) in
-        [(&set(&["/api/*"]), &everywhere), (&set(&["/api"]), &set(&["/api/*"])), (&set(&["/api/*"]), &set(&["/apis"]))]
-    {
+    for (wide, narrow) in [
+        (&set(&["/api/*"]), &everywhere),
+        (&set(&["/api"]), &set(&["/api/*"])),
+        (&set(&["/api/*"]), &set(&["/apis"])),
+        (&set(&["/u/*b"]), &set(&["/u/a*"])),
+        (&set(&["/u/*"]), &set(&["/*/x"])),
+    ] {
         assert!(!wide.covers(narrow), "{wide:?} {narrow:?}");
+    }
+}
+
+#[test]
+fn a_star_stands_for_any_part_of_one_segment() {
+    for (pattern, matching, others) in [
+        (
+            "/user/*/api",
+            &["/user/ada/api", "/user/%61da/api/"][..],
+            &["/user/api", "/user/a/b/api", "/user/ada/api/x"][..],
+        ),
+        ("/user/*/api/*", &["/user/ada/api", "/user/ada/api/x/y"], &["/user/ada", "/user/a/b/api"]),
+        ("/static/*.js", &["/static/a.js", "/static/.js"], &["/static/a.jsx", "/static/a/b.js", "/static/a.css"]),
+        ("/a*b*b", &["/abb", "/axbxb", "/abbb"], &["/ab", "/axbxc"]),
+        ("/*/x", &["/a/x"], &["/x", "/a/b/x"]),
+    ] {
+        for path in matching {
+            assert!(shut(pattern, path), "{pattern} {path}");
+        }
+        for path in others {
+            assert!(!shut(pattern, path), "{pattern} {path}");
+        }
     }
 }

@@ -5,10 +5,10 @@
 mod acceptance;
 mod carrier;
 mod conditions;
-mod format;
 mod http;
 mod in_band;
 pub mod json;
+mod pattern;
 mod reading;
 mod required;
 mod rule;
@@ -17,10 +17,10 @@ mod take_out;
 
 pub use acceptance::Acceptance;
 pub use carrier::Carrier;
-pub use conditions::{Conditions, Scalar};
-pub use format::TokenFormat;
+pub use conditions::{Conditions, Expected, Scalar};
 pub use http::{TokenMatch, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
+pub use pattern::Pattern;
 pub(crate) use required::Requirements;
 pub use rule::{Location, Required, TokenRule};
 pub use secret::Token;

@@ -2,8 +2,8 @@
 
 use super::acceptance::Acceptance;
 use super::conditions::Conditions;
-use super::format::TokenFormat;
 use super::json::Pointer;
+use super::pattern::Pattern;
 use crate::route::{PathSet, Route};
 use http::{HeaderName, Method};
 use std::time::Duration;
@@ -39,7 +39,7 @@ pub struct TokenRule {
     /// `unknown_message`: the answer to an unknown token in a message. Without it the tunnel is closed.
     pub unknown_message: Option<String>,
     /// `format`: what a token looks like. Any other value is not one.
-    pub format: Option<TokenFormat>,
+    pub format: Option<Pattern>,
     /// `ends`: a 2xx response ends the session (logout) instead of refreshing it.
     pub ends: bool,
     /// Which responses mean that the app accepted the token.

@@ -1,6 +1,6 @@
 //! The token itself, before it is converted to a session id.
 
-use super::TokenFormat;
+use super::Pattern;
 use crate::session::{SessionId, SessionIds};
 use percent_encoding::percent_decode_str;
 use std::fmt;
@@ -29,7 +29,7 @@ impl Token {
     }
 
     /// Whether it has this format.
-    pub(super) fn has(&self, format: &TokenFormat) -> bool {
+    pub(super) fn has(&self, format: &Pattern) -> bool {
         format.matches(self.0.as_bytes())
     }
 

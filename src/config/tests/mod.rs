@@ -72,7 +72,7 @@ deny = [
     "/ok",
     "no-slash",
     7,
-    "/a*b",
+    "/a**b",
 ]
 max_sessions = 0
 [idle]
@@ -91,7 +91,7 @@ paths = []
 from = "ws-client"
 name = "x"
 pointer = "session_id"
-when = { "/cmd" = [1], "cmd" = 1 }
+when = { "/cmd" = [[1]], "cmd" = 1 }
 [[token]]
 from = "bearer"
 ends = true
@@ -111,7 +111,7 @@ key = 1
         r":2: upstrem: unknown key; did you mean upstream?",
         r#":5: deny: "no-slash" is not a path: a path begins with "/"; write it like "/api/login" or "/api/admin/*""#,
         r":6: deny: expected text, found a whole number; write every element of the list in quotes",
-        r#":7: deny: "/a*b" is not a path: "*" is allowed only at the end, as in "/api/admin/*"; write it like "/api/login" or "/api/admin/*""#,
+        r#":7: deny: "/a**b" is not a path: "**" has no meaning: a final "/*" is everything below, any other "*" a part of one segment; write it like "/api/login" or "/api/admin/*""#,
         r":9: max_sessions: 0 is out of range; write a number from 1 to 10000000",
         r#":11: idle.timeout: "1 hourr" is not a duration; write it like "1h" or "45s""#,
         r":12: idle.timout: unknown key; did you mean idle.timeout?",
@@ -124,7 +124,7 @@ key = 1
         r#":22: token.1.accept_when: a ws-client rule needs it; add accept_when = { "/type" = "auth_success" }"#,
         r":24: token.1.name: a ws-client rule has no such key; remove it; it is for header, cookie, query",
         r#":25: token.1.pointer: "session_id" is not a JSON pointer to a field; write it like "/session_id" or "/user/token" (~1 for /, ~0 for ~ in a name)"#,
-        r":26: token.1.when: expected a single value, found a list; compare with text, a number, true or false",
+        r":26: token.1.when: expected a single value, found a list; compare with text, a number, true or false; with a list of these; or with { exists = true } or { regex = '^a' }",
         r#":26: token.1.when: "cmd" is not a JSON pointer to a field; write it like "/session_id" or "/user/token" (~1 for /, ~0 for ~ in a name)"#,
         r#":29: token.2.ends: without paths, every request with a token would be a logout; add paths = ["/api/logout"]"#,
         r":31: cut.ws_code: a Close with code 1006 must not be sent; write 1008 (policy violation), or a code of the app's own from 4000 to 4999",

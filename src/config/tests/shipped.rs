@@ -52,10 +52,10 @@ fn the_shipped_file_fits_the_app() {
 #[test]
 fn the_shipped_rules_cover_every_location_of_the_token() {
     let config = shipped();
-    let text = |field: &str, value: &str| format!("Conditions([({field}, Text({value:?}))])");
+    let text = |field: &str, value: &str| format!("Conditions([({field}, Equal(Text({value:?})))])");
     let (command, success, error) =
         (text("/cmd", "authenticate"), text("/type", "auth_success"), text("/type", "error"));
-    let answer = "Some(Conditions([(/success, Bool(true))]))";
+    let answer = "Some(Conditions([(/success, Equal(Bool(true)))]))";
     let any = "Acceptance { media_type: None, accept_when: None, reject_when: None }";
     let json = format!("Acceptance {{ media_type: None, accept_when: {answer}, reject_when: None }}");
     let admin = json.replacen("None", "Some(\"application/json\")", 1);

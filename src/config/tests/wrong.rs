@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::token::json::Pointer;
-use crate::token::{Conditions, Location, Scalar};
+use crate::token::{Conditions, Expected, Location, Pattern, Scalar};
 
 /// The only problem of `LEAST` with `line` above its rule, or below `[table]`.
 fn problem(table: &str, line: &str) -> String {
@@ -353,12 +353,37 @@ fn conditions_compare_with_json_scalars() {
     assert_eq!(pointer.segments(), ["a", "b/c"]);
     let field = |name: &str, value| (Pointer::parse(name).unwrap(), value);
     let expected = vec![
-        field("/f", Scalar::Number("1.50".to_owned())),
-        field("/i", Scalar::Number("31".to_owned())),
-        field("/s", Scalar::Text("x".to_owned())),
-        field("/t", Scalar::Bool(true)),
+        field("/f", Expected::Equal(Scalar::Number("1.50".to_owned()))),
+        field("/i", Expected::Equal(Scalar::Number("31".to_owned()))),
+        field("/s", Expected::Equal(Scalar::Text("x".to_owned()))),
+        field("/t", Expected::Equal(Scalar::Bool(true))),
     ];
     assert_eq!(when, &Conditions(expected));
+}
+
+#[test]
+fn conditions_compare_with_lists_patterns_and_presence() {
+    let of = |when: &str| rule(&format!("from = \"ws-server\"\npointer = \"/t\"\nwhen = {{ \"/a\" = {when} }}"));
+    for (when, expected) in [
+        ("[\"x\", 2]", Expected::OneOf(vec![Scalar::Text("x".to_owned()), Scalar::Number("2".to_owned())])),
+        ("{ exists = false }", Expected::Exists(false)),
+        ("{ regex = '^a' }", Expected::Regex(Pattern::anywhere("^a").unwrap())),
+    ] {
+        let config = of(when).unwrap();
+        let Location::WsServer { when, .. } = &config.tokens[0].place else { panic!("{config:?}") };
+        assert_eq!(when.0[0].1, expected);
+    }
+    for (when, what) in [
+        ("[]", "an empty list"),
+        ("[[1]]", "expected a single value"),
+        ("{ exists = 1 }", "expected true or false"),
+        ("{ regex = '(' }", "is not a regular expression"),
+        ("{ regex = 'a', exists = true }", "not a comparison that idlegate knows; compare with text, a number"),
+        ("{ like = 'a' }", "not a comparison that idlegate knows"),
+    ] {
+        let errors = of(when).expect_err(when);
+        assert!(errors.len() == 1 && errors[0].contains(what), "{when}: {errors:?}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A cheap search that decides whether a message needs to be parsed.
 
-use crate::token::{Conditions, Scalar};
+use crate::token::{Conditions, Expected};
 use memchr::memmem::Finder;
 use std::borrow::Cow;
 
@@ -15,11 +15,10 @@ pub(super) struct Literal(Option<Finder<'static>>);
 
 impl Literal {
     pub(super) fn of(conditions: &Conditions) -> Self {
-        let strings = conditions.0.iter().filter_map(|(_, scalar)| match scalar {
-            Scalar::Text(text) => Some(text.as_str()),
-            Scalar::Number(_) | Scalar::Bool(_) => None,
-        });
-        let keys = conditions.0.iter().filter_map(|(pointer, _)| pointer.segments().last().map(String::as_str));
+        let strings = conditions.0.iter().filter_map(|(_, expected)| expected.text());
+        // A message without the key may match as well where it must not be there.
+        let present = conditions.0.iter().filter(|(_, expected)| *expected != Expected::Exists(false));
+        let keys = present.filter_map(|(pointer, _)| pointer.segments().last().map(String::as_str));
         // Prefer strings to keys: `"type"` is in every message. A numeric key may be an array index, which has no
         // quotes.
         let keys = keys.filter(|key| key.parse::<usize>().is_err());
@@ -79,10 +78,11 @@ fn is_escape(text: &[u8], at: usize, seen: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::token::Scalar;
     use crate::token::json::Pointer;
 
     fn literal(pointer: &str, scalar: Scalar) -> Literal {
-        Literal::of(&Conditions(vec![(Pointer::parse(pointer).unwrap(), scalar)]))
+        Literal::of(&Conditions(vec![(Pointer::parse(pointer).unwrap(), Expected::Equal(scalar))]))
     }
 
     fn authenticate() -> Literal {
@@ -120,5 +120,12 @@ mod tests {
     fn without_a_word_to_search_for_every_message_may_match() {
         assert!(literal("/0", Scalar::Number("7".into())).may_be_in(b"anything"));
         assert!(!literal("/version", Scalar::Number("7".into())).may_be_in(b"anything"));
+    }
+
+    #[test]
+    fn a_key_that_must_be_absent_is_not_searched_for() {
+        let of = |expected| Literal::of(&Conditions(vec![(Pointer::parse("/reply").unwrap(), expected)]));
+        assert!(of(Expected::Exists(false)).may_be_in(b"{}"));
+        assert!(!of(Expected::Exists(true)).may_be_in(b"{}"));
     }
 }

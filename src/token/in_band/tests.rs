@@ -1,7 +1,7 @@
 //! Offers, and which of them were accepted.
 
 use super::*;
-use crate::token::{Scalar, TokenFormat, TokenRules};
+use crate::token::{Expected, Pattern, Scalar, TokenRules};
 use proptest::prelude::*;
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ const BAD: &str = r#"{"type":"error","message":"Invalid or expired session"}"#;
 const TALK: &str = r#"{"cmd":"run"}"#;
 
 fn when(pointer: &str, text: &str) -> Conditions {
-    Conditions(vec![(Pointer::parse(pointer).unwrap(), Scalar::Text(text.into()))])
+    Conditions(vec![(Pointer::parse(pointer).unwrap(), Expected::Equal(Scalar::Text(text.into())))])
 }
 
 /// A tunnel with the rules for the classroom app.
@@ -233,7 +233,7 @@ proptest! {
 
 #[test]
 fn a_token_without_the_format_is_never_accepted_and_can_still_be_dead() {
-    let format = TokenFormat::parse("[a-z]{3}").unwrap();
+    let format = Pattern::whole("[a-z]{3}").unwrap();
     let tunnel = || tunnel_with(|place| TokenRule { format: Some(format.clone()), ..TokenRule::new(place) });
     for (token, ids, accepted) in [
         ("abc", vec![id("abc")], ServerMessage::Accepted(id("abc"))),

@@ -4,7 +4,7 @@ use super::*;
 use crate::route::PathPattern;
 use crate::session::SessionIds;
 use crate::token::json::Pointer;
-use crate::token::{Required, TokenFormat};
+use crate::token::{Pattern, Required};
 use ::http::Request;
 
 fn paths(patterns: &[&str]) -> PathSet {
@@ -102,7 +102,7 @@ fn a_rule_applies_neither_on_its_exceptions_nor_to_other_methods() {
 
 #[test]
 fn a_value_without_the_format_is_no_token_and_a_token_within_it_can_still_be_dead() {
-    let format = Some(TokenFormat::parse("[a-z]{4}").unwrap());
+    let format = Some(Pattern::whole("[a-z]{4}").unwrap());
     let of = |place| {
         rules(vec![TokenRule { format: format.clone(), required: Some(Required::Own), ..TokenRule::new(place) }])
     };
