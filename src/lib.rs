@@ -49,6 +49,7 @@ mod token_changes;
 mod unmatched;
 
 // Paths, tokens, the WebSocket frames that carry them, and the session rule, which does no I/O.
+pub mod ignore;
 pub mod route;
 pub mod session;
 pub mod token;

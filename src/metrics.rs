@@ -130,6 +130,10 @@ pub struct Metrics {
     matches: OnceLock<Box<[Counter]>>,
     rule_changes: Family<Vec<(&'static str, String)>, Counter>,
     changes: OnceLock<Box<[Counter]>>,
+    /// By name of the `[[ignore]]` rule.
+    ignored_by_rule: Family<Vec<(&'static str, String)>, Counter>,
+    /// The same by position.
+    ignored: OnceLock<Vec<Counter>>,
     /// By rule; 0 for those that admit unknown tokens anyway.
     unissued: Family<Vec<(&'static str, String)>, Gauge>,
     /// Detects that no token rule matches any request.
@@ -225,6 +229,13 @@ impl Default for Metrics {
                 "Responses that replaced the token of a live session, by rule",
                 Family::default(),
             ),
+            ignored_by_rule: register(
+                r,
+                "idlegate_ignored",
+                "Requests and messages that were not counted as activity, by rule of [[ignore]]",
+                Family::default(),
+            ),
+            ignored: OnceLock::new(),
             unissued: register(
                 r,
                 "idlegate_rule_unissued",
@@ -396,6 +407,19 @@ impl Metrics {
     /// Counts what would have been refused in mode `enforce`.
     pub(crate) fn would_refuse(&self, reason: Refused, carrier: Carrier) {
         self.would_refuse[reason as usize][carrier as usize].inc();
+    }
+
+    /// Registers a counter for each of these `[[ignore]]` rules, starting at 0. Rules of one name share it.
+    pub(crate) fn count_ignored(&self, names: &[String]) {
+        let counter = |name: &String| self.ignored_by_rule.get_or_create_owned(&vec![("rule", name.clone())]);
+        self.ignored.get_or_init(|| names.iter().map(counter).collect());
+    }
+
+    /// Counts requests or messages that the rule at this position keeps from counting as activity.
+    pub(crate) fn ignored(&self, rule: usize, count: u64) {
+        if let Some(counter) = self.ignored.get().and_then(|ignored| ignored.get(rule)) {
+            counter.inc_by(count);
+        }
     }
 
     /// Registers a match counter for each of these token rules, starting at 0.

@@ -86,7 +86,8 @@ impl Server {
         let services = Services::new(store, clock, config.idle)
             .with_exchange(config.exchange)
             .named(replica)
-            .with_metrics(metrics);
+            .with_metrics(metrics)
+            .with_ignore_rules(config.ignore.iter().map(|rule| rule.name.clone()).collect());
         let registry = Registry::new(services, config.max_sessions);
         registry.modes.set_initial(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());

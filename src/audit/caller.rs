@@ -1,8 +1,12 @@
 //! The client and the route of a request.
 
+use http::Method;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use std::net::IpAddr;
 use std::sync::Arc;
+
+/// The longest part of a method that is kept and shown, in bytes.
+const MAX_METHOD_BYTES: usize = 16;
 
 /// The longest part of a route that is kept and shown, in bytes.
 const MAX_ROUTE_BYTES: usize = 100;
@@ -13,16 +17,17 @@ const ELLIPSIS: &str = "...";
 /// Percent-encoded in a route: control characters, spaces, `%` and everything that is not ASCII.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%');
 
-/// The client and route of a request or tunnel. Every session keeps one, so both share one reference-counted string:
-/// `192.0.2.7 /api/renew`.
+/// The client, method and route of a request or tunnel. Every session keeps one, so they share one reference-counted string:
+/// `192.0.2.7 GET /api/renew`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Caller(Arc<str>);
 
 impl Caller {
     /// A client at this address that requests this path.
     #[must_use]
-    pub fn new(client: IpAddr, path: &[u8]) -> Self {
-        let mut text = format!("{client} ");
+    pub fn new(client: IpAddr, method: &Method, path: &[u8]) -> Self {
+        let method = method.as_str();
+        let mut text = format!("{client} {} ", method.get(..MAX_METHOD_BYTES).unwrap_or(method));
         let limit = text.len() + MAX_ROUTE_BYTES;
         for piece in percent_encode(path, ENCODED) {
             let room = limit - text.len();
@@ -42,6 +47,12 @@ impl Caller {
     #[must_use]
     pub fn client(&self) -> &str {
         self.0.split(' ').next().unwrap_or_default()
+    }
+
+    /// The method, truncated to 16 bytes.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        self.0.split(' ').nth(1).unwrap_or_default()
     }
 
     /// The normalised path in printable ASCII, truncated to 100 bytes. The client controls its content.

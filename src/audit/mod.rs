@@ -11,7 +11,7 @@ mod tests;
 mod why;
 
 pub use caller::Caller;
-pub(crate) use record::{Decision, DecisionContext};
+pub(crate) use record::{Decision, DecisionContext, IgnoredBefore};
 pub use sink::{Destination, Sink};
 pub(crate) use why::Why;
 

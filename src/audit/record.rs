@@ -23,6 +23,8 @@ pub(crate) enum Decision<'a> {
         done: bool,
         /// How many connections the session has on this replica.
         connections: usize,
+        /// What an `[[ignore]]` rule kept from counting in the last minute before the end.
+        ignored: Option<IgnoredBefore<'a>>,
     },
     /// A dead token is refused, or would be in mode `enforce`.
     Refusal { ended: &'a Ended, done: bool, carrier: Carrier },
@@ -47,6 +49,17 @@ pub(crate) enum Decision<'a> {
         /// How many live sessions are overdue.
         past_the_limit: usize,
     },
+}
+
+/// What an `[[ignore]]` rule kept from counting shortly before an end.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct IgnoredBefore<'a> {
+    /// The rule that ignored last.
+    pub(crate) rule: &'a str,
+    /// How many requests and messages of the session were ignored on this replica.
+    pub(crate) count: u64,
+    /// When the last was.
+    pub(crate) last: EpochSeconds,
 }
 
 /// The context of a decision.
@@ -89,6 +102,8 @@ struct AuditEvent<'a> {
     watermark: Option<EpochSeconds>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     struck_off: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ignored: Option<IgnoredBefore<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     connections: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,13 +176,14 @@ pub(super) fn line(decision: Decision<'_>, context: &DecisionContext<'_>, time: 
     };
     let record = match decision {
         Decision::Start { created } => AuditEvent { created, ..record },
-        Decision::End { ended, connections, .. } => AuditEvent {
+        Decision::End { ended, connections, ignored, .. } => AuditEvent {
             end: Some(EndFields::of(ended, None)),
             counting: ended.counting,
             created: Some(ended.created),
             now: Some(ended.ended),
             watermark: Some(ended.watermark),
             struck_off: context.struck_off,
+            ignored,
             connections: Some(connections),
             ..record
         },
@@ -223,13 +239,13 @@ fn name(decision: Decision<'_>) -> &'static str {
 fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
     match decision {
         Decision::Start { .. } => "the app accepted its token".to_owned(),
-        Decision::End { ended, done, .. } => {
+        Decision::End { ended, done, ignored, .. } => {
             let would = match (done, ended.reason.is_by_hand()) {
                 (true, _) => "",
                 (false, false) => "would be cut: ",
                 (false, true) => "would be ended: ",
             };
-            format!("{would}{}{}", why(ended, context), missing(context.struck_off))
+            format!("{would}{}{}{}", why(ended, context), missing(context.struck_off), ignoring(ignored, ended.ended))
         }
         Decision::Refusal { ended, done, .. } => {
             let refused = if done { "refused" } else { "would be refused" };
@@ -255,6 +271,14 @@ fn missing(struck_off: &[String]) -> String {
         [] => String::new(),
         names => format!("; without what clients of {} did since it last reported (struck off)", names.join(", ")),
     }
+}
+
+/// What a rule ignored shortly before an end: it may ignore too much.
+fn ignoring(ignored: Option<IgnoredBefore<'_>>, ended: EpochSeconds) -> String {
+    ignored.map_or(String::new(), |IgnoredBefore { rule, count, last }| {
+        let ago = ended.saturating_sub(last);
+        format!("; rule {rule} ignored its traffic {}, last {ago} s before the end", counted(count, "time"))
+    })
 }
 
 fn why<'e>(ended: &'e Ended, context: &DecisionContext<'_>) -> Why<'e> {

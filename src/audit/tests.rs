@@ -1,5 +1,6 @@
 //! The exact text of audit events, and how clients cannot corrupt it.
 
+use super::record::IgnoredBefore;
 use super::record::line;
 use super::*;
 use crate::metrics::Refused;
@@ -21,7 +22,7 @@ const ENDED: Ended = Ended {
 };
 
 fn caller(path: &[u8]) -> Caller {
-    Caller::new(IpAddr::from([192, 0, 2, 7]), path)
+    Caller::new(IpAddr::from([192, 0, 2, 7]), &http::Method::GET, path)
 }
 
 fn context(session: Option<SessionId>, caller: Option<&Caller>) -> DecisionContext<'_> {
@@ -46,13 +47,13 @@ fn record(decision: Decision<'_>) -> Value {
 }
 
 fn end(ended: &Ended, done: bool) -> Value {
-    record(Decision::End { ended, done, connections: 2 })
+    record(Decision::End { ended, done, connections: 2, ignored: None })
 }
 
 #[test]
 fn a_cut_is_one_line_with_its_arithmetic() {
     let caller = caller(b"/ws");
-    let decision = Decision::End { ended: &ENDED, done: true, connections: 2 };
+    let decision = Decision::End { ended: &ENDED, done: true, connections: 2, ignored: None };
     let line = line(decision, &context(Some(SessionId::of_token(b"abc")), Some(&caller)), 1_759_435_201_042);
     let expected = concat!(
         r#"{"time":"2025-10-02T20:00:01.042Z","event":"cut","#,
@@ -142,7 +143,7 @@ fn a_missing_token_is_told_apart_from_a_dead_one() {
 fn idle_time_of_a_cut_counts_from_the_start_of_unbroken_counting() {
     let counting = Some(ENDED.ended - 3601);
     let late = Ended { last_activity: ENDED.last_activity - 7200, counting, ..ENDED };
-    let cut = record(Decision::End { ended: &late, done: true, connections: 0 });
+    let cut = record(Decision::End { ended: &late, done: true, connections: 0, ignored: None });
     assert_eq!((&cut["idle"], &cut["counting"]), (&json!(3601), &json!(1_759_431_600)));
     let says = "idle 3601 s > 3600 s, counted since 1759431600, last activity 1759424400 by client-pong";
     assert_eq!(cut["says"], says);
@@ -156,7 +157,7 @@ fn idle_time_of_a_cut_counts_from_the_start_of_unbroken_counting() {
 fn an_end_after_a_replica_was_struck_off_names_it() {
     let struck_off = ["web-1-0000abcd", "web-2-0000abce"].map(str::to_owned);
     let context = DecisionContext { struck_off: &struck_off, ..context(None, None) };
-    let line = line(Decision::End { ended: &ENDED, done: true, connections: 0 }, &context, 0);
+    let line = line(Decision::End { ended: &ENDED, done: true, connections: 0, ignored: None }, &context, 0);
     let cut: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(cut["struck_off"], json!(struck_off));
     let says = "; without what clients of web-1-0000abcd, web-2-0000abce did since it last reported (struck off)";
@@ -171,7 +172,7 @@ fn a_limit_is_named_only_if_it_was_exceeded() {
     let says = "refused, dead since 1759432501: idle 901 s, last activity 1759431600 by client-pong";
     assert_eq!(refused["says"], says);
     let old = Ended { reason: Reason::Lifetime, ..ENDED };
-    let decision = Decision::End { ended: &old, done: true, connections: 0 };
+    let decision = Decision::End { ended: &old, done: true, connections: 0, ignored: None };
     let line = line(decision, &DecisionContext { lifetime: Some(7200), ..context(None, None) }, 0);
     assert!(line.contains(r#""says":"7201 s old > 7200 s, idle 3601 s, last activity"#), "{line}");
 }
@@ -212,4 +213,15 @@ fn any_requested_route_is_shown_short_and_printable() {
     assert!(line.bytes().all(|byte| (0x20..0x7f).contains(&byte)), "{line}");
     let record: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(record["route"], shown.route());
+}
+
+#[test]
+fn an_end_soon_after_ignored_traffic_names_the_rule() {
+    let ignored = Some(IgnoredBefore { rule: "polls", count: 12, last: ENDED.ended - 3 });
+    let end = record(Decision::End { ended: &ENDED, done: true, connections: 0, ignored });
+    assert_eq!(end["ignored"], json!({"rule": "polls", "count": 12, "last": ENDED.ended - 3}));
+    let says = end["says"].as_str().unwrap();
+    assert!(says.ends_with("; rule polls ignored its traffic 12 times, last 3 s before the end"), "{says}");
+    let without = record(Decision::End { ended: &ENDED, done: true, connections: 0, ignored: None });
+    assert!(without.get("ignored").is_none(), "{without}");
 }

@@ -7,6 +7,7 @@ mod document;
 mod error;
 mod fingerprint;
 mod health;
+mod ignore;
 mod keepalive;
 mod operators;
 mod read;
@@ -34,6 +35,7 @@ pub(crate) use variables::variable_of;
 
 use crate::address::{AdminListen, Listen, Upstream};
 use crate::audit::Destination;
+use crate::ignore::IgnoreRule;
 use crate::log::LogFormat;
 use crate::registry::ExchangeSettings;
 use crate::session::{ActivitySources, Limits, SessionIds};
@@ -74,6 +76,8 @@ pub struct Config {
     pub ids: SessionIds,
     /// `[activity]`: the sources of the profile, with overrides applied.
     pub activity: ActivitySources,
+    /// `[[ignore]]` and the presets of `activity.ignore`: what is not activity.
+    pub ignore: Vec<IgnoreRule>,
     /// `[keepalive]`: the message to the app while a client answers its pings, if one is configured.
     pub keepalive: Option<Keepalive>,
     /// `[[token]]`.

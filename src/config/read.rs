@@ -5,7 +5,7 @@ use super::error::{Origin, Problem, Problems, ValueError, echo};
 use super::fingerprint::Fingerprint;
 use super::section::{Section, read_document};
 use super::value::{boolean, duration, integer_in, is_token, path_pattern, seconds};
-use super::{Config, Reloadable, Variables, admin, cut, health, keepalive, required, store, token, upstream};
+use super::{Config, Reloadable, Variables, admin, cut, health, ignore, keepalive, required, store, token, upstream};
 use crate::address::Upstream;
 use crate::audit::Destination;
 use crate::log::LogFormat;
@@ -79,6 +79,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
     let health = top.table("health", |table| health::health(table, listen, &upstream));
     let admin = top.table("admin", |table| admin::admin(table, listen, &upstream, health.as_ref()));
     let (idle, mode) = top.table("idle", idle);
+    let (activity, presets) = top.table("activity", |table| (activity(table), ignore::presets(table)));
+    let ignored = ignore::rules(top);
     let (store, ids, exchange) = top.table("store", store::store);
     let rules = token::rules(top);
     let cut = top.table("cut", cut::cut);
@@ -99,7 +101,8 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         store,
         ids,
         exchange,
-        activity: top.table("activity", activity),
+        activity,
+        ignore: ignore::all(top, ignored, presets),
         keepalive: top.table("keepalive", keepalive::keepalive),
         tokens: rules.into_iter().map(|read| read.rule).collect(),
         reloadable: Reloadable {

@@ -233,7 +233,7 @@ fn name(kind: Option<Kind>, text: &str) -> Result<String, ValueError> {
     }
 }
 
-fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
+pub(super) fn rule_paths(table: &mut Section<'_, '_>) -> Option<PathSet> {
     let paths = table.list("paths", path_pattern).map(PathSet::from_iter);
     if paths.as_ref() == Some(&PathSet::default()) {
         let what = "an empty list: the rule would apply nowhere";
@@ -251,7 +251,7 @@ fn except_paths(table: &mut Section<'_, '_>, paths: Option<&PathSet>) -> PathSet
     except
 }
 
-fn rule_methods(table: &mut Section<'_, '_>) -> Option<Vec<Method>> {
+pub(super) fn rule_methods(table: &mut Section<'_, '_>) -> Option<Vec<Method>> {
     let methods = table.list("methods", |text| {
         let method = Method::from_bytes(text.as_bytes()).ok().filter(|_| text.to_ascii_uppercase() == text);
         method.ok_or_else(|| {

@@ -2,7 +2,7 @@
 
 use super::body::{Body, CutSignal, Download, Refresh};
 use super::refusals::{Refusal, Refusals};
-use super::{CLOSE_TIMEOUT, Client};
+use super::{CLOSE_TIMEOUT, Client, ignore};
 use crate::audit::Caller;
 use crate::metrics::Dropped;
 use crate::refusal::ProxyError;
@@ -20,6 +20,14 @@ const MAX_NEW_SESSIONS: usize = 4;
 
 /// How many tokens of one request are looked up in the store. An honest request has one that is not known here.
 const MAX_LOOKUPS: usize = 8;
+
+/// Who asks, and what of it counts as activity.
+pub(super) struct Asked {
+    pub(super) caller: Caller,
+    pub(super) activity: ActivitySources,
+    /// The position of the rule of `[[ignore]]` that keeps the request from counting.
+    pub(super) ignored: Option<usize>,
+}
 
 /// An admitted request, and the sessions that it belongs to.
 #[derive(Debug)]
@@ -46,11 +54,12 @@ pub(super) struct Admitted<'p> {
 /// earlier sessions behind: beside a live one of the same rule they are taken out.
 pub(super) async fn admit<'p>(
     registry: &'p Arc<Registry>,
-    activity: ActivitySources,
+    asked: Asked,
     matches: Vec<TokenMatch>,
     (required, records): (&Requirements<'_>, &Refusals),
-    caller: Caller,
 ) -> Result<Admitted<'p>, ProxyError> {
+    let Asked { caller, activity, ignored } = asked;
+    let activity = if ignored.is_some() { ignore::nothing(activity) } else { activity };
     let mut pass = Admitted {
         registry,
         activity,
@@ -101,7 +110,10 @@ pub(super) async fn admit<'p>(
             Resolved::Undecided => undecided = true,
             Resolved::Live(session) => {
                 token_match.rules().for_each(|rule| registry.issues.used(rule, &session));
-                session.called_by(&pass.caller);
+                match ignored {
+                    Some(rule) => session.ignored_request(registry.clock().now(), rule, &pass.caller),
+                    None => session.called_by(&pass.caller),
+                }
                 if token_match.rule.ends {
                     pass.ending.push((session, token_match.rule));
                 } else {
@@ -150,7 +162,10 @@ pub(super) async fn admit<'p>(
         let attachment = Attachment::new(Arc::clone(session));
         pass.attached.push(attachment.map_err(|ended| pass.refuse(session.id(), &ended))?);
     }
-    pass.awaited = pass.refreshed.iter().cloned().map(AwaitingResponse::new).collect();
+    match ignored {
+        Some(rule) => registry.metrics().ignored(rule, 1),
+        None => pass.awaited = pass.refreshed.iter().cloned().map(AwaitingResponse::new).collect(),
+    }
     pass.touch();
     Ok(pass)
 }

@@ -10,6 +10,7 @@ mod forward;
 mod framing;
 mod gate;
 mod headers;
+mod ignore;
 mod outage;
 mod refusals;
 mod reject;
@@ -26,6 +27,7 @@ use crate::address::Upstream;
 use crate::audit::Caller;
 use crate::clock::microseconds;
 use crate::config::{Config, Current, Reloadable};
+use crate::ignore::IgnoreRules;
 use crate::metrics::Metrics;
 use crate::refusal::ProxyError;
 use crate::registry::Registry;
@@ -81,6 +83,7 @@ pub(crate) struct Proxy {
     /// Read once for each request, and for each tunnel at its end.
     current: Current,
     tokens: TokenRules,
+    ignore: IgnoreRules,
     registry: Arc<Registry>,
     pool: Pool,
     /// Makes a connection for each request, and keeps none.
@@ -93,7 +96,8 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Reloadable settings come from `current`, not from `config`.
     pub(crate) fn new(config: Config, current: Current, registry: Arc<Registry>, shutdown: Shutdown) -> Self {
-        let Config { upstream, upgrades, activity, keepalive, tokens, ids, drop_underscores, .. } = config;
+        let Config { upstream, upgrades, activity, ignore, keepalive, tokens, ids, drop_underscores, .. } = config;
+        let ignore = IgnoreRules::new(ignore);
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
         let (pool, fresh) = (forward::pool(connector.clone(), usize::MAX), forward::pool(connector, 0));
         let named = tokens.iter().filter_map(|rule| match &rule.place {
@@ -102,6 +106,7 @@ impl Proxy {
         });
         let aliases = Arc::new(Aliases::new(drop_underscores, named.collect(), Arc::clone(registry.metrics())));
         registry.metrics().count_rules(&tokens);
+        registry.metrics().count_ignored(&ignore.names());
         registry.issues.watch(&tokens);
         let tokens = TokenRules::new(tokens, ids);
         let outage = Outage::default();
@@ -113,6 +118,7 @@ impl Proxy {
             aliases,
             current,
             tokens,
+            ignore,
             registry,
             pool,
             fresh,
@@ -190,7 +196,7 @@ impl Proxy {
         self.aliases.drop_from(&mut head.headers);
         to_app(&mut head, client, &settings.trusted_proxies, &self.upstream);
         let address = headers::original_client(&head.headers, client, &settings.trusted_proxies);
-        let caller = Caller::new(address, route.path.as_bytes());
+        let caller = Caller::new(address, &route.method, route.path.as_bytes());
         let mut matches = self.tokens.in_head(&route, &head);
         if self.may_hold() && self.tokens.reads_requests(&route) {
             match self.in_body(&route, &head, body, settings.response_timeout).await {
@@ -203,7 +209,9 @@ impl Proxy {
         }
         self.note_matches(&matches, &head);
         let required = Requirements::of(&self.tokens, &route, &head, &settings.cut.logins);
-        let pass = gate::admit(&self.registry, self.activity, matches, (&required, &self.refusals), caller).await?;
+        let ignored = ignore::rule_for(self, &route, &head, body, settings.response_timeout).await?;
+        let asked = gate::Asked { caller, activity: self.activity, ignored };
+        let pass = gate::admit(&self.registry, asked, matches, (&required, &self.refusals)).await?;
         self.tokens.take_out(&mut head, pass.unwanted());
         if self.tokens.refuse_unknown() && self.registry.mode() == Mode::Enforce {
             self.tokens.keep_admitted(&route, &mut head, &pass.admitted());

@@ -5,14 +5,28 @@
 //! of the bytes is never changed and nothing waits for a message that never ends. In mode `off` nothing is held: messages are
 //! examined after they were passed on.
 
+mod probe;
+#[cfg(test)]
+mod tests;
+
+pub(super) use probe::IgnoredMessage;
+
 use super::buffer::Buffer;
+use crate::ignore::MessageRules;
 use crate::token::MAX_EXAMINED_BYTES;
 use crate::websocket::{Control, Data, Follower, FrameEvent, Head, Invalid, OpCode, Side, unmask};
+use probe::Probe;
+use std::sync::Arc;
 
 /// What was seen of a piece of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
+    /// Message data that counts.
     pub(super) data: bool,
+    /// The last message that does not count.
+    pub(super) ignored: Option<IgnoredMessage>,
+    /// The length of the last data frame that began, in bytes.
+    pub(super) length: u64,
     pub(super) pong: bool,
     /// How many frames began.
     pub(super) frames: u64,
@@ -22,7 +36,9 @@ pub(super) struct Seen {
 impl Seen {
     fn head(&mut self, head: &Head) {
         self.frames += 1;
-        self.data |= head.is_data();
+        if head.is_data() {
+            self.length = head.length;
+        }
         self.pong |= head.opcode == OpCode::Control(Control::Pong);
         self.close |= head.opcode == OpCode::Control(Control::Close);
     }
@@ -48,6 +64,8 @@ enum MessageState {
 #[derive(Debug)]
 pub(super) struct Relay {
     follower: Follower,
+    /// Decides which messages count, where a rule asks for it. Without it all do.
+    probe: Option<Box<Probe>>,
     /// Neither followed nor examined: not a WebSocket.
     opaque: bool,
     pub(super) examining: bool,
@@ -72,6 +90,7 @@ impl Relay {
     pub(super) fn new(side: Side, extensions: bool, examining: bool) -> Self {
         Self {
             follower: Follower::new(side, extensions),
+            probe: None,
             opaque: false,
             examining,
             unsent: Buffer::default(),
@@ -83,6 +102,16 @@ impl Relay {
             closed: false,
             close: Vec::new(),
         }
+    }
+
+    /// A relay whose messages do not all count as activity.
+    pub(super) fn ignoring(self, rules: Option<Arc<MessageRules>>) -> Self {
+        Self { probe: rules.map(|rules| Box::new(Probe::new(rules))), ..self }
+    }
+
+    /// How many messages were ignored since this was last asked, by the position of the rule.
+    pub(super) fn take_ignored(&mut self) -> impl Iterator<Item = (usize, u64)> {
+        self.probe.iter_mut().flat_map(|probe| probe.take_ignored())
     }
 
     /// A relay that does not examine its bytes.
@@ -106,19 +135,30 @@ impl Relay {
         }
         while !input.is_empty() {
             let (taken, step) = self.follower.step(input);
-            self.notice(&step, seen);
-            self.keep_close(&step, input.get(..taken).unwrap_or_default());
+            let bytes = input.get(..taken).unwrap_or_default();
+            self.notice(&step, bytes, seen);
+            self.keep_close(&step, bytes);
             input = input.get(taken.max(1)..).unwrap_or_default();
         }
     }
 
-    fn notice(&mut self, step: &FrameEvent, seen: &mut Seen) {
+    fn notice(&mut self, step: &FrameEvent, bytes: &[u8], seen: &mut Seen) {
         match step {
             FrameEvent::Head(head) => {
                 seen.head(head);
                 self.closed |= seen.close;
+                match &mut self.probe {
+                    Some(probe) if head.is_data() => probe.head(head, seen),
+                    _ => seen.data |= head.is_data(),
+                }
             }
-            FrameEvent::Payload { .. } => seen.data |= self.in_data(),
+            FrameEvent::Payload { offset, last, .. } => {
+                let Some(head) = self.follower.frame().filter(|head| head.is_data()) else { return };
+                match &mut self.probe {
+                    Some(probe) => probe.payload(head, (*offset, bytes, *last), seen),
+                    None => seen.data = true,
+                }
+            }
             FrameEvent::NeedMore | FrameEvent::Lost => {}
         }
     }
@@ -143,10 +183,6 @@ impl Relay {
         Some((u16::from_be_bytes(*code), reason))
     }
 
-    fn in_data(&self) -> bool {
-        self.follower.frame().is_some_and(Head::is_data)
-    }
-
     /// Takes some of `input`, up to the end of the next part to examine. What may be sent on is then in
     /// [`Relay::unsent`]. Holds last frames only if `may_hold`.
     pub(super) fn examine(&mut self, input: &[u8], seen: &mut Seen, may_hold: bool) -> (usize, Option<Examined>) {
@@ -156,7 +192,7 @@ impl Relay {
             let taken = taken.max(1);
             let bytes = rest.get(..taken).unwrap_or(rest);
             at += taken;
-            self.notice(&step, seen);
+            self.notice(&step, bytes, seen);
             self.keep_close(&step, bytes);
             let examined = match step {
                 FrameEvent::NeedMore => {
@@ -324,6 +360,3 @@ impl Relay {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,6 +8,7 @@ use super::relay::Relay;
 use super::tunnel::{AwaitedToken, InBandState, Tunnel};
 use super::{CLOSE_TIMEOUT, Client, MAX_BUFFERED_BYTES, Proxy, headers};
 use crate::config::Reloadable;
+use crate::ignore::MessageRules;
 use crate::refusal::ProxyError;
 use crate::registry::Attachment;
 use crate::route::Route;
@@ -63,7 +64,8 @@ pub(super) async fn forward(
     let mut rules = proxy.tokens.in_band(route);
     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     head.headers.insert(header::UPGRADE, wanted.protocol.clone());
-    if wanted.websocket && !rules.is_empty() {
+    let ignoring = if wanted.websocket { ignoring(proxy, route) } else { [None, None] };
+    if wanted.websocket && (!rules.is_empty() || ignoring.iter().any(Option::is_some)) {
         // Compressed messages could not be read. Without the offer the app answers in plain (RFC 7692 §5).
         headers::without(&mut head.headers, |name| *name == header::SEC_WEBSOCKET_EXTENSIONS);
     }
@@ -89,7 +91,7 @@ pub(super) async fn forward(
     hand_out(proxy, route, answer.headers()).await;
     let app = hyper::upgrade::on(&mut answer);
     pass.answered(answer.status(), answer.headers(), None).await?;
-    let relays = relays(wanted.websocket, answer.headers(), &rules);
+    let relays = relays(wanted.websocket, answer.headers(), &rules, ignoring);
     let in_band_state = (!rules.is_empty()).then(|| {
         let awaited = AwaitedToken::of(&rules);
         Box::new(InBandState { in_band: InBand::new(rules), caller: pass.caller().clone(), awaited })
@@ -129,14 +131,25 @@ async fn shake_hands(
     }
 }
 
-fn relays(websocket: bool, answer: &HeaderMap, rules: &InBandRules) -> [Relay; 2] {
+/// The `[[ignore]]` rules for the messages of the client and of the app, where those count at all.
+fn ignoring(proxy: &Proxy, route: &Route) -> [Option<Arc<MessageRules>>; 2] {
+    let rules = |side, counts: bool| if counts { proxy.ignore.for_messages(route, side) } else { None };
+    [rules(Side::Client, proxy.activity.client_frames), rules(Side::Server, proxy.activity.server_frames)]
+}
+
+fn relays(
+    websocket: bool,
+    answer: &HeaderMap,
+    rules: &InBandRules,
+    [ignored_up, ignored_down]: [Option<Arc<MessageRules>>; 2],
+) -> [Relay; 2] {
     if !websocket {
         return [Relay::opaque(Side::Client), Relay::opaque(Side::Server)];
     }
     let extensions = answer.contains_key(header::SEC_WEBSOCKET_EXTENSIONS);
     [
-        Relay::new(Side::Client, extensions, rules.examine_client()),
-        Relay::new(Side::Server, extensions, rules.examine_server()),
+        Relay::new(Side::Client, extensions, rules.examine_client()).ignoring(ignored_up),
+        Relay::new(Side::Server, extensions, rules.examine_server()).ignoring(ignored_down),
     ]
 }
 

@@ -4,6 +4,7 @@ use super::{Closed, TrackedSession};
 use crate::clock::Moment;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::Ended;
+use crate::websocket::Side;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -92,6 +93,20 @@ impl Attachment {
     pub fn touch(&self, at: Moment, source: Source) {
         if let To::Session(session) = &self.0 {
             session.touch(at, source);
+        }
+    }
+
+    /// Records a data frame that counts. The hot path: two atomic operations.
+    pub fn touch_by_frame(&self, at: Moment, frame: (Side, u64)) {
+        if let To::Session(session) = &self.0 {
+            session.touch_by_frame(at, frame);
+        }
+    }
+
+    /// Records messages that an `[[ignore]]` rule keeps from counting: their side, the length of the last in bytes, and how many.
+    pub fn ignored_messages(&self, at: Moment, rule: usize, messages: (Side, u64, u64)) {
+        if let To::Session(session) = &self.0 {
+            session.ignored_messages(at, rule, messages);
         }
     }
 

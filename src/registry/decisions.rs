@@ -3,7 +3,7 @@
 use super::recent::{Past, Recent};
 use super::services::Services;
 use super::{Switch, TrackedSession};
-use crate::audit::{self, Caller, Decision, DecisionContext};
+use crate::audit::{self, Caller, Decision, DecisionContext, IgnoredBefore};
 use crate::metrics::Refused;
 use crate::session::{EpochSeconds, Mode, Reason, SessionId};
 use crate::store::Ended;
@@ -11,6 +11,9 @@ use crate::token::Carrier;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How long before an end ignored traffic is worth a word, in seconds.
+const IGNORED_BEFORE_END: EpochSeconds = 60;
 
 /// Records decisions, and keeps the recent ones.
 #[derive(Debug)]
@@ -84,7 +87,16 @@ impl Decisions {
             if done { "session ended" } else { "session would be cut" }
         );
         let caller = session.and_then(TrackedSession::caller);
-        self.record(Decision::End { ended, done, connections }, Some(id), caller.as_ref());
+        let ignored = session.and_then(|session| self.ignored_before(session, ended));
+        self.record(Decision::End { ended, done, connections, ignored }, Some(id), caller.as_ref());
+    }
+
+    /// What a rule ignored of the session in the last minute before its end.
+    fn ignored_before(&self, session: &TrackedSession, ended: &Ended) -> Option<IgnoredBefore<'_>> {
+        let ignored = session.last_ignored()?;
+        let last = self.services.second_of(ignored.at);
+        let is_recent = ended.ended.saturating_sub(last) <= IGNORED_BEFORE_END;
+        is_recent.then(|| IgnoredBefore { rule: self.services.ignore_rule(ignored.rule), count: ignored.count, last })
     }
 
     /// A dead token was refused, over HTTP or on a tunnel.

@@ -3,12 +3,13 @@
 use super::decisions::Decisions;
 use super::modes::Modes;
 use super::services::Services;
-use super::session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
+use super::session_view::{End, LastClose, LastIgnored, LastRequest, SessionView, State, Timing};
 use super::table::Table;
 use super::{Switch, TrackedSession};
 use crate::clock::Moment;
 use crate::session::{Mode, Reason, SessionId, Source};
 use crate::store::{Answers, Known, Live, Question, StoreError, Touch};
+use crate::websocket::Side;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -230,6 +231,17 @@ impl Inspect {
             connections: BTreeMap::from([(self.services.replica.clone(), session.connections())]),
             end: None,
             last_request: session.caller().map(LastRequest::from),
+            lengths: [(Source::ClientFrame, Side::Client), (Source::ServerFrame, Side::Server)]
+                .map(|(source, side)| (source.name().to_owned(), session.frame_length(side)))
+                .into_iter()
+                .filter(|(_, length)| *length > 0)
+                .collect(),
+            last_ignored: session.last_ignored().map(|last| LastIgnored {
+                at: self.services.second_of(last.at),
+                rule: self.services.ignore_rule(last.rule).to_owned(),
+                count: last.count,
+                what: last.what.to_string(),
+            }),
             last_close: session.last_close().map(|closed| {
                 let (code, reason) = closed.close.map_or((None, None), |(code, reason)| (Some(code), Some(reason)));
                 let reason = reason.filter(|reason| !reason.is_empty());
@@ -255,6 +267,8 @@ impl Inspect {
             connections: BTreeMap::new(),
             end,
             last_request: None,
+            lengths: BTreeMap::new(),
+            last_ignored: None,
             last_close: None,
         };
         match known {

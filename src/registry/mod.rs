@@ -41,6 +41,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod tracked_session;
+mod traffic;
 
 pub use attachment::{Attachment, AwaitingResponse, Tolerated};
 pub use decisions::Decisions;
@@ -51,7 +52,7 @@ pub use issues::{Issues, Origin};
 pub use modes::Modes;
 pub use recent::Past;
 pub use services::Services;
-pub use session_view::{End, LastClose, LastRequest, SessionView, State, Timing};
+pub use session_view::{End, LastClose, LastIgnored, LastRequest, SessionView, State, Timing};
 pub use settings::{ExchangeSettings, UnknownTokens};
 pub use store_status::{StoreState, StoreStatus};
 pub use switch::{Setting, Switch};

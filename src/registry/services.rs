@@ -20,6 +20,8 @@ pub struct Services {
     /// This replica's name.
     pub(super) replica: String,
     pub(super) metrics: Arc<Metrics>,
+    /// The names of the `[[ignore]]` rules, by position.
+    pub(super) ignore_rules: Vec<String>,
     /// Read everywhere. Only `modes.rs` changes them.
     pub(super) switches: Switches,
     /// When this registry started, by the store's clock.
@@ -38,6 +40,7 @@ impl Services {
             exchange: ExchangeSettings::default(),
             replica: replica::new_name(),
             metrics: Arc::default(),
+            ignore_rules: Vec::new(),
             switches: Switches::default(),
         }
     }
@@ -58,6 +61,17 @@ impl Services {
     #[must_use]
     pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// Sets the names of the `[[ignore]]` rules, by position.
+    #[must_use]
+    pub fn with_ignore_rules(self, ignore_rules: Vec<String>) -> Self {
+        Self { ignore_rules, ..self }
+    }
+
+    /// The name of the `[[ignore]]` rule at this position.
+    pub(super) fn ignore_rule(&self, position: usize) -> &str {
+        self.ignore_rules.get(position).map_or("", String::as_str)
     }
 
     /// The mode in force: that of the least strict switch.

@@ -1,7 +1,7 @@
 //! The view of one session for operators, and the sentence that explains its state.
 
 use crate::audit::{Caller, Why};
-use crate::counted::when;
+use crate::counted::{counted, when};
 use crate::session::{EpochSeconds, Limits, Reason, Times, counts_from, idle_at};
 use crate::store::Ended;
 use serde::{Deserialize, Serialize};
@@ -42,9 +42,28 @@ pub struct SessionView {
     /// The last request, if one was seen.
     #[serde(flatten, default)]
     pub last_request: Option<LastRequest>,
+    /// The length of the last message that counted, in bytes, by source.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lengths: BTreeMap<String, u32>,
+    /// What an `[[ignore]]` rule kept from counting last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_ignored: Option<LastIgnored>,
     /// How its last WebSocket ended, if one has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_close: Option<LastClose>,
+}
+
+/// What was ignored last of a session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastIgnored {
+    /// When.
+    pub at: EpochSeconds,
+    /// The name of the rule.
+    pub rule: String,
+    /// How many requests and messages were ignored on the replica that saw this one.
+    pub count: u64,
+    /// What it was: method and path of a request, side and length of a message. Never its content.
+    pub what: String,
 }
 
 /// How the last WebSocket of a session ended.
@@ -79,13 +98,20 @@ impl LastClose {
 pub struct LastRequest {
     /// The client's address.
     pub client: String,
+    /// The method.
+    #[serde(default)]
+    pub method: String,
     /// The requested path, short and printable.
     pub route: String,
 }
 
 impl From<Caller> for LastRequest {
     fn from(caller: Caller) -> Self {
-        Self { client: caller.client().to_owned(), route: caller.route().to_owned() }
+        Self {
+            client: caller.client().to_owned(),
+            method: caller.method().to_owned(),
+            route: caller.route().to_owned(),
+        }
     }
 }
 
@@ -169,11 +195,16 @@ impl SessionView {
                 let alone = others.map_or(String::new(), |(other, second)| {
                     format!("; last other activity {} by {other}", at(*second))
                 });
+                let what = self.what_counted();
+                let ignored = self.last_ignored.as_ref().map_or(String::new(), |ignored| {
+                    let LastIgnored { at: second, rule, what, count } = ignored;
+                    format!("; ignored {} by rule {rule}: {what}, {} in all", at(*second), counted(*count, "time"))
+                });
                 let again = counts_from(by.counting, *last_activity, by.now).map_or(String::new(), |counting| {
                     format!("; idle time counts from {}, because activity before then was not counted", at(counting))
                 });
                 format!(
-                    "alive: idle {} s of {} s, last activity {} by {source}{alone}{again}",
+                    "alive: idle {} s of {} s, last activity {} by {source}{what}{alone}{ignored}{again}",
                     self.idle(by),
                     by.limits.timeout,
                     at(*last_activity)
@@ -181,6 +212,17 @@ impl SessionView {
             }
         };
         says + &closed
+    }
+
+    /// The request or message that was its last activity, in parentheses.
+    fn what_counted(&self) -> String {
+        match (self.source.as_str(), &self.last_request, self.lengths.get(&self.source)) {
+            ("request" | "transfer" | "accepted", Some(LastRequest { method, route, .. }), _) if !method.is_empty() => {
+                format!(" ({method} {route})")
+            }
+            (_, _, Some(length)) => format!(" ({})", counted(length, "byte")),
+            _ => String::new(),
+        }
     }
 
     /// The reason and arithmetic of its end, as its audit record words them.
@@ -209,10 +251,15 @@ impl SessionView {
     }
 
     /// Merges what another replica or the store knows of the same session.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub(super) fn merge(&mut self, mut other: Self) {
         // The record of an ended session is authoritative; a replica that has not learned of the end is ignored.
         let is_over = |view: &Self| view.state == State::Ended;
+        if other.last_ignored.as_ref().map(|ignored| ignored.at) > self.last_ignored.as_ref().map(|ignored| ignored.at)
+        {
+            self.last_ignored = other.last_ignored.take();
+        }
         if (is_over(&other), other.last_activity) > (is_over(self), self.last_activity) {
+            self.lengths = other.lengths;
             self.last_request = other.last_request.or(self.last_request.take());
             (self.last_activity, self.source) = (other.last_activity, other.source);
         } else if self.last_request.is_none() {
@@ -257,6 +304,8 @@ mod tests {
             connections: BTreeMap::new(),
             end: end.map(|(at, reason)| End { at, reason: reason.to_owned(), counting: None }),
             last_request: None,
+            lengths: BTreeMap::new(),
+            last_ignored: None,
             last_close: None,
         }
     }

@@ -1,10 +1,12 @@
 //! One session that this replica knows, shared by all of its connections.
 
 use super::issues::Origin;
+use super::traffic::{FrameLengths, IgnoredTraffic, LastIgnoredTraffic};
 use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::session::{Activity, EpochSeconds, LastActivity, Reason, SessionId, Source};
 use crate::store::{Due, Ended, Touch};
+use crate::websocket::Side;
 use parking_lot::Mutex;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -37,8 +39,11 @@ pub struct TrackedSession {
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
     connections: AtomicU32,
-    /// The client that used it last, by a request or a tunnel.
+    /// The last request or tunnel that counted.
     caller: Mutex<Option<Caller>>,
+    frame_lengths: FrameLengths,
+    /// What `[[ignore]]` rules kept from counting, from the first time on.
+    ignored: OnceLock<Box<IgnoredTraffic>>,
     /// How the last of its tunnels ended.
     last_close: Mutex<Option<Box<Closed>>>,
 }
@@ -79,6 +84,8 @@ impl TrackedSession {
             cut: CancellationToken::new(),
             connections: AtomicU32::new(0),
             caller: Mutex::new(None),
+            frame_lengths: FrameLengths::default(),
+            ignored: OnceLock::new(),
             last_close: Mutex::new(None),
         }
     }
@@ -206,6 +213,37 @@ impl TrackedSession {
     /// Records activity. The hot path: one atomic operation.
     pub fn touch(&self, at: Moment, source: Source) {
         self.activity_record.touch(Activity { at, source });
+    }
+
+    /// Records a data frame that counts. The hot path: two atomic operations.
+    pub(super) fn touch_by_frame(&self, at: Moment, (side, length): (Side, u64)) {
+        let source = if side == Side::Client { Source::ClientFrame } else { Source::ServerFrame };
+        self.frame_lengths.set(side, length);
+        self.touch(at, source);
+    }
+
+    /// The length of the last data frame of this side that counted, in bytes.
+    pub(super) fn frame_length(&self, side: Side) -> u32 {
+        self.frame_lengths.get(side)
+    }
+
+    /// Records a request that an `[[ignore]]` rule keeps from counting.
+    pub fn ignored_request(&self, at: Moment, rule: usize, caller: &Caller) {
+        self.ignored_traffic().request(at, rule, caller);
+    }
+
+    /// Records messages that an `[[ignore]]` rule keeps from counting: their side, the length of the last in bytes, and how many.
+    pub(super) fn ignored_messages(&self, at: Moment, rule: usize, messages: (Side, u64, u64)) {
+        self.ignored_traffic().messages(at, rule, messages);
+    }
+
+    fn ignored_traffic(&self) -> &IgnoredTraffic {
+        self.ignored.get_or_init(|| Box::new(IgnoredTraffic::new()))
+    }
+
+    /// What was ignored last, if anything was.
+    pub(super) fn last_ignored(&self) -> Option<LastIgnoredTraffic> {
+        self.ignored.get()?.last()
     }
 
     /// Records the client that uses it, by a request or a tunnel.

@@ -29,6 +29,7 @@ mod framing;
 mod harness;
 mod health;
 mod http;
+mod ignored;
 mod in_band;
 mod keepalive;
 mod layout;

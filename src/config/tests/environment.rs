@@ -27,6 +27,11 @@ accept_when = { "/a" = 2 }
 from = "header"
 name = "x"
 paths = ["/x"]
+[[ignore]]
+from = "client"
+regex = "a"
+[[ignore]]
+paths = ["/x"]
 "#;
 
 fn denies(set: &PathSet, path: &str) -> bool {
@@ -112,6 +117,20 @@ const CASES: &[Case] = &[
     ("TOKEN_1_ENDS", "true", |config| config.tokens[1].ends),
     ("TOKEN_1_ACCEPT_TYPE", "text/HTML", |config| config.tokens[1].accept.media_type.as_deref() == Some("text/html")),
     ("TOKEN_2_FROM", "bearer", |config| config.tokens.len() == 3),
+    ("ACTIVITY_IGNORE", "mqtt,stomp", |config| config.ignore.len() == 6),
+    ("IGNORE", "[{ paths = [\"/only\"] }]", |config| config.ignore.len() == 1),
+    ("IGNORE_0_FROM", "server", |config| shown(&config.ignore[0].what, "Message(Server")),
+    ("IGNORE_0_NAME", "pings", |config| config.ignore[0].name == "pings"),
+    ("IGNORE_0_TEXT", "[\"2\", \"3\"]", |config| shown(&config.ignore[0].what, "[\"2\", \"3\"]")),
+    ("IGNORE_0_PREFIX", "42[", |config| shown(&config.ignore[0].what, "42[")),
+    ("IGNORE_0_REGEX", "^b", |config| shown(&config.ignore[0].what, "^b")),
+    ("IGNORE_0_BINARY_PREFIX", "c0 00", |config| shown(&config.ignore[0].what, "[192, 0]")),
+    ("IGNORE_0_SIZE", "\"1..20\"", |config| shown(&config.ignore[0].what, "1..=20")),
+    ("IGNORE_1_PATHS", "/y", |config| config.ignore[1].paths.as_ref().is_some_and(|paths| denies(paths, "/y"))),
+    ("IGNORE_1_METHODS", "GET", |config| shown(&config.ignore[1].what, "GET")),
+    ("IGNORE_1_QUERY", "{ silent = 1 }", |config| shown(&config.ignore[1].what, "silent")),
+    ("IGNORE_1_HEADERS", "{ X-Poll = { exists = true } }", |config| shown(&config.ignore[1].what, "x-poll")),
+    ("IGNORE_1_JSON", "{ \"/a\" = [1, 2] }", |config| shown(&config.ignore[1].what, "OneOf")),
     ("CUT", "{ ws_code = 4000 }", |config| config.reloadable.cut.idle.ws_code == 4000),
     ("CUT_WS_MESSAGE", "true", |config| config.reloadable.cut.idle.ws_message.as_deref() == Some("true")),
     ("CUT_WS_CODE", "4000", |config| config.reloadable.cut.idle.ws_code == 4000),
@@ -197,7 +216,11 @@ fn the_cases_above_cover_every_key() {
     let keys: Vec<_> = document.known().iter().map(|path| variable_of(path)).collect();
     let names: BTreeSet<_> = keys.iter().cloned().collect();
     assert_eq!(names.len(), keys.len(), "two keys with one variable");
-    let rules_key = |name: &str| name.strip_prefix("IDLEGATE_TOKEN_").map(|rest| rest[2..].to_owned());
+    let rules_key = |name: &str| {
+        let lists = ["TOKEN", "IGNORE"].into_iter();
+        let found = lists.filter_map(|list| Some((list, name.strip_prefix(&format!("IDLEGATE_{list}_"))?)));
+        found.map(|(list, rest)| (list, rest[2..].to_owned())).next()
+    };
     for name in names {
         let shown = CASES.iter().any(|(case, ..)| {
             let case = format!("IDLEGATE_{case}");
@@ -232,7 +255,7 @@ fn an_edit_of_each_key_is_applied_or_reported_as_pending() {
         let edited = edited.unwrap();
         let keys = keys_of(name, value);
         // A table with one key, or all rules.
-        assert!(keys.len() == 1 || *name == "TOKEN", "{name}: {keys:?}");
+        assert!(keys.len() == 1 || ["TOKEN", "IGNORE"].contains(name), "{name}: {keys:?}");
         assert!(keys.iter().all(|key| variable_of(key).starts_with(&format!("IDLEGATE_{name}"))), "{name}: {keys:?}");
         let Changes { applied, pending, .. } = running.reload(edited.clone());
         let errors: BTreeSet<_> = applied.iter().chain(&pending).cloned().collect();
@@ -278,7 +301,10 @@ fn an_edit_is_reported_as_applied_pending_or_shadowed() {
     let text = format!("{}\n{BASE}", "max_sessions = 9");
     let (rules, _) = text.rsplit_once("[[token]]").unwrap();
     let mut running = parse(&text).unwrap();
-    assert_eq!(running.reload(parse(rules).unwrap()).pending, ["token.1.from", "token.1.name", "token.1.paths"]);
+    assert_eq!(
+        running.reload(parse(rules).unwrap()).pending,
+        ["ignore.0.from", "ignore.0.regex", "ignore.1.paths", "token.1.from", "token.1.name", "token.1.paths"]
+    );
 }
 
 #[test]

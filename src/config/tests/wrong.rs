@@ -460,3 +460,56 @@ fn a_token_that_is_required_can_be_got() {
         assert!(errors[0].starts_with(start) && errors[0].contains(what) && errors[0].contains(fix), "{errors:?}");
     }
 }
+
+fn ignore(lines: &str) -> Result<Config, Vec<String>> {
+    parse(&format!("{LEAST}[[ignore]]\n{lines}\n"))
+}
+
+#[test]
+fn a_rule_of_what_is_ignored_is_for_requests_or_for_messages_and_never_for_all() {
+    for lines in [
+        "paths = [\"/a/*\", \"/*/b\"]",
+        "methods = [\"GET\"]\nquery = { silent = 1, q = { regex = '^x' } }",
+        "headers = { Sec-Purpose = \"prefetch\" }\njson = { \"/a/0\" = [\"x\", 1] }",
+        "from = \"client\"\ntext = \"3\"",
+        "from = \"server\"\nbinary_prefix = \"C0 00\"\nsize = 2\npaths = [\"/ws\"]",
+        "from = \"client\"\njson = { \"/type\" = \"ping\" }\nname = \"pings of the page\"",
+    ] {
+        let config = ignore(lines).unwrap();
+        assert_eq!(config.ignore.len(), 1, "{lines}");
+    }
+    for (lines, what) in [
+        ("name = \"all\"", "ignore.0.paths: it would ignore all requests, and cut everybody"),
+        ("from = \"client\"\npaths = [\"/ws\"]", "it would ignore all messages, and cut everybody"),
+        ("from = \"browser\"\ntext = \"3\"", "is not a side of a WebSocket; write \"client\" or \"server\""),
+        ("from = \"client\"\nmethods = [\"GET\"]\ntext = \"3\"", "a rule for messages has no such key"),
+        ("text = \"3\"", "a rule for requests has no such key; remove it, or add from = \"client\""),
+        ("from = \"client\"\ntext = []", "neither a text nor a list of texts"),
+        ("from = \"client\"\ntext = \"\"", "0 bytes are not a text to compare with"),
+        ("from = \"client\"\nregex = \"(\"", "is not a regular expression"),
+        ("from = \"client\"\nbinary_prefix = \"c\"", "write two digits a byte"),
+        ("from = \"client\"\nbinary_prefix = \"+1\"", "write two digits a byte"),
+        ("from = \"client\"\nsize = 5000", "is not a length up to 4096 bytes"),
+        ("from = \"client\"\nsize = \"9..2\"", "is not a length up to 4096 bytes"),
+        ("headers = { \"a b\" = 1 }", "is not the name of a header"),
+        ("query = {}", "an empty table"),
+    ] {
+        let errors = ignore(lines).expect_err(lines);
+        assert!(errors.len() == 1 && errors[0].contains(what), "{lines}: {errors:?}");
+    }
+    let errors = parse(&format!("{LEAST}[activity]\nignore = [\"sockets\"]\n")).expect_err("no preset");
+    assert!(errors[0].contains("\"sockets\" is not a preset; write one of socket.io, sockjs, stomp"), "{errors:?}");
+    let many = "[[ignore]]\npaths = [\"/a\"]\n".repeat(251);
+    let errors = parse(&format!("{LEAST}{many}")).expect_err("too many");
+    assert!(errors[0].contains("251 rules, with those of presets, are too many"), "{errors:?}");
+}
+
+#[test]
+fn every_preset_can_be_read_and_has_rules() {
+    for name in crate::config::ignore::preset_names() {
+        let config = parse(&format!("{LEAST}[activity]\nignore = [\"{name}\"]\n")).unwrap();
+        let blocks = crate::config::ignore::PRESETS.lines().filter(|line| line.trim_matches(['[', ']', '"']) == name);
+        assert_eq!(config.ignore.len(), blocks.count(), "{name}");
+        assert!(config.ignore.iter().all(|rule| rule.name == name), "{name}");
+    }
+}

@@ -166,6 +166,78 @@ proptest! {
     }
 }
 
+/// A frame of a client, masked, whose message ends with it or not.
+fn masked(opcode: u8, fin: bool, payload: &[u8]) -> Vec<u8> {
+    let key = [7, 1, 9, 200];
+    let mut frame = vec![u8::from(fin) << 7 | opcode, 0x80 | u8::try_from(payload.len()).unwrap()];
+    frame.extend(key);
+    unmask(key, 0, payload, &mut frame);
+    frame
+}
+
+fn ignoring_threes() -> std::sync::Arc<MessageRules> {
+    let text = "from = \"client\"\ntext = \"3\"\n[[ignore]]\nfrom = \"client\"\nprefix = \"ping\"\n";
+    let text = format!("upstream = \"http://app\"\n[[token]]\nfrom = \"bearer\"\n[[ignore]]\n{text}");
+    let config = crate::config::Config::parse(&text, "proxy.toml", &crate::config::Variables::default()).unwrap();
+    let rules = crate::ignore::IgnoreRules::new(config.ignore);
+    rules.for_messages(&crate::route::Route::get("/ws"), Side::Client).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn only_messages_that_no_rule_ignores_count_however_their_bytes_are_split(
+        messages in proptest::collection::vec(
+            prop_oneof![Just("3"), Just("33"), Just("ping"), Just("ping and more"), Just("pin"), Just(""), Just("edit")],
+            0..8,
+        ),
+        cut in 0_usize..6,
+        sizes in proptest::collection::vec(1_usize..9, 1..20),
+        examining: bool,
+    ) {
+        let ignored = |text: &&&str| **text == "3" || text.starts_with("ping");
+        let mut stream = Vec::new();
+        for text in &messages {
+            let (first, second) = text.as_bytes().split_at(cut.min(text.len()));
+            stream.extend(masked(1, false, first));
+            stream.extend(masked(9, true, b"a ping between"));
+            stream.extend(masked(0, true, second));
+        }
+        let mut relay = Relay::new(Side::Client, false, examining).ignoring(Some(ignoring_threes()));
+        let (mut rest, mut counted, mut told) = (&stream[..], false, false);
+        let mut sizes = sizes.iter().cycle();
+        while !rest.is_empty() {
+            let (piece, left) = rest.split_at((*sizes.next().unwrap()).min(rest.len()));
+            let mut seen = Seen::default();
+            let mut piece_left = piece;
+            while examining && !piece_left.is_empty() {
+                let (count, examined) = relay.examine(piece_left, &mut seen, true);
+                piece_left = &piece_left[count..];
+                if examined.is_some() {
+                    relay.release();
+                }
+            }
+            relay.follow(piece_left, &mut seen);
+            counted |= seen.data;
+            told |= seen.ignored.is_some();
+            rest = left;
+        }
+        let all = messages.iter().filter(ignored).count() as u64;
+        prop_assert_eq!(counted, messages.iter().any(|text| !ignored(&text)), "{:?}", messages);
+        prop_assert_eq!(told, all > 0);
+        prop_assert_eq!(relay.take_ignored().map(|(_, count)| count).sum::<u64>(), all);
+    }
+}
+
+#[test]
+fn a_compressed_message_counts() {
+    let mut relay = Relay::new(Side::Client, true, false).ignoring(Some(ignoring_threes()));
+    let mut seen = Seen::default();
+    let mut frame = masked(1, true, b"3");
+    frame[0] |= 0x40;
+    relay.follow(&frame, &mut seen);
+    assert!(seen.data && seen.ignored.is_none());
+}
+
 /// What was sent on of `bytes`, and the relay.
 fn after(bytes: &[u8]) -> Relay {
     let mut relay = Relay::new(Side::Server, false, true);

@@ -5,6 +5,7 @@ use crate::clock::Moment;
 use crate::registry::{Attachment, Closed, Tolerated};
 use crate::session::Source;
 use crate::shutdown::{Shutdown, Turn};
+use crate::websocket::Side;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -48,6 +49,14 @@ impl AttachedSessions {
 
     pub(super) fn touch(&self, at: Moment, source: Source) {
         self.bound.iter().for_each(|(attached, _)| attached.touch(at, source));
+    }
+
+    pub(super) fn touch_by_frame(&self, at: Moment, frame: (Side, u64)) {
+        self.bound.iter().for_each(|(attached, _)| attached.touch_by_frame(at, frame));
+    }
+
+    pub(super) fn ignored_messages(&self, at: Moment, rule: usize, messages: (Side, u64, u64)) {
+        self.bound.iter().for_each(|(attached, _)| attached.ignored_messages(at, rule, messages));
     }
 
     /// Ready when the tunnel must close. Called for every frame, so the signals, which take a lock each, are polled

@@ -14,7 +14,7 @@ mod tokens;
 use super::Proxy;
 use super::buffer::with_scratch;
 use super::cut::{self, Words, is_momentary};
-use super::relay::{Relay, Seen};
+use super::relay::{IgnoredMessage, Relay, Seen};
 use crate::audit::Caller;
 use crate::metrics::CountedGuard;
 use crate::registry::{Attachment, Closed};
@@ -306,24 +306,45 @@ impl Tunnel {
         }
     }
 
-    fn refresh(&self, side: Side, seen: Seen) {
+    fn refresh(&mut self, side: Side, seen: Seen) {
         if seen.frames > 0 {
             self.proxy.metrics().frames(side, seen.frames);
         }
         let activity = self.proxy.activity;
         match side {
-            Side::Client if seen.data && activity.client_frames => self.touch(Source::ClientFrame),
-            Side::Client if seen.pong && activity.client_pongs => self.touch(Source::ClientPong),
-            Side::Server if seen.data && activity.server_frames => self.touch(Source::ServerFrame),
+            Side::Client if seen.data && activity.client_frames => self.touch(Source::ClientFrame, seen),
+            Side::Client if seen.pong && activity.client_pongs => self.touch(Source::ClientPong, seen),
+            Side::Server if seen.data && activity.server_frames => self.touch(Source::ServerFrame, seen),
             _ => {}
+        }
+        if let Some(ignored) = seen.ignored {
+            self.note_ignored(side, ignored);
         }
     }
 
-    fn touch(&self, source: Source) {
-        if !self.attached.is_unattached() {
-            self.proxy.metrics().active(source);
-            self.attached.touch(self.proxy.registry.clock().now(), source);
+    fn touch(&self, source: Source, seen: Seen) {
+        if self.attached.is_unattached() {
+            return;
         }
+        self.proxy.metrics().active(source);
+        let now = self.proxy.registry.clock().now();
+        match source {
+            Source::ClientFrame => self.attached.touch_by_frame(now, (Side::Client, seen.length)),
+            Source::ServerFrame => self.attached.touch_by_frame(now, (Side::Server, seen.length)),
+            _ => self.attached.touch(now, source),
+        }
+    }
+
+    /// Counts messages that rules keep from counting as activity.
+    fn note_ignored(&mut self, side: Side, last: IgnoredMessage) {
+        let Self { proxy, up, down, attached, .. } = self;
+        let direction = if side == Side::Client { up } else { down };
+        let mut all = 0;
+        for (rule, count) in direction.relay.take_ignored() {
+            proxy.metrics().ignored(rule, count);
+            all += count;
+        }
+        attached.ignored_messages(proxy.registry.clock().now(), last.rule, (side, last.size, all));
     }
 
     /// Notes in the tunnel's sessions how it ended.
