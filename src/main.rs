@@ -2,11 +2,11 @@
 
 use clap::{Args, Parser, Subcommand};
 use idlegate::audit::Sink;
-use idlegate::cli;
-use idlegate::config::{Config, Summary, Variables, warnings};
+use idlegate::cli::{self, Source, Starting};
+use idlegate::config::{Config, Problems, Summary, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
-use idlegate::reload::Reload;
+use idlegate::reload::{self, Reload};
 use idlegate::server::Server;
 use idlegate::shutdown::Shutdown;
 use idlegate::systemd::{HandedOver, Manager};
@@ -51,8 +51,8 @@ struct Configured {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the proxy (the default).
-    Run(Configured),
+    /// Run the proxy (the default), from a file or from arguments alone.
+    Run(Starting),
     /// Check the configuration and print all errors, each with its fix. Exit code 2 if there are errors.
     Check {
         #[command(flatten)]
@@ -81,26 +81,26 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let path = |configured: Configured| configured.config.unwrap_or(arguments.config);
-    match arguments.command.unwrap_or(Command::Run(Configured::default())) {
-        Command::Run(configured) => {
-            let path = path(configured);
-            // This changes the environment, so no other thread may run yet.
-            let handed_over = HandedOver::take();
-            with_config(&path, |config| match (Sink::open(&config.audit), handed_over) {
-                (Ok(audit), Ok(handed_over)) => {
-                    let (_written, level) = log::begin(config.reloadable.log, config.log_format, &audit);
-                    // Dropped before the log guard, because it logs the records that it could not write.
-                    let _audit = audit;
-                    block_on(run(&path, config, handed_over, level))
-                }
-                (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
-                (_, Err(unusable)) => failed(&io::Error::other(unusable)),
-            })
+    let file = arguments.config;
+    let path = |configured: Configured| configured.config.unwrap_or_else(|| file.clone());
+    match arguments.command.unwrap_or_else(|| Command::Run(Starting::default())) {
+        Command::Run(starting) => {
+            let prints_config = starting.prints_config();
+            let source = starting.source(file);
+            match source.load(&Variables::of_this_process()) {
+                Ok(config) => match source {
+                    Source::Arguments(text) if prints_config => printed(&text, ExitCode::SUCCESS),
+                    source => start(&source, config),
+                },
+                Err(problems) => invalid(&problems),
+            }
         }
         Command::Check { configured, json } => {
-            let path = path(configured);
-            check(&path, json)
+            match cli::check(&path(configured), &Variables::of_this_process(), json) {
+                Ok((text, true)) => printed(&text, ExitCode::SUCCESS),
+                Ok((text, false)) => printed(&text, ExitCode::from(cli::EXIT_CONFIG)),
+                Err(problems) => invalid(&problems),
+            }
         }
         Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
@@ -111,14 +111,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
-    match Config::load(path, &Variables::of_this_process()) {
-        Ok(config) => then(config),
-        Err(problems) => {
-            eprintln!("{problems}");
-            ExitCode::from(cli::EXIT_CONFIG)
+/// Runs the proxy.
+fn start(source: &Source, config: Config) -> ExitCode {
+    // This changes the environment, so no other thread may run yet.
+    let handed_over = HandedOver::take();
+    match (Sink::open(&config.audit), handed_over) {
+        (Ok(audit), Ok(handed_over)) => {
+            let (_written, level) = log::begin(config.reloadable.log, config.log_format, &audit);
+            // Dropped before the log guard, because it logs the records that it could not write.
+            let _audit = audit;
+            block_on(run(source, config, handed_over, level))
         }
+        (Err(error), _) => failed(&io::Error::other(format!("audit: {error}"))),
+        (_, Err(unusable)) => failed(&io::Error::other(unusable)),
     }
+}
+
+fn with_config(path: &Path, then: impl FnOnce(Config) -> ExitCode) -> ExitCode {
+    Config::load(path, &Variables::of_this_process()).map_or_else(|problems| invalid(&problems), then)
+}
+
+fn invalid(problems: &Problems) -> ExitCode {
+    eprintln!("{problems}");
+    ExitCode::from(cli::EXIT_CONFIG)
 }
 
 fn block_on<T: Termination>(serving: impl Future<Output = io::Result<T>>) -> ExitCode {
@@ -139,7 +154,7 @@ fn failed(error: &io::Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
-async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
+async fn run(source: &Source, config: Config, handed_over: HandedOver, level: impl Fn(LevelFilter)) -> io::Result<()> {
     // From here on these signals no longer kill the process.
     let (hang_up, stop) = (signal(SignalKind::hangup())?, Stop::new()?);
     let (summary, upstream) = (Summary::of(&config), config.upstream.to_string());
@@ -163,14 +178,26 @@ async fn run(path: &Path, config: Config, handed_over: HandedOver, level: impl F
         "listening on http://{}",
         server.address()?
     );
+    for limit in source.limits(&summary) {
+        tracing::info!("{limit}");
+    }
     let shutdown = server.shutdown().clone();
     let manager = Manager::of_this_process(Arc::clone(server.registry()), shutdown.clone());
-    let reload = Reload::new(path, config, &server, manager.clone());
+    let reload = match source {
+        Source::File(path) => Some(Reload::new(path, config, &server, manager.clone())),
+        Source::Arguments(_) => None,
+    };
+    let reload = async {
+        match reload {
+            Some(reload) => reload.follow(hang_up, level).await,
+            None => reload::without_file(hang_up, &manager).await,
+        }
+    };
     tokio::spawn(manager.clone().follow());
     tokio::select! {
         () = server.run() => Ok(()),
         never = stop_on_signal(stop, shutdown, &manager) => match never {},
-        never = reload.follow(hang_up, level) => match never {},
+        never = reload => match never {},
     }
 }
 
@@ -182,43 +209,9 @@ fn print(text: &str) -> io::Result<()> {
     }
 }
 
-/// Prints the result of `check`.
-fn check(path: &Path, json: bool) -> ExitCode {
-    let loaded = Config::load(path, &Variables::of_this_process());
-    let (text, code) = match &loaded {
-        Ok(config) if json => {
-            let checked = serde_json::json!({
-                "valid": true,
-                "listen": config.listen.to_string(),
-                "summary": Summary::of(config),
-                "warnings": warnings(config),
-            });
-            (format!("{checked}\n"), ExitCode::SUCCESS)
-        }
-        Ok(config) => {
-            let Summary { mode, store, profile, limit, token_rules } = Summary::of(config);
-            let rules = counted(token_rules, "token rule");
-            let (file, listen) = (path.display(), config.listen);
-            let mut text = format!(
-                "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, \
-                 profile {profile}\n"
-            );
-            for warning in warnings(config) {
-                text.extend(["warning: ", &warning, "\n"]);
-            }
-            (text, ExitCode::SUCCESS)
-        }
-        Err(problems) if json => {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            let checked = serde_json::json!({ "valid": false, "problems": problems });
-            (format!("{checked}\n"), ExitCode::from(cli::EXIT_CONFIG))
-        }
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::from(cli::EXIT_CONFIG);
-        }
-    };
-    print(&text).map_or_else(|error| failed(&error), |()| code)
+/// Prints to stdout and ends with this code.
+fn printed(text: &str, code: ExitCode) -> ExitCode {
+    print(text).map_or_else(|error| failed(&error), |()| code)
 }
 
 async fn doctor(config: Config, json: bool) -> io::Result<()> {

@@ -135,6 +135,21 @@ impl Reload {
     }
 }
 
+/// Answers each signal `requested` where there is no file: the log says so, and systemd is told that nothing changed.
+pub async fn without_file(mut requested: Signal, manager: &Manager) -> Infallible {
+    loop {
+        if requested.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        manager.reloading();
+        manager.reloaded(true);
+        tracing::warn!(
+            "nothing to reload: idlegate was started without a file; save what --print-config prints as proxy.toml, \
+             and start idlegate with that"
+        );
+    }
+}
+
 /// Shows the path only: the content of the file may be secret.
 impl fmt::Debug for Reload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,5 @@
-//! The operator commands: clients of the `[admin]` listener of a running idlegate.
+//! The commands: `start` and `check` read the configuration; the others are clients of the `[admin]` listener of a
+//! running idlegate.
 //!
 //! ```text
 //!  command ─► connect: find the listener ─► client: send the request ─► format: text, or JSON unchanged
@@ -6,6 +7,7 @@
 //! `mode`, `session` and `drain` are the commands. `paste` reads a token from standard input. `error` explains
 //! failures.
 
+mod check;
 mod client;
 mod connect;
 mod drain;
@@ -14,12 +16,15 @@ mod format;
 mod mode;
 mod paste;
 mod session;
+mod start;
 
+pub use check::check;
 pub use connect::At;
 pub use drain::Draining;
 pub use error::{CliError, EXIT_CONFIG};
 pub use mode::Switching;
 pub use session::{Explaining, Listing, One};
+pub use start::{Source, Starting};
 
 use crate::address::AdminListen;
 use crate::admin::json::Modes;

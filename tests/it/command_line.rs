@@ -1,7 +1,7 @@
 //! The command line, as a person meets it.
 #![allow(clippy::unwrap_used, reason = "what cannot go on fails the test")]
 
-use crate::harness::{Idlegate, PATIENCE, Request, log_in};
+use crate::harness::{Fake, Idlegate, PATIENCE, Request, Wire, eventually, log_in};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -312,6 +312,64 @@ fn doctor_counts_the_checks_that_failed_and_lists_them_in_json() {
     let checks: serde_json::Value = serde_json::from_slice(&run(&["--json"]).stdout).unwrap();
     assert!(checks["checks"][0]["wrong"]["what"].as_str().unwrap().contains("127.0.0.1:1"), "{checks}");
     assert!(checks["checks"][1]["note"].as_str().unwrap().contains("a second replica would not see"), "{checks}");
+}
+
+#[test]
+fn run_prints_the_configuration_that_its_arguments_stand_for() {
+    let short = ["run", "--upstream", "http://127.0.0.1:9", "--cookie", "sid", "--timeout", "15m", "--print-config"];
+    let output = idlegate().args(short).env("IDLEGATE_CONFIG", "/nowhere").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let text = stdout(&output);
+    let checked = with_file("check", &text, &[]);
+    assert!(stdout(&checked).contains("1 token rule, limit 900 s,"), "{checked:?}");
+    assert!(stdout(&checked).contains("store memory, profile person\n"), "{checked:?}");
+    // What is wrong is not printed as a configuration, but as an error of its line.
+    let output = idlegate().args(short).args(["--login-url", "no url"]).output().unwrap();
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(2), ""), "{output:?}");
+    assert!(stderr(&output).starts_with("idlegate run:") && stderr(&output).contains("cut.login_url: "), "{output:?}");
+    for (arguments, missing) in [
+        (&["run", "--upstream", "http://127.0.0.1:9"][..], "--cookie <NAME>|--bearer|--header <NAME>"),
+        (&["run", "--cookie", "sid"], "--upstream <URL>"),
+        (&["run", "--upstream", "http://127.0.0.1:9", "--bearer", "--config", "x"], "cannot be used with"),
+    ] {
+        let output = idlegate().args(arguments).output().unwrap();
+        assert!(output.status.code() == Some(2) && stderr(&output).contains(missing), "{output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_needs_no_file_and_the_environment_overrides_its_arguments() {
+    let app = Fake::start(async |_, mut wire: Wire| {
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}").await;
+    })
+    .await;
+    let upstream = app.upstream();
+    let arguments = [
+        "--upstream",
+        &upstream,
+        "--cookie",
+        "sid",
+        "--timeout",
+        "1h",
+        "--listen",
+        "127.0.0.1:0",
+        "--login-url",
+        "/in",
+    ];
+    let mut proxy = Idlegate::start_by(&arguments, &[("IDLEGATE_IDLE_TIMEOUT", "1s")]);
+    for limit in ["started without a file", "no Redis: sessions live in this process", "no [[ignore]] rules"] {
+        proxy.has_logged(limit, 1).await;
+    }
+    let page = || Request::get(proxy.address, "/").header("cookie", "sid=one").header("accept", "text/html");
+    assert_eq!(page().send().await.status, 200);
+    eventually("the end", async || !proxy.logged("session ended").is_empty()).await;
+    let refused = page().send().await;
+    assert_eq!((refused.status.as_u16(), refused.headers["location"].to_str().unwrap()), (302, "/in"));
+    proxy.hang_up();
+    proxy.has_logged("nothing to reload: idlegate was started without a file", 1).await;
+    assert_eq!(Request::get(proxy.address, "/").send().await.status, 200);
+    assert!(proxy.stop().await.success());
 }
 
 /// The fields of a line, as a reader of logfmt has them; the time, the level and the sentence come before them.

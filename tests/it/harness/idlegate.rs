@@ -122,6 +122,13 @@ impl Idlegate {
         Self::spawn(command(path).envs(environment.iter().copied()))
     }
 
+    /// Starts it without a file, by these arguments of `run`.
+    pub fn start_by(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_idlegate"));
+        command.arg("run").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn(command.envs(environment.iter().copied()))
+    }
+
     fn spawn(command: &mut Command) -> Self {
         let mut child = command.spawn().unwrap();
         let log = Log::of(child.stderr.take().unwrap());
