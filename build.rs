@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the program is made from. An edit of anything else makes it no other program.
-const MADE_FROM: [&str; 4] = ["src", "Cargo.toml", "Cargo.lock", "build.rs"];
+const MADE_FROM: [&str; 6] = ["src", "examples", "proxy.toml", "Cargo.toml", "Cargo.lock", "build.rs"];
 
 fn main() {
     println!("cargo::rerun-if-env-changed=GIT_REVISION");

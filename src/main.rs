@@ -69,6 +69,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Write a configuration to begin with, for an app such as django or jupyterlab.
+    Init(cli::Initializing),
     #[command(flatten)]
     Operator(cli::OperatorCommand),
     /// Watch idlegate cut an idle session: runs it in front of a small bundled app, with an idle timeout of 30 s.
@@ -103,6 +105,10 @@ fn main() -> ExitCode {
             }
         }
         Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
+        Command::Init(initializing) => match cli::init(&initializing) {
+            Ok(text) => printed(&text, ExitCode::SUCCESS),
+            Err(error) => failed(&io::Error::other(error)),
+        },
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Demo { listen } => {
             let (_written, _) = log::begin(LevelFilter::INFO, log::LogFormat::Text, &Sink::none());

@@ -1,4 +1,4 @@
-//! The commands: `start` and `check` read the configuration; the others are clients of the `[admin]` listener of a
+//! The commands: `start` and `check` read the configuration, `init` writes one; the others are clients of the `[admin]` listener of a
 //! running idlegate.
 //!
 //! ```text
@@ -13,6 +13,7 @@ mod connect;
 mod drain;
 mod error;
 mod format;
+mod init;
 mod mode;
 mod paste;
 mod session;
@@ -22,6 +23,7 @@ pub use check::check;
 pub use connect::At;
 pub use drain::Draining;
 pub use error::{CliError, EXIT_CONFIG};
+pub use init::{InitError, Initializing, init};
 pub use mode::Switching;
 pub use session::{Explaining, Listing, One};
 pub use start::{Source, Starting};

@@ -372,6 +372,50 @@ async fn run_needs_no_file_and_the_environment_overrides_its_arguments() {
     assert!(proxy.stop().await.success());
 }
 
+#[test]
+fn init_writes_a_valid_configuration_for_each_app_of_its_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let init = |arguments: &[&str]| idlegate().current_dir(&folder).arg("init").args(arguments).output().unwrap();
+    let list = stdout(&init(&["--list"]));
+    let apps: Vec<_> = list.lines().skip(1).map(|line| line.split("  ").next().unwrap()).collect();
+    assert_eq!((apps.len(), apps[0], *apps.last().unwrap()), (22, "generic", "classroom"), "{list}");
+    let line = |app: &str| list.lines().find(|line| line.starts_with(app)).unwrap().to_owned();
+    assert!(line("laravel").contains("  not tried  ") && line("django").contains("  Django 5.2 "), "{list}");
+    assert!(line("laravel").contains("not complete") && !line("django").contains("not complete"), "{list}");
+    for app in apps {
+        let printed = init(&[app, "--output", "-"]);
+        let checked = with_file("check", &stdout(&printed), &[]);
+        assert!(printed.status.success() && checked.status.success(), "{app}: {checked:?}");
+        assert!(app == "classroom" || !stdout(&checked).contains("warning"), "{app}: {checked:?}");
+    }
+    assert!(!folder.path().join("proxy.toml").exists());
+    let output = init(&["nothing"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+}
+
+#[test]
+fn init_keeps_a_file_that_exists_unless_it_is_forced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("proxy.toml");
+    let init = |arguments: &[&str]| idlegate().current_dir(&folder).arg("init").args(arguments).output().unwrap();
+    let output = init(&[]);
+    assert!(stdout(&output).starts_with("proxy.toml: written for generic (not tried)"), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), include_str!("../../examples/generic.toml"));
+    let output = init(&["classroom"]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(1), ""));
+    assert!(
+        stderr(&output).contains("proxy.toml exists, and was not changed; ") && stderr(&output).contains("--force")
+    );
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), include_str!("../../examples/generic.toml"));
+    assert!(init(&["classroom", "--force"]).status.success());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), include_str!("../../proxy.toml"));
+    let output = init(&["--output", "/nowhere/proxy.toml"]);
+    assert!(
+        output.status.code() == Some(1) && stderr(&output).contains("cannot write /nowhere/proxy.toml: "),
+        "{output:?}"
+    );
+}
+
 /// The fields of a line, as a reader of logfmt has them; the time, the level and the sentence come before them.
 fn logfmt(line: &str) -> Vec<(String, String)> {
     let mut fields = Vec::new();
