@@ -34,6 +34,8 @@ pub enum CliError {
     Empty,
     /// Standard input cannot be read.
     Input(io::Error),
+    /// Standard output cannot be written.
+    Output(io::Error),
     /// The operator did not confirm the change at the terminal.
     Declined,
     /// The connection failed.
@@ -71,6 +73,7 @@ impl CliError {
             | Self::NoId
             | Self::Empty => EXIT_CONFIG,
             Self::Input(_)
+            | Self::Output(_)
             | Self::Declined
             | Self::Unreachable(..)
             | Self::Unanswered(..)
@@ -103,7 +106,7 @@ impl CliError {
                  If it was a token, it is now in your shell's history: for tokens, use idlegate explain --token-stdin"
             }
             Self::Empty => "type it when asked, or send it: printf %s \"$TOKEN\" | idlegate explain --token-stdin",
-            Self::Input(_) => "try again",
+            Self::Input(_) | Self::Output(_) => "try again",
             Self::Declined => "extend the sessions that should stay, or answer y",
             Self::Unreachable(_, error) => match error.kind() {
                 io::ErrorKind::PermissionDenied => "run the command as the user of idlegate, or as root",
@@ -140,6 +143,7 @@ impl fmt::Display for CliError {
             Self::Empty => f.write_str("standard input has no token")?,
             Self::Input(error) if error.kind() == io::ErrorKind::Interrupted => f.write_str("interrupted")?,
             Self::Input(error) => write!(f, "cannot read standard input: {error}")?,
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}")?,
             Self::Declined => f.write_str("nothing was changed")?,
             Self::Unreachable(address, error) => write!(f, "cannot connect to {address}: {error}")?,
             Self::Unanswered(address, error) => write!(f, "no response from {address}: {error}")?,

@@ -18,6 +18,7 @@ mod mode;
 mod paste;
 mod session;
 mod start;
+mod watch;
 
 pub use check::check;
 pub use connect::At;
@@ -64,7 +65,7 @@ impl OperatorCommand {
     }
 }
 
-/// Runs a command and returns the text to print. The configuration at `config` names the listener unless the command
+/// Runs a command and returns the text to print; `sessions --watch` prints by itself. The configuration at `config` names the listener unless the command
 /// does; `variables` override the file.
 ///
 /// # Errors
@@ -73,6 +74,11 @@ pub async fn run(command: &OperatorCommand, config: &Path, variables: &Variables
     let at = command.at();
     let config = ForOperators::load(at.config.as_deref().unwrap_or(config), variables);
     let client = AdminClient::new(connect::find(at, &config)?);
+    if let OperatorCommand::Sessions(listing) = command
+        && listing.watch
+    {
+        return watch::watch(listing, &client).await.map(|()| String::new());
+    }
     let reply = match command {
         OperatorCommand::Mode(switching) => mode::mode(switching, &client).await?,
         OperatorCommand::Explain(explaining) => session::explain(explaining, &client, &config).await?,

@@ -32,6 +32,9 @@ pub struct Listing {
     /// Only sessions that have been idle for at least this time, such as `30m`.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     idle_over: Option<Duration>,
+    /// Show the table again every second, until Ctrl-C.
+    #[arg(long, conflicts_with = "json")]
+    pub(super) watch: bool,
     #[command(flatten)]
     pub(super) at: At,
 }

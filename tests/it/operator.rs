@@ -535,3 +535,64 @@ fn the_calls_in_the_deployments_are_understood() {
     }
     assert_eq!(count, 6);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_are_watched_in_a_terminal_until_ctrl_c() {
+    let app = App::start(QUIET);
+    let mut proxy = replica(&app, "memory", "1h", &[]);
+    let _tunnel = Tunnel::open(&proxy, "one").await;
+    let address = proxy.admin().to_string();
+    let at = [("IDLEGATE_ADMIN_LISTEN", address.as_str()), ("TERM", "xterm")];
+    let (mut person, terminal) = Terminal::open();
+    let echoes = person.echoes();
+    // In a session of its own, of which the terminal is the controlling one: there, Ctrl-C is a signal.
+    let script = "exec setsid --ctty \"$0\" sessions --watch >&0 2>&0";
+    let mut watching = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_idlegate")])
+        .env("IDLEGATE_CONFIG", CONFIG)
+        .envs(at)
+        .stdin(terminal)
+        .spawn()
+        .unwrap();
+
+    let shown = person.shows("1 session, mode enforce");
+    assert!(shown.starts_with("\x1b[?25l\x1b[H") && shown.contains(&id("one")), "{shown:?}");
+    done(&["end", &id("one")], &at);
+    assert!(person.shows("0 sessions, mode enforce").contains("Ctrl-C ends"));
+    // The replica is away for a moment, and the last table stays.
+    assert!(proxy.stop().await.success());
+    let shown = person.shows("no answer since ") + &person.shows("0 sessions, mode enforce");
+    assert!(shown.contains("cannot connect to "), "{shown:?}");
+    let proxy = replica(&app, "memory", "1h", &at);
+    person.shows("Ctrl-C ends");
+    let _tunnel = Tunnel::open(&proxy, "two").await;
+    assert!(person.shows("1 session, mode enforce").contains(&id("two")));
+
+    person.types("\x03");
+    assert!(watching.wait().unwrap().success());
+    assert_eq!(person.echoes(), echoes);
+    assert!(person.shown().ends_with("\x1b[?25h\r\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watched_sessions_are_plain_snapshots_without_a_terminal() {
+    let app = App::start(QUIET);
+    let mut proxy = replica(&app, "memory", "1h", &[]);
+    let address = proxy.admin().to_string();
+    let at = [("IDLEGATE_ADMIN_LISTEN", address.as_str())];
+    let mut watching = command(&["sessions", "--watch"], &at).spawn().unwrap();
+    let mut output = watching.stdout.take().unwrap();
+    for _ in 0..2 {
+        let snapshot = until(&mut output, "mode enforce\n\n");
+        assert!(snapshot.contains("SESSION ") && !snapshot.contains('\x1b'), "{snapshot:?}");
+    }
+    assert!(proxy.stop().await.success());
+    let away = until(&mut output, "no answer since ") + &until(&mut output, "\n\n");
+    assert!(away.contains("cannot connect to "), "{away:?}");
+    kill_process(Pid::from_child(&watching), Signal::INT).unwrap();
+    assert!(watching.wait().unwrap().success());
+    // What was never reached is an error at once.
+    let never = not_done(1, &["sessions", "--watch"], &at);
+    assert!(never.contains("cannot connect to "), "{never}");
+    assert_eq!(run(&["sessions", "--watch", "--json"], &at).code, 2);
+}

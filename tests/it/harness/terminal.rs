@@ -1,4 +1,4 @@
-//! A terminal that a command has as its standard input.
+//! A terminal that a command has as its standard input, or as its controlling terminal.
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use std::fs::File;
@@ -28,6 +28,15 @@ impl Terminal {
     /// Whether it shows what is typed.
     pub fn echoes(&self) -> bool {
         rustix::termios::tcgetattr(&self.0).unwrap().local_modes.contains(rustix::termios::LocalModes::ECHO)
+    }
+
+    /// Waits until it has shown this text. Returns all up to there.
+    pub fn shows(&mut self, text: &str) -> String {
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        while !shown.ends_with(text.as_bytes()) && matches!(self.0.read(&mut byte), Ok(1)) {
+            shown.push(byte[0]);
+        }
+        String::from_utf8(shown).unwrap()
     }
 
     /// What it has shown, once its other side is closed.
