@@ -1,6 +1,6 @@
 //! The command line: arguments, signals, exit codes.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::cli::{self, Source, Starting};
 use idlegate::config::{Config, Problems, Summary, Variables};
@@ -79,6 +79,10 @@ enum Command {
         #[arg(long, value_parser = address)]
         listen: Option<SocketAddr>,
     },
+    /// Print the completions for a shell.
+    Completions(cli::Completing),
+    /// Print the man page, or write those of all commands to a folder.
+    Man(cli::Documenting),
 }
 
 fn main() -> ExitCode {
@@ -105,11 +109,10 @@ fn main() -> ExitCode {
             }
         }
         Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
-        Command::Init(initializing) => match cli::init(&initializing) {
-            Ok(text) => printed(&text, ExitCode::SUCCESS),
-            Err(error) => failed(&io::Error::other(error)),
-        },
+        Command::Init(initializing) => done(cli::init(&initializing).map_err(io::Error::other)),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
+        Command::Completions(completing) => done(Ok(cli::completions(&completing, Arguments::command()))),
+        Command::Man(documenting) => done(cli::man(&documenting, Arguments::command())),
         Command::Demo { listen } => {
             let (_written, _) = log::begin(LevelFilter::INFO, log::LogFormat::Text, &Sink::none());
             block_on(demo(listen))
@@ -218,6 +221,11 @@ fn print(text: &str) -> io::Result<()> {
 /// Prints to stdout and ends with this code.
 fn printed(text: &str, code: ExitCode) -> ExitCode {
     print(text).map_or_else(|error| failed(&error), |()| code)
+}
+
+/// Prints what a command returned.
+fn done(result: io::Result<String>) -> ExitCode {
+    result.map_or_else(|error| failed(&error), |text| printed(&text, ExitCode::SUCCESS))
 }
 
 async fn doctor(config: Config, json: bool) -> io::Result<()> {

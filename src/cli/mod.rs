@@ -1,4 +1,5 @@
-//! The commands: `start` and `check` read the configuration, `init` writes one; the others are clients of the `[admin]` listener of a
+//! The commands: `start` and `check` read the configuration, `init` writes one, `generate` prints
+//! completions and man pages; the others are clients of the `[admin]` listener of a
 //! running idlegate.
 //!
 //! ```text
@@ -13,6 +14,7 @@ mod connect;
 mod drain;
 mod error;
 mod format;
+mod generate;
 mod init;
 mod mode;
 mod paste;
@@ -24,6 +26,7 @@ pub use check::check;
 pub use connect::At;
 pub use drain::Draining;
 pub use error::{CliError, EXIT_CONFIG};
+pub use generate::{Completing, Documenting, completions, man};
 pub use init::{InitError, Initializing, init};
 pub use mode::Switching;
 pub use session::{Explaining, Listing, One};

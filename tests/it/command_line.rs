@@ -416,6 +416,39 @@ fn init_keeps_a_file_that_exists_unless_it_is_forced() {
     );
 }
 
+#[test]
+fn completions_and_man_pages_name_every_command() {
+    let help = stdout(&idlegate().arg("--help").output().unwrap());
+    let (_, commands) = help.split_once("Commands:\n").unwrap();
+    let commands = commands.split("\n\n").next().unwrap().lines().filter_map(|line| line.split_whitespace().next());
+    let commands: Vec<_> = commands.filter(|command| *command != "help").collect();
+    assert!(commands.contains(&"sessions") && commands.contains(&"man"), "{commands:?}");
+    // A variable of the one who makes them stays out of them.
+    let output = |arguments: &[&str]| {
+        let output = idlegate().args(arguments).env("IDLEGATE_CONFIG", "/private").output().unwrap();
+        assert!(output.status.success() && !stdout(&output).contains("/private"), "{output:?}");
+        stdout(&output)
+    };
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = output(&["completions", shell]);
+        assert!(commands.iter().all(|command| script.contains(command)) && script.contains("print-config"), "{shell}");
+    }
+    assert!(output(&["man"]).contains(".TH idlegate 1 "));
+    let folder = tempfile::tempdir().unwrap();
+    let pages = folder.path().join("share/man1");
+    assert_eq!(output(&["man", pages.to_str().unwrap()]), "");
+    for command in commands {
+        let page = std::fs::read_to_string(pages.join(format!("idlegate-{command}.1"))).unwrap();
+        assert!(page.contains(&format!(".TH idlegate-{command} 1 ")) && !page.contains("/private"), "{page}");
+    }
+    assert!(pages.join("idlegate.1").exists());
+    let output = idlegate().args(["man", "/dev/null/man1"]).output().unwrap();
+    assert!(
+        output.status.code() == Some(1) && stderr(&output).contains("cannot write to /dev/null/man1: "),
+        "{output:?}"
+    );
+}
+
 /// The fields of a line, as a reader of logfmt has them; the time, the level and the sentence come before them.
 fn logfmt(line: &str) -> Vec<(String, String)> {
     let mut fields = Vec::new();

@@ -63,19 +63,29 @@ class Units(unittest.TestCase):
 
     def test_files_are_put_below_another_root_and_taken_away(self):
         command = (SYSTEMD / "install", "--binary", BINARY, "--root", self.folder)
-        self.assertEqual(run(*command).count("installed"), 4)
+        self.assertEqual(run(*command).count("installed"), 5)
         units = "etc/systemd/system/idlegate.service", "etc/systemd/system/idlegate.socket"
-        self.assertEqual(set(self.installed()), {"usr/local/bin/idlegate", "etc/idlegate/proxy.toml", *units})
+        pages = {name for name in self.installed() if name.startswith("usr/local/share/")}
+        for page in (
+            "man/man1/idlegate.1",
+            "man/man1/idlegate-sessions.1",
+            "bash-completion/completions/idlegate",
+            "zsh/site-functions/_idlegate",
+            "fish/vendor_completions.d/idlegate.fish",
+        ):
+            self.assertIn("sessions", (self.folder / "usr/local/share" / page).read_text())
+            self.assertIn("usr/local/share/" + page, pages)
+        self.assertEqual(set(self.installed()), {"usr/local/bin/idlegate", "etc/idlegate/proxy.toml", *units, *pages})
         self.assertEqual((self.folder / "usr/local/bin/idlegate").read_bytes(), BINARY.read_bytes())
         edited = self.folder / "etc/idlegate/proxy.toml"
         edited.write_text("# Edited.\n")
         (self.folder / units[0]).write_text("# Of another version.\n")
         told = run(*command, "--config", PROJECT / "proxy.toml")
         counts = [told.count(word) for word in ("installed ", "replaced ", "unchanged ", "kept ")]
-        self.assertEqual(counts, [0, 1, 2, 1])
+        self.assertEqual(counts, [0, 1, 3, 1])
         before = self.installed()
         self.assertEqual(before["etc/idlegate/proxy.toml"], b"# Edited.\n")
-        self.assertEqual(run(*command).count("unchanged "), 4)
+        self.assertEqual(run(*command).count("unchanged "), 5)
         self.assertEqual(self.installed(), before)
 
         remove = (SYSTEMD / "uninstall", "--root", self.folder)
