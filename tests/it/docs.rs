@@ -47,6 +47,19 @@ fn every_example_is_valid() {
     assert_eq!(count, MANUAL.matches("<!-- example: ").count(), "each is complete, and marked");
 }
 
+#[test]
+fn every_run_without_a_file_is_valid() {
+    let lines: Vec<_> =
+        MANUAL.lines().filter_map(|line| line.trim().strip_prefix("idlegate run --upstream ")).collect();
+    assert!(!lines.is_empty());
+    for line in lines {
+        let mut command = idlegate(&["run", "--print-config", "--upstream"]);
+        let output = command.args(line.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{line}: {}", told(&output));
+        is_valid(&String::from_utf8(output.stdout).unwrap(), &[]);
+    }
+}
+
 /// The keys of `table` beside an unknown one, as the binary lists them.
 fn keys_of(table: &str) -> Vec<String> {
     let told = told(&check_with(&format!("{table}\nxyzzyq = 1\n"), &[]));
