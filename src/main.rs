@@ -1,6 +1,8 @@
 //! The command line: arguments, signals, exit codes.
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::cli::{self, Source, Starting};
 use idlegate::config::{Config, Problems, Summary, Variables};
@@ -86,13 +88,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let names_file = matches.value_source("config") == Some(ValueSource::CommandLine);
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let file = arguments.config;
     let path = |configured: Configured| configured.config.unwrap_or_else(|| file.clone());
     match arguments.command.unwrap_or_else(|| Command::Run(Starting::default())) {
         Command::Run(starting) => {
             let prints_config = starting.prints_config();
             let source = starting.source(file);
+            if names_file && matches!(source, Source::Arguments(_)) {
+                let conflict =
+                    "--config cannot be used with --upstream, which runs without a file: leave out one of them";
+                Arguments::command().error(ErrorKind::ArgumentConflict, conflict).exit();
+            }
             match source.load(&Variables::of_this_process()) {
                 Ok(config) => match source {
                     Source::Arguments(text) if prints_config => printed(&text, ExitCode::SUCCESS),

@@ -331,6 +331,7 @@ fn run_prints_the_configuration_that_its_arguments_stand_for() {
         (&["run", "--upstream", "http://127.0.0.1:9"][..], "--cookie <NAME>|--bearer|--header <NAME>"),
         (&["run", "--cookie", "sid"], "--upstream <URL>"),
         (&["run", "--upstream", "http://127.0.0.1:9", "--bearer", "--config", "x"], "cannot be used with"),
+        (&["--config", "x", "run", "--upstream", "http://127.0.0.1:9", "--bearer"], "cannot be used with"),
     ] {
         let output = idlegate().args(arguments).output().unwrap();
         assert!(output.status.code() == Some(2) && stderr(&output).contains(missing), "{output:?}");
