@@ -1,5 +1,6 @@
 //! `idlegate init`: writes a configuration to begin with, for one of the apps in `examples/`.
 
+use crate::config::PRESETS;
 use clap::builder::PossibleValuesParser;
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -45,6 +46,9 @@ pub struct Initializing {
     /// List the apps, and which version each was tried with.
     #[arg(long)]
     list: bool,
+    /// Print the rules of the presets of `activity.ignore`.
+    #[arg(long, conflicts_with = "list")]
+    presets: bool,
 }
 
 /// Why no configuration was written.
@@ -82,7 +86,10 @@ impl error::Error for InitError {}
 /// # Errors
 /// The file exists, or cannot be written.
 pub fn init(initializing: &Initializing) -> Result<String, InitError> {
-    let Initializing { app, output, force, list } = initializing;
+    let Initializing { app, output, force, list, presets } = initializing;
+    if *presets {
+        return Ok(PRESETS.to_owned());
+    }
     if *list {
         return Ok(table());
     }

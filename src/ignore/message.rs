@@ -99,6 +99,7 @@ impl MessageRules {
     }
 
     /// The position of each of these rules among all rules.
+    #[must_use]
     pub fn positions(&self) -> impl ExactSizeIterator<Item = usize> {
         self.rules.iter().map(|(position, _)| *position)
     }

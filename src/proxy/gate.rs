@@ -58,20 +58,8 @@ pub(super) async fn admit<'p>(
     matches: Vec<TokenMatch>,
     (required, records): (&Requirements<'_>, &Refusals),
 ) -> Result<Admitted<'p>, ProxyError> {
-    let Asked { caller, activity, ignored } = asked;
-    let activity = if ignored.is_some() { ignore::nothing(activity) } else { activity };
-    let mut pass = Admitted {
-        registry,
-        activity,
-        caller,
-        refreshed: Vec::new(),
-        ending: Vec::new(),
-        unknown: Vec::new(),
-        awaited: Vec::new(),
-        attached: Vec::new(),
-        unwanted: Vec::new(),
-        cookies: Vec::new(),
-    };
+    let ignored = asked.ignored;
+    let mut pass = Admitted::new(registry, asked);
     let (mut dead, mut undecided, mut tolerated_connections) = (None, false, Vec::new());
     let matches = pass.bound_lookups(matches)?;
     let missing = required.missing(&matches).filter(|_| registry.mode() != Mode::Off);
@@ -188,7 +176,23 @@ async fn resolve(registry: &Arc<Registry>, token_match: &TokenMatch) -> Resolved
     }
 }
 
-impl Admitted<'_> {
+impl<'p> Admitted<'p> {
+    fn new(registry: &'p Registry, asked: Asked) -> Self {
+        let Asked { caller, activity, ignored } = asked;
+        Self {
+            registry,
+            activity: if ignored.is_some() { ignore::nothing(activity) } else { activity },
+            caller,
+            refreshed: Vec::new(),
+            ending: Vec::new(),
+            unknown: Vec::new(),
+            awaited: Vec::new(),
+            attached: Vec::new(),
+            unwanted: Vec::new(),
+            cookies: Vec::new(),
+        }
+    }
+
     /// Bounds the tokens of one request that need a lookup. Further tokens are taken out; where they
     /// cannot be, the request is refused.
     fn bound_lookups(&mut self, matches: Vec<TokenMatch>) -> Result<Vec<TokenMatch>, ProxyError> {

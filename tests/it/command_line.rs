@@ -508,3 +508,13 @@ async fn each_line_of_the_log_is_read_by_readers_of_logfmt_and_of_json() {
     // To begin so is no change of the mode.
     assert!(lines.iter().all(|line| line["message"] != "mode changed") && json.records("mode").is_empty());
 }
+
+#[test]
+fn the_rules_of_presets_are_printed_in_the_words_of_the_file() {
+    let output = Command::new(env!("CARGO_BIN_EXE_idlegate")).args(["init", "--presets"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && text.contains("[[\"socket.io\"]]\nfrom = \"client\"\ntext = [\"2\", \"3\"]"),
+        "{text}"
+    );
+}

@@ -120,9 +120,11 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     -- forgotten is another one.
     local at = second(extra)
     if last and created and created > at + retention then return answer() end
-    if not last or last > at or junk ~= '' then
+    -- Written back by a replica that did not know of the end: what it knew was no part of the decision, which others recorded.
+    local was_restored_later = restored and restored > at
+    if not last or last > at or was_restored_later or junk ~= '' then
       -- Activity after the end belongs to no session: a replica that did not know of the end let it pass.
-      local is_kept = last and last <= at
+      local is_kept = last and last <= at and not was_restored_later
       last = is_kept and last or second(age)
       last_source, created = is_kept and last_source or source, is_kept and created or second(created_age)
       write_all()
