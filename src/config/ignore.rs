@@ -113,7 +113,7 @@ fn rule(table: &mut Section<'_, '_>) -> Option<(Option<String>, IgnoreRule)> {
         } else {
             "say which, such as paths = [\"/api/status\"]"
         };
-        table.absent("paths", &format!("it would ignore all {kind}, and cut everybody"), fix);
+        table.absent("paths", &format!("it would ignore all {kind}, and cut everyone"), fix);
         return None;
     }
     let what = if has_from {

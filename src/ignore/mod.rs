@@ -74,7 +74,7 @@ impl IgnoreRules {
         self.0.iter().map(|rule| rule.name.clone()).collect()
     }
 
-    /// Whether a request is ignored, as far as its head tells.
+    /// Whether a request is ignored, by what its head tells.
     #[must_use]
     pub fn by_head(&self, route: &Route, head: &Parts) -> ByHead {
         let mut asking = Vec::new();

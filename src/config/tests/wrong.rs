@@ -479,8 +479,8 @@ fn a_rule_of_what_is_ignored_is_for_requests_or_for_messages_and_never_for_all()
         assert_eq!(config.ignore.len(), 1, "{lines}");
     }
     for (lines, what) in [
-        ("name = \"all\"", "ignore.0.paths: it would ignore all requests, and cut everybody"),
-        ("from = \"client\"\npaths = [\"/ws\"]", "it would ignore all messages, and cut everybody"),
+        ("name = \"all\"", "ignore.0.paths: it would ignore all requests, and cut everyone"),
+        ("from = \"client\"\npaths = [\"/ws\"]", "it would ignore all messages, and cut everyone"),
         ("from = \"browser\"\ntext = \"3\"", "is not a side of a WebSocket; write \"client\" or \"server\""),
         ("from = \"client\"\nmethods = [\"GET\"]\ntext = \"3\"", "a rule for messages has no such key"),
         ("text = \"3\"", "a rule for requests has no such key; remove it, or add from = \"client\""),
