@@ -26,9 +26,7 @@ pub struct TrackedSession {
     seen_since: Moment,
     /// Set once, before `cut` fires, so that a connection woken by it finds the reason. Boxed, so that a live session
     /// needs no memory for it.
-    ended: OnceLock<Box<Ended>>,
-    /// When it ended, by this replica's clock.
-    closed: OnceLock<Moment>,
+    ended: OnceLock<Box<End>>,
     /// It has ended, and the store does not know this yet.
     end_unsynced: AtomicBool,
     /// It began while the mode was `off`, and the store was not asked.
@@ -39,13 +37,27 @@ pub struct TrackedSession {
     overdue: Mutex<Option<Box<Overdue>>>,
     cut: CancellationToken,
     connections: AtomicU32,
-    /// The last request or tunnel that counted.
-    caller: Mutex<Option<Caller>>,
+    clients: Mutex<Clients>,
     frame_lengths: FrameLengths,
     /// What `[[ignore]]` rules kept from counting, from the first time on.
     ignored: OnceLock<Box<IgnoredTraffic>>,
+}
+
+/// What is known of those who use it.
+#[derive(Default, Debug)]
+struct Clients {
+    /// The last request or tunnel that counted.
+    caller: Option<Caller>,
     /// How the last of its tunnels ended.
-    last_close: Mutex<Option<Box<Closed>>>,
+    last_close: Option<Box<Closed>>,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+struct End {
+    record: Ended,
+    /// When, by this replica's clock.
+    at: Moment,
 }
 
 /// How a tunnel ended.
@@ -76,17 +88,15 @@ impl TrackedSession {
             created,
             seen_since,
             ended: OnceLock::new(),
-            closed: OnceLock::new(),
             end_unsynced: AtomicBool::new(false),
             began_in_off: false,
             uses: AtomicU64::new(0),
             overdue: Mutex::new(None),
             cut: CancellationToken::new(),
             connections: AtomicU32::new(0),
-            caller: Mutex::new(None),
+            clients: Mutex::default(),
             frame_lengths: FrameLengths::default(),
             ignored: OnceLock::new(),
-            last_close: Mutex::new(None),
         }
     }
 
@@ -127,8 +137,7 @@ impl TrackedSession {
 
     /// Returns whether this was the first end.
     pub(super) fn close(&self, ended: Ended, closed: Moment) -> bool {
-        self.closed.get_or_init(|| closed);
-        let first = self.ended.set(Box::new(ended)).is_ok();
+        let first = self.ended.set(Box::new(End { record: ended, at: closed })).is_ok();
         self.cut.cancel();
         first
     }
@@ -163,7 +172,7 @@ impl TrackedSession {
 
     /// How many milliseconds ago it ended, by this replica's clock; 0 if it has not ended.
     pub(super) fn ended_for(&self, now: Moment) -> u64 {
-        self.closed.get().map_or(0, |closed| now.since(*closed))
+        self.ended.get().map_or(0, |end| now.since(end.at))
     }
 
     /// Whether the end is still unsynced.
@@ -248,30 +257,30 @@ impl TrackedSession {
 
     /// Records the client that uses it, by a request or a tunnel.
     pub fn called_by(&self, caller: &Caller) {
-        *self.caller.lock() = Some(caller.clone());
+        self.clients.lock().caller = Some(caller.clone());
     }
 
     /// The client that used it last on this replica, if any.
     #[must_use]
     pub fn caller(&self) -> Option<Caller> {
-        self.caller.lock().clone()
+        self.clients.lock().caller.clone()
     }
 
     /// Records how one of its tunnels ended.
     pub fn closed_by(&self, closed: Closed) {
-        *self.last_close.lock() = Some(Box::new(closed));
+        self.clients.lock().last_close = Some(Box::new(closed));
     }
 
     /// How the last of its tunnels ended, if one has.
     #[must_use]
     pub fn last_close(&self) -> Option<Closed> {
-        self.last_close.lock().as_deref().cloned()
+        self.clients.lock().last_close.as_deref().cloned()
     }
 
     /// The record of its end, if it has ended.
     #[must_use]
     pub fn ended(&self) -> Option<&Ended> {
-        self.ended.get().map(Box::as_ref)
+        self.ended.get().map(|end| &end.record)
     }
 
     /// Resolves when the session is cut, or at once if it already was.

@@ -13,7 +13,8 @@ async fn app(_: usize, mut wire: Wire) {
 
 async fn scrape() -> Scrape {
     let app = Fake::start(app).await;
-    let proxy = crate::http::plain(&app.upstream());
+    // Rules have series of their own.
+    let proxy = crate::http::plain_with(&app.upstream(), &[("IDLEGATE_ACTIVITY_IGNORE", "socket.io")]);
     // Durations of requests have series from the first request on.
     assert_eq!(Request::get(proxy.address, "/").send().await.status, 200);
     proxy.scrape().await

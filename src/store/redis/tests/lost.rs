@@ -3,7 +3,7 @@
 use super::{LIMITS, Server, counting, touch};
 use crate::clock::Clock;
 use crate::registry::{Registry, Resolved, Services};
-use crate::session::{Limits, Mode, SessionId};
+use crate::session::{Limits, Mode, Reason, SessionId};
 use crate::store::contract::ShortForms;
 use crate::store::{Known, Store, Touch};
 use rustix::process::{Pid, Signal, kill_process};
@@ -100,4 +100,16 @@ async fn a_report_that_arrives_late_is_ignored_and_sent_again() {
         .unwrap();
     let Known::Live(live) = store.lookup(id).await.unwrap() else { panic!("not begun") };
     assert!(live.age >= waited, "{live:?}, but it was {waited} ms ago");
+}
+
+#[tokio::test]
+async fn an_end_that_is_written_back_keeps_its_own_last_activity() {
+    let server = Server::start();
+    let (here, there) = (counting(&server, LIMITS).await, counting(&server, LIMITS).await);
+    // The server has lost session and end. A replica that was cut off knew of later activity, and writes it back first.
+    let known_there = Touch { created_age: 60_000, begins: false, ..touch("ada", 4_000) };
+    there.flush(&[known_there], there.server.clock.now(), Mode::Enforce).await.unwrap();
+    let known_here = Touch { created_age: 60_000, begins: false, ..touch("ada", 9_000) };
+    let Known::Ended(ended) = here.report_end(known_here, Reason::Idle, 2_000).await else { panic!("not ended") };
+    assert_eq!(ended.ended - ended.last_activity, 7, "{ended:?}");
 }
