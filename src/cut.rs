@@ -43,6 +43,18 @@ impl Cut {
     }
 }
 
+/// Stands in a `login_url` for the page to return to after the login.
+pub const PAGE_PLACEHOLDER: &str = "{path}";
+
+/// How a WebSocket handshake is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HandshakeRefusal {
+    /// It is accepted; then come `ws_message` and the Close. The only way in which a page can read why.
+    Message,
+    /// With `http_status`, like any request.
+    Status,
+}
+
 /// What clients receive for one reason.
 #[derive(Clone, Debug)]
 pub struct CutWords {
@@ -58,8 +70,12 @@ pub struct CutWords {
     pub http_body: Option<String>,
     /// `http_headers`: more headers for it, CORS for one.
     pub http_headers: HeaderMap,
-    /// `login_url`: where a page (not an API call) is redirected instead.
-    pub login_url: Option<HeaderValue>,
+    /// `ws_refuse`: how a WebSocket handshake is refused.
+    pub ws_refuse: HandshakeRefusal,
+    /// `login_url`: where a page (not an API call) is redirected instead. It may have [`PAGE_PLACEHOLDER`] in its query.
+    pub login_url: Option<String>,
+    /// `clear_site_data`: the value of `Clear-Site-Data` in the answer to a page whose session has ended.
+    pub clear_site_data: Option<HeaderValue>,
     /// `delay`: how long the session's tunnels stay open after the end, for the app's last messages. Only after a
     /// logout; up to a minute.
     pub delay: Duration,

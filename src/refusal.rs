@@ -7,6 +7,18 @@ use crate::session::Reason;
 use http::StatusCode;
 use std::fmt;
 
+/// A cookie to remove from the browser, which would send it to the login as well.
+///
+/// Where an ended session was, a script that is answered keeps its page in front of the person: if that lost its dead token,
+/// it could go on without one. So a script keeps it, unless the rule requires a token. Without a session there is nothing
+/// to go on with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct DeadCookie {
+    pub(crate) name: String,
+    /// In answers to scripts as well as to pages.
+    pub(crate) everywhere: bool,
+}
+
 /// Why a request gets its answer from idlegate and not from the app.
 #[derive(Debug)]
 pub(crate) enum ProxyError {
@@ -21,19 +33,19 @@ pub(crate) enum ProxyError {
     /// A token in it is dead.
     Ended {
         /// The cookies that carried one.
-        cookies: Vec<String>,
+        cookies: Vec<DeadCookie>,
         /// Why its session ended.
         reason: Reason,
     },
     /// It has no token, and a rule requires one.
     Missing {
         /// The cookies that such rules look for. A client may still have one that no rule reads as a token.
-        cookies: Vec<String>,
+        cookies: Vec<DeadCookie>,
     },
     /// Its token is unknown, and only those that the app was seen to hand out pass.
     Unknown {
         /// The cookies that carried one.
-        cookies: Vec<String>,
+        cookies: Vec<DeadCookie>,
     },
     /// Its body is not JSON, and a rule must read it.
     NotJson,
@@ -93,8 +105,8 @@ impl ProxyError {
         }
     }
 
-    /// The cookies to remove from the browser, which would send them to the login as well.
-    pub(crate) fn cookies(&self) -> &[String] {
+    /// The cookies to remove from the browser.
+    pub(crate) fn cookies(&self) -> &[DeadCookie] {
         match self {
             Self::Ended { cookies, .. } | Self::Missing { cookies } | Self::Unknown { cookies } => cookies,
             _ => &[],

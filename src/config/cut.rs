@@ -3,7 +3,7 @@
 use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{duration_or_zero, integer_in, not_a};
-use crate::cut::{Cut, CutWords};
+use crate::cut::{Cut, CutWords, HandshakeRefusal, PAGE_PLACEHOLDER};
 use crate::route::{PathPattern, PathSet};
 use crate::session::Reason;
 use crate::websocket::MAX_REASON_BYTES;
@@ -47,22 +47,29 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         http_status: StatusCode::UNAUTHORIZED,
         http_body: None,
         http_headers: HeaderMap::new(),
+        ws_refuse: HandshakeRefusal::Status,
         login_url: None,
+        clear_site_data: None,
         delay: Duration::ZERO,
     };
     read_words(table, &mut common);
+    let ws_refuse = table.text("ws_refuse", handshake_refusal);
     let mut words = |name: &str, default: &str| {
         let mut words = common.clone();
+        let mut ws_refuse = ws_refuse;
         words.ws_reason = ws_reason.clone().unwrap_or_else(|| default.to_owned());
         table.table(name, |table| {
             if let Some(text) = table.text("ws_reason", self::reason) {
                 words.ws_reason = text;
             }
             read_words(table, &mut words);
+            ws_refuse = table.text("ws_refuse", handshake_refusal).or(ws_refuse);
             if name == Reason::Logout.name() {
                 words.delay = table.duration("delay", delay).unwrap_or(DEFAULT_LOGOUT_DELAY);
             }
         });
+        let default = if words.ws_message.is_some() { HandshakeRefusal::Message } else { HandshakeRefusal::Status };
+        words.ws_refuse = ws_refuse.unwrap_or(default);
         words
     };
     let mut cut = Cut {
@@ -74,7 +81,7 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         unknown: words(UNKNOWN, "Unknown session token"),
         logins: PathSet::default(),
     };
-    let logins = cut.all_words().into_iter().filter_map(|words| words.login_url.as_ref()?.to_str().ok());
+    let logins = cut.all_words().into_iter().filter_map(|words| words.login_url.as_deref());
     cut.logins = logins.filter(|url| url.starts_with('/')).map(|url| PathPattern::exact(path_of(url))).collect();
     cut
 }
@@ -97,6 +104,7 @@ fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     set(&mut words.http_body, table.text("http_body", |text| Ok(Some(text.to_owned()))));
     set(&mut words.http_headers, table.entries("http_headers", header).map(HeaderMap::from_iter));
     set(&mut words.login_url, table.text("login_url", login_url));
+    set(&mut words.clear_site_data, table.list("clear_site_data", site_data).map(|kinds| clear_site_data(&kinds)));
 }
 
 fn delay(text: &str) -> Result<Duration, ValueError> {
@@ -164,8 +172,51 @@ fn header_value(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(text).ok().filter(|value| value.to_str().is_ok())
 }
 
+/// An entry of `cors`, as browsers write it in `Origin`: without a path, and without the port that its scheme has anyway.
+pub(super) fn origin(text: &str) -> Result<HeaderValue, ValueError> {
+    const FIX: &str = "write it like \"https://app.example\" or \"http://localhost:3000\"";
+    let lower = text.to_ascii_lowercase();
+    let (host, default_port) = match lower.split_once("://") {
+        Some(("https", host)) => (host, ":443"),
+        Some(("http", host)) => (host, ":80"),
+        _ => ("", ""),
+    };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    let value = lower.strip_suffix(default_port).unwrap_or(&lower);
+    match HeaderValue::from_str(value) {
+        Ok(value) if !host.is_empty() && host.bytes().all(is_host) => Ok(value),
+        _ => Err(ValueError::new(format!("{} is not the origin of a site", echo(text)), FIX)),
+    }
+}
+
+fn handshake_refusal(text: &str) -> Result<HandshakeRefusal, ValueError> {
+    match text {
+        "message" => Ok(HandshakeRefusal::Message),
+        "status" => Ok(HandshakeRefusal::Status),
+        _ => {
+            let what = format!("{} is no way to refuse a handshake", echo(text));
+            Err(ValueError::new(what, "write \"message\" or \"status\""))
+        }
+    }
+}
+
+/// The kinds of data that a site can clear (Clear Site Data §3.1).
+const SITE_DATA: [&str; 5] = ["cache", "cookies", "storage", "executionContexts", "*"];
+
+fn site_data(text: &str) -> Result<&'static str, ValueError> {
+    SITE_DATA.into_iter().find(|kind| *kind == text).ok_or_else(|| {
+        let what = format!("{} is no data that a browser clears", echo(text));
+        ValueError::new(what, format!("use one of: {}", SITE_DATA.join(", ")))
+    })
+}
+
+fn clear_site_data(kinds: &[&str]) -> Option<HeaderValue> {
+    let quoted: Vec<_> = kinds.iter().map(|kind| format!("\"{kind}\"")).collect();
+    if quoted.is_empty() { None } else { HeaderValue::from_str(&quoted.join(", ")).ok() }
+}
+
 /// An empty text means no URL, as for `ws_message`.
-fn login_url(text: &str) -> Result<Option<HeaderValue>, ValueError> {
+fn login_url(text: &str) -> Result<Option<String>, ValueError> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -176,8 +227,12 @@ fn login_url(text: &str) -> Result<Option<HeaderValue>, ValueError> {
         let what = format!("{} is neither a path nor a URL", echo(text));
         return Err(ValueError::new(what, "write it like \"/login\" or \"https://app.example/login\""));
     }
+    if path_of(text).contains(PAGE_PLACEHOLDER) {
+        let what = format!("{} has {PAGE_PLACEHOLDER} in its path", echo(text));
+        return Err(ValueError::new(what, "write it into the query: \"/login?next={path}\""));
+    }
     let value = header_value(text).filter(|_| !text.contains(' '));
-    value.map(Some).ok_or_else(|| {
+    value.map(|_| Some(text.to_owned())).ok_or_else(|| {
         ValueError::new(format!("{} has a character not allowed in URLs", echo(text)), "percent-encode it")
     })
 }

@@ -108,6 +108,7 @@ pub(super) fn config(top: &mut Section<'_, '_>) -> Config {
         reloadable: Reloadable {
             trusted_proxies: top.list("trusted_proxies", network).unwrap_or_default(),
             deny: top.list("deny", path_pattern).map(PathSet::from_iter).unwrap_or_default(),
+            cors: top.list("cors", cut::origin).unwrap_or_default(),
             connect_timeout: top.text("connect_timeout", duration).unwrap_or(Duration::from_secs(5)),
             response_timeout: top.text("response_timeout", duration).unwrap_or(Duration::from_secs(60)),
             write_timeout: top.text("write_timeout", duration).unwrap_or(Duration::from_secs(60)),

@@ -6,15 +6,17 @@ use crate::cut::Cut;
 use crate::route::PathSet;
 use crate::session::{Mode, Reason};
 use arc_swap::ArcSwap;
+use http::HeaderValue;
 use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 /// The keys of [`Reloadable`]. All others need a restart.
-pub const RELOADABLE: [&str; 16] = [
+pub const RELOADABLE: [&str; 19] = [
     "trusted_proxies",
     "deny",
+    "cors",
     "connect_timeout",
     "response_timeout",
     "write_timeout",
@@ -27,7 +29,9 @@ pub const RELOADABLE: [&str; 16] = [
     "cut.http_status",
     "cut.http_body",
     "cut.http_headers",
+    "cut.ws_refuse",
     "cut.login_url",
+    "cut.clear_site_data",
     "cut.logout.delay",
 ];
 
@@ -49,6 +53,8 @@ pub struct Reloadable {
     pub trusted_proxies: Vec<IpNet>,
     /// `deny`: paths that get a 404.
     pub deny: PathSet,
+    /// `cors`: the sites whose scripts may read idlegate's own answers.
+    pub cors: Vec<HeaderValue>,
     /// `connect_timeout`: how long the app may take to accept a connection.
     pub connect_timeout: Duration,
     /// `response_timeout`: how long the app may take to begin its response, from the last byte of the request.

@@ -45,7 +45,7 @@ fn shadowed(rule: &TokenRule, rules: &[RuleRead]) -> Option<ValueError> {
 
 /// Whether a URL is on this host is not known here. As a path it is, and is open without a token.
 fn redirected(rule: &TokenRule, cut: &Cut) -> Option<ValueError> {
-    let urls = cut.all_words().into_iter().filter_map(|words| words.login_url.as_ref()?.to_str().ok());
+    let urls = cut.all_words().into_iter().filter_map(|words| words.login_url.as_deref());
     let covered = |url: &&str| !url.starts_with('/') && rule.applies(&Route::get(path_in(url)));
     let url = urls.into_iter().find(covered).filter(|_| rule.except.is_empty())?;
     let what = format!("it covers the path of the login_url {url}: on this host, that would be a redirect without end");

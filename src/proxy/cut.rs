@@ -29,6 +29,13 @@ impl<'w> Words<'w> {
         Self { message: words.ws_message.as_deref(), code: words.ws_code, reason: &words.ws_reason }
     }
 
+    /// All that a client gets whose handshake is refused.
+    pub(super) fn last_frames(&self) -> Vec<u8> {
+        let mut frames = self.message.map(|message| websocket::text(Side::Server, message)).unwrap_or_default();
+        frames.extend_from_slice(&websocket::close(Side::Server, self.code, self.reason));
+        frames
+    }
+
     /// The code and reason of the Close.
     pub(super) fn close(&self) -> (u16, String) {
         (self.code, self.reason.to_owned())
@@ -73,6 +80,19 @@ pub(super) async fn pass_on(gone: &Stream, other: &Stream, there: &mut Relay, ba
         drain(other).await;
     };
     let _ = timeout(CLOSE_TIMEOUT, cut).await;
+}
+
+/// Sends a client its last frames, and closes the connection.
+pub(super) async fn part_with(client: &Stream, last_frames: Vec<u8>) {
+    let mut unsent = Buffer::default();
+    unsent.extend(&last_frames);
+    let parting = async {
+        // Where it cannot be written, the client has gone.
+        let _ = write_out(&mut unsent, client).await;
+        client.finish();
+        drain(client).await;
+    };
+    let _ = timeout(CLOSE_TIMEOUT, parting).await;
 }
 
 /// What was read before, and, where it need not be examined, what else comes.

@@ -5,7 +5,7 @@ use super::refusals::{Refusal, Refusals};
 use super::{CLOSE_TIMEOUT, Client, ignore};
 use crate::audit::Caller;
 use crate::metrics::Dropped;
-use crate::refusal::ProxyError;
+use crate::refusal::{DeadCookie, ProxyError};
 use crate::registry::{Attachment, AwaitingResponse, Origin, Registry, Resolved, TrackedSession};
 use crate::session::{ActivitySources, Mode, Reason, SessionId, Source};
 use crate::store::Ended;
@@ -88,7 +88,7 @@ pub(super) async fn admit<'p>(
             Resolved::Ended(ended) => {
                 registry.decisions.refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
-                cookies.extend(cookies_of(&token_match));
+                cookies.extend(dead_cookies(&token_match));
             }
             Resolved::Tolerated(tolerated) => {
                 registry.decisions.would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
@@ -131,13 +131,15 @@ pub(super) async fn admit<'p>(
         return Err(ProxyError::Ended { cookies, reason });
     }
     if enforces && !never_seen.is_empty() {
-        return Err(ProxyError::Unknown { cookies: never_seen.iter().flat_map(cookies_of).collect() });
+        return Err(ProxyError::Unknown {
+            cookies: without_session(never_seen.iter().flat_map(dead_cookies).map(|cookie| cookie.name)),
+        });
     }
     pass.unknown.extend(never_seen.into_iter().filter(|token_match| !token_match.loose).map(|found| (found, None)));
     if let Some(rule) = missing {
         records.record(registry, Refusal::missing(rule), Carrier::Request, &pass.caller, enforces);
         if enforces {
-            return Err(ProxyError::Missing { cookies: required.cookies() });
+            return Err(ProxyError::Missing { cookies: without_session(required.cookies()) });
         }
     }
     if undecided {
@@ -158,10 +160,15 @@ pub(super) async fn admit<'p>(
     Ok(pass)
 }
 
-/// The names of the cookies that carry a token.
-fn cookies_of(token_match: &TokenMatch) -> impl Iterator<Item = String> {
+/// Cookies that belong to no session.
+fn without_session(names: impl IntoIterator<Item = String>) -> Vec<DeadCookie> {
+    names.into_iter().map(|name| DeadCookie { name, everywhere: true }).collect()
+}
+
+/// The cookies that carry a dead token.
+fn dead_cookies(token_match: &TokenMatch) -> impl Iterator<Item = DeadCookie> {
     token_match.rules().filter_map(|rule| match &rule.place {
-        Location::Cookie(name) => Some(name.clone()),
+        Location::Cookie(name) => Some(DeadCookie { name: name.clone(), everywhere: rule.required.is_some() }),
         _ => None,
     })
 }
@@ -218,7 +225,7 @@ impl<'p> Admitted<'p> {
     fn refuse(&self, id: SessionId, ended: &Ended) -> ProxyError {
         self.registry.decisions.refusal(id, ended, Carrier::Request, Some(&self.caller));
         let of_session = self.cookies.iter().filter(|token_match| token_match.id == id);
-        ProxyError::Ended { cookies: of_session.flat_map(cookies_of).collect(), reason: ended.reason }
+        ProxyError::Ended { cookies: of_session.flat_map(dead_cookies).collect(), reason: ended.reason }
     }
 
     /// The tokens that pass.

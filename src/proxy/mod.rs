@@ -1,8 +1,10 @@
 //! An exchange, from the request to the answer or the tunnel.
 
 mod aliases;
+mod audience;
 mod body;
 mod buffer;
+mod cookies;
 mod cut;
 mod downstream;
 mod expect;
@@ -37,7 +39,9 @@ use crate::shutdown::{CLOSE_TIMEOUT, Shutdown};
 use crate::token::{Location, MAX_EXAMINED_BYTES, Requirements, TokenMatch, TokenRules};
 use crate::websocket::Keepalive;
 use aliases::Aliases;
+use audience::RequestSummary;
 use body::BufferedBody;
+use cookies::SetCookies;
 use forward::Pool;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request};
 use http_body::Body as _;
@@ -46,7 +50,6 @@ use hyper::body::Incoming;
 use ipnet::IpNet;
 use outage::Outage;
 use refusals::Refusals;
-use reject::RequestSummary;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +94,7 @@ pub(crate) struct Proxy {
     shutdown: Shutdown,
     outage: Outage,
     refusals: Refusals,
+    set_cookies: SetCookies,
 }
 
 impl Proxy {
@@ -109,6 +113,7 @@ impl Proxy {
         registry.metrics().count_ignored(&ignore.names());
         registry.issues.watch(&tokens);
         let tokens = TokenRules::new(tokens, ids);
+        let set_cookies = SetCookies::new(tokens.cookie_names());
         let outage = Outage::default();
         Self {
             upstream,
@@ -125,6 +130,7 @@ impl Proxy {
             shutdown,
             outage,
             refusals: Refusals::default(),
+            set_cookies,
         }
     }
 
@@ -151,9 +157,10 @@ impl Proxy {
         let waits = headers::lists(&head.headers, &header::EXPECT, "100-continue");
         let aliases = Arc::clone(&self.aliases);
         let mut body = Some(body.map_err(Into::into).map_frame(move |frame| aliases.filter(frame)).boxed_unsync());
-        let mut answer = match self.answer(&client, head, &mut body, wanted, &settings).await {
+        let mut answer = match self.answer(&client, head, &mut body, wanted.clone(), &settings).await {
             Ok(answer) => {
                 self.outage.is_over();
+                self.set_cookies.learn(summary.path(), answer.headers());
                 answer
             }
             Err(error) => {
@@ -164,7 +171,8 @@ impl Proxy {
                 if let Some(body) = body.filter(|_| !waits) {
                     body::discard(body);
                 }
-                error.answer(&summary, &settings.cut, &self.outage)
+                let refused = wanted.and_then(|wanted| upgrade::refuse(&self, wanted, error.words(&settings.cut)?));
+                refused.unwrap_or_else(|| self.reject(&error, &summary, &settings))
             }
         };
         if self.shutdown.is_draining() && answer.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -1,6 +1,7 @@
 //! Upgrading a connection: the handshake is forwarded on a connection of its own, and a tunnel begins with its 101.
 
 use super::body::{self, Body, Progress};
+use super::cut::{self, Words};
 use super::downstream::Downstream;
 use super::forward::{causes, conclude, hand_out, overdue, passed_on, unreachable};
 use super::gate::Admitted;
@@ -8,6 +9,7 @@ use super::relay::Relay;
 use super::tunnel::{AwaitedToken, InBandState, Tunnel};
 use super::{CLOSE_TIMEOUT, Client, MAX_BUFFERED_BYTES, Proxy, headers};
 use crate::config::Reloadable;
+use crate::cut::{CutWords, HandshakeRefusal};
 use crate::ignore::MessageRules;
 use crate::refusal::ProxyError;
 use crate::registry::Attachment;
@@ -24,11 +26,17 @@ use hyper::client::conn::http1;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 /// A client asks for an upgrade that may be forwarded.
+#[derive(Clone)]
 pub(super) struct Wanted {
     protocol: HeaderValue,
     websocket: bool,
+    /// The proof that a WebSocket handshake was understood (RFC 6455 §4.2.2); `None` where it is none of version 13.
+    accept: Option<HeaderValue>,
+    /// The first subprotocol that the client offers.
+    subprotocol: Option<HeaderValue>,
     client: OnUpgrade,
 }
 
@@ -48,7 +56,42 @@ pub(super) fn wanted(request: &mut Request<Incoming>, listed: &[String]) -> Opti
     })?;
     let websocket = protocol.eq_ignore_ascii_case("websocket");
     let protocol = HeaderValue::from_str(protocol).ok()?;
-    Some(Wanted { protocol, websocket, client: hyper::upgrade::on(request) })
+    let accept = if websocket { accept(fields) } else { None };
+    let offered = headers::elements(fields, &header::SEC_WEBSOCKET_PROTOCOL).next();
+    let subprotocol = offered.and_then(|offered| HeaderValue::from_str(offered).ok());
+    Some(Wanted { protocol, websocket, accept, subprotocol, client: hyper::upgrade::on(request) })
+}
+
+fn accept(fields: &HeaderMap) -> Option<HeaderValue> {
+    /// 16 bytes in base64 (RFC 6455 §4.1).
+    const KEY_BYTES: usize = 24;
+    fields.get(header::SEC_WEBSOCKET_VERSION).filter(|version| *version == "13")?;
+    let key = fields.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_BYTES)?;
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// Accepts a handshake that is refused, to say why: a page cannot read the answer to a handshake, but it can read a message
+/// and a Close. `None` where the words are for an answer with a status, or it is no WebSocket.
+pub(super) fn refuse(proxy: &Proxy, wanted: Wanted, words: &CutWords) -> Option<Response<Body>> {
+    let accept = wanted.accept.filter(|_| words.ws_refuse == HandshakeRefusal::Message)?;
+    let mut answer = Response::new(body::full(String::new()));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let fields = answer.headers_mut();
+    fields.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    fields.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    fields.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    if let Some(subprotocol) = wanted.subprotocol {
+        // Browsers give up where none of those they offered is chosen.
+        fields.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    let last_frames = Words::of(words).last_frames();
+    proxy.shutdown.spawn_tunnel(async move {
+        let Ok(Ok(client)) = tokio::time::timeout(CLOSE_TIMEOUT, wanted.client).await else { return };
+        if let Some((client, _)) = client_itself(client) {
+            cut::part_with(&client, last_frames).await;
+        }
+    });
+    Some(answer)
 }
 
 /// Forwards the handshake; a tunnel begins where the app switches protocols.

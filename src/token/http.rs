@@ -38,6 +38,14 @@ pub struct TokenRules {
     pub(super) ids: SessionIds,
 }
 
+/// Whether these attributes of a `Set-Cookie` remove the cookie instead of setting it.
+pub(crate) fn removes_cookie(attributes: &str) -> bool {
+    attributes.split(';').any(|attribute| {
+        let attribute = attribute.trim().to_ascii_lowercase();
+        attribute.starts_with("max-age=0") || attribute.starts_with("max-age=-") || attribute.contains(" 1970 ")
+    })
+}
+
 impl TokenRules {
     /// Prepares the rules.
     #[must_use]
@@ -69,6 +77,22 @@ impl TokenRules {
         found.found
     }
 
+    /// The names of the cookies that rules look for.
+    #[must_use]
+    pub fn cookie_names(&self) -> Vec<String> {
+        let mut names: Vec<_> = self
+            .rules
+            .iter()
+            .filter_map(|rule| match &rule.place {
+                Location::Cookie(name) => Some(name.clone()),
+                _ => None,
+            })
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
     /// The session ids of the values that a response sets for the cookie `name`. Removing the cookie sets no value.
     pub fn set_cookies<'a>(
         &'a self,
@@ -77,13 +101,9 @@ impl TokenRules {
     ) -> impl Iterator<Item = SessionId> + 'a {
         headers.get_all(header::SET_COOKIE).iter().filter_map(move |line| {
             let line = text(line.as_bytes());
-            let mut parts = line.split(';');
-            let token = cookie(parts.next()?, name)?;
-            let is_removal = parts.any(|attribute| {
-                let attribute = attribute.trim().to_ascii_lowercase();
-                attribute.starts_with("max-age=0") || attribute.starts_with("max-age=-") || attribute.contains(" 1970 ")
-            });
-            (!is_removal).then(|| token.session_id(&self.ids))
+            let (pair, attributes) = line.split_once(';').unwrap_or((&line, ""));
+            let token = cookie(pair, name)?;
+            (!removes_cookie(attributes)).then(|| token.session_id(&self.ids))
         })
     }
 
@@ -97,6 +117,12 @@ impl TokenRules {
             }
         }
         issued
+    }
+
+    /// Whether some rule looks for tokens in the query of a request.
+    #[must_use]
+    pub fn read_queries(&self) -> bool {
+        self.rules.iter().any(|rule| matches!(rule.place, Location::Query(_)))
     }
 
     /// Whether some rule refuses unknown tokens.

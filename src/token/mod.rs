@@ -18,6 +18,7 @@ mod take_out;
 pub use acceptance::Acceptance;
 pub use carrier::Carrier;
 pub use conditions::{Conditions, Expected, Scalar};
+pub(crate) use http::removes_cookie;
 pub use http::{TokenMatch, TokenRules, pasted};
 pub use in_band::{ClientMessage, InBand, InBandRules, Offer, ServerMessage};
 pub use pattern::Pattern;

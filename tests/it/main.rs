@@ -43,6 +43,7 @@ mod outage;
 mod page;
 mod peers;
 mod redis;
+mod refusals;
 mod reload;
 mod replay;
 mod replicas;

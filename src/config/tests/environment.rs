@@ -5,6 +5,7 @@ use super::super::read;
 use super::super::section::read_document;
 use super::super::variable_of;
 use super::*;
+use crate::cut::HandshakeRefusal;
 use crate::route::{NormalPath, Route};
 use crate::token::{Location, Required};
 use http::StatusCode;
@@ -50,6 +51,9 @@ const CASES: &[Case] = &[
         denies(&config.reloadable.deny, "/a")
             && denies(&config.reloadable.deny, "/b")
             && !denies(&config.reloadable.deny, "/c")
+    }),
+    ("CORS", "https://a.example, http://b:3000", |config| {
+        config.reloadable.cors == ["https://a.example", "http://b:3000"]
     }),
     ("UPGRADES", "[\"tcp\"]", |config| config.upgrades == ["tcp"]),
     ("UNDERSCORES_IN_HEADERS", "drop", |config| config.drop_underscores),
@@ -140,6 +144,10 @@ const CASES: &[Case] = &[
     ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
         config.reloadable.cut.idle.http_headers.get("vary").is_some_and(|value| value == "Origin")
     }),
+    ("CUT_WS_REFUSE", "message", |config| config.reloadable.cut.idle.ws_refuse == HandshakeRefusal::Message),
+    ("CUT_CLEAR_SITE_DATA", "cookies", |config| {
+        config.reloadable.cut.idle.clear_site_data.as_ref().is_some_and(|value| value == "\"cookies\"")
+    }),
     ("CUT_LOGOUT_DELAY", "0s", |config| config.reloadable.cut.logout.delay == Duration::ZERO),
     ("CUT_LOGIN_URL", "/login", |config| {
         config.reloadable.cut.idle.login_url.as_ref().is_some_and(|url| url == "/login")
@@ -156,6 +164,8 @@ const CUT_CASES: &[CutCase] = &[
     ("HTTP_STATUS", "403", |words| words.http_status == StatusCode::FORBIDDEN),
     ("HTTP_BODY", "{\"a\":1}", |words| words.http_body.as_deref() == Some("{\"a\":1}")),
     ("HTTP_HEADERS", "{ Vary = \"Origin\" }", |words| words.http_headers.contains_key("vary")),
+    ("WS_REFUSE", "message", |words| words.ws_refuse == HandshakeRefusal::Message),
+    ("CLEAR_SITE_DATA", "[\"cookies\", \"storage\"]", |words| words.clear_site_data.is_some()),
     ("LOGIN_URL", "/login", |words| words.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];
 

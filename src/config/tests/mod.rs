@@ -132,7 +132,7 @@ key = 1
         r":33: cut.deny: unknown key; did you mean deny? Write it above the first [table]",
         r":35: cut.http_headers: the header content-length is set by idlegate itself; remove it",
         r":36: cut.http_headers: expected text, found a whole number; write the header's value in quotes",
-        r":37: extra: unknown key; remove it, or use one of: activity, admin, audit, connect_timeout, cut, deny, grace_period, health, idle, ignore, keepalive, listen, log, log_format, max_sessions, response_timeout, store, token, trusted_proxies, underscores_in_headers, upgrades, upstream, write_timeout",
+        r":37: extra: unknown key; remove it, or use one of: activity, admin, audit, connect_timeout, cors, cut, deny, grace_period, health, idle, ignore, keepalive, listen, log, log_format, max_sessions, response_timeout, store, token, trusted_proxies, underscores_in_headers, upgrades, upstream, write_timeout",
         r#": upstream: nothing says where the app listens; add upstream = "http://127.0.0.1:10087""#,
     ];
     let expected: Vec<_> = expected.iter().map(|line| format!("proxy.toml{line}")).collect();

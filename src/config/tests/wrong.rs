@@ -1,6 +1,7 @@
 //! Valid and invalid single values, and their error messages.
 
 use super::*;
+use crate::cut::HandshakeRefusal;
 use crate::token::json::Pointer;
 use crate::token::{Conditions, Expected, Location, Pattern, Scalar};
 
@@ -244,17 +245,59 @@ fn the_values_of_cut_are_checked() {
         problem("cut", &format!("http_headers = {{ \"{name}\" = \"x\" }}"));
     }
     problem("cut", "http_headers = { \"A\" = \"x\\ny\" }");
+    for line in
+        ["ws_refuse = \"close\"", "ws_refuse = true", "clear_site_data = [\"cookie\"]", "clear_site_data = \"*\""]
+    {
+        problem("cut", line);
+    }
+    assert_eq!(cut("clear_site_data = []").clear_site_data, None);
+    assert_eq!(cut("ws_message = \"over\"").ws_refuse, HandshakeRefusal::Message);
+    assert_eq!(cut("ws_code = 4000").ws_refuse, HandshakeRefusal::Status);
+    assert_eq!(cut("ws_message = \"over\"\nws_refuse = \"status\"").ws_refuse, HandshakeRefusal::Status);
+    assert_eq!(cut("ws_refuse = \"status\"\nidle.ws_message = \"over\"").ws_refuse, HandshakeRefusal::Status);
+    assert_eq!(cut("ws_refuse = \"status\"\nidle.ws_refuse = \"message\"").ws_refuse, HandshakeRefusal::Message);
     let headers = cut("http_headers = { \"Vary\" = \"Origin\", A = \"b\" }").http_headers;
     assert_eq!(
         (headers.len(), &headers["vary"], &headers["a"]),
         (2, &"Origin".parse().unwrap(), &"b".parse().unwrap())
     );
-    for url in ["/", "/login?next=%2F", "https://app.example/login", "http://x"] {
+    for url in ["/", "/login?next=%2F", "/login?next={path}", "https://app.example/login?back={path}", "http://x"] {
         assert_eq!(cut(&format!("login_url = \"{url}\"")).login_url.unwrap(), url);
     }
-    for url in ["login", "//evil.example", "/\\\\evil.example", "javascript:x", "https://", "/ü", "/a b", "/a\\r\\nb"]
-    {
+    for url in [
+        "login",
+        "/login/{path}",
+        "https://x{path}",
+        "//evil.example",
+        "/\\\\evil.example",
+        "javascript:x",
+        "https://",
+        "/ü",
+        "/a b",
+        "/a\\r\\nb",
+    ] {
         problem("cut", &format!("login_url = \"{url}\""));
+    }
+}
+
+#[test]
+fn sites_are_named_as_browsers_name_them() {
+    let cors = |list: &str| parse(&format!("cors = [{list}]\n{LEAST}")).unwrap().reloadable.cors;
+    let sites = "\"https://A.example\", \"https://a.example:443\", \"http://[::1]:80\", \"http://a.example:443\"";
+    assert_eq!(cors(sites), ["https://a.example", "https://a.example", "http://[::1]", "http://a.example:443"]);
+    for site in [
+        "*",
+        "null",
+        "a.example",
+        "https://",
+        "https://a.example/",
+        "ftp://a",
+        "https://a b",
+        "https://*.a.example",
+        "https://ü",
+    ] {
+        let told = parse(&format!("cors = [\"{site}\"]\n{LEAST}")).unwrap_err().join("\n");
+        assert!(told.contains("cors: ") && told.contains("is not the origin of a site"), "{told}");
     }
 }
 
