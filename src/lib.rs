@@ -63,4 +63,5 @@ mod descriptors;
 mod replica;
 mod secret;
 mod small_file;
+mod sock_diag;
 pub mod version;

@@ -3,6 +3,7 @@
 use crate::address::{AdminListen, Listen};
 use crate::admin::{Access, Listener};
 use crate::config::Config;
+use crate::stream::notice_the_gone;
 use crate::systemd::Socket;
 use std::{fmt, io};
 use tokio::net::TcpListener;
@@ -83,7 +84,9 @@ pub(crate) async fn clients(
             })
         }
     };
-    listening.map_err(StartError::listen("`listen`", config.listen))
+    listening
+        .and_then(|listener| notice_the_gone(&listener).map(|()| listener))
+        .map_err(StartError::listen("`listen`", config.listen))
 }
 
 /// Opens a listener beside the public one, if one is configured.

@@ -198,12 +198,12 @@ async fn accept(listener: TcpListener, proxy: Arc<Proxy>, shutdown: Shutdown) {
 
 /// Speaks HTTP/1.1 with one client until it leaves, upgrades, or is cut.
 async fn serve(socket: TcpStream, address: SocketAddr, proxy: Arc<Proxy>, shutdown: Shutdown) {
-    if let Err(error) = prepare(&socket) {
-        tracing::debug!(%error, "the client went at once");
-        return;
-    }
+    let local = match prepare(&socket).and_then(|()| socket.local_addr()) {
+        Ok(local) => local,
+        Err(error) => return tracing::debug!(%error, "the client went at once"),
+    };
     let _counted = proxy.metrics().connection();
-    let client = Client::at(address);
+    let client = Client::new(address, local);
     let (kill, line) = (client.kill.clone(), Arc::clone(&client.line));
     let downstream = Downstream::new(socket, proxy.current().clone(), Arc::clone(&line));
     let used = AtomicBool::new(false);

@@ -2,14 +2,15 @@
 
 use crate::address::Upstream;
 use crate::descriptors::{is_kept_back, none_left};
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf, Ready};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 /// How much the system buffers for a peer beyond what is in flight, in bytes. Without a bound this grows to megabytes,
 /// and for that long a peer that takes nothing looks like a slow one.
@@ -27,6 +28,21 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     // A frame is sent when it is there; waiting for more to fill a packet delays it.
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT)
+}
+
+/// How long nothing comes before the system asks whether the peer is still there; and how long it may then stay silent, or
+/// take nothing.
+const QUIET: Duration = Duration::from_secs(60);
+const GONE: Duration = Duration::from_secs(120);
+
+/// Lets the system notice clients that have gone without a word, on every connection that `listener` accepts.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn notice_the_gone(listener: &TcpListener) -> io::Result<()> {
+    let listener = SockRef::from(listener);
+    listener.set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET / 4).with_retries(4))?;
+    listener.set_tcp_user_timeout(Some(GONE))
 }
 
 /// A socket, of either family.
@@ -90,6 +106,12 @@ impl Stream {
             Self::Tcp(stream) => stream.try_write(bytes),
             Self::Unix(stream) => stream.try_write(bytes),
         }
+    }
+
+    /// The addresses of both ends, where it is TCP.
+    pub(crate) fn ends(&self) -> Option<[SocketAddr; 2]> {
+        let Self::Tcp(stream) = self else { return None };
+        Some([stream.local_addr().ok()?, stream.peer_addr().ok()?])
     }
 
     /// Ends the sending direction, without waiting.

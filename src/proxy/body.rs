@@ -1,10 +1,12 @@
 //! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
 
 use super::CLOSE_TIMEOUT;
+use super::reach::Reach;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::{Attachment, TrackedSession};
 use crate::session::Source;
+use crate::sock_diag::Sent;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
@@ -290,6 +292,9 @@ impl fmt::Display for SessionCut {
 
 impl std::error::Error for SessionCut {}
 
+/// Asks what was sent to a client.
+pub(super) type Ask = Box<dyn Fn() -> Option<Sent> + Send>;
+
 /// The body of a response, forwarded to the client for as long as its sessions live.
 pub(super) struct Download {
     pub(super) inner: Body,
@@ -301,6 +306,10 @@ pub(super) struct Download {
     pub(super) end: Option<Refresh>,
     /// The sessions that this is a connection of.
     pub(super) attached: Vec<Attachment>,
+    /// Whether the client takes it.
+    pub(super) reach: Reach,
+    /// What the system knows of its connection.
+    pub(super) ask: Ask,
     /// Ends the connection where a stuck client keeps this from being polled when the cut comes.
     pub(super) watch: tokio::task::AbortHandle,
 }
@@ -316,7 +325,7 @@ impl http_body::Body for Download {
         }
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
         match &polled {
-            Poll::Ready(Some(Ok(_))) => self.moving.iter().for_each(|refresh| refresh.touch(Source::Transfer)),
+            Poll::Ready(Some(Ok(_))) => self.refresh(Source::Transfer),
             Poll::Ready(None) => self.finish(),
             Poll::Ready(Some(Err(_))) | Poll::Pending => {}
         }
@@ -336,10 +345,20 @@ impl http_body::Body for Download {
 }
 
 impl Download {
-    fn finish(&mut self) {
-        if let Some(refresh) = self.end.take() {
-            refresh.touch(Source::Request);
+    /// Refreshes the sessions, where the client takes what it is sent.
+    fn refresh(&mut self, source: Source) {
+        let Self { moving, end, reach, ask, .. } = self;
+        let refresh = if source == Source::Transfer { moving } else { end };
+        if let Some(refresh) = refresh
+            && reach.takes(refresh.clock.now(), ask)
+        {
+            refresh.touch(source);
         }
+    }
+
+    fn finish(&mut self) {
+        self.refresh(Source::Request);
+        self.end = None;
         self.cuts.clear();
         self.attached.clear();
     }

@@ -88,7 +88,9 @@ pub(super) async fn conclude(
     note_changes(proxy, &pass, &head.headers);
     hand_out(proxy, route, &head.headers).await;
     pass.answered(head.status, &head.headers, read.as_deref()).await?;
-    Ok(Response::from_parts(head, pass.follow(body, client)))
+    let (system, local, peer) = (Arc::clone(&proxy.system), client.local, client.address);
+    let ask = Box::new(move || system.sent(local, peer));
+    Ok(Response::from_parts(head, pass.follow(body, client, ask)))
 }
 
 /// Whether a response declares that it is short enough to be read before it is passed on. One without a length may be a

@@ -1,6 +1,7 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
-use super::body::{Body, CutSignal, Download, Refresh};
+use super::body::{Ask, Body, CutSignal, Download, Refresh};
+use super::reach::Reach;
 use super::refusals::{Refusal, Refusals};
 use super::{CLOSE_TIMEOUT, Client, ignore};
 use crate::audit::Caller;
@@ -341,7 +342,7 @@ impl<'p> Admitted<'p> {
     }
 
     /// The answer's body, as a connection of its sessions: refreshing them, and cut with them.
-    pub(super) fn follow(self, body: Body, client: &Client) -> Body {
+    pub(super) fn follow(self, body: Body, client: &Client, ask: Ask) -> Body {
         if self.attached.is_empty() {
             return body;
         }
@@ -360,6 +361,8 @@ impl<'p> Admitted<'p> {
             moving: self.activity.downloads.then(|| refresh.clone()),
             end: self.activity.requests.then_some(refresh),
             attached: self.attached,
+            reach: Reach::new(),
+            ask,
             watch: watch.abort_handle(),
         }
         .boxed_unsync()

@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_untrusted_peer_cannot_name_another_client() {
-        let client = Client::at("127.0.0.1:5".parse().unwrap());
+        let client = Client::new("127.0.0.1:5".parse().unwrap(), "127.0.0.1:1".parse().unwrap());
         let said = [
             ("host", "app"),
             ("x-forwarded-for", "6.6.6.6"),
@@ -214,7 +214,7 @@ mod tests {
     #[test]
     fn the_original_client_is_the_last_who_is_not_trusted() {
         let original = |peer: &str, said: &'static str| {
-            let client = Client::at(peer.parse().unwrap());
+            let client = Client::new(peer.parse().unwrap(), "127.0.0.1:1".parse().unwrap());
             let trusted = ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()];
             let mut headers = map(&[("host", "app"), ("x-forwarded-for", said)]);
             forwarded(&mut headers, &client, &trusted);

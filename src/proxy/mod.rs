@@ -14,6 +14,7 @@ mod gate;
 mod headers;
 mod ignore;
 mod outage;
+mod reach;
 mod refusals;
 mod reject;
 mod relay;
@@ -36,6 +37,7 @@ use crate::registry::Registry;
 use crate::route::Route;
 use crate::session::{ActivitySources, Mode};
 use crate::shutdown::{CLOSE_TIMEOUT, Shutdown};
+use crate::sock_diag::SockDiag;
 use crate::token::{Location, MAX_EXAMINED_BYTES, Requirements, TokenMatch, TokenRules};
 use crate::websocket::Keepalive;
 use aliases::Aliases;
@@ -64,14 +66,16 @@ pub(crate) const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
+    /// Where it has connected to.
+    pub(crate) local: SocketAddr,
     /// Closes the connection at once.
     pub(crate) kill: CancellationToken,
     pub(crate) line: Arc<ConnectionState>,
 }
 
 impl Client {
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self { address, kill: CancellationToken::new(), line: Arc::default() }
+    pub(crate) fn new(address: SocketAddr, local: SocketAddr) -> Self {
+        Self { address, local, kill: CancellationToken::new(), line: Arc::default() }
     }
 }
 
@@ -95,6 +99,7 @@ pub(crate) struct Proxy {
     outage: Outage,
     refusals: Refusals,
     set_cookies: SetCookies,
+    system: Arc<SockDiag>,
 }
 
 impl Proxy {
@@ -131,6 +136,7 @@ impl Proxy {
             outage,
             refusals: Refusals::default(),
             set_cookies,
+            system: Arc::new(SockDiag::open()),
         }
     }
 

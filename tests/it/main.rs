@@ -56,3 +56,4 @@ mod targets;
 mod tokens;
 mod tunnel;
 mod unmatched;
+mod unreached;

@@ -14,6 +14,7 @@ mod tokens;
 use super::Proxy;
 use super::buffer::with_scratch;
 use super::cut::{self, Words, is_momentary};
+use super::reach::Reach;
 use super::relay::{IgnoredMessage, Relay, Seen};
 use crate::audit::Caller;
 use crate::metrics::CountedGuard;
@@ -87,6 +88,8 @@ pub(super) struct Tunnel {
     trouble: Trouble,
     leaving: Option<Box<Leaving>>,
     kept_alive: KeptAlive,
+    /// Whether the client takes what the app sends.
+    reach: Reach,
     /// Whose Close came first.
     closed_first: Option<Side>,
     _counted: CountedGuard,
@@ -114,6 +117,7 @@ impl Tunnel {
             trouble: Trouble::default(),
             leaving: None,
             kept_alive: KeptAlive::default(),
+            reach: Reach::new(),
             closed_first: None,
             _counted: counted,
         }
@@ -322,12 +326,17 @@ impl Tunnel {
         }
     }
 
-    fn touch(&self, source: Source, seen: Seen) {
+    fn touch(&mut self, source: Source, seen: Seen) {
         if self.attached.is_unattached() {
             return;
         }
-        self.proxy.metrics().active(source);
         let now = self.proxy.registry.clock().now();
+        let Self { proxy, client, reach, .. } = self;
+        let ask = || client.ends().and_then(|[local, peer]| proxy.system.sent(local, peer));
+        if source == Source::ServerFrame && !reach.takes(now, ask) {
+            return;
+        }
+        self.proxy.metrics().active(source);
         match source {
             Source::ClientFrame => self.attached.touch_by_frame(now, (Side::Client, seen.length)),
             Source::ServerFrame => self.attached.touch_by_frame(now, (Side::Server, seen.length)),
