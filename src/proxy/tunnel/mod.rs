@@ -88,8 +88,8 @@ pub(super) struct Tunnel {
     trouble: Trouble,
     leaving: Option<Box<Leaving>>,
     kept_alive: KeptAlive,
-    /// Whether the client takes what the app sends.
-    reach: Reach,
+    /// Whether the client takes what the app sends, once that counts.
+    reach: Option<Box<Reach>>,
     /// Whose Close came first.
     closed_first: Option<Side>,
     _counted: CountedGuard,
@@ -117,7 +117,7 @@ impl Tunnel {
             trouble: Trouble::default(),
             leaving: None,
             kept_alive: KeptAlive::default(),
-            reach: Reach::new(),
+            reach: None,
             closed_first: None,
             _counted: counted,
         }
@@ -333,7 +333,7 @@ impl Tunnel {
         let now = self.proxy.registry.clock().now();
         let Self { proxy, client, reach, .. } = self;
         let ask = || client.ends().and_then(|[local, peer]| proxy.system.sent(local, peer));
-        if source == Source::ServerFrame && !reach.takes(now, ask) {
+        if source == Source::ServerFrame && !reach.get_or_insert_with(|| Box::new(Reach::new())).takes(now, ask) {
             return;
         }
         self.proxy.metrics().active(source);
