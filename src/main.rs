@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use idlegate::audit::Sink;
-use idlegate::cli::{self, Source, Starting};
+use idlegate::cli::{self, CliError, Source, Starting};
 use idlegate::config::{Config, Problems, Summary, Variables};
 use idlegate::counted::counted;
 use idlegate::log;
@@ -70,6 +70,8 @@ enum Command {
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        watching: cli::Watching,
     },
     /// Write a configuration to begin with, for an app such as django or jupyterlab.
     Init(cli::Initializing),
@@ -117,7 +119,12 @@ fn main() -> ExitCode {
                 Err(problems) => invalid(&problems),
             }
         }
-        Command::Doctor { configured, json } => with_config(&path(configured), |config| block_on(doctor(config, json))),
+        Command::Doctor { configured, json, watching } => {
+            with_config(&path(configured), |config| match watching.watch {
+                Some(lasting) => block_on(find_timers(config, lasting)),
+                None => block_on(doctor(config, json)),
+            })
+        }
         Command::Init(initializing) => done(cli::init(&initializing).map_err(io::Error::other)),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Completions(completing) => done(Ok(cli::completions(&completing, Arguments::command()))),
@@ -252,8 +259,17 @@ async fn doctor(config: Config, json: bool) -> io::Result<()> {
     }
 }
 
+async fn find_timers(config: Config, lasting: Duration) -> io::Result<ExitCode> {
+    told(cli::propose_rules(config.admin.as_ref(), lasting).await)
+}
+
 async fn operate(command: cli::OperatorCommand, config: PathBuf) -> io::Result<ExitCode> {
-    match cli::run(&command, &config, &Variables::of_this_process()).await {
+    told(cli::run(&command, &config, &Variables::of_this_process()).await)
+}
+
+/// Prints what a command of operators returned.
+fn told(result: Result<String, CliError>) -> io::Result<ExitCode> {
+    match result {
         Ok(text) => print(&text).map(|()| ExitCode::SUCCESS),
         Err(error) => {
             eprintln!("idlegate: {error}");

@@ -257,7 +257,7 @@ impl AdminError {
                 "send what stood in admin.token_file when idlegate started (another one is in force after a restart): \
                  Authorization: Bearer …"
             }
-            Self::Path => "there are /, /mode, /drain, /sessions, /sessions/{id} and /events",
+            Self::Path => "there are /, /mode, /drain, /watch, /sessions, /sessions/{id} and /events",
             Self::Method(_) => "use one of the methods in Allow",
             Self::Malformed(_) => "send JSON like {\"mode\": \"observe\", \"for\": \"30m\", \"fleet\": true}",
             Self::NoDuration(_) => "write it in seconds, or like /sessions?idle_over=30m",

@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::events::Events;
-use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession, Warnings};
+use super::json::{Drained, Explained, ManySessions, ModeRequest, Modes, OneSession, Warnings, WatchRequest};
 use super::page::File;
 use super::response::{AdminResponse, json_of, only, refused, respond};
 use super::{Listener, ListenerLimits};
@@ -10,13 +10,14 @@ use crate::clock::milliseconds;
 use crate::config::duration;
 use crate::counted::when;
 use crate::refusal::AdminError;
-use crate::registry::{FleetReply, MAX_LISTED, Reach, Registry, Switch};
+use crate::registry::{FleetReply, MAX_LISTED, MAX_WATCH, Reach, Registry, Switch, Watched};
 use crate::session::{CERTAIN_DIGITS, ID_DIGITS, Mode, SHOWN_DIGITS, SessionId};
 use crate::shutdown::Shutdown;
 use crate::store::StoreError;
 use http::{Method, Request, StatusCode, request};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ impl Api {
         let path: Vec<&str> = head.uri.path().trim_matches('/').split('/').collect();
         match path[..] {
             ["mode"] => self.mode(&head.method, body).await.map(|modes| json_of(StatusCode::OK, &modes)),
+            ["watch"] => self.watch(&head.method, body).await.map(|watched| json_of(StatusCode::OK, &watched)),
             ["drain"] => self.drain(&head.method).map(|drained| json_of(StatusCode::OK, &drained)),
             ["sessions"] => {
                 let query = head.uri.query().unwrap_or_default();
@@ -104,19 +106,26 @@ impl Api {
         })
     }
 
+    /// Begins to record what counts as activity, or reports what was recorded.
+    async fn watch(&self, method: &Method, body: Incoming) -> Result<Watched, AdminError> {
+        let now = || self.registry.clock().now();
+        if method == Method::PUT {
+            let request: WatchRequest = json_object(body).await?;
+            let lasting = duration(&request.lasting);
+            let lasting = lasting.map_err(|fault| AdminError::Malformed(format!("\"for\": {}", fault.what)))?;
+            if lasting > MAX_WATCH {
+                return Err(AdminError::Malformed("\"for\": longer than 24h".to_owned()));
+            }
+            self.registry.watch.begin(now(), lasting);
+        } else {
+            only(method, "GET, PUT", &[Method::GET])?;
+        }
+        Ok(self.registry.watch.watched(now()))
+    }
+
     /// Sets a switch. If that would cut sessions at once, the request must confirm it with `yes`.
     async fn change(&self, body: Incoming) -> Result<(), AdminError> {
-        let sent = Limited::new(body, MAX_REQUEST_BYTES)
-            .collect()
-            .await
-            .map_err(|error| AdminError::Malformed(error.to_string()))?;
-        let sent = sent.to_bytes();
-        // serde would also accept an array of the values without their names.
-        if !sent.trim_ascii_start().starts_with(b"{") {
-            return Err(AdminError::Malformed("not a JSON object".to_owned()));
-        }
-        let change: ModeRequest =
-            serde_json::from_slice(&sent).map_err(|error| AdminError::Malformed(error.to_string()))?;
+        let change: ModeRequest = json_object(body).await?;
         let mode = Mode::from_name(&change.mode)
             .ok_or_else(|| AdminError::Malformed("a mode is enforce, observe or off".to_owned()))?;
         let lasting = change.lasting.as_deref().map(duration).transpose();
@@ -226,6 +235,16 @@ impl Api {
             _ => self.unknown(),
         }
     }
+}
+
+async fn json_object<T: DeserializeOwned>(body: Incoming) -> Result<T, AdminError> {
+    let sent = Limited::new(body, MAX_REQUEST_BYTES).collect().await;
+    let sent = sent.map_err(|error| AdminError::Malformed(error.to_string()))?.to_bytes();
+    // serde would also accept an array of the values without their names.
+    if !sent.trim_ascii_start().starts_with(b"{") {
+        return Err(AdminError::Malformed("not a JSON object".to_owned()));
+    }
+    serde_json::from_slice(&sent).map_err(|error| AdminError::Malformed(error.to_string()))
 }
 
 impl From<StoreError> for AdminError {

@@ -21,6 +21,15 @@ pub(crate) struct ModeRequest {
     pub(crate) yes: bool,
 }
 
+/// The beginning of a watch.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WatchRequest {
+    /// A duration, like `15m`.
+    #[serde(rename = "for")]
+    pub(crate) lasting: String,
+}
+
 /// What an operator should know before anything else.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Warnings {

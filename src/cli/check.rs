@@ -20,7 +20,7 @@ pub fn check(path: &Path, variables: &Variables, json: bool) -> Result<(String, 
             Ok((format!("{checked}\n"), true))
         }
         Ok(config) => {
-            let Summary { mode, store, profile, limit, token_rules } = Summary::of(&config);
+            let Summary { mode, store, profile, limit, token_rules, .. } = Summary::of(&config);
             let rules = counted(token_rules, "token rule");
             let (file, listen) = (path.display(), config.listen);
             let mut text = format!(

@@ -18,8 +18,10 @@ mod generate;
 mod init;
 mod mode;
 mod paste;
+mod rhythm;
 mod session;
 mod start;
+mod timers;
 mod watch;
 
 pub use check::check;
@@ -31,6 +33,7 @@ pub use init::{InitError, Initializing, init};
 pub use mode::Switching;
 pub use session::{Explaining, Listing, One};
 pub use start::{Source, Starting};
+pub use timers::{Watching, propose_rules};
 
 use crate::address::AdminListen;
 use crate::admin::json::Modes;

@@ -159,11 +159,14 @@ impl Source {
                 "no Redis: sessions live in this process; a restart forgets them, and a second replica does not see them",
             );
         }
-        limits.push(if summary.profile == "tab" {
-            "profile tab: an open tab keeps its session, also when its user has left"
-        } else {
-            "no [[ignore]] rules: a page that polls by itself keeps its session, also when its user has left"
-        });
+        if summary.profile == "tab" {
+            limits.push("profile tab: an open tab keeps its session, also when its user has left");
+        } else if summary.ignore_rules == 0 {
+            limits.push(
+                "no [[ignore]] rules: a page that polls by itself keeps its session, also when its user has left; \
+                 idlegate doctor --watch finds them",
+            );
+        }
         limits
     }
 }
@@ -263,6 +266,7 @@ mod tests {
         assert!(told.contains("no Redis") && told.contains("no [[ignore]] rules"), "{told}");
         let told = limits(&[("IDLEGATE_STORE_URL", "redis://127.0.0.1:1"), ("IDLEGATE_ACTIVITY_PROFILE", "tab")]);
         assert!(!told.contains("no Redis") && told.contains("profile tab"), "{told}");
+        assert!(!limits(&[("IDLEGATE_ACTIVITY_IGNORE", "socket.io")]).contains("no [[ignore]] rules"));
         assert!(
             Source::File(PathBuf::new())
                 .limits(&Summary::of(&config(&["--upstream", "http://127.0.0.1:1", "--bearer"]).unwrap()))

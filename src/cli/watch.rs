@@ -141,16 +141,16 @@ fn screen(text: &str, (columns, rows): (usize, usize)) -> String {
 }
 
 /// The signals that end the command. Once this exists, they do not kill the process, so the terminal is restored.
-struct Signals([Signal; 4]);
+pub(super) struct Signals([Signal; 4]);
 
 impl Signals {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let [interrupt, terminate, hang_up, quit] = signals.map(signal);
         Ok(Self([interrupt?, terminate?, hang_up?, quit?]))
     }
 
-    async fn any(&mut self) {
+    pub(super) async fn any(&mut self) {
         let [interrupt, terminate, hang_up, quit] = &mut self.0;
         tokio::select! {
             _ = interrupt.recv() => {}

@@ -63,6 +63,19 @@ pub(crate) fn preset_names() -> Vec<String> {
     names
 }
 
+/// The presets that may be about a message of this side and length.
+pub(crate) fn presets_for_messages(side: Side, size: u64) -> Vec<String> {
+    let may_match = |rule: &IgnoreRule| match &rule.what {
+        Ignored::Message(from, message) if *from == side => {
+            let texts = message.text.as_ref();
+            texts.is_some_and(|texts| texts.iter().any(|text| text.len() as u64 == size))
+                || message.size.as_ref().is_some_and(|sizes| sizes.contains(&size))
+        }
+        _ => false,
+    };
+    preset_names().into_iter().filter(|name| preset(name).is_some_and(|rules| rules.iter().any(may_match))).collect()
+}
+
 /// The rules of one preset.
 fn preset(name: &str) -> Option<Vec<IgnoreRule>> {
     if !preset_names().iter().any(|known| known == name) {

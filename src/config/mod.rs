@@ -25,7 +25,7 @@ mod value;
 mod variables;
 
 pub use error::{Origin, Problem, Problems, ValueError};
-pub(crate) use ignore::PRESETS;
+pub(crate) use ignore::{PRESETS, presets_for_messages};
 pub(crate) use operators::ForOperators;
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
 pub use summary::{Summary, warnings};

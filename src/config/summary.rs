@@ -19,6 +19,8 @@ pub struct Summary {
     pub limit: u64,
     /// The number of token rules.
     pub token_rules: usize,
+    /// The number of `[[ignore]]` rules, with those of presets.
+    pub ignore_rules: usize,
 }
 
 impl Summary {
@@ -39,6 +41,7 @@ impl Summary {
             },
             limit: config.idle.timeout,
             token_rules: config.tokens.len(),
+            ignore_rules: config.ignore.len(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Bodies on their way: read for a token and replayed, followed while they move, cut when their session is.
 
 use super::CLOSE_TIMEOUT;
-use super::reach::Reach;
+use super::reach::ClientReach;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::{Attachment, TrackedSession};
@@ -307,7 +307,7 @@ pub(super) struct Download {
     /// The sessions that this is a connection of.
     pub(super) attached: Vec<Attachment>,
     /// Whether the client takes it.
-    pub(super) reach: Reach,
+    pub(super) reach: ClientReach,
     /// What the system knows of its connection.
     pub(super) ask: Ask,
     /// Ends the connection where a stuck client keeps this from being polled when the cut comes.

@@ -1,7 +1,7 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
 use super::body::{Ask, Body, CutSignal, Download, Refresh};
-use super::reach::Reach;
+use super::reach::ClientReach;
 use super::refusals::{Refusal, Refusals};
 use super::{CLOSE_TIMEOUT, Client, ignore};
 use crate::audit::Caller;
@@ -99,10 +99,7 @@ pub(super) async fn admit<'p>(
             Resolved::Undecided => undecided = true,
             Resolved::Live(session) => {
                 token_match.rules().for_each(|rule| registry.issues.used(rule, &session));
-                match ignored {
-                    Some(rule) => session.ignored_request(registry.clock().now(), rule, &pass.caller),
-                    None => session.called_by(&pass.caller),
-                }
+                pass.note_request_of(&session, ignored);
                 if token_match.rule.ends {
                     pass.ending.push((session, token_match.rule));
                 } else {
@@ -199,6 +196,16 @@ impl<'p> Admitted<'p> {
             unwanted: Vec::new(),
             cookies: Vec::new(),
         }
+    }
+
+    /// Notes in a live session what this request was, and whether a rule keeps it from counting.
+    fn note_request_of(&self, session: &TrackedSession, ignored: Option<usize>) {
+        let now = self.registry.clock().now();
+        if let Some(rule) = ignored {
+            return session.ignored_request(now, rule, &self.caller);
+        }
+        session.called_by(&self.caller);
+        self.registry.watch.request(now, session.id(), &self.caller);
     }
 
     /// Bounds the tokens of one request that need a lookup. Further tokens are taken out; where they
@@ -361,7 +368,7 @@ impl<'p> Admitted<'p> {
             moving: self.activity.downloads.then(|| refresh.clone()),
             end: self.activity.requests.then_some(refresh),
             attached: self.attached,
-            reach: Reach::new(),
+            reach: ClientReach::new(),
             ask,
             watch: watch.abort_handle(),
         }

@@ -12,14 +12,14 @@ const PATIENCE: u64 = 3000;
 
 /// What is known of one client.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub(super) struct ClientReach {
     asked: Option<Moment>,
     acknowledged: u64,
     /// When it acknowledged something, or nothing was waiting.
     reached: Moment,
 }
 
-impl Reach {
+impl ClientReach {
     pub(super) fn new() -> Self {
         Self { asked: None, acknowledged: 0, reached: Moment(0) }
     }
@@ -49,7 +49,7 @@ mod tests {
 
     /// Whether each of these counts: at a second, so many bytes waited and so many had been acknowledged.
     fn taken(sent: &[(u64, u32, u64)]) -> Vec<bool> {
-        let mut reach = Reach::new();
+        let mut reach = ClientReach::new();
         sent.iter()
             .map(|(second, waiting, acknowledged)| {
                 let sent = Sent { waiting: *waiting, acknowledged: *acknowledged };
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_system_is_asked_once_a_second_and_where_it_does_not_tell_all_counts() {
-        let mut reach = Reach::new();
+        let mut reach = ClientReach::new();
         let mut asked = 0;
         for now in 0..10_000 {
             assert!(reach.takes(Moment(now), || {

@@ -89,6 +89,15 @@ impl Attachment {
         }
     }
 
+    /// The live session that the connection belongs to.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match &self.0 {
+            To::Session(session) => Some(session.id()),
+            To::Tolerated(_) => None,
+        }
+    }
+
     /// Records activity. The hot path: one atomic operation.
     pub fn touch(&self, at: Moment, source: Source) {
         if let To::Session(session) = &self.0 {

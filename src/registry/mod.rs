@@ -42,6 +42,7 @@ mod table;
 mod tests;
 mod tracked_session;
 mod traffic;
+mod watch;
 
 pub use attachment::{Attachment, AwaitingResponse, Tolerated};
 pub use decisions::Decisions;
@@ -58,6 +59,7 @@ pub use store_status::{StoreState, StoreStatus};
 pub use switch::{Setting, Switch};
 pub use table::Table;
 pub use tracked_session::{Closed, TrackedSession};
+pub use watch::{MAX_WATCH, Traffic, TrafficTimes, TrafficWatch, Watched};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -112,6 +114,8 @@ pub struct Registry {
     pub inspect: Inspect,
     /// Records decisions.
     pub decisions: Arc<Decisions>,
+    /// Records what counts, while an operator watches.
+    pub watch: TrafficWatch,
 }
 
 impl Registry {
@@ -145,6 +149,7 @@ impl Registry {
             modes,
             store,
             decisions,
+            watch: TrafficWatch::default(),
         }
     }
 

@@ -57,14 +57,19 @@ class Faults:
             since = min(earlier)
         return since
 
+    def died_untold(self, at, replica):
+        """Whether the replica may have been killed before it told anyone of what it saw then."""
+        kills = [begin for begin, _, who, kind in self.all if who == replica and kind == "kill"]
+        return any(self._silent_since(replica, begin) - UNTOLD <= at <= begin + 0.1 for begin in kills)
+
     def is_lawfully_lost(self, at, replica):
         """Whether activity then, on this replica, need not count."""
+        if self.died_untold(at, replica):
+            return True
         for begin, end, who, kind in self.all:
             if who != replica:
                 continue
             since = self._silent_since(replica, begin)
-            if kind == "kill" and since - UNTOLD <= at <= begin + 0.1:
-                return True
             # Silent for longer than the grace: it is struck off, and what it had not told does not count.
             if kind in UNREACHABLE and end - since > GRACE - 1 and since - UNTOLD <= at <= end + 1.5:
                 return True
@@ -121,8 +126,9 @@ def _at_the_deadline(user, faults, deadline, dead_at):
     found, passed = [], [at for at, what, _ in user.events if what == "passed"]
     first = min(at for at, _, _ in user.events)
     before = {replica for at, what, replica in user.events if at <= deadline and what in ("sent", "maybe", "pong")}
-    if not any(what == "sent" and at <= deadline for at, what, _ in user.events):
-        # Nothing of it is known to have been let in until then: it may begin after the deadline.
+    sent = [(at, replica) for at, what, replica in user.events if what == "sent" and at <= deadline]
+    if all(faults.died_untold(at, replica) for at, replica in sent):
+        # Nothing of it is known to have been let in until then, or all that knew of it was killed: it may begin after the deadline.
         return found
     # What is forgotten begins again where the app still accepts it.
     if dead_at is None and passed and max(passed) > deadline:

@@ -171,3 +171,48 @@ async fn a_handshake_offers_no_compression_where_messages_are_looked_at() {
         assert_eq!(seen.to_string().to_ascii_lowercase().contains("permessage-deflate"), offered, "{seen}");
     }
 }
+
+/// A page left alone: it polls every second, and its socket sends a heartbeat every 1.2 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_watches_and_proposes_the_rules_for_what_a_page_does_by_itself() {
+    let app = App::start(QUIET);
+    let long = [("IDLEGATE_IDLE_TIMEOUT", "1h")];
+    let proxy = Idlegate::start_with(&CONFIG.replace("UPSTREAM", &app.upstream), &long);
+    let (token, mut socket) = tunnel(&proxy).await;
+    let admin = proxy.admin().to_string();
+    let watching = tokio::task::spawn_blocking(move || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_idlegate"));
+        command
+            .args(["doctor", "--watch", "9s"])
+            .env("IDLEGATE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml"));
+        command.env("IDLEGATE_ADMIN_LISTEN", admin).output().unwrap()
+    });
+    let polls = async {
+        for _ in 0..9 {
+            post(&proxy, &token, "/test/count-bytes", &json!({})).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let heartbeats = async {
+        for _ in 0..7 {
+            socket.send(Message::text("heartbeat")).await;
+            sleep(Duration::from_millis(1200)).await;
+        }
+    };
+    let (output, (), ()) = tokio::join!(watching, polls, heartbeats);
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let rules = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        rules.contains("# POST /test/count-bytes: ") && rules.contains("every 1.0 s in 1 of 1 session."),
+        "{rules}"
+    );
+    assert!(rules.contains("# a message of the client, 9 bytes: ") && rules.contains("every 1.2 s"), "{rules}");
+    // What it proposes works.
+    let config = CONFIG.replace("UPSTREAM", &app.upstream) + &rules;
+    let mended = Idlegate::start_with(&config, &[]);
+    let token = log_in(mended.address, "ada", "lovelace").await;
+    assert_eq!(post(&mended, &token, "/test/count-bytes?x=1", &json!(0)).await, 200);
+    let after = refused_after(async || post(&mended, &token, "/test/count-bytes", &json!({})).await).await;
+    assert!(after < Duration::from_secs(5), "after {after:?}");
+}

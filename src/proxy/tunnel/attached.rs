@@ -3,7 +3,7 @@
 use super::Ending;
 use crate::clock::Moment;
 use crate::registry::{Attachment, Closed, Tolerated};
-use crate::session::Source;
+use crate::session::{SessionId, Source};
 use crate::shutdown::{Shutdown, Turn};
 use crate::websocket::Side;
 use std::pin::Pin;
@@ -45,6 +45,11 @@ impl AttachedSessions {
     /// The tunnel has ended.
     pub(super) fn closed_by(&self, closed: &Closed) {
         self.bound.iter().for_each(|(attached, _)| attached.closed_by(closed.clone()));
+    }
+
+    /// The live sessions of the tunnel.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.bound.iter().filter_map(|(attached, _)| attached.session())
     }
 
     pub(super) fn touch(&self, at: Moment, source: Source) {

@@ -14,7 +14,7 @@ mod tokens;
 use super::Proxy;
 use super::buffer::with_scratch;
 use super::cut::{self, Words, is_momentary};
-use super::reach::Reach;
+use super::reach::ClientReach;
 use super::relay::{IgnoredMessage, Relay, Seen};
 use crate::audit::Caller;
 use crate::metrics::CountedGuard;
@@ -89,7 +89,7 @@ pub(super) struct Tunnel {
     leaving: Option<Box<Leaving>>,
     kept_alive: KeptAlive,
     /// Whether the client takes what the app sends, once that counts.
-    reach: Option<Box<Reach>>,
+    reach: Option<Box<ClientReach>>,
     /// Whose Close came first.
     closed_first: Option<Side>,
     _counted: CountedGuard,
@@ -333,14 +333,20 @@ impl Tunnel {
         let now = self.proxy.registry.clock().now();
         let Self { proxy, client, reach, .. } = self;
         let ask = || client.ends().and_then(|[local, peer]| proxy.system.sent(local, peer));
-        if source == Source::ServerFrame && !reach.get_or_insert_with(|| Box::new(Reach::new())).takes(now, ask) {
+        if source == Source::ServerFrame && !reach.get_or_insert_with(|| Box::new(ClientReach::new())).takes(now, ask) {
             return;
         }
         self.proxy.metrics().active(source);
-        match source {
-            Source::ClientFrame => self.attached.touch_by_frame(now, (Side::Client, seen.length)),
-            Source::ServerFrame => self.attached.touch_by_frame(now, (Side::Server, seen.length)),
-            _ => self.attached.touch(now, source),
+        let side = match source {
+            Source::ClientFrame => Side::Client,
+            Source::ServerFrame => Side::Server,
+            _ => return self.attached.touch(now, source),
+        };
+        let frame = (side, seen.length);
+        self.attached.touch_by_frame(now, frame);
+        let watch = &self.proxy.registry.watch;
+        if watch.is_on(now) {
+            self.attached.sessions().for_each(|session| watch.message(now, session, frame));
         }
     }
 

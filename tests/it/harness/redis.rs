@@ -194,6 +194,8 @@ pub fn replica(app: &App, url: &str, limit: &str, more: &[(&str, &str)]) -> Idle
         ("IDLEGATE_DENY", r#"["/nothing"]"#),
         // How soon a logout is known is measured by its cuts.
         ("IDLEGATE_CUT_LOGOUT_DELAY", "0s"),
+        // Whether a token is dead is told by the status of its handshake.
+        ("IDLEGATE_CUT_WS_REFUSE", "status"),
     ];
     environment.extend_from_slice(more);
     Idlegate::shipped(&app.upstream, &environment)
