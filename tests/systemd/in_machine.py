@@ -4,6 +4,7 @@ Run by `tests/run systemd`, as `machine python in_machine.py BINARY`: it owns th
 of its own too, so the two ports that proxy.toml names are free; all others come from the system.
 """
 import asyncio
+import gzip
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ DROP_INS = pathlib.Path("/etc/systemd/system/idlegate.service.d")
 # Those of proxy.toml, which the guide tells of.
 PORT, APP_PORT = 10086, 10087
 PATIENCE = 20
+# The records of dpkg, and the index of the man pages, which is made again after each install.
+DPKG_WRITES = ("var/lib/dpkg", "var/log/dpkg.log", "var/log/alternatives.log", "var/cache/man", "var/cache/debconf")
 # What the machine starts beside idlegate.
 ITS_OWN = {"systemd-journald.service", "systemd-journald.socket", "systemd-journald-dev-log.socket"}
 
@@ -103,13 +106,13 @@ class App:
 
 
 def files():
-    """All that is other than it was before this machine was booted; but not what the journal writes."""
+    """All that is other than it was before this machine was booted; but not what the journal and dpkg itself write."""
     changes = pathlib.Path("/run/changes")
     found = {}
     for path in changes.rglob("*"):
         name = path.relative_to(changes)
         # A folder that was there is copied when something in it changes; it is no change itself.
-        if str(name).startswith(("var/log/journal", "var/lib/systemd", "work")) or "__pycache__" in name.parts:
+        if str(name).startswith(("var/log/journal", "var/lib/systemd", "work", *DPKG_WRITES)) or "__pycache__" in name.parts:
             continue
         if path.is_dir() and not path.is_symlink():
             if not is_new(name):
@@ -198,6 +201,114 @@ def the_guide_is_right():
     app.stop()
     shutil.rmtree(folder)
     same(files(), before)
+
+
+def package(version, *options, binary=BINARY):
+    """Builds a package of this version."""
+    command = (PROJECT / "deploy/debian/build", "--binary", binary, "--version", version, "--output", "/run/packages", *options)
+    # Which compresses faster.
+    return run(*command, env={**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "gzip"}).strip()
+
+
+def dpkg(*arguments, **more):
+    """Some images of Debian leave out man pages, unless told otherwise."""
+    return run("dpkg", "--path-include=/usr/share/*", "--force-confold", *arguments, stdin=subprocess.DEVNULL, **more)
+
+
+def the_package_is_installed_upgraded_and_purged():
+    before = files()
+    app, started = App(APP_PORT), "/usr/lib/idlegate/start"
+    changed = pathlib.Path("/run/changed.toml")
+    changed.write_text((PROJECT / "proxy.toml").read_text() + "# Of the second version.\n")
+    newer = newer_binary()
+    first, second = package("1.0"), package("1.0+next", "--config", changed, binary=newer)
+
+    # It is put in place, and waits for its configuration.
+    assert f"adapt {CONFIG}, then: sudo {started}" in dpkg("--install", first)
+    assert [shown("ActiveState", unit) for unit in ("idlegate.socket", "idlegate.service")] == ["inactive"] * 2
+    edit('grace_period = "10s"', 'grace_period = "2s"')
+    edit('url = "memory"', 'url = "file:/var/lib/idlegate/sessions"')
+    edit('# listen = "127.0.0.1:9090"', 'listen = "unix:/run/idlegate/admin.sock"')
+    edited = CONFIG.read_text()
+    told = run(started)
+    assert "started" in told and "enabled" in told, told
+    assert (get("/"), shown("Result")) == (200, "success")
+    assert os.readlink(f"/proc/{shown('MainPID')}/exe") == "/usr/bin/idlegate"
+    assert "nothing    had to be done" in run(started)
+    run("systemctl", "is-enabled", "idlegate.socket", "idlegate.service")
+    run("systemd-analyze", "verify", "--man=no", "idlegate.service", "idlegate.socket")
+    assert "sessions" in gzip.open("/usr/share/man/man1/idlegate.1.gz", "rt").read()
+    assert gzip.open("/usr/share/man/man1/idlegate-sessions.1.gz").read()
+    completed = run("bash", "-c", ". /usr/share/bash-completion/completions/idlegate && complete -p idlegate")
+    assert completed.endswith("idlegate\n"), completed
+    for completion in ("zsh/vendor-completions/_idlegate", "fish/vendor_completions.d/idlegate.fish"):
+        assert "sessions" in pathlib.Path("/usr/share", completion).read_text()
+
+    # The secrets are handed over as without a package.
+    assert (CONFIG.parent / "secrets").stat().st_mode & 0o777 == 0o700
+    DROP_INS.mkdir()
+    for name in ("admin-token", "redis-password", "store-secret"):
+        (CONFIG.parent / "secrets" / name).write_text(f"secret of {name}\n")
+        shutil.copy(f"/usr/share/idlegate/secrets/{name}.conf", DROP_INS)
+    assert "restarted" in run(started)
+    asked = ("idlegate", "mode", "--config", CONFIG)
+    run(*asked, fails=True)
+    run(*asked, "--token-file", CONFIG.parent / "secrets/admin-token")
+    run("systemctl", "reload", "idlegate")
+    eventually("it is ready again", lambda: shown("ActiveState") == "active")
+
+    # The other way to install it keeps out of the way.
+    assert "as a Debian package" in install(fails=True)
+    assert "as a Debian package" in run(SYSTEMD / "uninstall", "--yes", fails=True)
+
+    def upgrade():
+        dpkg("--install", second)
+
+    through(upgrade, {1012})
+    assert pathlib.Path(f"/proc/{shown('MainPID')}/exe").read_bytes() == newer.read_bytes()
+    assert CONFIG.read_text() == edited
+    assert pathlib.Path(f"{CONFIG}.dpkg-dist").read_text() == changed.read_text()
+    assert shown("NRestarts") == "0"
+
+    # A version that refuses the configuration does not take the place of the one that runs.
+    process = shown("MainPID")
+    edit('mode = "enforce"', 'mode = "enforced"')
+    assert "this version refuses the configuration" in dpkg("--install", first)
+    assert (shown("MainPID"), get("/")) == (process, 200)
+    edit('mode = "enforced"', 'mode = "enforce"')
+    assert "restarted" in run(started) and shown("MainPID") != process
+
+    # The socket follows `listen`.
+    other = free_port()
+    edit(f'listen = "127.0.0.1:{PORT}"', f'listen = "127.0.0.1:{other}"')
+    assert "10-listen.conf" in run(started)
+    assert (get("/", other), is_taken(PORT)) == (200, False)
+
+    dpkg("--remove", "idlegate")
+    assert not is_taken(other) and not pathlib.Path("/usr/bin/idlegate").exists()
+    assert CONFIG.exists() and pathlib.Path("/var/lib/private/idlegate/sessions").exists(), "a later install has them again"
+    # It was enabled, and who enabled it wants it so.
+    dpkg("--install", first)
+    assert shown("UnitFileState") == "enabled" and CONFIG.read_text() != changed.read_text()
+    run("systemctl", "start", "idlegate")
+    assert get("/", other) == 200
+    dpkg("--purge", "idlegate")
+    assert not is_taken(other)
+    app.stop()
+    for made in (changed, newer):
+        made.unlink()
+    shutil.rmtree("/run/packages")
+    left = list(pathlib.Path("/var/lib/dpkg/info").glob("idlegate*"))
+    assert not left, left
+    same(files(), before)
+
+
+def a_package_keeps_out_of_the_way_of_what_the_script_has_installed():
+    before, process = files(), shown("MainPID")
+    assert "deploy/systemd/uninstall --keep" in dpkg("--install", package("1.0"), fails=True)
+    shutil.rmtree("/run/packages")
+    same(files(), before, but="var/lib/private/idlegate/sessions")
+    assert (shown("MainPID"), get("/")) == (process, 200)
 
 
 def nothing_is_changed_by_an_install_that_cannot_be():
@@ -490,10 +601,12 @@ def main():
     for step in (
         only_units_that_the_test_names_run,
         the_guide_is_right,
+        the_package_is_installed_upgraded_and_purged,
         nothing_is_changed_by_an_install_that_cannot_be,
         it_takes_over_the_port_of_the_app,
         what_is_installed_is_clean,
         a_second_install_changes_nothing,
+        a_package_keeps_out_of_the_way_of_what_the_script_has_installed,
         a_reload_is_in_force_or_fails,
         secrets_are_handed_over,
         a_restart_loses_nothing,

@@ -1,7 +1,9 @@
 """The units and scripts of deploy/systemd, as far as that needs no system of its own. Run by `tests/run systemd`:
 `python test_units.py BINARY`. The rest is in in_machine.py."""
+import gzip
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -54,7 +56,7 @@ class Units(unittest.TestCase):
 
     def test_scripts_are_clean(self):
         scripts = [SYSTEMD / "install", SYSTEMD / "uninstall", PROJECT / "tests/systemd/machine"]
-        scripts += [PROJECT / "tests/run", PROJECT / ".ci/run", PROJECT / "deploy/rootfs"]
+        scripts += [PROJECT / "tests/run", PROJECT / ".ci/run", PROJECT / "deploy/rootfs", *(PROJECT / "deploy/debian").iterdir()]
         self.assertEqual(run("shellcheck", *scripts), "")
 
     def installed(self):
@@ -97,6 +99,53 @@ class Units(unittest.TestCase):
         self.assertEqual(self.installed(), {})
         self.assertIn("nothing", run(*remove, "--yes"))
 
+    def package(self, name, *options, binary=BINARY):
+        """Builds a package, and unpacks it: its path, its files, what dpkg reads of it."""
+        command = (PROJECT / "deploy/debian/build", "--binary", binary, "--output", self.folder / name, *options)
+        # Which compresses faster.
+        built = pathlib.Path(run(*command, env={**os.environ, "DPKG_DEB_COMPRESSOR_TYPE": "gzip"}).strip())
+        self.assertEqual(list((self.folder / name).iterdir()), [built])
+        run("dpkg-deb", "--raw-extract", built, self.folder / name / "unpacked")
+        control = (self.folder / name / "unpacked/DEBIAN/control").read_text()
+        return built, self.folder / name / "unpacked", dict(re.findall(r"^(\S+): (.*)$", control, re.MULTILINE))
+
+    def test_the_package_has_what_the_script_installs_where_debian_wants_it(self):
+        built, unpacked, control = self.package("one")
+        run(SYSTEMD / "install", "--binary", BINARY, "--root", self.folder / "installed")
+        moved = {"usr/local/share/zsh/site-functions": "usr/share/zsh/vendor-completions", "usr/local/": "usr/"}
+        moved["etc/systemd/system"] = "usr/lib/systemd/system"
+        for file in (path for path in (self.folder / "installed").rglob("*") if path.is_file()):
+            name = str(file.relative_to(self.folder / "installed"))
+            for old, new in moved.items():
+                name = name.replace(old, new)
+            wanted = file.read_bytes()
+            if name.startswith("usr/share/man/"):
+                self.assertEqual(gzip.decompress((unpacked / f"{name}.gz").read_bytes()), wanted)
+            else:
+                self.assertEqual((unpacked / name).read_bytes().replace(b"/usr/bin/idle", b"/usr/local/bin/idle"), wanted, name)
+        self.assertEqual((unpacked / "usr/lib/idlegate/start").read_bytes(), (SYSTEMD / "install").read_bytes())
+        for text in (unpacked / "usr/lib/systemd").rglob("idlegate.*"), (unpacked / "usr/share/idlegate").rglob("*.conf"):
+            self.assertNotIn("/usr/local", "".join(file.read_text() for file in text))
+        self.assertIn("/usr/bin/idlegate run", (unpacked / "usr/lib/systemd/system/idlegate.service").read_text())
+        self.assertEqual((unpacked / "DEBIAN/conffiles").read_text(), "/etc/idlegate/proxy.toml\n")
+        self.assertEqual((unpacked / "etc/idlegate/secrets").stat().st_mode & 0o777, 0o700)
+        listed = run("dpkg-deb", "--contents", built).splitlines()
+        self.assertEqual({line.split()[1] for line in listed}, {"root/root"})
+        run("md5sum", "--check", "--quiet", "DEBIAN/md5sums", cwd=unpacked)
+        self.assertIn(control["Version"].split("+")[0], run(BINARY, "--version"))
+        # Statically linked, as here.
+        self.assertEqual(control["Depends"], "init-system-helpers (>= 1.54~), systemd (>= 252)")
+        again, _, _ = self.package("two")
+        self.assertEqual((again.name, again.read_bytes()), (built.name, built.read_bytes()))
+
+    def test_the_package_of_a_program_with_libraries_depends_on_them(self):
+        source = self.folder / "program.c"
+        source.write_text(f'#include <unistd.h>\nint main(int n, char **a) {{ (void)n; return execv("{BINARY}", a); }}\n')
+        run("cc", "-o", self.folder / "program", source)
+        _, _, control = self.package("linked", "--version", "7", binary=self.folder / "program")
+        self.assertRegex(control["Depends"], r", libc6 \(>= 2\.\d+\)$")
+        self.assertEqual(control["Version"], "7")
+
     def test_what_cannot_be_is_said(self):
         for options, said in (
             (["--binary", "/nowhere"], "build it by `cargo build --profile dist --features mimalloc`"),
@@ -109,6 +158,14 @@ class Units(unittest.TestCase):
             (["--binary", BINARY, "--root", self.folder, "--config", "/nowhere"], "no configuration /nowhere"),
         ):
             self.assertIn(said, run(SYSTEMD / "install", *options, fails=True))
+        for options, said in (
+            (["--binary", "/nowhere"], "there is no program /nowhere"),
+            (["--binary", "/bin/false"], "/bin/false does not run here"),
+            (["--binary", BINARY, "--config", "/nowhere"], "no configuration /nowhere"),
+            (["--version", ""], "--version needs a value"),
+            (["--start"], "--start is no option"),
+        ):
+            self.assertIn(said, run(PROJECT / "deploy/debian/build", *options, fails=True))
         self.assertIn("--root needs a value", run(SYSTEMD / "uninstall", "--root", "", "--yes", fails=True))
         self.assertEqual(self.installed(), {})
 
