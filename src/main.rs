@@ -5,7 +5,7 @@ use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use idlegate::audit::Sink;
 use idlegate::cli::{self, CliError, Source, Starting};
-use idlegate::config::{Config, Problems, Summary, Variables};
+use idlegate::config::{Config, Problems, Summary, Variables, in_pod, unshared};
 use idlegate::counted::counted;
 use idlegate::log;
 use idlegate::reload::{self, Reload};
@@ -189,6 +189,9 @@ async fn run(source: &Source, config: Config, handed_over: HandedOver, level: im
     }
     if let Some(admin) = server.admin_address()? {
         tracing::info!("admin API and page at {admin}");
+    }
+    if let Some(warning) = unshared(&config, in_pod()) {
+        tracing::warn!("{warning}");
     }
     tracing::info!(
         version = version::VERSION,

@@ -1,6 +1,6 @@
 //! `idlegate check`: the configuration, with all problems and warnings.
 
-use crate::config::{Config, Problems, Summary, Variables, warnings};
+use crate::config::{Config, Problems, Summary, Variables, in_pod, unshared, warnings};
 use crate::counted::counted;
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub fn check(path: &Path, variables: &Variables, json: bool) -> Result<(String, 
                 "valid": true,
                 "listen": config.listen.to_string(),
                 "summary": Summary::of(&config),
-                "warnings": warnings(&config),
+                "warnings": all_warnings(&config),
             });
             Ok((format!("{checked}\n"), true))
         }
@@ -27,7 +27,7 @@ pub fn check(path: &Path, variables: &Variables, json: bool) -> Result<(String, 
                 "{file}: valid; {rules}, limit {limit} s, listens on {listen}, mode {mode}, store {store}, \
                  profile {profile}\n"
             );
-            for warning in warnings(&config) {
+            for warning in all_warnings(&config) {
                 text.extend(["warning: ", &warning, "\n"]);
             }
             Ok((text, true))
@@ -39,4 +39,8 @@ pub fn check(path: &Path, variables: &Variables, json: bool) -> Result<(String, 
         }
         Err(problems) => Err(problems),
     }
+}
+
+fn all_warnings(config: &Config) -> Vec<String> {
+    warnings(config).into_iter().chain(unshared(config, in_pod())).collect()
 }

@@ -28,7 +28,7 @@ pub use error::{Origin, Problem, Problems, ValueError};
 pub(crate) use ignore::{PRESETS, presets_for_messages};
 pub(crate) use operators::ForOperators;
 pub use reloadable::{Changes, Current, RELOADABLE, Reloadable};
-pub use summary::{Summary, warnings};
+pub use summary::{Summary, in_pod, unshared, warnings};
 pub(crate) use upstream::upstream;
 pub(crate) use value::duration;
 pub use variables::Variables;

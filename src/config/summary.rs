@@ -85,3 +85,21 @@ pub fn warnings(config: &Config) -> Vec<String> {
     }
     warnings
 }
+
+/// Whether this process runs in a Pod of Kubernetes.
+#[must_use]
+pub fn in_pod() -> bool {
+    std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
+/// The warning about a store that replicas do not share. A Pod cannot see how many replicas there are.
+#[must_use]
+pub fn unshared(config: &Config, in_pod: bool) -> Option<String> {
+    let store = Summary::of(config).store;
+    (in_pod && store != "redis").then(|| {
+        format!(
+            "store.url is \"{store}\" in a Pod: each replica counts idle time by itself, so with more than one replica a \
+             session that is in use can end; keep the Deployment at replicas: 1, or set store.url to a Redis"
+        )
+    })
+}

@@ -297,6 +297,23 @@ fn check_warns_of_likely_mistakes_also_in_json() {
 }
 
 #[test]
+fn check_and_the_log_warn_of_a_store_that_the_replicas_of_a_deployment_do_not_share() {
+    const POD: (&str, &str) = ("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+    let warning = "in a Pod: each replica counts idle time by itself";
+    let told = |environment: &[(&str, &str)]| {
+        let output = with_file("check", GOOD, environment);
+        assert!(output.status.success(), "{output:?}");
+        stdout(&output)
+    };
+    assert!(told(&[POD]).contains(&format!("warning: store.url is \"memory\" {warning}")), "{}", told(&[POD]));
+    assert!(!told(&[]).contains(warning));
+    assert!(!told(&[POD, ("IDLEGATE_STORE_URL", "redis://127.0.0.1:1/0")]).contains(warning));
+    let proxy = Idlegate::start_with(GOOD, &[POD]);
+    assert_eq!(proxy.logged(warning).len(), 1, "{}", proxy.whole_log());
+    assert!(Idlegate::start(GOOD).logged(warning).is_empty());
+}
+
+#[test]
 fn doctor_counts_the_checks_that_failed_and_lists_them_in_json() {
     // Nothing listens there.
     let text = "upstream = \"http://127.0.0.1:1\"\n[[token]]\nfrom = \"bearer\"\n";
