@@ -31,14 +31,14 @@ ENTRYPOINT = json.loads(SETTINGS["ENTRYPOINT"])
 ENVIRONMENT = dict(word.split("=", 1) for word in shlex.split(SETTINGS["ENV"]))
 
 
-def start(arguments, *, mounts, environment=None, user=USER, enter=(), **streams):
+def start(arguments, *, mounts, environment=None, user=USER, enter=(), root=ROOT, **streams):
     """Runs the image's program with these arguments, in a container of its own. `mounts` has (source, writable) by target;
-    `enter` is a command that enters namespaces first."""
+    `enter` is a command that enters namespaces first; `root` is the root filesystem."""
     at = tempfile.mkdtemp()
     # Outside the container's namespace it stays empty.
     atexit.register(os.rmdir, at)
     spec = {
-        "root": str(ROOT),
+        "root": str(root),
         "at": at,
         "mounts": {target: (str(source), writable) for target, (source, writable) in mounts.items()},
         "command": ENTRYPOINT + list(arguments),

@@ -4,12 +4,18 @@
 
 Runs in namespaces of its own (network, mounts, processes), which end with it.
 """
+import gzip
 import hashlib
 import http.server
+import io
+import json
 import os
 import pathlib
 import re
+import shlex
+import shutil
 import subprocess
+import tarfile
 import tempfile
 import threading
 import unittest
@@ -111,6 +117,136 @@ class Contents(unittest.TestCase):
             self.assertTrue(is_seen(file), file)
         for file in [".git/config", "target/CACHEDIR.TAG", "tests/run", "deploy/README.md"]:
             self.assertFalse(is_seen(file), file)
+
+
+def built(*options, fails=False, **environment):
+    """What deploy/image says."""
+    command = [image.REPOSITORY / "deploy/image", *options]
+    ran = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+    assert (ran.returncode != 0) == fails, (command, ran)
+    return ran.stderr if fails else ran.stdout.strip()
+
+
+class Archive(unittest.TestCase):
+    """The image as an OCI archive: unpacked here as the specification says, and by umoci, which others wrote."""
+
+    @classmethod
+    def setUpClass(cls):
+        folder = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = pathlib.Path(folder.name)
+        cls.folder.chmod(0o755)
+        cls.options = ["--rootfs", image.ROOT, "--name", "registry.example/idlegate:7"]
+        cls.archive = cls.folder / "idlegate.tar"
+        assert built(*cls.options, "--output", cls.archive) == str(cls.archive)
+        cls.layout = cls.folder / "layout"
+        with tarfile.open(cls.archive) as archive:
+            archive.extractall(cls.layout)
+        cls.index = json.loads((cls.layout / "index.json").read_text())
+        (cls.listed,) = cls.index["manifests"]
+        cls.manifest = json.loads(cls.blob(cls.listed))
+        cls.config = json.loads(cls.blob(cls.manifest["config"]))
+        (descriptor,) = cls.manifest["layers"]
+        cls.layer = gzip.decompress(cls.blob(descriptor))
+
+    @classmethod
+    def blob(cls, descriptor):
+        content = (cls.layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+        assert descriptor["size"] == len(content), descriptor
+        assert descriptor["digest"] == "sha256:" + hashlib.sha256(content).hexdigest(), descriptor
+        return content
+
+    def test_it_is_a_layout_of_the_specification_with_nothing_else(self):
+        self.assertEqual(json.loads((self.layout / "oci-layout").read_text()), {"imageLayoutVersion": "1.0.0"})
+        files = {path.relative_to(self.layout).as_posix() for path in self.layout.rglob("*") if path.is_file()}
+        blobs = [self.listed, self.manifest["config"], *self.manifest["layers"]]
+        named = {"blobs/" + blob["digest"].replace(":", "/") for blob in blobs}
+        self.assertEqual(files, {"index.json", "oci-layout"} | named)
+        self.assertEqual([self.index["schemaVersion"], self.manifest["schemaVersion"]], [2, 2])
+        kinds = [each["mediaType"] for each in (self.index, self.listed, self.manifest, *blobs[1:])]
+        expected = ["index.v1+json", "manifest.v1+json", "manifest.v1+json", "config.v1+json", "layer.v1.tar+gzip"]
+        self.assertEqual(kinds, [f"application/vnd.oci.image.{kind}" for kind in expected])
+        annotations = {"org.opencontainers.image.ref.name": "7", "io.containerd.image.name": "registry.example/idlegate:7"}
+        self.assertEqual(self.listed["annotations"], annotations)
+
+    def test_its_configuration_is_that_of_the_dockerfile(self):
+        config = self.config["config"]
+        self.assertEqual((config["Entrypoint"], config["User"]), (image.ENTRYPOINT, image.SETTINGS["USER"]))
+        self.assertEqual(dict(variable.split("=", 1) for variable in config["Env"]), image.ENVIRONMENT)
+        self.assertEqual(list(config["ExposedPorts"]), [f"{port}/tcp" for port in image.SETTINGS["EXPOSE"].split()])
+        labels = dict(word.split("=", 1) for word in shlex.split(image.SETTINGS["LABEL"]))
+        revision = subprocess.run([image.ROOT / "idlegate", "--version"], capture_output=True, text=True).stdout
+        labels["org.opencontainers.image.revision"] = revision.split("(")[1].split(")")[0]
+        self.assertEqual(config["Labels"], labels)
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine]
+        self.assertEqual((self.config["os"], self.config["architecture"]), ("linux", machine))
+        self.assertEqual(self.listed["platform"], {"os": "linux", "architecture": machine})
+
+    def test_its_layer_is_the_root_filesystem_and_roots(self):
+        diff = "sha256:" + hashlib.sha256(self.layer).hexdigest()
+        self.assertEqual(self.config["rootfs"], {"type": "layers", "diff_ids": [diff]})
+        with tarfile.open(fileobj=io.BytesIO(self.layer)) as layer:
+            entries = layer.getmembers()
+            files = {entry.name: layer.extractfile(entry).read() for entry in entries if entry.isfile()}
+        names = [entry.name for entry in entries]
+        self.assertEqual(names, sorted(names))
+        there = {path.relative_to(image.ROOT).as_posix(): path for path in image.ROOT.rglob("*")}
+        self.assertEqual(set(names), set(there))
+        self.assertEqual(files, {name: path.read_bytes() for name, path in there.items() if path.is_file()})
+        self.assertEqual({(entry.uid, entry.gid, entry.uname, entry.gname) for entry in entries}, {(0, 0, "", "")})
+        modes = {entry.name: entry.mode for entry in entries if entry.isfile()}
+        self.assertEqual(modes, {"etc/ssl/certs/ca-certificates.crt": 0o644, "idlegate": 0o755})
+        self.assertEqual({entry.mode for entry in entries if entry.isdir()}, {0o755})
+
+    def test_the_same_makes_the_same_and_its_times_are_said_from_outside(self):
+        def bytes_of(name, **environment):
+            # Neither its times nor who may write to it are in the archive.
+            copied = self.folder / name / "rootfs"
+            shutil.copytree(image.ROOT, copied, copy_function=shutil.copy)
+            copied.chmod(0o700)
+            options = ["--rootfs", copied, "--name", "a:1", "--output", self.folder / f"{name}.tar"]
+            return pathlib.Path(built(*options, **environment)).read_bytes()
+
+        one = bytes_of("one", SOURCE_DATE_EPOCH="86400")
+        self.assertEqual(bytes_of("two", SOURCE_DATE_EPOCH="86400"), one)
+        self.assertNotEqual(bytes_of("three", SOURCE_DATE_EPOCH="86401"), one)
+        with tarfile.open(self.folder / "one.tar") as archive:
+            self.assertEqual({entry.mtime for entry in archive}, {86400})
+
+    def test_what_cannot_be_is_said(self):
+        self.assertIn("no idlegate in /nowhere", built("--rootfs", "/nowhere", fails=True))
+        self.assertIn("has no tag: --name here:5000/a:0.1.0", built("--rootfs", image.ROOT, "--name", "here:5000/a", fails=True))
+        empty = self.folder / "empty"
+        empty.mkdir()
+        (empty / "idlegate").write_text("#!/bin/sh\n")
+        self.assertIn("is no program for", built("--rootfs", empty, fails=True))
+
+    def unpack(self, name):
+        ran = subprocess.run(
+            ["umoci", "unpack", "--image", f"{self.layout}:7", self.folder / name], capture_output=True, text=True
+        )
+        return ran.returncode, ran.stderr
+
+    def test_umoci_unpacks_it_and_its_program_runs(self):
+        self.assertEqual(self.unpack("bundle")[0], 0, self.unpack("again"))
+        bundle = self.folder / "bundle"
+        process = json.loads((bundle / "config.json").read_text())["process"]
+        self.assertEqual((process["args"], process["cwd"]), (image.ENTRYPOINT, "/"))
+        self.assertEqual(f"{process['user']['uid']}:{process['user']['gid']}", image.SETTINGS["USER"])
+        self.assertIn("IDLEGATE_CONFIG=/etc/idlegate/proxy.toml", process["env"])
+        root = bundle / "rootfs"
+        config = self.folder / "proxy.toml"
+        config.write_text(CONFIG)
+        mounts = {"/etc/idlegate/proxy.toml": (config, False)}
+        ran = image.start(["check"], mounts=mounts, root=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.assertTrue(ran.communicate(timeout=30)[0].startswith("/etc/idlegate/proxy.toml: valid; "))
+
+    def test_umoci_would_notice_a_wrong_digest(self):
+        layer = self.layout / "blobs" / self.manifest["layers"][0]["digest"].replace(":", "/")
+        right = layer.read_bytes()
+        self.addCleanup(layer.write_bytes, right)
+        layer.write_bytes(right[:-1] + bytes([right[-1] ^ 1]))
+        self.assertNotEqual(self.unpack("broken")[0], 0)
 
 
 class Alone(unittest.TestCase):
