@@ -72,11 +72,11 @@ class Deployed(unittest.TestCase):
     def pod(self, number=10):
         pod_network = network.PodNetwork(f"10.77.0.{number}")
         self.addCleanup(pod_network.close)
-        pod_network.enforce(self.objects["NetworkPolicy", "idlegate"], {"monitoring": network.PROMETHEUS})
+        pod_network.enforce(self.objects["NetworkPolicy", "idlegate-classroom"], {"monitoring": network.PROMETHEUS})
         folder = self.folder / f"pod-{number}"
         folder.mkdir(mode=0o755)
         manifest = pod_of(self.objects["Deployment", "classroom"])
-        pod = Pod(manifest, self.objects["ConfigMap", "idlegate"], pod_network, folder, app_command)
+        pod = Pod(manifest, self.objects["ConfigMap", "idlegate-classroom"], pod_network, folder, app_command)
         self.addCleanup(pod.close)
         return pod
 
@@ -148,7 +148,7 @@ class Running(Deployed):
         pod = self.running()
         sessions = Sockets(pod.network.address, 1)
         self.addCleanup(sessions.close)
-        rules = self.objects["ConfigMap", "idlegate"]["data"]["proxy.toml"]
+        rules = self.objects["ConfigMap", "idlegate-classroom"]["data"]["proxy.toml"]
         pod.config.update({"proxy.toml": rules.replace("[idle]\n", '[idle]\nmode = "observe"\n')})
         eventually("the edit", lambda: "configuration reloaded: idle.mode" in pod.log())
         told = pod.execute(["/idlegate", "mode"])

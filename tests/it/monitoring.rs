@@ -4,7 +4,7 @@ use crate::harness::{Fake, MANUAL, Query, Request, Scrape, Wire};
 use std::collections::{BTreeMap, BTreeSet};
 
 const GUIDE: &str = include_str!("../../deploy/README.md");
-const SIDECAR: &str = include_str!("../../deploy/kubernetes/component/sidecar.yaml");
+const SIDECAR: &str = include_str!("../../deploy/kubernetes/sidecar/sidecar.yaml");
 
 async fn app(_: usize, mut wire: Wire) {
     wire.head().await;
