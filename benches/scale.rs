@@ -1,11 +1,11 @@
 //! What fleets of several sizes cost a real Redis, and how they recover from faults. See README.md beside this file.
-// A benchmark that unwraps stops where something is wrong.
-#![allow(clippy::unwrap_used)]
+// A benchmark that unwraps stops where something is wrong; its clock is the one on the wall.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
 use futures_util::future::join_all;
 use idlegate::clock::{Clock, Moment, epoch_milliseconds};
 use idlegate::config::{Config, Variables};
-use idlegate::registry::{Registry, Resolved, TrackedSession};
+use idlegate::registry::{MAX_LISTED, Registry, Resolved, TrackedSession};
 use idlegate::server::Server;
 use idlegate::session::{SessionId, Source};
 use idlegate::systemd::HandedOver;
@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -59,6 +59,9 @@ const QUICK: Plan = Plan { sizes: &[&[1_000, 10_000]], window: 2, quiet: 1_500, 
 
 /// What idlegate logs at `warn` and above.
 static LOG: Mutex<String> = Mutex::new(String::new());
+
+/// How many times all sessions were listed.
+static LISTS: AtomicU64 = AtomicU64::new(0);
 
 struct Log;
 
@@ -426,6 +429,45 @@ async fn lateness(replicas: usize) -> String {
     format!("| {replicas} | {} of {} | {least:.2} | {half:.2} | {most:.2} |\n", late.len(), fleet.known.len())
 }
 
+/// How long a request waits for its session to be found, in microseconds: alone, and while all sessions are listed again and
+/// again. Returns two rows.
+async fn admissions(sessions: usize) -> String {
+    const REQUESTS: usize = 50_000;
+    let fleet = Fleet::start(1, sessions, 3_600_000).await;
+    let registry = Arc::clone(&fleet.registries[0]);
+    let mut text = String::new();
+    for is_listed in [false, true] {
+        let (registry, listed) = (Arc::clone(&registry), Arc::clone(&registry));
+        let listing = tokio::spawn(async move {
+            loop {
+                assert!(!listed.inspect.views(0, MAX_LISTED).await.found.is_empty());
+                LISTS.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        if !is_listed {
+            listing.abort();
+        }
+        let requests = tokio::spawn(async move {
+            let mut waits = Vec::with_capacity(REQUESTS);
+            for number in 0..REQUESTS {
+                let id = SessionId::of_token(format!("token-{}", number * 7_919 % sessions).as_bytes());
+                let begun = Instant::now();
+                assert!(matches!(registry.table.resolve(id).await, Resolved::Live(_)));
+                waits.push(begun.elapsed().as_micros());
+                tokio::task::yield_now().await;
+            }
+            waits
+        });
+        let mut waits = requests.await.unwrap();
+        listing.abort();
+        waits.sort_unstable();
+        let at = |share: usize| waits[(REQUESTS - 1) * share / 1000];
+        let lists = LISTS.swap(0, Ordering::Relaxed);
+        writeln!(text, "| {sessions} | {lists} | {} | {} | {} | {} |", at(500), at(990), at(999), at(1000)).unwrap();
+    }
+    text
+}
+
 async fn run(plan: &Plan) -> String {
     let mut text = String::from(
         "| replicas | live sessions | Redis CPU, % of a core | more CPU each minute for the recheck, ms | activities/s \
@@ -445,6 +487,8 @@ async fn run(plan: &Plan) -> String {
                  | per known session |\n|---|---|---|---|---|\n";
         text += &storm(plan.quiet).await;
     }
+    text += "\n| live sessions | lists meanwhile | a request waits, p50, µs | p99, µs | p99.9, µs | max, µs |\n|---|---|---|---|---|---|\n";
+    text += &admissions(if plan.storms { 100_000 } else { 10_000 }).await;
     let log = LOG.lock();
     let others: Vec<_> = log.lines().filter(|line| !is_outage(line)).collect();
     if let Some(first) = others.first() {

@@ -166,7 +166,7 @@ impl Proxy {
         let mut answer = match self.answer(&client, head, &mut body, wanted.clone(), &settings).await {
             Ok(answer) => {
                 self.outage.is_over();
-                self.set_cookies.learn(summary.path(), answer.headers());
+                self.set_cookies.learn(answer.headers());
                 answer
             }
             Err(error) => {

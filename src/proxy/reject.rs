@@ -87,7 +87,7 @@ impl Proxy {
         for (name, value) in &words.http_headers {
             headers.insert(name, value.clone());
         }
-        self.remove_cookies(error, is_page, headers);
+        self.remove_cookies(error, summary, headers);
         // At its first visit a browser has nothing to clear but what it needs for the login.
         let is_over = is_page && !matches!(error, ProxyError::Missing { .. });
         if let Some(kinds) = words.clear_site_data.as_ref().filter(|_| is_over) {
@@ -97,13 +97,14 @@ impl Proxy {
     }
 
     /// Takes dead cookies away from the browser.
-    fn remove_cookies(&self, error: &ProxyError, is_page: bool, headers: &mut HeaderMap) {
+    fn remove_cookies(&self, error: &ProxyError, summary: &RequestSummary, headers: &mut HeaderMap) {
+        let is_page = summary.is_for_a_page();
         let mut removed = error.cookies().iter().filter(|cookie| is_page || cookie.everywhere).peekable();
         if removed.peek().is_none() && (!is_page || matches!(error, ProxyError::Missing { .. })) {
             // The browser has none, kept it back, or must keep it.
             headers.remove(header::SET_COOKIE);
         } else if !headers.contains_key(header::SET_COOKIE) {
-            for line in removed.flat_map(|cookie| self.set_cookies.removals(cookie)) {
+            for line in removed.flat_map(|cookie| self.set_cookies.removals(cookie, summary.path())) {
                 headers.append(header::SET_COOKIE, line);
             }
         }

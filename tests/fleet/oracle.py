@@ -133,7 +133,8 @@ def _at_the_deadline(user, faults, deadline, dead_at):
     # What is forgotten begins again where the app still accepts it.
     if dead_at is None and passed and max(passed) > deadline:
         if faults.made_all_forget(before, first, deadline):
-            faults.waived["late"] += 1
+            # Lawfully another session, with an end of its own.
+            faults.waived["late"], user.began_again = faults.waived["late"] + 1, True
         else:
             found.append(f"late: still alive {max(passed) - deadline + LATE:.2f} s after the timeout")
     if user.sockets:
