@@ -58,9 +58,13 @@ class Faults:
         return since
 
     def died_untold(self, at, replica):
-        """Whether the replica may have been killed before it told anyone of what it saw then."""
-        kills = [begin for begin, _, who, kind in self.all if who == replica and kind == "kill"]
-        return any(self._silent_since(replica, begin) - UNTOLD <= at <= begin + 0.1 for begin in kills)
+        """Whether the replica may have ended before it told anyone of what it saw then."""
+        for begin, _, who, kind in self.all:
+            # One that ends in order reports before, if the store can be reached.
+            is_untold = kind == "kill" or kind == "term" and self.of_kind(UNREACHABLE, begin, begin + 1, replica)
+            if who == replica and is_untold and self._silent_since(replica, begin) - UNTOLD <= at <= begin + 0.1:
+                return True
+        return False
 
     def is_lawfully_lost(self, at, replica):
         """Whether activity then, on this replica, need not count."""

@@ -84,6 +84,8 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
 
   local function finish(why, at)
     local from = counts_from(at)
+    -- A start within the limit was no part of this decision.
+    if why == 'idle' and at - from < limit then from = 0 end
     ended, ended_reason, counted_from = at, why, from
     redis.call('HSET', key, 'ended', ended, 'reason', ended_reason)
     if from > 0 then redis.call('HSET', key, 'counting', from) end
@@ -120,8 +122,9 @@ local function apply(key, session, op, age, created_age, source, reason, extra)
     -- forgotten is another one.
     local at = second(extra)
     if last and created and created > at + retention then return answer() end
-    -- Written back by a replica that did not know of the end: what it knew was no part of the decision, which others recorded.
-    local was_restored_later = restored and restored > at
+    -- Written back by a replica that did not know of the end, perhaps in the second of the end: what it knew was no part of the
+    -- decision, which others recorded.
+    local was_restored_later = restored and restored >= at
     if not last or last > at or was_restored_later or junk ~= '' then
       -- Activity after the end belongs to no session: a replica that did not know of the end let it pass.
       local is_kept = last and last <= at and not was_restored_later

@@ -1,7 +1,7 @@
 //! Sessions that the server lost, and reports that arrive late.
 
 use super::{LIMITS, Server, counting, touch};
-use crate::clock::Clock;
+use crate::clock::{Clock, epoch_milliseconds};
 use crate::registry::{Registry, Resolved, Services};
 use crate::session::{Limits, Mode, Reason, SessionId};
 use crate::store::contract::ShortForms;
@@ -112,4 +112,11 @@ async fn an_end_that_is_written_back_keeps_its_own_last_activity() {
     let known_here = Touch { created_age: 60_000, begins: false, ..touch("ada", 9_000) };
     let Known::Ended(ended) = here.report_end(known_here, Reason::Idle, 2_000).await else { panic!("not ended") };
     assert_eq!(ended.ended - ended.last_activity, 7, "{ended:?}");
+    // In the second of the end.
+    tokio::time::sleep(Duration::from_millis(1010 - epoch_milliseconds() % 1000)).await;
+    let known_there = Touch { created_age: 60_000, begins: false, ..touch("bob", 9_000) };
+    there.flush(&[known_there], there.server.clock.now(), Mode::Enforce).await.unwrap();
+    let known_here = Touch { created_age: 60_000, begins: false, ..touch("bob", 4_000) };
+    let Known::Ended(ended) = here.report_end(known_here, Reason::Idle, 0).await else { panic!("not ended") };
+    assert_eq!((ended.ended - ended.last_activity, ended.counting), (4, None), "{ended:?}");
 }
