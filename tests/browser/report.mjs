@@ -1,34 +1,40 @@
-// Runs steps in order and counts them. A step that fails ends the run: those after it stand on what it did not reach.
+// Runs steps in order and counts them. A step that fails ends the run, since those after it stand on what it did not reach;
+// but for one with `goOn`.
 
 export class Report {
   #steps = [];
+  #say;
 
-  step(name, action) {
-    this.#steps.push({ name, action });
+  constructor(say = console.log) {
+    this.#say = say;
   }
 
-  // Calls onFailure(error) once, where a step fails. True if all passed.
+  step(name, action, { goOn = false } = {}) {
+    this.#steps.push({ name, action, goOn });
+  }
+
+  // Calls onFailure(error) where a step fails. True if all passed.
   async run(onFailure) {
     let passed = 0;
-    let failed = false;
-    for (const { name, action } of this.#steps) {
-      if (failed) {
-        console.log(`not reached  ${name}`);
+    let ended = false;
+    for (const { name, action, goOn } of this.#steps) {
+      if (ended) {
+        this.#say(`not reached  ${name}`);
         continue;
       }
       const start = Date.now();
       try {
         const note = await action();
         passed += 1;
-        console.log(`ok           ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)${note ? `: ${note}` : ''}`);
+        this.#say(`ok           ${name} (${((Date.now() - start) / 1000).toFixed(1)} s)${note ? `: ${note}` : ''}`);
       } catch (error) {
-        failed = true;
-        console.log(`FAILED       ${name}\n${indent(error.stack ?? error)}`);
+        ended = !goOn;
+        this.#say(`FAILED       ${name}\n${indent(error.stack ?? error)}`);
         await onFailure(error);
       }
     }
-    console.log(`${passed} passed, ${this.#steps.length - passed} failed`);
-    return !failed;
+    this.#say(`${passed} passed, ${this.#steps.length - passed} failed`);
+    return passed === this.#steps.length;
   }
 }
 
