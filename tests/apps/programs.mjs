@@ -56,17 +56,18 @@ export class Idlegate extends Program {
   url;
   #admin;
 
-  async start(binary, { config, upstream, timeout, audit, listen = '127.0.0.1:0' }) {
-    const env = {
+  async start(binary, { config, upstream, timeout, audit, env = {} }) {
+    const settings = {
       NO_COLOR: '1',
-      IDLEGATE_LISTEN: listen,
+      IDLEGATE_LISTEN: '127.0.0.1:0',
       IDLEGATE_UPSTREAM: upstream,
       IDLEGATE_IDLE_TIMEOUT: `${timeout}s`,
       IDLEGATE_ADMIN_LISTEN: '127.0.0.1:0',
       IDLEGATE_AUDIT: audit,
+      ...env,
     };
     const ready = /admin API and page at (http:\S+)[^]*listening on (http:\S+)/;
-    [, this.#admin, this.url] = await super.start(binary, ['run', '--config', config], ready, env);
+    [, this.#admin, this.url] = await super.start(binary, ['run', '--config', config], ready, settings);
   }
 
   // The live sessions, the longest idle first.

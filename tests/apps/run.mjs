@@ -14,6 +14,9 @@ if (!binary || !names.length) {
   process.exit(2);
 }
 
+// A page that is waited for where nobody waits any more ends no test, and must leave no program behind.
+process.on('unhandledRejection', (error) => console.log(`unhandled: ${error.stack ?? error}`));
+
 // Signals end this process only after what it started has ended.
 let ending = false;
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => (ending = true));

@@ -3,7 +3,7 @@
 // An app's scenario.mjs exports a description:
 //
 //   start(context)         the program: { command, args, env, cwd }; context is { port, python, modules, folder, dependencies }
-//   listen                 optional: where idlegate has to listen, given the context
+//   env(upstream)          optional: settings of the example that have to be written for the app that runs
 //   login(page, url)       opens the app and logs in, until its page is there
 //   work(page, round)      one input of a person, and the app's answer to it
 //   token(page)            the token of the session, as it travels, by carrier: { cookie: 'name=value' }
@@ -14,7 +14,6 @@
 //                          `PATH: received MESSAGE`: those of the login page, say
 //   after                  optional: { name, action(page, url) }: what else is tried with the old page after the cut
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -89,7 +88,7 @@ export async function tryApp(name, scenario, binary, say) {
   const folder = await mkdtemp(join(tmpdir(), `idlegate-app-${name}-`));
   const dependencies = join(ROOT, 'tests/.deps/apps', name);
   const context = {
-    port: scenario.port ?? (await freePort()),
+    port: await freePort(),
     folder,
     dependencies,
     source: join(ROOT, 'tests/apps', name),
@@ -138,6 +137,7 @@ export async function tryApp(name, scenario, binary, say) {
         upstream,
         timeout,
         audit: join(folder, 'audit.jsonl'),
+        env: await scenario.env?.(upstream),
       });
       browser = await launch(join(folder, 'profile'));
       browser.setDefaultTimeout(30_000);
@@ -194,9 +194,9 @@ export async function tryApp(name, scenario, binary, say) {
     });
 
     report.step('the person sees that it has ended', async () => {
-      const seen = await eventually('the page shows it', 5, () => shown(page), (text) => scenario.sees.test(text));
+      const seen = await eventually('the page shows it', 30, () => shown(page), (text) => scenario.sees.test(text));
       await picture();
-      return seen.slice(0, 300);
+      return around(seen, scenario.sees);
     }, { goOn: true });
 
     report.step(`the page does not come back to life in ${QUIET} s`, async () => {
@@ -214,7 +214,7 @@ export async function tryApp(name, scenario, binary, say) {
       const answer = await page.reload();
       const seen = await eventually('the page shows it', 10, () => shown(page), (text) => scenario.reloaded.test(text));
       await picture('-reloaded');
-      return `${answer?.status() ?? ''} ${seen.slice(0, 200)}`.trim();
+      return `${answer?.status() ?? ''} ${around(seen, scenario.reloaded)}`.trim();
     }, { goOn: true });
 
     report.step('the dead token is refused wherever it is tried', async () => {
@@ -254,7 +254,8 @@ export async function tryApp(name, scenario, binary, say) {
 // The path of the page, and what stands on it, also in its components.
 export async function shown(page) {
   const text = await page.evaluate(() => {
-    const visible = (element) => element.checkVisibility?.({ visibilityProperty: true, opacityProperty: true }) ?? true;
+    // Not checkVisibility: an element with `display: contents` has none of its own.
+    const visible = (element) => getComputedStyle(element).display !== 'none';
     const read = (node) => {
       if (node.nodeType === Node.TEXT_NODE) return node.textContent;
       if (node.nodeType === Node.ELEMENT_NODE && (/^(SCRIPT|STYLE|NOSCRIPT|TEMPLATE)$/.test(node.tagName) || !visible(node))) return '';
@@ -265,6 +266,13 @@ export async function shown(page) {
   return `${new URL(page.url()).pathname}: ${text.replace(/\s+/g, ' ').trim()}`;
 }
 
+// The path, and the text around what was looked for.
+function around(text, pattern) {
+  const { index, 0: found } = text.match(pattern);
+  const [begin, end] = [Math.max(0, index - 60), index + Math.min(found.length, 60) + 60];
+  return `${begin ? `${text.split(': ')[0]}: …` : ''}${text.slice(begin, end)}${end < text.length ? '…' : ''}`;
+}
+
 // A cookie as it travels.
 export async function cookie(page, name) {
   const all = await page.context().cookies();
@@ -272,5 +280,3 @@ export async function cookie(page, name) {
   assert.ok(found, `no cookie ${name} among ${all.map((one) => one.name)}`);
   return { cookie: `${found.name}=${found.value}` };
 }
-
-export const sessionId = (token) => createHash('sha256').update(token).digest('hex').slice(0, 32);
