@@ -46,6 +46,6 @@ export default {
     WebSocket: () => handshake(`${url}/cockpit/socket`, { headers: { Cookie, Origin: url, 'Sec-WebSocket-Protocol': 'cockpit1' } }),
   }),
 
-  sees: /./,
-  reloaded: /User name/,
+  sees: /Disconnected Server has closed the connection/,
+  reloaded: /ended/,
 };

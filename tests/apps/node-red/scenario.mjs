@@ -17,8 +17,10 @@ export default {
     await page.goto(`${url}/`);
     await page.fill('#node-dialog-login-username', 'ada');
     await page.fill('#node-dialog-login-password', 'correct horse');
-    await page.click('#node-dialog-login-submit');
-    await page.locator('#red-ui-header-button-deploy').waitFor();
+    // The WebSocket is opened last.
+    const comms = page.waitForEvent('websocket', (socket) => socket.url().endsWith('/comms'));
+    const started = comms.then((socket) => socket.waitForEvent('framereceived', ({ payload }) => payload.includes('runtime-state')));
+    await Promise.all([started, page.click('#node-dialog-login-submit')]);
   },
 
   // A node is dragged from the palette, and the flows are deployed.
@@ -41,6 +43,6 @@ export default {
     WebSocket: () => handshake(`${url}/comms`, { headers: { Origin: url }, messages: [JSON.stringify({ auth: bearer })] }),
   }),
 
-  sees: /Lost connection to server/,
+  sees: /Username: Password:/,
   reloaded: /Username/,
 };

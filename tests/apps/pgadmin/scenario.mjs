@@ -38,6 +38,7 @@ export default {
     WebSocket: () => handshake(`${url}/socket.io/?EIO=4&transport=websocket`, { headers: { Cookie, Origin: url } }),
   }),
 
-  sees: /./,
-  reloaded: /^\/login/,
+  // pgAdmin shows nothing of the end. Used again, its preferences turn the page white, whatever the body of the 401 is.
+  sees: /^\/browser\/: File Object/,
+  reloaded: /^\/login: .*Login/,
 };
