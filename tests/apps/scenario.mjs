@@ -4,7 +4,9 @@
 //
 //   start(context)         the program: { command, args, env, cwd }; context is { port, python, modules, folder, dependencies }
 //   env(upstream)          optional: settings of the example that have to be written for the app that runs
-//   login(page, url)       opens the app and logs in, until its page is there
+//   login(page, url)       opens the app and logs in, until its page is there; with signIn, only opens it
+//   signIn(page)           optional: logs in on the login page that the app leads to. After the end this is done on the page
+//                          that is loaded again, and has to lead back to where the person was
 //   work(page, round)      one input of a person, and the app's answer to it
 //   token(page)            the token of the session, as it travels, by carrier: { cookie: 'name=value' }
 //   carriers(url, token)   how the dead token is tried: { name: () => answer of ask() or handshake() }
@@ -128,6 +130,7 @@ export async function tryApp(name, scenario, binary, say) {
     let ids; // the live sessions when work ends
     let worked; // when the last input began, and when its answer was there
     let cutAt; // where the page's log stood at the end
+    let left; // the path of the page that the person leaves
 
     report.step('the app and idlegate start', async () => {
       const upstream = `http://127.0.0.1:${context.port}`;
@@ -146,7 +149,14 @@ export async function tryApp(name, scenario, binary, say) {
     });
 
     report.step('a person logs in', async () => {
-      await scenario.login(page, proxy.url, context, app);
+      await scenario.login(page, proxy.url);
+      await scenario.signIn?.(page);
+      if (process.env.TABS) {
+        const tab = await browser.newPage();
+        await tab.goto(page.url());
+        await page.bringToFront();
+        await sleep(3);
+      }
       token = await scenario.token(page, context);
       return `token in ${Object.keys(token).join(', ')}`;
     });
@@ -166,6 +176,7 @@ export async function tryApp(name, scenario, binary, say) {
       assert.deepEqual(cuts.filter(({ connections }) => connections > 0), [], 'a session in use was cut');
       const sessions = await proxy.sessions();
       ids = sessions.filter(({ idle }) => idle <= PACE).map(({ id, session }) => id ?? session);
+      left = new URL(page.url()).pathname;
       assert.ok(ids.length > 0, `none of the live sessions was kept by it: ${JSON.stringify(sessions)}`);
       return `${round} inputs in ${seconds(worked.end - begin)} s`;
     });
@@ -231,10 +242,15 @@ export async function tryApp(name, scenario, binary, say) {
     }, { goOn: true });
 
     report.step('a new login works at once', async () => {
-      await (scenario.again ?? scenario.login)(page, proxy.url, context, app);
+      if (scenario.signIn) await scenario.signIn(page);
+      else await scenario.login(page, proxy.url);
       await scenario.work(page, 1, proxy.url);
       const fresh = await scenario.token(page, context);
       assert.notDeepEqual(fresh, token, 'it has a new token');
+      if (!scenario.signIn) return '';
+      const path = new URL(page.url()).pathname;
+      assert.equal(path, left, 'the page is that of before');
+      return `on ${path}, without another step`;
     }, { goOn: true });
 
     return report.run(async () => {

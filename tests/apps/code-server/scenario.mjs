@@ -2,7 +2,8 @@
 // themselves alive every few seconds.
 import { mkdir, writeFile } from 'node:fs/promises';
 
-import { cookie } from '../scenario.mjs';
+import { eventually } from '../../browser/report.mjs';
+import { cookie, shown } from '../scenario.mjs';
 import { ask, handshake } from '../wire.mjs';
 
 export default {
@@ -24,7 +25,10 @@ export default {
   ready: '/login',
 
   async login(page, url) {
-    await page.goto(`${url}/login`);
+    await page.goto(`${url}/`);
+  },
+
+  async signIn(page) {
     await page.fill('[name=password]', 'correct horse');
     await page.click('[type=submit]');
     await page.locator('.explorer-folders-view').getByText('notes.txt').waitFor();
@@ -51,6 +55,16 @@ export default {
       }),
   }),
 
-  sees: /reconnect|reload/i,
+  // VS Code shows nothing of the end, and tries again for ever.
+  sees: /^\/: work Explorer/,
+  after: {
+    name: 'used again, the old page saves and does not get to the end of it',
+    async action(page) {
+      await page.locator('.monaco-editor .view-lines').first().click();
+      await page.keyboard.type('too late');
+      await page.keyboard.press('Control+s');
+      return eventually('it says so', 10, () => shown(page), (text) => /Saving 'notes.txt'/.test(text));
+    },
+  },
   reloaded: /^\/login: /,
 };

@@ -59,7 +59,8 @@ def load(name):
 def login():
     if request.method == "POST" and request.form["password"] == "correct horse":
         login_user(User(request.form["user"]))
-        return redirect("/")
+        next = request.args.get("next", "/")
+        return redirect(next if next.startswith("/") and not next.startswith("//") else "/")
     return render_template_string(LOGIN)
 
 

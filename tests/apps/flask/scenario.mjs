@@ -12,6 +12,9 @@ export default {
 
   async login(page, url) {
     await page.goto(`${url}/`);
+  },
+
+  async signIn(page) {
     await page.fill('[name=user]', 'ada');
     await page.fill('[name=password]', 'correct horse');
     await page.click('button');

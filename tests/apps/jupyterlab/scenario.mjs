@@ -20,7 +20,10 @@ export default {
   ready: '/login',
 
   async login(page, url) {
-    await page.goto(`${url}/login?next=%2Flab%2Ftree%2Fwork.ipynb`);
+    await page.goto(`${url}/lab/tree/work.ipynb`);
+  },
+
+  async signIn(page) {
     await page.fill('[name=password]', 'correct horse');
     // What is run before the kernel has answered is lost.
     const kernel = page.waitForEvent('websocket', (socket) => socket.url().includes('/channels'));

@@ -19,6 +19,9 @@ export default {
 
   async login(page, url) {
     await page.goto(`${url}/`);
+  },
+
+  async signIn(page) {
     await page.fill('[name=password]', 'correct horse');
     await page.click('[type=submit]');
     await page.locator('marimo-ui-element input').first().waitFor();

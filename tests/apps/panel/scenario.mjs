@@ -15,6 +15,9 @@ export default {
 
   async login(page, url) {
     await page.goto(`${url}/app`);
+  },
+
+  async signIn(page) {
     await page.fill('[name=username]', 'ada');
     await page.fill('[name=password]', 'correct horse');
     await page.locator('[type=submit], button').first().click();
