@@ -319,3 +319,25 @@ fn every_link_leads_somewhere() {
     }
     assert!(count > 30, "{count}");
 }
+
+#[test]
+fn the_table_of_apps_is_of_those_that_are_tested_with_their_versions() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    let rows: BTreeSet<_> = readme
+        .lines()
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split(" | ").collect();
+            let name = cells.get(2)?.strip_prefix("`idlegate init ")?.strip_suffix('`')?;
+            Some((name.to_owned(), cells[1].to_owned()))
+        })
+        .collect();
+    let folders = std::fs::read_dir(root.join("tests/apps")).unwrap().map(|entry| entry.unwrap().path());
+    let tested = folders.filter(|folder| folder.join("scenario.mjs").exists()).map(|folder| {
+        let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
+        let example = std::fs::read_to_string(root.join("examples").join(format!("{name}.toml"))).unwrap();
+        let tried = example.lines().next().unwrap().strip_prefix("# Tried with: ").unwrap().to_owned();
+        (name, tried)
+    });
+    assert_eq!(rows, tested.collect());
+}
