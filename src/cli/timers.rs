@@ -18,7 +18,7 @@ use std::time::Duration;
 /// Arguments of `idlegate doctor --watch`.
 #[derive(Debug, clap::Args)]
 pub struct Watching {
-    /// Watch the running idlegate for this time, such as `15m`, while a page is open that nobody touches; then print the
+    /// Watch the running idlegate for this time, such as `15m`, while a page is open and left alone; then print the
     /// `[[ignore]]` rules for what came at even intervals.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "json")]
     pub watch: Option<Duration>,
