@@ -316,8 +316,10 @@ pub(super) async fn hand_out(proxy: &Proxy, route: &Route, headers: &HeaderMap) 
         return;
     }
     let issued = proxy.tokens.issued_cookies(route, headers);
-    let new = issued.into_iter().filter(|id| proxy.registry.table.known(*id).is_none());
-    let issued: Vec<_> = new.map(|id| Issued { id, lasts: UNUSED_FOR }).collect();
+    let new = issued.into_iter().filter(|(id, _)| proxy.registry.table.known(*id).is_none());
+    // A browser forgets the cookie after its `Max-Age`.
+    let lasts = |max_age: Option<u64>| max_age.map_or(UNUSED_FOR, |max_age| max_age.min(UNUSED_FOR));
+    let issued: Vec<_> = new.map(|(id, max_age)| Issued { id, lasts: lasts(max_age) }).collect();
     if !issued.is_empty() {
         proxy.registry.issues.hand_out(&issued).await;
     }
@@ -330,7 +332,7 @@ fn note_changes(proxy: &Proxy, pass: &Admitted<'_>, headers: &HeaderMap) {
     }
     for old in pass.replaceable_cookies() {
         let Location::Cookie(name) = &old.rule.place else { continue };
-        for new in proxy.tokens.set_cookies(headers, name).filter(|new| *new != old.id) {
+        for new in proxy.tokens.set_cookies(headers, name).map(|(new, _)| new).filter(|new| *new != old.id) {
             proxy.metrics().token_changed(&old.rule, old.id, new);
         }
     }

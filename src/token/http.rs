@@ -46,6 +46,13 @@ pub(crate) fn removes_cookie(attributes: &str) -> bool {
     })
 }
 
+/// The `Max-Age` among these attributes of a `Set-Cookie`, in seconds. The last one counts (RFC 6265 §5.2).
+fn max_age(attributes: &str) -> Option<u64> {
+    let mut named = attributes.split(';').filter_map(|attribute| attribute.split_once('='));
+    let (_, value) = named.rfind(|(name, _)| name.trim().eq_ignore_ascii_case("max-age"))?;
+    value.trim().parse().ok()
+}
+
 impl TokenRules {
     /// Prepares the rules.
     #[must_use]
@@ -93,23 +100,24 @@ impl TokenRules {
         names
     }
 
-    /// The session ids of the values that a response sets for the cookie `name`. Removing the cookie sets no value.
+    /// The session ids of the values that a response sets for the cookie `name`, and the `Max-Age` of each. Removing the cookie
+    /// sets no value.
     pub fn set_cookies<'a>(
         &'a self,
         headers: &'a ::http::HeaderMap,
         name: &'a str,
-    ) -> impl Iterator<Item = SessionId> + 'a {
+    ) -> impl Iterator<Item = (SessionId, Option<u64>)> + 'a {
         headers.get_all(header::SET_COOKIE).iter().filter_map(move |line| {
             let line = text(line.as_bytes());
             let (pair, attributes) = line.split_once(';').unwrap_or((&line, ""));
             let token = cookie(pair, name)?;
-            (!removes_cookie(attributes)).then(|| token.session_id(&self.ids))
+            (!removes_cookie(attributes)).then(|| (token.session_id(&self.ids), max_age(attributes)))
         })
     }
 
-    /// The cookies that a response hands out, of the rules for `route` that refuse unknown ones.
+    /// The cookies that a response hands out, of the rules for `route` that refuse unknown ones, and the `Max-Age` of each.
     #[must_use]
-    pub fn issued_cookies(&self, route: &Route, headers: &::http::HeaderMap) -> Vec<SessionId> {
+    pub fn issued_cookies(&self, route: &Route, headers: &::http::HeaderMap) -> Vec<(SessionId, Option<u64>)> {
         let mut issued = Vec::new();
         for rule in self.applying(route).filter(|rule| rule.refuses_unknown) {
             if let Location::Cookie(name) = &rule.place {

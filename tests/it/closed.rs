@@ -117,7 +117,12 @@ async fn a_token_that_the_app_did_not_issue_is_refused_and_nobody_else() {
         assert!(metrics.contains("idlegate_refusals_total{carrier=\"request\",reason=\"unknown\"} 1\n"), "{metrics}");
         // The others are as welcome as before, and so is a new user.
         user(&proxy, "eve").await;
+        // A cookie that the browser has forgotten was not used, and is unknown then.
+        for cookie in ["brief;Max-Age=1", "lasting;Max-Age=900"] {
+            assert_eq!(Request::get(proxy.address, &format!("/login?{cookie}")).send().await.status, 200);
+        }
         stay(&proxy, &["from-before", "ada", "eve"]).await;
+        assert_eq!((status(&proxy, "brief").await, status(&proxy, "lasting").await), (401, 200));
         // An operator can admit it.
         let admitted = ask(&proxy, Method::POST, &format!("/sessions/{}/extend", id("made-up"))).await;
         assert_eq!((admitted.0.as_u16(), status(&proxy, "made-up").await), (200, 200), "{admitted:?}");
