@@ -11,7 +11,7 @@ mod tests;
 mod why;
 
 pub use caller::Caller;
-pub(crate) use record::{Decision, DecisionContext, IgnoredBefore};
+pub(crate) use record::{Decision, DecisionContext, IgnoredBefore, missing};
 pub use sink::{Destination, Sink};
 pub(crate) use why::Why;
 

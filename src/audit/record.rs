@@ -265,8 +265,8 @@ fn says(decision: Decision<'_>, context: &DecisionContext<'_>) -> String {
     }
 }
 
-/// What an end may be missing.
-fn missing(struck_off: &[String]) -> String {
+/// What an end may be missing, as part of a sentence.
+pub(crate) fn missing(struck_off: &[String]) -> String {
     match struck_off {
         [] => String::new(),
         names => format!("; without what clients of {} did since it last reported (struck off)", names.join(", ")),

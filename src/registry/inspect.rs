@@ -8,7 +8,7 @@ use super::table::Table;
 use super::{Switch, TrackedSession};
 use crate::clock::Moment;
 use crate::session::{Mode, Reason, SessionId, Source};
-use crate::store::{Answers, Known, Live, Question, StoreError, Touch};
+use crate::store::{Answers, Ended, Known, Live, Question, StoreError, Touch};
 use crate::websocket::Side;
 use futures_util::future::join_all;
 use serde::de::DeserializeOwned;
@@ -249,11 +249,16 @@ impl Inspect {
             }),
         };
         match (session.ended(), session.overdue()) {
-            (Some(record), _) => view.close(State::Ended, record),
-            (None, Some(record)) => view.close(State::Overdue, &record),
+            (Some(record), _) => view.close(State::Ended, record, self.struck_off_before(record)),
+            (None, Some(record)) => view.close(State::Overdue, &record, Vec::new()),
             (None, None) => {}
         }
         view
+    }
+
+    /// The replicas whose clients may have been active before this end.
+    fn struck_off_before(&self, ended: &Ended) -> Vec<String> {
+        if ended.reason == Reason::Idle { self.services.store.struck_off(ended.ended) } else { Vec::new() }
     }
 
     fn view_in_store(&self, id: SessionId, known: Known) -> Option<SessionView> {
@@ -278,7 +283,7 @@ impl Inspect {
                 Some(of(State::Live, ago(live.created_age), ago(live.age), live.source, None))
             }
             Known::Ended(ended) => {
-                let end = End::from(&ended);
+                let end = End::of(&ended, self.struck_off_before(&ended));
                 Some(of(State::Ended, ended.created, ended.last_activity, ended.source, Some(end)))
             }
         }

@@ -1,11 +1,11 @@
 //! The view of one session for operators, and the sentence that explains its state.
 
-use crate::audit::{Caller, Why};
+use crate::audit::{Caller, Why, missing};
 use crate::counted::{counted, when};
 use crate::session::{EpochSeconds, Limits, Reason, Times, counts_from, idle_at};
 use crate::store::Ended;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The state of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -125,11 +125,14 @@ pub struct End {
     /// The start of unbroken counting at that time, if later than the last activity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counting: Option<EpochSeconds>,
+    /// The replicas that were struck off within one idle timeout before it: what their clients did since is not in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub struck_off: Vec<String>,
 }
 
-impl From<&Ended> for End {
-    fn from(ended: &Ended) -> Self {
-        Self { at: ended.ended, reason: ended.reason.name().to_owned(), counting: ended.counting }
+impl End {
+    pub(super) fn of(ended: &Ended, struck_off: Vec<String>) -> Self {
+        Self { at: ended.ended, reason: ended.reason.name().to_owned(), counting: ended.counting, struck_off }
     }
 }
 
@@ -181,7 +184,9 @@ impl SessionView {
             format!("; its last WebSocket was closed {} by {}", at(close.at), close.closed_by())
         });
         let says = match &self.end {
-            Some(end) if self.state == State::Ended => format!("ended {}: {}", at(end.at), self.why(end, by)),
+            Some(end) if self.state == State::Ended => {
+                format!("ended {}: {}{}", at(end.at), self.why(end, by), missing(&end.struck_off))
+            }
             Some(end) => {
                 format!(
                     "overdue since {}; not ended, because the mode does not enforce: {}",
@@ -243,11 +248,11 @@ impl SessionView {
 
     /// Takes over state, times and source from this record. The record has the store's seconds: those computed here may
     /// differ by one.
-    pub(super) fn close(&mut self, state: State, record: &Ended) {
+    pub(super) fn close(&mut self, state: State, record: &Ended, struck_off: Vec<String>) {
         (self.state, self.created, self.last_activity) = (state, record.created, record.last_activity);
         record.source.name().clone_into(&mut self.source);
         self.activity.insert(self.source.clone(), record.last_activity);
-        self.end = Some(End::from(record));
+        self.end = Some(End::of(record, struck_off));
     }
 
     /// Merges what another replica or the store knows of the same session.
@@ -273,6 +278,14 @@ impl SessionView {
         self.connections.extend(other.connections);
         if other.last_close.as_ref().map(|close| close.at) > self.last_close.as_ref().map(|close| close.at) {
             self.last_close = other.last_close;
+        }
+        // The store has the same end without this.
+        if let (Some(end), Some(other)) = (&mut self.end, &mut other.end)
+            && end.at == other.at
+        {
+            let names = [std::mem::take(&mut end.struck_off), std::mem::take(&mut other.struck_off)].concat();
+            end.struck_off = names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
+            other.struck_off.clone_from(&end.struck_off);
         }
         if (other.state as u8) > (self.state as u8) {
             (self.state, self.end) = (other.state, other.end);
@@ -302,7 +315,7 @@ mod tests {
             activity: BTreeMap::from([(source.clone(), last_activity)]),
             source,
             connections: BTreeMap::new(),
-            end: end.map(|(at, reason)| End { at, reason: reason.to_owned(), counting: None }),
+            end: end.map(|(at, reason)| End { at, reason: reason.to_owned(), counting: None, struck_off: Vec::new() }),
             last_request: None,
             lengths: BTreeMap::new(),
             last_ignored: None,

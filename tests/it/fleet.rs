@@ -1,7 +1,7 @@
 //! Several replicas in front of one app: one session, one end.
 
-use crate::harness::{App, Idlegate, Redis, Tunnel, eventually, replica};
-use http::StatusCode;
+use crate::harness::{App, Idlegate, Redis, Tunnel, ask, eventually, id, replica};
+use http::{Method, StatusCode};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -141,6 +141,9 @@ async fn a_silent_replica_holds_verdicts_back_until_it_is_struck_off_and_the_end
         let record = &proxy.records("cut")[0];
         assert_eq!(record["struck_off"], name, "{record}");
         assert!(record["says"].as_str().unwrap().contains("(struck off)"), "{record}");
+        let view = ask(proxy, Method::GET, &format!("/sessions/{}", id("shared"))).await.1;
+        assert_eq!(view["end"]["struck_off"], name, "{view}");
+        assert!(view["says"].as_str().unwrap().contains("(struck off)"), "{view}");
     }
     tokio::time::sleep(seconds(3.0)).await;
     let mut later = Tunnel::open(&a, "later").await;
