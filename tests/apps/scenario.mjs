@@ -8,6 +8,7 @@
 //   signIn(page)           optional: logs in on the login page that the app leads to. After the end this is done on the page
 //                          that is loaded again, and has to lead back to where the person was
 //   work(page, round)      one input of a person, and the app's answer to it
+//   settles                optional: for how many seconds after its answer the page sends what belongs to an input (0)
 //   token(page)            the token of the session, as it travels, by carrier: { cookie: 'name=value' }
 //   carriers(url, token)   how the dead token is tried: { name: () => answer of ask() or handshake() }
 //   sees                   what the page shows after the cut without being asked, as `PATH: TEXT`
@@ -148,15 +149,13 @@ export async function tryApp(name, scenario, binary, say) {
       answers = new Answers(browser);
     });
 
-    report.step('a person logs in', async () => {
+    report.step('a person logs in, and opens a second tab', async () => {
       await scenario.login(page, proxy.url);
       await scenario.signIn?.(page);
-      if (process.env.TABS) {
-        const tab = await browser.newPage();
-        await tab.goto(page.url());
-        await page.bringToFront();
-        await sleep(3);
-      }
+      // It is left alone while the person works in the first one.
+      const tab = await browser.newPage();
+      await tab.goto(page.url());
+      await page.bringToFront();
       token = await scenario.token(page, context);
       return `token in ${Object.keys(token).join(', ')}`;
     });
@@ -188,7 +187,7 @@ export async function tryApp(name, scenario, binary, say) {
         if (cuts.length === ids.length) {
           cutAt = answers.log.length;
           const times = cuts.map(({ time }) => Date.parse(time));
-          const [first, last] = [Math.min(...times) - worked.begin, Math.max(...times) - worked.end];
+          const [first, last] = [Math.min(...times) - worked.begin, Math.max(...times) - worked.end - (scenario.settles ?? 0) * 1000];
           await sleep(2.5);
           await picture();
           assert.ok(first >= timeout * 1000, `too early: ${seconds(first)} s after the last input: ${cuts[0].says}`);

@@ -45,6 +45,8 @@ export default {
     await page.locator('.tab.active:not(.dirty)').waitFor();
   },
 
+  settles: 2,
+
   token: (page) => cookie(page, 'code-server-session'),
   carriers: (url, { cookie: Cookie }) => ({
     page: () => ask(`${url}/`, { headers: { Cookie, Accept: 'text/html' } }),
