@@ -12,6 +12,7 @@
 //   token(page)            the token of the session, as it travels, by carrier: { cookie: 'name=value' }
 //   carriers(url, token)   how the dead token is tried: { name: () => answer of ask() or handshake() }
 //   sees                   what the page shows after the cut without being asked, as `PATH: TEXT`
+//   silent                 optional: true where that is nothing but what stood there before
 //   reloaded               what it shows where it is loaded again: a login, or why there is none
 //   nothing                optional: which answers after the cut give the page nothing, as `METHOD PATH: STATUS BODY` or
 //                          `PATH: received MESSAGE`: those of the login page, say
@@ -203,7 +204,7 @@ export async function tryApp(name, scenario, binary, say) {
       }
     });
 
-    report.step('the person sees that it has ended', async () => {
+    report.step(scenario.silent ? 'by itself the page shows nothing of it' : 'the person sees that it has ended', async () => {
       const seen = await eventually('the page shows it', 30, () => shown(page), (text) => scenario.sees.test(text));
       await picture();
       return around(seen, scenario.sees);

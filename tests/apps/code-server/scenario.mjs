@@ -58,6 +58,7 @@ export default {
   }),
 
   // VS Code shows nothing of the end, and tries again for ever.
+  silent: true,
   sees: /^\/: work Explorer/,
   after: {
     name: 'used again, the old page saves and does not get to the end of it',

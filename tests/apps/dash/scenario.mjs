@@ -1,4 +1,6 @@
 // Dash with dcc.Interval: the clock asks every second, by the same path as a click.
+import assert from 'node:assert/strict';
+
 import { cookie } from '../scenario.mjs';
 import { ask } from '../wire.mjs';
 
@@ -39,7 +41,20 @@ export default {
   }),
 
   // Dash shows nothing of its callbacks' refusals.
+  silent: true,
   sees: /^\/: Measurements/,
+  after: {
+    name: 'used again, the old page gets no answer',
+    async action(page) {
+      await page.locator('#text').fill('too late');
+      const [answer] = await Promise.all([
+        page.waitForResponse((one) => (one.request().postData() ?? '').includes('"compute.n_clicks"')),
+        page.locator('#compute').click(),
+      ]);
+      assert.equal(answer.status(), 401);
+      assert.doesNotMatch(await page.locator('#result').textContent(), /too late/);
+    },
+  },
   nothing: /^GET \/login: /,
   reloaded: /^\/login: .*Log in/,
 };

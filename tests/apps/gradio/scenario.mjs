@@ -65,6 +65,7 @@ export default {
   }),
 
   // Gradio shows nothing of the end until it is used again.
+  silent: true,
   sees: /^\/: Text .*Submit/,
 
   after: {

@@ -39,6 +39,7 @@ export default {
   }),
 
   // pgAdmin shows nothing of the end. Used again, its preferences turn the page white, whatever the body of the 401 is.
+  silent: true,
   sees: /^\/browser\/: File Object/,
   reloaded: /^\/login: .*Login/,
 };
