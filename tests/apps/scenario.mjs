@@ -21,6 +21,7 @@ import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 import { launch } from '../browser/browser.mjs';
 import { Report, eventually, indent, sleep } from '../browser/report.mjs';
@@ -32,7 +33,7 @@ const LATE = 2; // within that much after the timeout a session ends
 const PACE = 4; // seconds between two inputs
 const QUIET = 10; // seconds in which an ended page must not come back to life
 
-const ROOT = new URL('../../', import.meta.url).pathname;
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 const seconds = (milliseconds) => (milliseconds / 1000).toFixed(1);
 
