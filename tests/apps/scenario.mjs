@@ -16,6 +16,7 @@
 //   reloaded               what it shows where it is loaded again: a login, or why there is none
 //   nothing                optional: which answers after the cut give the page nothing, as `METHOD PATH: STATUS BODY` or
 //                          `PATH: received MESSAGE`: those of the login page, say
+//   oneTab                 optional: a second tab does not work yet, and why
 //   after                  optional: { name, action(page, url) }: what else is tried with the old page after the cut
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -151,13 +152,15 @@ export async function tryApp(name, scenario, binary, say) {
       answers = new Answers(browser);
     });
 
-    report.step('a person logs in, and opens a second tab', async () => {
+    report.step(`a person logs in${scenario.oneTab ? '' : ', and opens a second tab'}`, async () => {
       await scenario.login(page, proxy.url);
       await scenario.signIn?.(page);
       // It is left alone while the person works in the first one.
-      const tab = await browser.newPage();
-      await tab.goto(page.url());
-      await page.bringToFront();
+      if (!scenario.oneTab) {
+        const tab = await browser.newPage();
+        await tab.goto(page.url());
+        await page.bringToFront();
+      }
       token = await scenario.token(page, context);
       return `token in ${Object.keys(token).join(', ')}`;
     });

@@ -32,6 +32,7 @@ export default {
     WebSocket: () => handshake(`${url}/_stcore/stream`, { headers: { Cookie, Origin: url } }),
   }),
 
+  oneTab: 'each page that is loaded writes the cookie in another way, which is another session',
   sees: /Connection error/,
   reloaded: /ended/,
 
