@@ -119,12 +119,10 @@ fn main() -> ExitCode {
                 Err(problems) => invalid(&problems),
             }
         }
-        Command::Doctor { configured, json, watching } => {
-            with_config(&path(configured), |config| match watching.watch {
-                Some(lasting) => block_on(find_timers(config, lasting)),
-                None => block_on(doctor(config, json)),
-            })
-        }
+        Command::Doctor { configured, json, watching } => match watching.watch {
+            Some(lasting) => block_on(find_timers(watching, lasting, path(configured))),
+            None => with_config(&path(configured), |config| block_on(doctor(config, json))),
+        },
         Command::Init(initializing) => done(cli::init(&initializing).map_err(io::Error::other)),
         Command::Operator(command) => block_on(operate(command, path(Configured::default()))),
         Command::Completions(completing) => done(Ok(cli::completions(&completing, Arguments::command()))),
@@ -262,8 +260,8 @@ async fn doctor(config: Config, json: bool) -> io::Result<()> {
     }
 }
 
-async fn find_timers(config: Config, lasting: Duration) -> io::Result<ExitCode> {
-    told(cli::propose_rules(config.admin.as_ref(), lasting).await)
+async fn find_timers(watching: cli::Watching, lasting: Duration, config: PathBuf) -> io::Result<ExitCode> {
+    told(cli::propose_rules(watching, lasting, &config, &Variables::of_this_process()).await)
 }
 
 async fn operate(command: cli::OperatorCommand, config: PathBuf) -> io::Result<ExitCode> {

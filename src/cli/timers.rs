@@ -1,18 +1,19 @@
 //! `idlegate doctor --watch`: finds what a page sends by itself, and proposes the `[[ignore]]` rules for it.
 
 use super::client::AdminClient;
+use super::connect::{self, At};
 use super::error::{CliError, plain};
 use super::rhythm::Rhythm;
-use super::{connect, watch::Signals};
-use crate::address::AdminListen;
+use super::watch::Signals;
 use crate::admin::json::WatchRequest;
-use crate::config::{duration, presets_for_messages};
+use crate::config::{ForOperators, Variables, duration, presets_for_messages};
 use crate::counted::counted;
 use crate::registry::{Traffic, Watched};
 use crate::websocket::Side;
 use http::Method;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Arguments of `idlegate doctor --watch`.
@@ -22,15 +23,27 @@ pub struct Watching {
     /// `[[ignore]]` rules for what came at even intervals.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "json")]
     pub watch: Option<Duration>,
+    /// With `--watch`: the address of the admin API, instead of the configuration's `admin.listen`.
+    #[arg(long, value_name = "URL", requires = "watch")]
+    admin: Option<String>,
+    /// With `--watch`: the file with the admin token, instead of the configuration's `admin.token_file`.
+    #[arg(long, value_name = "FILE", requires = "watch")]
+    token_file: Option<PathBuf>,
 }
 
-/// Watches the idlegate at `admin` for so long, or until a signal, and proposes rules.
+/// Watches the running idlegate for so long, or until a signal, and proposes rules. The configuration at `config` names its
+/// listener unless `watching` does; `variables` override the file.
 ///
 /// # Errors
 /// Why it cannot be watched.
-pub async fn propose_rules(admin: Option<&AdminListen>, lasting: Duration) -> Result<String, CliError> {
-    let admin = admin.ok_or(CliError::NoListener)?;
-    let client = AdminClient::new(connect::endpoint(admin)?);
+pub async fn propose_rules(
+    watching: Watching,
+    lasting: Duration,
+    config: &Path,
+    variables: &Variables,
+) -> Result<String, CliError> {
+    let at = At { config: None, admin: watching.admin, token_file: watching.token_file, json: false };
+    let client = AdminClient::new(connect::find(&at, &ForOperators::load(config, variables))?);
     let mut signals = Signals::new().map_err(CliError::Output)?;
     let request = WatchRequest { lasting: format!("{}s", lasting.as_secs()) };
     client.send(Method::PUT, "/watch", serde_json::json!(request).to_string()).await?;

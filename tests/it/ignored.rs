@@ -182,10 +182,7 @@ async fn doctor_watches_and_proposes_the_rules_for_what_a_page_does_by_itself() 
     let admin = proxy.admin().to_string();
     let watching = tokio::task::spawn_blocking(move || {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_idlegate"));
-        command
-            .args(["doctor", "--watch", "9s"])
-            .env("IDLEGATE_CONFIG", concat!(env!("CARGO_MANIFEST_DIR"), "/proxy.toml"));
-        command.env("IDLEGATE_ADMIN_LISTEN", admin).output().unwrap()
+        command.args(["doctor", "--watch", "9s", "--admin", &format!("http://{admin}")]).output().unwrap()
     });
     let polls = async {
         for _ in 0..9 {
