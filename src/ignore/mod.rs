@@ -14,6 +14,7 @@ pub use request::RequestMatch;
 use crate::route::{PathSet, Route};
 use crate::websocket::Side;
 use http::request::Parts;
+use parking_lot::Mutex;
 use std::sync::Arc;
 
 /// How many rules there may be, those of presets included.
@@ -46,9 +47,16 @@ impl IgnoreRule {
     }
 }
 
+/// How many sets of rules for messages are shared by the tunnels they apply to. Paths decide which rules those are.
+const MAX_SETS: usize = 64;
+
 /// All rules. A rule is known by its position.
-#[derive(Clone, Default, Debug)]
-pub struct IgnoreRules(Arc<[IgnoreRule]>);
+#[derive(Default, Debug)]
+pub struct IgnoreRules {
+    rules: Vec<IgnoreRule>,
+    /// The rules for messages of one side, which all tunnels share that have the same.
+    sets: Mutex<Vec<(Side, Arc<MessageRules>)>>,
+}
 
 /// Whether a request is ignored, by what its head tells.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,20 +73,20 @@ impl IgnoreRules {
     /// Prepares rules for use.
     #[must_use]
     pub fn new(rules: Vec<IgnoreRule>) -> Self {
-        Self(rules.into())
+        Self { rules, sets: Mutex::default() }
     }
 
     /// The names of the rules, by position.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.0.iter().map(|rule| rule.name.clone()).collect()
+        self.rules.iter().map(|rule| rule.name.clone()).collect()
     }
 
     /// Whether a request is ignored, by what its head tells.
     #[must_use]
     pub fn by_head(&self, route: &Route, head: &Parts) -> ByHead {
         let mut asking = Vec::new();
-        for (position, rule) in self.0.iter().enumerate() {
+        for (position, rule) in self.rules.iter().enumerate() {
             let Ignored::Request(request) = &rule.what else { continue };
             if !rule.applies(route) || !request.matches(head) {
                 continue;
@@ -94,7 +102,7 @@ impl IgnoreRules {
     /// The first of these rules whose `json` holds in the body.
     #[must_use]
     pub fn by_body(&self, asking: &[usize], body: &[u8]) -> Option<usize> {
-        asking.iter().copied().find(|position| match self.0.get(*position).map(|rule| &rule.what) {
+        asking.iter().copied().find(|position| match self.rules.get(*position).map(|rule| &rule.what) {
             Some(Ignored::Request(request)) => request.json.as_ref().is_some_and(|json| json.hold_in(body)),
             _ => false,
         })
@@ -103,11 +111,25 @@ impl IgnoreRules {
     /// The rules for the messages of one side on a WebSocket with this route, if there are any.
     #[must_use]
     pub fn for_messages(&self, route: &Route, side: Side) -> Option<Arc<MessageRules>> {
-        let rules = self.0.iter().enumerate().filter(|(_, rule)| rule.applies(route));
+        let rules = self.rules.iter().enumerate().filter(|(_, rule)| rule.applies(route));
         let rules = rules.filter_map(|(position, rule)| match &rule.what {
-            Ignored::Message(from, message) if *from == side => Some((position, message.clone())),
+            Ignored::Message(from, message) if *from == side => Some((position, message)),
             _ => None,
         });
-        MessageRules::new(rules.collect()).map(Arc::new)
+        let rules: Vec<_> = rules.collect();
+        if rules.is_empty() {
+            return None;
+        }
+        let mut sets = self.sets.lock();
+        let is_this = |set: &MessageRules| set.positions().eq(rules.iter().map(|(position, _)| *position));
+        if let Some((_, set)) = sets.iter().find(|(of, set)| *of == side && is_this(set)) {
+            return Some(Arc::clone(set));
+        }
+        let cloned = rules.into_iter().map(|(position, message)| (position, message.clone()));
+        let set = Arc::new(MessageRules::new(cloned.collect())?);
+        if sets.len() < MAX_SETS {
+            sets.push((side, Arc::clone(&set)));
+        }
+        Some(set)
     }
 }

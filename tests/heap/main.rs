@@ -20,7 +20,7 @@ static HEAP: dhat::Alloc = dhat::Alloc;
 /// One test at a time: what is counted is the heap of the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// At `/in-band`, messages are examined.
+/// At `/in-band`, messages are examined; at `/ignored`, they are compared with what is no activity.
 const CONFIG: &str = r#"
 listen = "127.0.0.1:0"
 [idle]
@@ -34,6 +34,14 @@ paths = ["/in-band"]
 pointer = "/session_id"
 when = { "/cmd" = "authenticate" }
 accept_when = { "/type" = "auth_success" }
+[[ignore]]
+from = "client"
+paths = ["/ignored"]
+text = ["Hello", "3"]
+[[ignore]]
+from = "server"
+paths = ["/ignored"]
+text = "2"
 "#;
 
 /// A text frame with the payload "Hello", of the app and of the client (RFC 6455 §5.7).
@@ -144,13 +152,16 @@ fn an_idle_tunnel_takes_about_a_kilobyte() {
     assert!(with_session <= 1280 + 630, "{with_session} bytes for a tunnel with a session of its own");
     let examined = each_takes("/in-band", token);
     assert!(examined <= 1280 + 630 + 130, "{examined} bytes for a tunnel whose messages are examined as well");
+    let compared = each_takes("/ignored", token);
+    assert!(compared <= 1280 + 630 + 160, "{compared} bytes for a tunnel with rules of [[ignore]] for both sides");
 }
 
 /// What is counted are the registry's rounds, about one a second, and nothing else.
 #[test]
 fn frames_are_relayed_without_allocating() {
+    const TOKEN: &str = "x-token: ada\r\n";
     let world = World::start();
-    for (path, more) in [("/plain", ""), ("/plain", "x-token: ada\r\n"), ("/in-band", "x-token: ada\r\n")] {
+    for (path, more) in [("/plain", ""), ("/plain", TOKEN), ("/in-band", TOKEN), ("/ignored", TOKEN)] {
         let [mut client, mut app] = world.open(path, more);
         let mut pass_a_hundred = || {
             for _ in 0..50 {
