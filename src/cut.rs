@@ -70,8 +70,8 @@ pub struct CutWords {
     pub http_body: Option<String>,
     /// `http_headers`: more headers for it, CORS for one.
     pub http_headers: HeaderMap,
-    /// `ws_refuse`: how a WebSocket handshake is refused.
-    pub ws_refuse: HandshakeRefusal,
+    /// `ws_refuse`, where it is given, see [`Self::handshake_refusal`].
+    pub ws_refuse: Option<HandshakeRefusal>,
     /// `login_url`: where a page (not an API call) is redirected instead. It may have [`PAGE_PLACEHOLDER`] in its query.
     pub login_url: Option<String>,
     /// `clear_site_data`: the value of `Clear-Site-Data` in the answer to a page whose session has ended.
@@ -79,4 +79,18 @@ pub struct CutWords {
     /// `delay`: how long the session's tunnels stay open after the end, for the app's last messages. Only after a
     /// logout; up to a minute.
     pub delay: Duration,
+}
+
+impl CutWords {
+    /// How a WebSocket handshake is refused: with a message, if there is one and nothing else is said.
+    #[must_use]
+    pub fn handshake_refusal(&self) -> HandshakeRefusal {
+        let default = if self.ws_message.is_some() { HandshakeRefusal::Message } else { HandshakeRefusal::Status };
+        self.ws_refuse.unwrap_or(default)
+    }
+}
+
+/// The path of a `login_url`, without its query.
+pub(crate) fn login_path(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or_default()
 }

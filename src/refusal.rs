@@ -8,15 +8,11 @@ use http::StatusCode;
 use std::fmt;
 
 /// A cookie to remove from the browser, which would send it to the login as well.
-///
-/// Where an ended session was, a script that is answered keeps its page in front of the person: if that lost its dead token,
-/// it could go on without one. So a script keeps it, unless the rule requires a token. Without a session there is nothing
-/// to go on with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct DeadCookie {
     pub(crate) name: String,
-    /// In answers to scripts as well as to pages.
-    pub(crate) everywhere: bool,
+    /// A rule requires the token that it carries.
+    pub(crate) is_required: bool,
 }
 
 /// Why a request gets its answer from idlegate and not from the app.

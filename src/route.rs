@@ -62,6 +62,11 @@ impl Route {
     }
 }
 
+/// Whether one of these methods is meant. Apps answer HEAD as they answer GET.
+pub(crate) fn includes(methods: &[Method], method: &Method) -> bool {
+    methods.contains(method) || *method == Method::HEAD && methods.contains(&Method::GET)
+}
+
 /// How many times a path is decoded. `%252e` is `.` to an app that decodes twice.
 const DECODE_ROUNDS: usize = 4;
 

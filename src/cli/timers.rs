@@ -9,7 +9,6 @@ use crate::admin::json::WatchRequest;
 use crate::config::{ForOperators, Variables, duration, presets_for_messages};
 use crate::counted::counted;
 use crate::registry::{Traffic, Watched};
-use crate::websocket::Side;
 use http::Method;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -105,13 +104,7 @@ fn propose(text: &mut String, what: &Traffic, kind: &Kind) {
     let mut every: Vec<_> = kind.rhythms.iter().map(|rhythm| rhythm.every).collect();
     every.sort_unstable();
     let odd: usize = kind.rhythms.iter().map(|rhythm| rhythm.odd).sum();
-    let name = match what {
-        Traffic::Request { method, path } => format!("{method} {path}"),
-        Traffic::Message { from, size } => {
-            let side = if from == "client" { "client" } else { "app" };
-            format!("a message of the {side}, {}", counted(size, "byte"))
-        }
-    };
+    let name = what.to_string();
     let middle = every[every.len() / 2];
     let _ = writeln!(
         text,
@@ -142,8 +135,7 @@ fn propose(text: &mut String, what: &Traffic, kind: &Kind) {
             );
         }
         Traffic::Message { from, size } => {
-            let side = if from == "client" { Side::Client } else { Side::Server };
-            let presets = presets_for_messages(side, *size);
+            let presets = presets_for_messages(*from, *size);
             if !presets.is_empty() {
                 let _ = writeln!(
                     text,
@@ -151,7 +143,7 @@ fn propose(text: &mut String, what: &Traffic, kind: &Kind) {
                 );
             }
             text.push_str("# What a person sends may be as long: look at the message in the browser's developer tools, and add its text, prefix or json.\n");
-            let _ = writeln!(text, "[[ignore]]\nname = \"{}\"\nfrom = \"{from}\"\nsize = {size}", slug(&name));
+            let _ = writeln!(text, "[[ignore]]\nname = \"{}\"\nfrom = \"{}\"\nsize = {size}", slug(&name), from.name());
         }
     }
 }
@@ -179,6 +171,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, Variables};
     use crate::registry::TrafficTimes;
+    use crate::websocket::Side;
 
     fn request(path: &str) -> Traffic {
         Traffic::Request { method: "GET".to_owned(), path: path.to_owned() }
@@ -190,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_comes_at_even_intervals_is_proposed_with_its_evidence_and_the_rules_are_valid() {
-        let heartbeat = Traffic::Message { from: "client".to_owned(), size: 1 };
+        let heartbeat = Traffic::Message { from: Side::Client, size: 1 };
         let watched = Watched {
             lasted: 900_000,
             left_out: 3,

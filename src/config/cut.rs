@@ -3,7 +3,7 @@
 use super::error::{ValueError, echo};
 use super::section::Section;
 use super::value::{duration_or_zero, integer_in, not_a};
-use crate::cut::{Cut, CutWords, HandshakeRefusal, PAGE_PLACEHOLDER};
+use crate::cut::{Cut, CutWords, HandshakeRefusal, PAGE_PLACEHOLDER, login_path};
 use crate::route::{PathPattern, PathSet};
 use crate::session::Reason;
 use crate::websocket::MAX_REASON_BYTES;
@@ -47,29 +47,24 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         http_status: StatusCode::UNAUTHORIZED,
         http_body: None,
         http_headers: HeaderMap::new(),
-        ws_refuse: HandshakeRefusal::Status,
+        ws_refuse: None,
         login_url: None,
         clear_site_data: None,
         delay: Duration::ZERO,
     };
     read_words(table, &mut common);
-    let ws_refuse = table.text("ws_refuse", handshake_refusal);
     let mut words = |name: &str, default: &str| {
         let mut words = common.clone();
-        let mut ws_refuse = ws_refuse;
         words.ws_reason = ws_reason.clone().unwrap_or_else(|| default.to_owned());
         table.table(name, |table| {
             if let Some(text) = table.text("ws_reason", self::reason) {
                 words.ws_reason = text;
             }
             read_words(table, &mut words);
-            ws_refuse = table.text("ws_refuse", handshake_refusal).or(ws_refuse);
             if name == Reason::Logout.name() {
                 words.delay = table.duration("delay", delay).unwrap_or(DEFAULT_LOGOUT_DELAY);
             }
         });
-        let default = if words.ws_message.is_some() { HandshakeRefusal::Message } else { HandshakeRefusal::Status };
-        words.ws_refuse = ws_refuse.unwrap_or(default);
         words
     };
     let mut cut = Cut {
@@ -82,13 +77,8 @@ pub(super) fn cut(table: &mut Section<'_, '_>) -> Cut {
         logins: PathSet::default(),
     };
     let logins = cut.all_words().into_iter().filter_map(|words| words.login_url.as_deref());
-    cut.logins = logins.filter(|url| url.starts_with('/')).map(|url| PathPattern::exact(path_of(url))).collect();
+    cut.logins = logins.filter(|url| url.starts_with('/')).map(|url| PathPattern::exact(login_path(url))).collect();
     cut
-}
-
-/// The path of a `login_url` without its query.
-pub(super) fn path_of(url: &str) -> &str {
-    url.split(['?', '#']).next().unwrap_or_default()
 }
 
 /// Reads the keys of `table` into `words`. A missing key leaves the value unchanged.
@@ -103,6 +93,7 @@ fn read_words(table: &mut Section<'_, '_>, words: &mut CutWords) {
     set(&mut words.http_status, table.scalar("http_status", status));
     set(&mut words.http_body, table.text("http_body", |text| Ok(Some(text.to_owned()))));
     set(&mut words.http_headers, table.entries("http_headers", header).map(HeaderMap::from_iter));
+    set(&mut words.ws_refuse, table.text("ws_refuse", |text| handshake_refusal(text).map(Some)));
     set(&mut words.login_url, table.text("login_url", login_url));
     set(&mut words.clear_site_data, table.list("clear_site_data", site_data).map(|kinds| clear_site_data(&kinds)));
 }
@@ -227,7 +218,7 @@ fn login_url(text: &str) -> Result<Option<String>, ValueError> {
         let what = format!("{} is neither a path nor a URL", echo(text));
         return Err(ValueError::new(what, "write it like \"/login\" or \"https://app.example/login\""));
     }
-    if path_of(text).contains(PAGE_PLACEHOLDER) {
+    if login_path(text).contains(PAGE_PLACEHOLDER) {
         let what = format!("{} has {PAGE_PLACEHOLDER} in its path", echo(text));
         return Err(ValueError::new(what, "write it into the query: \"/login?next={path}\""));
     }

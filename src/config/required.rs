@@ -1,10 +1,9 @@
 //! Checks that clients can get a token that a rule requires.
 
-use super::cut::path_of;
 use super::error::ValueError;
 use super::section::Section;
 use super::token::RuleRead;
-use crate::cut::Cut;
+use crate::cut::{Cut, login_path};
 use crate::route::{PathSet, Route};
 use crate::token::TokenRule;
 
@@ -60,7 +59,7 @@ fn redirected(rule: &TokenRule, cut: &Cut) -> Option<ValueError> {
 /// The path of an absolute URL.
 fn path_in(url: &str) -> &str {
     let (_, rest) = url.split_once("://").unwrap_or_default();
-    rest.find('/').map_or("/", |start| path_of(&rest[start..]))
+    rest.find('/').map_or("/", |start| login_path(&rest[start..]))
 }
 
 fn unobtainable(rule: &TokenRule, rules: &[RuleRead], cut: &Cut) -> Option<ValueError> {

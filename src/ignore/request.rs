@@ -1,6 +1,7 @@
 //! Which requests a rule ignores.
 
-use crate::token::{Conditions, Expected};
+use crate::route::includes;
+use crate::token::{Conditions, Expected, decoded_parameter};
 use http::request::Parts;
 use http::{HeaderName, Method};
 
@@ -20,11 +21,7 @@ pub struct RequestMatch {
 impl RequestMatch {
     /// Whether all hold that depend on the head.
     pub(super) fn matches(&self, head: &Parts) -> bool {
-        let method = &head.method;
-        let is_head = *method == Method::HEAD;
-        self.methods
-            .as_ref()
-            .is_none_or(|methods| methods.contains(method) || is_head && methods.contains(&Method::GET))
+        self.methods.as_ref().is_none_or(|methods| includes(methods, &head.method))
             && self.headers.iter().all(|(name, expected)| {
                 let values: Vec<_> = head.headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
                 expected.holds_for_texts(&values)
@@ -35,15 +32,9 @@ impl RequestMatch {
     fn query_matches(&self, query: &str) -> bool {
         let given: Vec<_> = query.split('&').map(|one| one.split_once('=').unwrap_or((one, ""))).collect();
         self.query.iter().all(|(name, expected)| {
-            let of_name = given.iter().filter(|(given, _)| decoded(given) == name.as_bytes());
-            let values: Vec<_> = of_name.map(|(_, value)| decoded(value)).collect();
+            let of_name = given.iter().filter(|(given, _)| decoded_parameter(given) == name.as_bytes());
+            let values: Vec<_> = of_name.map(|(_, value)| decoded_parameter(value)).collect();
             expected.holds_for_texts(&values)
         })
     }
-}
-
-/// Percent-decoded, with `+` for a space.
-fn decoded(text: &str) -> Vec<u8> {
-    let spaced = text.replace('+', " ");
-    percent_encoding::percent_decode_str(&spaced).collect()
 }

@@ -1,6 +1,6 @@
 //! What must be remembered of a request to answer it without the app: who reads the answer, and where they come from.
 
-use crate::cut::PAGE_PLACEHOLDER;
+use crate::cut::{PAGE_PLACEHOLDER, login_path};
 use crate::route::NormalPath;
 use http::{HeaderValue, Method, Uri, header, request};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -80,8 +80,7 @@ impl RequestSummary {
 
     /// Whether this is where `url` leads, on this host: sending it there again would never end.
     pub(super) fn leads_to(&self, url: &str) -> bool {
-        let path = url.split(['?', '#']).next().unwrap_or_default();
-        self.only_reads() && NormalPath::of(path) == NormalPath::of(self.path())
+        self.only_reads() && NormalPath::of(login_path(url)) == NormalPath::of(self.path())
     }
 
     /// The `login_url`, with the page to return to where it asks for it.

@@ -6,13 +6,14 @@ use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::registry::{Attachment, TrackedSession};
 use crate::session::Source;
-use crate::sock_diag::Sent;
+use crate::sock_diag::SockDiag;
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -292,9 +293,6 @@ impl fmt::Display for SessionCut {
 
 impl std::error::Error for SessionCut {}
 
-/// Asks what was sent to a client.
-pub(super) type Ask = Box<dyn Fn() -> Option<Sent> + Send>;
-
 /// The body of a response, forwarded to the client for as long as its sessions live.
 pub(super) struct Download {
     pub(super) inner: Body,
@@ -308,8 +306,10 @@ pub(super) struct Download {
     pub(super) attached: Vec<Attachment>,
     /// Whether the client takes it.
     pub(super) reach: ClientReach,
-    /// What the system knows of its connection.
-    pub(super) ask: Ask,
+    /// Tells what the client has acknowledged.
+    pub(super) system: Arc<SockDiag>,
+    /// Both ends of the client's connection: ours, and its own.
+    pub(super) ends: [SocketAddr; 2],
     /// Ends the connection where a stuck client keeps this from being polled when the cut comes.
     pub(super) watch: tokio::task::AbortHandle,
 }
@@ -347,10 +347,10 @@ impl http_body::Body for Download {
 impl Download {
     /// Refreshes the sessions, where the client takes what it is sent.
     fn refresh(&mut self, source: Source) {
-        let Self { moving, end, reach, ask, .. } = self;
+        let Self { moving, end, reach, system, ends: [local, peer], .. } = self;
         let refresh = if source == Source::Transfer { moving } else { end };
         if let Some(refresh) = refresh
-            && reach.takes(refresh.clock.now(), ask)
+            && reach.takes(refresh.clock.now(), || system.sent(*local, *peer))
         {
             refresh.touch(source);
         }

@@ -152,7 +152,7 @@ mod tests {
         for line in lines {
             cookies.learn(&HeaderMap::from_iter([(header::SET_COOKIE, line.parse().unwrap())]));
         }
-        let cookie = DeadCookie { name: name.to_owned(), everywhere: false };
+        let cookie = DeadCookie { name: name.to_owned(), is_required: false };
         cookies.removals(&cookie, path).iter().map(|line| line.to_str().unwrap().to_owned()).collect()
     }
 

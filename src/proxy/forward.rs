@@ -75,7 +75,7 @@ pub(super) async fn conclude(
     let may_hold = proxy.may_hold();
     let issues = may_hold && proxy.tokens.reads_responses(route);
     let mut read = None;
-    if head.status.is_success() && (issues || may_hold && pass.depends_on_body() && is_short(&head.headers)) {
+    if head.status.is_success() && (issues || may_hold && pass.depends_on_body() && headers::is_short(&head.headers)) {
         let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
         let start =
             reading.await.map_err(|_| ProxyError::TimedOut)?.map_err(|error| ProxyError::BadAnswer(causes(&*error)))?;
@@ -88,16 +88,7 @@ pub(super) async fn conclude(
     note_changes(proxy, &pass, &head.headers);
     hand_out(proxy, route, &head.headers).await;
     pass.answered(head.status, &head.headers, read.as_deref()).await?;
-    let (system, local, peer) = (Arc::clone(&proxy.system), client.local, client.address);
-    let ask = Box::new(move || system.sent(local, peer));
-    Ok(Response::from_parts(head, pass.follow(body, client, ask)))
-}
-
-/// Whether a response declares that it is short enough to be read before it is passed on. One without a length may be a
-/// stream, which is never held back; a compressed one cannot be read.
-fn is_short(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    length.is_some_and(|length| length <= MAX_EXAMINED_BYTES) && !headers::is_compressed(headers)
+    Ok(Response::from_parts(head, pass.follow(body, client, &proxy.system)))
 }
 
 /// Sends the request over a pooled connection and waits for the head of the answer. Where the app was just closing that

@@ -1,6 +1,6 @@
 //! The gate: may this request pass, and what does its answer mean for the sessions of its tokens?
 
-use super::body::{Ask, Body, CutSignal, Download, Refresh};
+use super::body::{Body, CutSignal, Download, Refresh};
 use super::reach::ClientReach;
 use super::refusals::{Refusal, Refusals};
 use super::{CLOSE_TIMEOUT, Client, ignore};
@@ -9,6 +9,7 @@ use crate::metrics::Dropped;
 use crate::refusal::{DeadCookie, ProxyError};
 use crate::registry::{Attachment, AwaitingResponse, Origin, Registry, Resolved, TrackedSession};
 use crate::session::{ActivitySources, Mode, Reason, SessionId, Source};
+use crate::sock_diag::SockDiag;
 use crate::store::Ended;
 use crate::token::{Carrier, Location, Requirements, TokenMatch, TokenRule};
 use futures_util::future::join_all;
@@ -89,7 +90,7 @@ pub(super) async fn admit<'p>(
             Resolved::Ended(ended) => {
                 registry.decisions.refusal(token_match.id, &ended, Carrier::Request, Some(&pass.caller));
                 let (_, cookies) = dead.get_or_insert_with(|| (ended.reason, Vec::new()));
-                cookies.extend(dead_cookies(&token_match));
+                cookies.extend(cookies_of(&token_match));
             }
             Resolved::Tolerated(tolerated) => {
                 registry.decisions.would_refuse(token_match.id, &tolerated.ended, Carrier::Request, Some(&pass.caller));
@@ -129,15 +130,14 @@ pub(super) async fn admit<'p>(
         return Err(ProxyError::Ended { cookies, reason });
     }
     if enforces && !never_seen.is_empty() {
-        return Err(ProxyError::Unknown {
-            cookies: without_session(never_seen.iter().flat_map(dead_cookies).map(|cookie| cookie.name)),
-        });
+        return Err(ProxyError::Unknown { cookies: never_seen.iter().flat_map(cookies_of).collect() });
     }
     pass.unknown.extend(never_seen.into_iter().filter(|token_match| !token_match.loose).map(|found| (found, None)));
     if let Some(rule) = missing {
         records.record(registry, Refusal::missing(rule), Carrier::Request, &pass.caller, enforces);
         if enforces {
-            return Err(ProxyError::Missing { cookies: without_session(required.cookies()) });
+            let cookies = required.cookies().into_iter().map(|name| DeadCookie { name, is_required: true });
+            return Err(ProxyError::Missing { cookies: cookies.collect() });
         }
     }
     if undecided {
@@ -158,15 +158,10 @@ pub(super) async fn admit<'p>(
     Ok(pass)
 }
 
-/// Cookies that belong to no session.
-fn without_session(names: impl IntoIterator<Item = String>) -> Vec<DeadCookie> {
-    names.into_iter().map(|name| DeadCookie { name, everywhere: true }).collect()
-}
-
-/// The cookies that carry a dead token.
-fn dead_cookies(token_match: &TokenMatch) -> impl Iterator<Item = DeadCookie> {
+/// The cookies that carry a token.
+fn cookies_of(token_match: &TokenMatch) -> impl Iterator<Item = DeadCookie> {
     token_match.rules().filter_map(|rule| match &rule.place {
-        Location::Cookie(name) => Some(DeadCookie { name: name.clone(), everywhere: rule.required.is_some() }),
+        Location::Cookie(name) => Some(DeadCookie { name: name.clone(), is_required: rule.required.is_some() }),
         _ => None,
     })
 }
@@ -233,7 +228,7 @@ impl<'p> Admitted<'p> {
     fn refuse(&self, id: SessionId, ended: &Ended) -> ProxyError {
         self.registry.decisions.refusal(id, ended, Carrier::Request, Some(&self.caller));
         let of_session = self.cookies.iter().filter(|token_match| token_match.id == id);
-        ProxyError::Ended { cookies: of_session.flat_map(dead_cookies).collect(), reason: ended.reason }
+        ProxyError::Ended { cookies: of_session.flat_map(cookies_of).collect(), reason: ended.reason }
     }
 
     /// The tokens that pass.
@@ -349,7 +344,7 @@ impl<'p> Admitted<'p> {
     }
 
     /// The answer's body, as a connection of its sessions: refreshing them, and cut with them.
-    pub(super) fn follow(self, body: Body, client: &Client, ask: Ask) -> Body {
+    pub(super) fn follow(self, body: Body, client: &Client, system: &Arc<SockDiag>) -> Body {
         if self.attached.is_empty() {
             return body;
         }
@@ -369,7 +364,8 @@ impl<'p> Admitted<'p> {
             end: self.activity.requests.then_some(refresh),
             attached: self.attached,
             reach: ClientReach::new(),
-            ask,
+            system: Arc::clone(system),
+            ends: [client.local, client.address],
             watch: watch.abort_handle(),
         }
         .boxed_unsync()

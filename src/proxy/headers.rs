@@ -2,6 +2,7 @@
 
 use super::Client;
 use crate::refusal::ProxyError;
+use crate::token::MAX_EXAMINED_BYTES;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 use ipnet::IpNet;
@@ -47,6 +48,13 @@ pub(super) fn is_coded(headers: &HeaderMap) -> bool {
 /// Whether a body is compressed, and so cannot be examined.
 pub(super) fn is_compressed(headers: &HeaderMap) -> bool {
     elements(headers, &header::CONTENT_ENCODING).any(|coding| !coding.eq_ignore_ascii_case("identity"))
+}
+
+/// Whether a message declares that its body is short enough to be read before it is passed on. One without a length may be a
+/// stream, which is never held back; a compressed one cannot be read.
+pub(super) fn is_short(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| length <= MAX_EXAMINED_BYTES) && !is_compressed(headers)
 }
 
 /// Removes hop-by-hop fields. `TE: trailers` is set again, for the next hop, since trailers are passed on (RFC 9110

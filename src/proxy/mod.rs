@@ -265,8 +265,7 @@ impl Proxy {
             *body = Some(unread);
             return Err(ProxyError::TooLarge);
         }
-        let reading = tokio::time::timeout(timeout, BufferedBody::read(unread, MAX_EXAMINED_BYTES));
-        let start = reading.await.map_err(|_| ProxyError::ClientStalled)?.map_err(|_| ProxyError::ClientGone)?;
+        let start = read_from_client(unread, timeout).await?;
         let found = match start.whole() {
             None => Err(ProxyError::TooLarge),
             Some(whole) if whole.is_empty() => Ok(Vec::new()),
@@ -283,6 +282,15 @@ impl Proxy {
         *body = Some(start.replay());
         found
     }
+}
+
+/// The beginning of a request's body, to be examined.
+///
+/// # Errors
+/// The client broke it off, or sends it too slowly.
+async fn read_from_client(body: Body, timeout: Duration) -> Result<BufferedBody, ProxyError> {
+    let reading = tokio::time::timeout(timeout, BufferedBody::read(body, MAX_EXAMINED_BYTES));
+    reading.await.map_err(|_| ProxyError::ClientStalled)?.map_err(|_| ProxyError::ClientGone)
 }
 
 /// Turns the head of a request into the one for the app.

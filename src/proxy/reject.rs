@@ -66,8 +66,9 @@ impl Proxy {
     /// The answer to a refusal that is about a token, in the operator's words; for a page the way to the login.
     fn in_words(&self, error: &ProxyError, summary: &RequestSummary, words: &CutWords) -> Response<Body> {
         let is_page = summary.is_for_a_page();
-        let login = words.login_url.as_deref().map(|url| summary.login(url, self.tokens.read_queries()));
-        let redirect = login.as_deref().filter(|login| is_page && !summary.leads_to(login));
+        let login = words.login_url.as_deref().filter(|_| is_page);
+        let login = login.map(|url| summary.login(url, self.tokens.read_queries()));
+        let redirect = login.as_deref().filter(|login| !summary.leads_to(login));
         let mut answer = match (redirect.and_then(|login| HeaderValue::from_str(login).ok()), &words.http_body) {
             (Some(login), _) => {
                 // What a form has sent is not sent again to the login (RFC 9110 §15.4.4).
@@ -96,10 +97,13 @@ impl Proxy {
         answer
     }
 
-    /// Takes dead cookies away from the browser.
+    /// Takes dead cookies away from the browser. A script that is answered keeps its page in front of the person: if that lost
+    /// the token of an ended session, it could go on without one. So a script keeps it, unless the rule requires a token.
+    /// Without a session there is nothing to go on with.
     fn remove_cookies(&self, error: &ProxyError, summary: &RequestSummary, headers: &mut HeaderMap) {
-        let is_page = summary.is_for_a_page();
-        let mut removed = error.cookies().iter().filter(|cookie| is_page || cookie.everywhere).peekable();
+        let (is_page, had_session) = (summary.is_for_a_page(), matches!(error, ProxyError::Ended { .. }));
+        let mut removed =
+            error.cookies().iter().filter(|cookie| is_page || !had_session || cookie.is_required).peekable();
         if removed.peek().is_none() && (!is_page || matches!(error, ProxyError::Missing { .. })) {
             // The browser has none, kept it back, or must keep it.
             headers.remove(header::SET_COOKIE);

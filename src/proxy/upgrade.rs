@@ -33,8 +33,8 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 pub(super) struct Wanted {
     protocol: HeaderValue,
     websocket: bool,
-    /// The proof that a WebSocket handshake was understood (RFC 6455 §4.2.2); `None` where it is none of version 13.
-    accept: Option<HeaderValue>,
+    /// The key of a WebSocket handshake; `None` where it is none of version 13 (RFC 6455 §4.1).
+    key: Option<HeaderValue>,
     /// The first subprotocol that the client offers.
     subprotocol: Option<HeaderValue>,
     client: OnUpgrade,
@@ -56,24 +56,24 @@ pub(super) fn wanted(request: &mut Request<Incoming>, listed: &[String]) -> Opti
     })?;
     let websocket = protocol.eq_ignore_ascii_case("websocket");
     let protocol = HeaderValue::from_str(protocol).ok()?;
-    let accept = if websocket { accept(fields) } else { None };
+    let key = if websocket { key(fields) } else { None };
     let offered = headers::elements(fields, &header::SEC_WEBSOCKET_PROTOCOL).next();
     let subprotocol = offered.and_then(|offered| HeaderValue::from_str(offered).ok());
-    Some(Wanted { protocol, websocket, accept, subprotocol, client: hyper::upgrade::on(request) })
+    Some(Wanted { protocol, websocket, key, subprotocol, client: hyper::upgrade::on(request) })
 }
 
-fn accept(fields: &HeaderMap) -> Option<HeaderValue> {
+fn key(fields: &HeaderMap) -> Option<HeaderValue> {
     /// 16 bytes in base64 (RFC 6455 §4.1).
     const KEY_BYTES: usize = 24;
     fields.get(header::SEC_WEBSOCKET_VERSION).filter(|version| *version == "13")?;
-    let key = fields.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_BYTES)?;
-    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+    fields.get(header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == KEY_BYTES).cloned()
 }
 
 /// Accepts a handshake that is refused, to say why: a page cannot read the answer to a handshake, but it can read a message
 /// and a Close. `None` where the words are for an answer with a status, or it is no WebSocket.
 pub(super) fn refuse(proxy: &Proxy, wanted: Wanted, words: &CutWords) -> Option<Response<Body>> {
-    let accept = wanted.accept.filter(|_| words.ws_refuse == HandshakeRefusal::Message)?;
+    let key = wanted.key.filter(|_| words.handshake_refusal() == HandshakeRefusal::Message)?;
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()?;
     let mut answer = Response::new(body::full(String::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let fields = answer.headers_mut();

@@ -59,7 +59,8 @@ pub use store_status::{StoreState, StoreStatus};
 pub use switch::{Setting, Switch};
 pub use table::Table;
 pub use tracked_session::{Closed, TrackedSession};
-pub use watch::{MAX_WATCH, Traffic, TrafficTimes, TrafficWatch, Watched};
+pub use traffic::Traffic;
+pub use watch::{MAX_WATCH, TrafficTimes, TrafficWatch, Watched};
 
 use crate::clock::Clock;
 use crate::metrics::Metrics;

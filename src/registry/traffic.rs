@@ -6,6 +6,7 @@ use crate::clock::Moment;
 use crate::counted::counted;
 use crate::websocket::Side;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -24,22 +25,39 @@ impl FrameLengths {
     }
 }
 
-/// What was ignored.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum What {
-    /// A request.
-    Request(Caller),
-    /// A message of this side, with its length in bytes.
-    Message(Side, u64),
+/// A request or a message.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Traffic {
+    /// A request, by its path without the query.
+    Request {
+        /// Its method.
+        method: String,
+        /// Its path, as audit events show it.
+        path: String,
+    },
+    /// A data frame of a WebSocket.
+    Message {
+        /// Who sent it.
+        from: Side,
+        /// Its length in bytes.
+        size: u64,
+    },
 }
 
-impl fmt::Display for What {
+impl From<&Caller> for Traffic {
+    fn from(caller: &Caller) -> Self {
+        Self::Request { method: caller.method().to_owned(), path: caller.route().to_owned() }
+    }
+}
+
+impl fmt::Display for Traffic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Request(caller) => write!(f, "{} {}", caller.method(), caller.route()),
-            Self::Message(side, length) => {
-                let side = if *side == Side::Client { "client" } else { "app" };
-                write!(f, "a message of the {side}, {}", counted(length, "byte"))
+            Self::Request { method, path } => write!(f, "{method} {path}"),
+            Self::Message { from, size } => {
+                let side = if *from == Side::Client { "client" } else { "app" };
+                write!(f, "a message of the {side}, {}", counted(size, "byte"))
             }
         }
     }
@@ -70,7 +88,7 @@ pub(super) struct LastIgnoredTraffic {
     pub(super) rule: usize,
     /// How many requests and messages were ignored since the session began here.
     pub(super) count: u64,
-    pub(super) what: What,
+    pub(super) what: Traffic,
 }
 
 impl IgnoredTraffic {
@@ -103,9 +121,11 @@ impl IgnoredTraffic {
     pub(super) fn last(&self) -> Option<LastIgnoredTraffic> {
         let last = self.last.load(Ordering::Acquire);
         let what = match self.message.load(Ordering::Relaxed) {
-            REQUEST => What::Request(self.request.lock().clone()?),
-            message if message & 1 == Side::Client as u64 => What::Message(Side::Client, message >> 1),
-            message => What::Message(Side::Server, message >> 1),
+            REQUEST => Traffic::from(self.request.lock().as_ref()?),
+            message if message & 1 == Side::Client as u64 => {
+                Traffic::Message { from: Side::Client, size: message >> 1 }
+            }
+            message => Traffic::Message { from: Side::Server, size: message >> 1 },
         };
         let rule = usize::try_from(last & ((1 << RULE_BITS) - 1)).ok()?;
         Some(LastIgnoredTraffic {
@@ -130,11 +150,11 @@ mod tests {
         let caller = Caller::new(IpAddr::from([192, 0, 2, 7]), &Method::GET, b"/poll");
         ignored.request(Moment(5), 3, &caller);
         let last = ignored.last().unwrap();
-        assert_eq!((last.at, last.rule, last.count, last.what), (Moment(5), 3, 1, What::Request(caller)));
+        assert_eq!((last.at, last.rule, last.count, last.what), (Moment(5), 3, 1, Traffic::from(&caller)));
         for (side, rule) in [(Side::Client, 7), (Side::Server, 255)] {
             ignored.messages(Moment(9), rule, (side, 13, 2));
             let last = ignored.last().unwrap();
-            assert_eq!((last.at, last.rule, last.what), (Moment(9), rule, What::Message(side, 13)));
+            assert_eq!((last.at, last.rule, last.what), (Moment(9), rule, Traffic::Message { from: side, size: 13 }));
         }
         assert_eq!(ignored.last().unwrap().count, 5);
     }

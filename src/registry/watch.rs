@@ -1,6 +1,7 @@
 //! Records when each kind of request and message counts, while an operator watches: what comes at even intervals is a timer
 //! of the page, not a person. Nothing is recorded otherwise, and never any content.
 
+use super::traffic::Traffic;
 use crate::audit::Caller;
 use crate::clock::Moment;
 use crate::session::SessionId;
@@ -19,26 +20,6 @@ const MAX_KINDS: usize = 2000;
 
 /// How many times of one kind are kept.
 const MAX_TIMES: usize = 1000;
-
-/// A request or a message that counts as activity.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Traffic {
-    /// A request, by its path without the query.
-    Request {
-        /// Its method.
-        method: String,
-        /// Its path, as audit events show it.
-        path: String,
-    },
-    /// A data frame of a WebSocket.
-    Message {
-        /// Who sent it: `client` or `server`.
-        from: String,
-        /// Its length in bytes.
-        size: u64,
-    },
-}
 
 /// When one kind of traffic counted, for one session.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -87,24 +68,21 @@ impl TrafficWatch {
         self.ends.store(now.plus(crate::clock::milliseconds(lasting)).0, Ordering::Relaxed);
     }
 
-    /// Whether traffic is recorded now. The hot path: one atomic operation.
-    #[must_use]
-    pub fn is_on(&self, now: Moment) -> bool {
+    /// Whether traffic is recorded now.
+    fn is_on(&self, now: Moment) -> bool {
         self.ends.load(Ordering::Relaxed) > now.0
     }
 
     /// Records a request that counts for this session.
     pub fn request(&self, now: Moment, session: SessionId, caller: &Caller) {
         if self.is_on(now) {
-            let (method, path) = (caller.method().to_owned(), caller.route().to_owned());
-            self.record(now, session, Traffic::Request { method, path });
+            self.record(now, session, Traffic::from(caller));
         }
     }
 
-    /// Records a data frame that counts for this session.
-    pub fn message(&self, now: Moment, session: SessionId, (side, size): (Side, u64)) {
+    /// Records a data frame that counts for this session. The hot path: one atomic operation, but during a watch.
+    pub fn message(&self, now: Moment, session: SessionId, (from, size): (Side, u64)) {
         if self.is_on(now) {
-            let from = if side == Side::Client { "client" } else { "server" }.to_owned();
             self.record(now, session, Traffic::Message { from, size });
         }
     }
@@ -158,7 +136,7 @@ mod tests {
         let watched = watch.watched(Moment(4000));
         assert_eq!((watched.lasted, watched.left, watched.left_out), (2000, 0, 0));
         let [kind] = &watched.traffic[..] else { panic!("{watched:?}") };
-        assert_eq!(kind.what, Traffic::Message { from: "client".to_owned(), size: 13 });
+        assert_eq!(kind.what, Traffic::Message { from: Side::Client, size: 13 });
         assert_eq!((&kind.session, &kind.times[..]), (&session("ada").to_string(), &[0, 1000, 1999][..]));
         watch.begin(Moment(5000), Duration::from_secs(1));
         assert_eq!(watch.watched(Moment(5500)), Watched { lasted: 500, left: 500, ..Watched::default() });

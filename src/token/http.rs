@@ -362,13 +362,16 @@ fn query(query: &str, name: &str, rule: &TokenRule) -> Vec<Reading> {
 /// `;` separates parameters too: some frameworks still accept it.
 pub(super) const PARAMETER_SEPARATORS: [char; 2] = ['&', ';'];
 
+/// A name or value of a query, percent-decoded and with `+` for a space.
+pub(crate) fn decoded_parameter(text: &str) -> Vec<u8> {
+    let spaced = text.replace('+', " ");
+    percent_encoding::percent_decode_str(&spaced).collect()
+}
+
 /// The value in a pair of a query, if it is the parameter of this name.
 fn parameter_value(pair: &str, name: &str) -> Option<String> {
     let (key, value) = pair.split_once('=')?;
-    let decoded = |text: &str| {
-        let spaced = text.replace('+', " ");
-        percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
-    };
+    let decoded = |text: &str| String::from_utf8_lossy(&decoded_parameter(text)).into_owned();
     (decoded(key) == name).then(|| decoded(value))
 }
 

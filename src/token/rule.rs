@@ -4,7 +4,7 @@ use super::acceptance::Acceptance;
 use super::conditions::Conditions;
 use super::json::Pointer;
 use super::pattern::Pattern;
-use crate::route::{PathSet, Route};
+use crate::route::{PathSet, Route, includes};
 use http::{HeaderName, Method};
 use std::time::Duration;
 
@@ -123,11 +123,6 @@ impl TokenRule {
             && self.paths.as_ref().is_none_or(|paths| paths.contains_every_reading(&route.path))
             && self.applies(route)
     }
-}
-
-/// Apps answer HEAD as they answer GET.
-fn includes(methods: &[Method], method: &Method) -> bool {
-    methods.contains(method) || *method == Method::HEAD && methods.contains(&Method::GET)
 }
 
 /// Where a token is carried (`from`).

@@ -25,13 +25,27 @@ pub use keepalive::Keepalive;
 pub use mask::unmask;
 pub use tokio_tungstenite::tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use serde::{Deserialize, Serialize};
+
 /// The sender of a stream: clients mask their frames, servers must not (RFC 6455 §5.1).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The side that opened the connection. Towards the app, this is the proxy.
     Client,
     /// The side that accepted the connection. Towards the browser, this is the proxy.
     Server,
+}
+
+impl Side {
+    /// `client` or `server`, as configurations write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        }
+    }
 }
 
 /// The header of a frame (RFC 6455 §5.2).

@@ -144,7 +144,7 @@ const CASES: &[Case] = &[
     ("CUT_HTTP_HEADERS", "{ Vary = \"Origin\" }", |config| {
         config.reloadable.cut.idle.http_headers.get("vary").is_some_and(|value| value == "Origin")
     }),
-    ("CUT_WS_REFUSE", "message", |config| config.reloadable.cut.idle.ws_refuse == HandshakeRefusal::Message),
+    ("CUT_WS_REFUSE", "message", |config| config.reloadable.cut.idle.handshake_refusal() == HandshakeRefusal::Message),
     ("CUT_CLEAR_SITE_DATA", "cookies", |config| {
         config.reloadable.cut.idle.clear_site_data.as_ref().is_some_and(|value| value == "\"cookies\"")
     }),
@@ -164,7 +164,7 @@ const CUT_CASES: &[CutCase] = &[
     ("HTTP_STATUS", "403", |words| words.http_status == StatusCode::FORBIDDEN),
     ("HTTP_BODY", "{\"a\":1}", |words| words.http_body.as_deref() == Some("{\"a\":1}")),
     ("HTTP_HEADERS", "{ Vary = \"Origin\" }", |words| words.http_headers.contains_key("vary")),
-    ("WS_REFUSE", "message", |words| words.ws_refuse == HandshakeRefusal::Message),
+    ("WS_REFUSE", "message", |words| words.handshake_refusal() == HandshakeRefusal::Message),
     ("CLEAR_SITE_DATA", "[\"cookies\", \"storage\"]", |words| words.clear_site_data.is_some()),
     ("LOGIN_URL", "/login", |words| words.login_url.as_ref().is_some_and(|url| url == "/login")),
 ];

@@ -251,11 +251,14 @@ fn the_values_of_cut_are_checked() {
         problem("cut", line);
     }
     assert_eq!(cut("clear_site_data = []").clear_site_data, None);
-    assert_eq!(cut("ws_message = \"over\"").ws_refuse, HandshakeRefusal::Message);
-    assert_eq!(cut("ws_code = 4000").ws_refuse, HandshakeRefusal::Status);
-    assert_eq!(cut("ws_message = \"over\"\nws_refuse = \"status\"").ws_refuse, HandshakeRefusal::Status);
-    assert_eq!(cut("ws_refuse = \"status\"\nidle.ws_message = \"over\"").ws_refuse, HandshakeRefusal::Status);
-    assert_eq!(cut("ws_refuse = \"status\"\nidle.ws_refuse = \"message\"").ws_refuse, HandshakeRefusal::Message);
+    assert_eq!(cut("ws_message = \"over\"").handshake_refusal(), HandshakeRefusal::Message);
+    assert_eq!(cut("ws_code = 4000").handshake_refusal(), HandshakeRefusal::Status);
+    assert_eq!(cut("ws_message = \"over\"\nws_refuse = \"status\"").handshake_refusal(), HandshakeRefusal::Status);
+    assert_eq!(cut("ws_refuse = \"status\"\nidle.ws_message = \"over\"").handshake_refusal(), HandshakeRefusal::Status);
+    assert_eq!(
+        cut("ws_refuse = \"status\"\nidle.ws_refuse = \"message\"").handshake_refusal(),
+        HandshakeRefusal::Message
+    );
     let headers = cut("http_headers = { \"Vary\" = \"Origin\", A = \"b\" }").http_headers;
     assert_eq!(
         (headers.len(), &headers["vary"], &headers["a"]),

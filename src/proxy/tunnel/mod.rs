@@ -344,10 +344,7 @@ impl Tunnel {
         };
         let frame = (side, seen.length);
         self.attached.touch_by_frame(now, frame);
-        let watch = &self.proxy.registry.watch;
-        if watch.is_on(now) {
-            self.attached.sessions().for_each(|session| watch.message(now, session, frame));
-        }
+        self.attached.sessions().for_each(|session| self.proxy.registry.watch.message(now, session, frame));
     }
 
     /// Counts messages that rules keep from counting as activity.
