@@ -11,6 +11,7 @@ use crate::proxy::{Client, Downstream, MAX_BUFFERED_BYTES, Proxy, causes};
 use crate::registry::{Registry, Services};
 use crate::replica;
 use crate::shutdown::Shutdown;
+use crate::sock_diag::SockDiag;
 use crate::store::{EndsBound, FileStore, MemoryStore, RedisStore, Store, StoreSettings};
 use crate::stream::prepare;
 use crate::systemd::HandedOver;
@@ -51,6 +52,7 @@ pub struct Server {
     current: Current,
     registry: Arc<Registry>,
     shutdown: Shutdown,
+    system: SockDiag,
 }
 
 impl Server {
@@ -92,7 +94,8 @@ impl Server {
         registry.modes.set_initial(config.reloadable.mode);
         let current = Current::new(config.reloadable.clone());
         let shutdown = Shutdown::new(registry.clock().clone(), current.clone(), Arc::clone(registry.metrics()));
-        Ok(Self { listener, health, admin, config, current, registry: Arc::new(registry), shutdown })
+        let (registry, system) = (Arc::new(registry), SockDiag::open());
+        Ok(Self { listener, health, admin, config, current, registry, shutdown, system })
     }
 
     /// The address it listens on; where `listen` had port 0, with the port that the system chose.
@@ -140,7 +143,7 @@ impl Server {
     /// Serves until it is stopped, all work has finished or used up its time, and the store has the last report. Health
     /// and the admin API answer until the process ends.
     pub async fn run(self) {
-        let Self { listener, health, admin, config, current, registry, shutdown } = self;
+        let Self { listener, health, admin, config, current, registry, shutdown, system } = self;
         if let Some((listener, access)) = admin {
             tokio::spawn(Api::new(Arc::clone(&registry), access, shutdown.clone()).serve(listener));
         }
@@ -148,7 +151,7 @@ impl Server {
             tokio::spawn(Health::new(Arc::clone(registry.metrics()), shutdown.clone()).serve(listener));
         }
         registry.exchange.first_report().await;
-        let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone()));
+        let proxy = Arc::new(Proxy::new(config, current, Arc::clone(&registry), shutdown.clone(), system));
         // Biased: a client that was accepted in the moment of the stop is one of those that are waited for.
         let serving = async { tokio::join!(biased; accept(listener, proxy, shutdown.clone()), shutdown.conduct()) };
         // The registry's rounds go on to the end: sessions are cut in a drain too, and other replicas wait for this

@@ -104,7 +104,13 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// Reloadable settings come from `current`, not from `config`.
-    pub(crate) fn new(config: Config, current: Current, registry: Arc<Registry>, shutdown: Shutdown) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        current: Current,
+        registry: Arc<Registry>,
+        shutdown: Shutdown,
+        system: SockDiag,
+    ) -> Self {
         let Config { upstream, upgrades, activity, ignore, keepalive, tokens, ids, drop_underscores, .. } = config;
         let ignore = IgnoreRules::new(ignore);
         let connector = upstream::Connector { upstream: upstream.clone(), current: current.clone() };
@@ -136,7 +142,7 @@ impl Proxy {
             outage,
             refusals: Refusals::default(),
             set_cookies,
-            system: Arc::new(SockDiag::open()),
+            system: Arc::new(system),
         }
     }
 
